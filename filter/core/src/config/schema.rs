@@ -1,0 +1,384 @@
+//! The JSON Schema of the configuration, from the types of `raw` and the defaults of `validate`: editors complete and
+//! check with it. What depends on several fields, on entropy or on bounds is checked by [`super::load`] only.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
+use serde_json::{Value, json};
+
+use super::leaf::{Flag, List, SecretText, Span, Text};
+use super::raw;
+use super::setting::Setting;
+use super::validate::timing::{Timing, limits};
+use super::validate::{DEFAULT_GROUPS_CLAIM, bearer, login, session};
+use crate::jose::algorithm::Algorithm;
+
+/// The JSON Schema (draft 2020-12) of what [`super::load`] reads.
+pub fn json_schema() -> Value {
+    let mut schema = SchemaGenerator::default().into_root_schema_for::<raw::Config>().to_value();
+    for (section, field, timing) in timings() {
+        if let Some(field) = field_of(&mut schema, section, field) {
+            describe_timing(field, timing);
+        }
+    }
+    for (section, field, default) in defaults() {
+        if let Some(field) = field_of(&mut schema, section, field) {
+            field.insert("default".to_owned(), default);
+        }
+    }
+    for (section, field) in [("Login", "id_token_algorithms"), ("Bearer", "algorithms")] {
+        if let Some(field) = field_of(&mut schema, section, field) {
+            field.insert("$ref".to_owned(), json!("#/$defs/ListOfAlgorithm"));
+        }
+    }
+    if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
+        definitions.insert("ListOfAlgorithm".to_owned(), list_of_algorithms());
+    }
+    for choice in ["ClientAuthentication", "Preset", "Access"] {
+        if let Some(definition) = schema.pointer_mut(&format!("/$defs/{choice}")) {
+            let by_name = definition.take();
+            *definition = json!({"anyOf": [by_name, {"$ref": "#/$defs/FromEnvironment"}]});
+        }
+    }
+    schema
+}
+
+/// Section, field, default and bounds; the root has no name.
+fn timings() -> [(&'static str, &'static str, Timing); 11] {
+    [
+        ("", "clock_leeway", limits::CLOCK_LEEWAY),
+        ("Issuer", "timeout", limits::ISSUER_TIMEOUT),
+        ("Issuer", "startup_wait", limits::STARTUP_WAIT),
+        ("Issuer", "refresh_interval", limits::REFRESH_INTERVAL),
+        ("Issuer", "max_stale", limits::MAX_STALE),
+        ("Login", "timeout", limits::LOGIN_TIMEOUT),
+        ("Session", "idle_timeout", limits::IDLE_TIMEOUT),
+        ("Session", "absolute_timeout", limits::ABSOLUTE_TIMEOUT),
+        ("Session", "cache_ttl", limits::CACHE_TTL),
+        ("Redis", "timeout", limits::REDIS_TIMEOUT),
+        ("Bearer", "max_lifetime", limits::MAX_LIFETIME),
+    ]
+}
+
+fn defaults() -> [(&'static str, &'static str, Value); 9] {
+    let names =
+        |algorithms: &[Algorithm]| algorithms.iter().map(|algorithm| algorithm.name()).collect::<Value>();
+    [
+        ("", "allow_insecure_http", json!(false)),
+        ("Client", "authentication", json!("client_secret_basic")),
+        ("Login", "scope", json!(login::DEFAULT_SCOPE)),
+        ("Login", "userinfo", json!(false)),
+        ("Login", "id_token_algorithms", names(&login::DEFAULT_ID_TOKEN_ALGORITHMS)),
+        ("Session", "cookie_name", json!(session::DEFAULT_COOKIE_NAME)),
+        ("Redis", "prefix", json!(session::DEFAULT_PREFIX)),
+        ("Bearer", "algorithms", names(&bearer::DEFAULT_ALGORITHMS)),
+        ("Groups", "claim", json!(DEFAULT_GROUPS_CLAIM)),
+    ]
+}
+
+/// The types know algorithms as text, so that `validate` can say why one is refused.
+fn list_of_algorithms() -> Value {
+    let reference = json!({"$ref": "#/$defs/FromEnvironment"});
+    let names = Algorithm::ALL.map(Algorithm::name);
+    json!({
+        "anyOf": [
+            {"type": "array", "minItems": 1, "items": {"anyOf": [{"enum": names}, reference]}},
+            {"type": "string", "description": "Items separated by commas."},
+            reference,
+        ]
+    })
+}
+
+fn field_of<'s>(
+    schema: &'s mut Value,
+    section: &str,
+    field: &str,
+) -> Option<&'s mut serde_json::Map<String, Value>> {
+    let section = if section.is_empty() { String::new() } else { format!("/$defs/{section}") };
+    schema.pointer_mut(&format!("{section}/properties/{field}"))?.as_object_mut()
+}
+
+fn describe_timing(field: &mut serde_json::Map<String, Value>, timing: Timing) {
+    if let Some(Value::String(description)) = field.get_mut("description") {
+        description.push_str(&format!(" From {}.", timing.range()));
+    }
+    if let Some(default) = timing.default {
+        field.insert("default".to_owned(), json!(humantime::format_duration(default).to_string()));
+    }
+}
+
+/// The value of an environment variable. It may stand wherever a value may.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is wanted; `environment` does the reading")]
+struct FromEnvironment {
+    /// The variable's name; Envoy has to pass it on (`host_env_keys`).
+    #[schemars(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    env: String,
+    /// What stands here when the variable is not set or empty; without it, that is an error.
+    default: Option<Value>,
+}
+
+/// A leaf: its own form, or a reference to the environment.
+fn leaf(form: Value, generator: &mut SchemaGenerator) -> Schema {
+    let reference = generator.subschema_for::<FromEnvironment>();
+    schema!({"anyOf": [form, reference]})
+}
+
+impl<T: JsonSchema> JsonSchema for Setting<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        leaf(json!({"type": "string"}), generator)
+    }
+}
+
+impl JsonSchema for SecretText {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        leaf(json!({"type": "string", "writeOnly": true}), generator)
+    }
+}
+
+impl JsonSchema for Flag {
+    fn schema_name() -> Cow<'static, str> {
+        "Flag".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        leaf(json!({"enum": [true, false, "true", "false"]}), generator)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let pattern = r"^\s*(\d+\s*[A-Za-zµ]+\s*)+$";
+        leaf(json!({"type": "string", "pattern": pattern, "examples": ["90s", "1h 30m", "500ms"]}), generator)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for List<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("ListOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let items = generator.subschema_for::<T>();
+        let reference = generator.subschema_for::<FromEnvironment>();
+        schema!({
+            "anyOf": [
+                {"type": "array", "items": items},
+                {"type": "string", "description": "Items separated by commas."},
+                reference,
+            ]
+        })
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(target_arch = "wasm32"))]
+mod tests {
+    use jsonschema::Validator;
+
+    use super::super::tests::{FULL, MINIMAL};
+    use super::*;
+
+    fn validator() -> Validator {
+        jsonschema::draft202012::new(&json_schema()).unwrap()
+    }
+
+    #[test]
+    fn the_schema_accepts_what_the_gate_accepts() {
+        let validator = validator();
+        for accepted in [FULL, MINIMAL] {
+            let value: Value = serde_json::from_str(accepted).unwrap();
+            let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{errors:#?}");
+        }
+    }
+
+    #[test]
+    fn every_leaf_may_come_from_the_environment() {
+        let validator = validator();
+        let reference = json!({"env": "NAME", "default": "x"});
+        let mut leaves = Vec::new();
+        collect_leaves(&serde_json::from_str(FULL).unwrap(), String::new(), &mut leaves);
+        assert!(leaves.len() > 30, "{leaves:?}");
+        for leaf in leaves {
+            let mut value: Value = serde_json::from_str(FULL).unwrap();
+            *value.pointer_mut(&leaf).unwrap() = reference.clone();
+            assert!(validator.is_valid(&value), "{leaf}");
+        }
+    }
+
+    fn collect_leaves(value: &Value, pointer: String, leaves: &mut Vec<String>) {
+        match value {
+            Value::Object(members) if !members.contains_key("env") => {
+                for (name, member) in members {
+                    collect_leaves(member, format!("{pointer}/{name}"), leaves);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    collect_leaves(item, format!("{pointer}/{index}"), leaves);
+                }
+            }
+            _ => leaves.push(pointer),
+        }
+    }
+
+    #[test]
+    fn the_schema_refuses_typing_errors_at_every_level() {
+        let validator = validator();
+        let full: Value = serde_json::from_str(FULL).unwrap();
+        for object in [
+            "",
+            "/issuer",
+            "/client",
+            "/login",
+            "/session",
+            "/session/redis",
+            "/bearer",
+            "/groups",
+            "/policy",
+            "/policy/rules/0",
+            "/policy/rules/0/path",
+        ] {
+            let mut value = full.clone();
+            value.pointer_mut(object).unwrap()["tpyo"] = json!("x");
+            assert!(!validator.is_valid(&value), "{object}");
+        }
+        for (leaf, wrong) in [
+            ("/clock_leeway", json!(60.0)),
+            ("/clock_leeway", json!("60")),
+            ("/allow_insecure_http", json!("yes")),
+            ("/client/authentication", json!("private_key_jwt")),
+            ("/client/secret", json!({"env": "A B"})),
+            ("/client/secret", json!({"env": "NAME", "defualt": "x"})),
+            ("/policy/preset", json!("mlfow")),
+            ("/policy/rules/0/access", json!("everybody")),
+            ("/policy/rules/0/path", json!({"glob": "/x/*"})),
+            ("/bearer/audiences", json!(5.0)),
+            ("/bearer/algorithms", json!(["HS256"])),
+            ("/login/id_token_algorithms", json!(["none"])),
+        ] {
+            let mut value = full.clone();
+            *value.pointer_mut(leaf).unwrap() = wrong;
+            assert!(!validator.is_valid(&value), "{leaf}");
+        }
+        for required in ["public_url", "issuer", "client", "policy"] {
+            let mut value = full.clone();
+            value.as_object_mut().unwrap().remove(required);
+            assert!(!validator.is_valid(&value), "{required}");
+        }
+    }
+
+    #[test]
+    fn what_the_schema_calls_default_is_what_the_gate_does() {
+        let mut explicit: Value = serde_json::from_str(MINIMAL).unwrap();
+        let implied = super::super::tests::load_text(MINIMAL).unwrap();
+        let schema = json_schema();
+        let mut written = 0;
+        for (section, pointer) in [
+            ("", ""),
+            ("/$defs/Issuer", "/issuer"),
+            ("/$defs/Client", "/client"),
+            ("/$defs/Login", "/login"),
+            ("/$defs/Session", "/session"),
+            ("/$defs/Redis", "/session/redis"),
+            ("/$defs/Bearer", "/bearer"),
+            ("/$defs/Groups", "/groups"),
+        ] {
+            let fields = schema.pointer(&format!("{section}/properties")).unwrap().as_object().unwrap();
+            for (name, field) in fields {
+                if let Some(default) = field.get("default") {
+                    explicit.pointer_mut(pointer).unwrap()[name] = default.clone();
+                    written += 1;
+                }
+            }
+        }
+        assert_eq!(written, timings().len() - 1 + defaults().len(), "every default is in the schema");
+        let stated = super::super::tests::load_text(&explicit.to_string()).unwrap();
+        assert_eq!(format!("{stated:?}"), format!("{implied:?}"));
+    }
+
+    #[test]
+    fn every_field_is_described() {
+        let schema = json_schema();
+        let definitions = schema["$defs"].as_object().unwrap().iter();
+        for (name, definition) in
+            definitions.map(|(name, definition)| (name.as_str(), definition)).chain([("", &schema)])
+        {
+            for (field, described) in definition["properties"].as_object().into_iter().flatten() {
+                assert!(
+                    described["description"].as_str().is_some_and(|text| !text.is_empty()),
+                    "{name}.{field}"
+                );
+            }
+        }
+    }
+
+    /// Each field is documented with its default and its bounds.
+    #[test]
+    fn the_documentation_knows_every_field() {
+        let documentation = include_str!("../../../../docs/configuration.md");
+        let schema = json_schema();
+        for (section, prefix) in [
+            ("", ""),
+            ("/$defs/Issuer", "issuer."),
+            ("/$defs/Client", "client."),
+            ("/$defs/Login", "login."),
+            ("/$defs/Session", "session."),
+            ("/$defs/Redis", "session.redis."),
+            ("/$defs/Bearer", "bearer."),
+            ("/$defs/Groups", "groups."),
+            ("/$defs/Policy", "policy."),
+            ("/$defs/Rule", "policy.rules[]."),
+        ] {
+            for name in schema.pointer(&format!("{section}/properties")).unwrap().as_object().unwrap().keys()
+            {
+                assert!(
+                    documentation.contains(&format!("| `{prefix}{name}` |")),
+                    "{prefix}{name} is not documented"
+                );
+            }
+        }
+        for (section, name, timing) in timings() {
+            let prefix = if section == "Redis" { "session.redis".to_owned() } else { section.to_lowercase() };
+            let field = if section.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+            let row = documentation.lines().find(|line| line.starts_with(&format!("| `{field}` |"))).unwrap();
+            assert!(row.contains(&timing.range()), "{field} must be documented as {}: {row}", timing.range());
+            if let Some(default) = timing.default {
+                let default = humantime::format_duration(default).to_string();
+                assert!(row.contains(&format!("`{default}`")), "{field} has default {default}: {row}");
+            }
+        }
+    }
+}

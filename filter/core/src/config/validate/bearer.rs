@@ -1,0 +1,67 @@
+//! `bearer`: tokens that scripts and services send.
+
+use super::algorithm::algorithm;
+use super::text;
+use super::timing::limits;
+use crate::config::error::{Place, Reported};
+use crate::config::setting::Setting;
+use crate::config::{Bearer, raw};
+use crate::jose::algorithm::Algorithm;
+
+/// RFC 9068 4 demands RS256; ES256 is what modern realms sign with.
+pub(in crate::config) const DEFAULT_ALGORITHMS: [Algorithm; 2] = [Algorithm::Rs256, Algorithm::Es256];
+
+pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Reported> {
+    // RFC 9068 4: a token for somebody else is no token for us.
+    let audiences = text::filled_list(
+        raw.audiences,
+        &place.field("audiences"),
+        "no token could be accepted; name the audience that your tokens carry",
+        text::without_wildcard,
+    );
+    let at = place.field("algorithms");
+    let algorithms = match raw.algorithms {
+        Setting::Absent => Ok(DEFAULT_ALGORITHMS.to_vec()),
+        written => text::filled_list(written, &at, "no token could be accepted", algorithm),
+    };
+    let max_lifetime = limits::MAX_LIFETIME.read_optional(raw.max_lifetime, &place.field("max_lifetime"));
+    Ok(Bearer { audiences: audiences?, algorithms: algorithms?, max_lifetime: max_lifetime? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::checked;
+    use crate::config::leaf::{List, Text};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn list(items: &[&str]) -> Setting<List<Text>> {
+        Setting::Given(List(
+            items.iter().map(|item| Setting::Given(Text((*item).to_owned()))).enumerate().collect(),
+        ))
+    }
+
+    fn read(audiences: Setting<List<Text>>, algorithms: Setting<List<Text>>) -> Result<Bearer, String> {
+        checked(|place| bearer(raw::Bearer { audiences, algorithms, max_lifetime: Setting::Absent }, place))
+    }
+
+    #[test]
+    fn an_audience_is_always_named_and_compared_whole() {
+        assert_eq!(read(list(&["mlflow", "api"]), Setting::Absent).unwrap().audiences, ["mlflow", "api"]);
+        for wrong in [&[][..], &["*"], &["mlflow*"], &["mlflow", "*"], &["a\nb"]] {
+            assert!(
+                read(list(wrong), Setting::Absent).unwrap_err().starts_with("here.audiences"),
+                "{wrong:?}"
+            );
+        }
+        assert_eq!(read(Setting::Absent, Setting::Absent).unwrap_err(), "here.audiences: is missing");
+    }
+
+    #[test]
+    fn algorithms_have_a_default_but_no_empty_list() {
+        assert_eq!(read(list(&["mlflow"]), Setting::Absent).unwrap().algorithms, DEFAULT_ALGORITHMS);
+        let error = read(list(&["mlflow"]), list(&[])).unwrap_err();
+        assert_eq!(error, "here.algorithms: is empty: no token could be accepted");
+    }
+}

@@ -1,0 +1,108 @@
+//! `client`: the gate's registration at the provider.
+
+use super::text;
+use crate::config::error::{Place, Reported};
+use crate::config::{Client, ClientAuthentication, raw};
+use crate::secret;
+
+/// Whether the client needs its secret.
+#[derive(Clone, Copy)]
+pub(super) enum Secret {
+    /// For login.
+    Required,
+    /// A bearer-only gate asks for no tokens.
+    Optional,
+}
+
+pub(super) fn client(raw: raw::Client, need: Secret, place: &Place<'_>) -> Result<Client, Reported> {
+    let at = place.field("id");
+    let id = raw.id.required(&at).and_then(|written| identifier(written.0, &at));
+    let at = place.field("secret");
+    let secret = match (raw.secret.optional(), need) {
+        (Ok(None), Secret::Required) => Err(at.refuse("is missing; login needs it")),
+        (Ok(written), _) => written.map(|written| client_secret(written.0, &at)).transpose(),
+        (Err(reported), _) => Err(reported),
+    };
+    let authentication =
+        raw.authentication.or_else(|| Ok(raw::ClientAuthentication::ClientSecretBasic)).map(|written| {
+            match written {
+                raw::ClientAuthentication::ClientSecretBasic => ClientAuthentication::Basic,
+                raw::ClientAuthentication::ClientSecretPost => ClientAuthentication::Post,
+            }
+        });
+    Ok(Client { id: id?, secret: secret?, authentication: authentication? })
+}
+
+/// RFC 6749 A.1: printable ASCII.
+fn identifier(written: String, place: &Place<'_>) -> Result<String, Reported> {
+    let id = text::name(written, place)?;
+    if id.bytes().all(is_vschar) {
+        Ok(id)
+    } else {
+        Err(place.refuse("must be printable ASCII (RFC 6749 A.1)"))
+    }
+}
+
+/// RFC 6749 A.2: printable ASCII. Most often it is a line break at the end of a file that offends.
+fn client_secret(written: secret::Secret, place: &Place<'_>) -> Result<secret::Secret, Reported> {
+    if written.expose().trim_ascii().is_empty() {
+        Err(place.refuse("is empty"))
+    } else if written.expose().iter().copied().all(is_vschar) {
+        Ok(written)
+    } else {
+        Err(place.refuse("must be printable ASCII (RFC 6749 A.2); is there a line break at its end?"))
+    }
+}
+
+fn is_vschar(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::checked;
+    use crate::config::leaf::{SecretText, Text};
+    use crate::config::setting::Setting;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn read(secret: Setting<SecretText>, need: Secret) -> Result<Client, String> {
+        let raw = raw::Client {
+            id: Setting::Given(Text("mlflow".into())),
+            secret,
+            authentication: Setting::Absent,
+        };
+        checked(|place| client(raw, need, place))
+    }
+
+    fn given(secret: &str) -> Setting<SecretText> {
+        Setting::Given(SecretText(secret::Secret::new(secret)))
+    }
+
+    #[test]
+    fn a_secret_is_needed_for_login_only() {
+        assert!(read(given("s3cret"), Secret::Required).is_ok());
+        assert!(read(Setting::Absent, Secret::Optional).unwrap().secret.is_none());
+        let error = read(Setting::Absent, Secret::Required).unwrap_err();
+        assert_eq!(error, "here.secret: is missing; login needs it");
+    }
+
+    #[test]
+    fn a_secret_that_is_given_is_a_good_one_even_where_none_is_needed() {
+        for wrong in ["", "  ", "hunter2\n", "hunter2\r\n", "hunter\u{e9}", "hunter\u{0}2"] {
+            for need in [Secret::Required, Secret::Optional] {
+                let error = read(given(wrong), need).unwrap_err();
+                assert!(error.starts_with("here.secret: ") && !error.contains("hunter"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn client_ids_are_printable_ascii() {
+        assert!(checked(|place| identifier("https://rp.example/a b".into(), place)).is_ok());
+        for wrong in ["", "ml\u{e9}", "a\tb"] {
+            assert!(checked(|place| identifier(wrong.into(), place)).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `login`: browser login.
+
+use super::algorithm::algorithm;
+use super::text;
+use super::timing::limits;
+use crate::config::error::{Place, Reported};
+use crate::config::leaf::{Flag, Text};
+use crate::config::setting::Setting;
+use crate::config::{Login, raw};
+use crate::jose::algorithm::Algorithm;
+
+/// What Keycloak's built-in scopes give without any set-up.
+pub(in crate::config) const DEFAULT_SCOPE: &str = "openid profile email";
+
+/// OIDC Core 3.1.3.7 (7): the default of a client's registration.
+pub(in crate::config) const DEFAULT_ID_TOKEN_ALGORITHMS: [Algorithm; 1] = [Algorithm::Rs256];
+
+pub(super) fn login(raw: raw::Login, place: &Place<'_>) -> Result<Login, Reported> {
+    let at = place.field("scope");
+    let scope =
+        raw.scope.or_else(|| Ok(Text(DEFAULT_SCOPE.to_owned()))).and_then(|Text(text)| scope(&text, &at));
+    let userinfo = raw.userinfo.or_else(|| Ok(Flag(false)));
+    let timeout = limits::LOGIN_TIMEOUT.read(raw.timeout, &place.field("timeout"));
+    let at = place.field("id_token_algorithms");
+    let id_token_algorithms = match raw.id_token_algorithms {
+        Setting::Absent => Ok(DEFAULT_ID_TOKEN_ALGORITHMS.to_vec()),
+        written => text::filled_list(written, &at, "no ID token could be accepted", algorithm),
+    };
+    Ok(Login {
+        scope: scope?,
+        userinfo: userinfo?.0,
+        timeout: timeout?,
+        id_token_algorithms: id_token_algorithms?,
+    })
+}
+
+/// RFC 6749 3.3, with `openid` among them (OIDC Core 3.1.2.1).
+fn scope(written: &str, place: &Place<'_>) -> Result<String, Reported> {
+    let tokens: Vec<&str> = written.split(' ').filter(|token| !token.is_empty()).collect();
+    let is_scope_char = |byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    if !tokens.iter().all(|token| token.bytes().all(is_scope_char)) {
+        return Err(place.refuse("must be scopes of printable ASCII, separated by spaces (RFC 6749 3.3)"));
+    }
+    if !tokens.contains(&"openid") {
+        let hint = if written.contains(',') { "; scopes are separated by spaces, not commas" } else { "" };
+        return Err(place.refuse(format!("must contain openid (OIDC Core 3.1.2.1){hint}")));
+    }
+    Ok(tokens.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::checked;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn scopes_are_separated_by_spaces_and_contain_openid() {
+        for (written, read) in [
+            ("openid", "openid"),
+            (" email  openid ", "email openid"),
+            ("openid https://api.example/read", "openid https://api.example/read"),
+        ] {
+            assert_eq!(checked(|place| scope(written, place)).as_deref(), Ok(read));
+        }
+        for wrong in [
+            "",
+            "profile",
+            "OpenID",
+            "openidx",
+            "openid,email",
+            "openid\temail",
+            "openid \"x\"",
+            "openid a\\b",
+        ] {
+            assert!(checked(|place| scope(wrong, place)).is_err(), "{wrong}");
+        }
+    }
+}

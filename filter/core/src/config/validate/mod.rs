@@ -1,0 +1,135 @@
+//! From what was written to what is valid: every field is checked, and what depends on two of them, here.
+//!
+//! Each check ends in a value or in [`Reported`]. All fields of a section are checked before the first `?`, so that no
+//! mistake hides another; what depends on a field that is refused is left unsaid.
+
+mod algorithm;
+pub(super) mod bearer;
+mod client;
+mod issuer;
+pub(super) mod login;
+mod path;
+mod policy;
+pub(super) mod session;
+mod session_key;
+mod text;
+pub(super) mod timing;
+mod url;
+
+use self::timing::limits;
+use self::url::Transport;
+use super::error::{Place, Reported};
+use super::leaf::{Flag, Text};
+use super::setting::Setting;
+use super::{Config, Groups, raw};
+
+/// The claim that Keycloak's group mapper fills.
+pub(super) const DEFAULT_GROUPS_CLAIM: &str = "groups";
+
+/// Nested deeper than this, a claim is a mistake.
+const MAX_CLAIM_DEPTH: usize = 8;
+
+/// Checks the whole configuration; `place` is its root.
+pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Reported> {
+    // If the flag itself is refused, nothing is said of what it would allow.
+    let insecure = raw.allow_insecure_http.or_else(|| Ok(Flag(false)));
+    let transport = Transport { allow_insecure: insecure.as_ref().map_or(true, |flag| flag.0) };
+
+    // What spans sections first: later, one refused field would take its whole section out of sight.
+    let signs_in = signs_in(&raw.login, &raw.session, &raw.bearer, place);
+    let clusters_differ = clusters_differ(&raw.issuer, &raw.session, place);
+
+    let at = place.field("public_url");
+    let public_url = raw.public_url.required(&at).and_then(|text| url::public_url(&text.0, &at, transport));
+    let at = place.field("issuer");
+    let issuer = raw.issuer.required(&at).and_then(|raw| issuer::issuer(raw, &at, transport));
+
+    let at = place.field("client");
+    let secret = if raw.login.is_absent() { client::Secret::Optional } else { client::Secret::Required };
+    let client = raw.client.required(&at).and_then(|raw| client::client(raw, secret, &at));
+    let login = section(raw.login, &place.field("login"), login::login);
+    let session = section(raw.session, &place.field("session"), session::session);
+    let bearer = section(raw.bearer, &place.field("bearer"), bearer::bearer);
+    let groups = section(raw.groups, &place.field("groups"), groups);
+    let at = place.field("policy");
+    let policy = raw.policy.required(&at).and_then(|raw| policy::policy(raw, &at));
+    let clock_leeway = limits::CLOCK_LEEWAY.read(raw.clock_leeway, &place.field("clock_leeway"));
+
+    let config = Config {
+        public_url: public_url?,
+        issuer: issuer?,
+        client: client?,
+        login: login?,
+        session: session?,
+        bearer: bearer?,
+        groups: groups?.unwrap_or_else(|| Groups { claim: vec![DEFAULT_GROUPS_CLAIM.to_owned()] }),
+        policy: policy?,
+        clock_leeway: clock_leeway?,
+        warnings: Vec::new(),
+    };
+    insecure?;
+    signs_in?;
+    clusters_differ?;
+    Ok(config)
+}
+
+/// There is a way to sign in, and browser login has all that it needs.
+fn signs_in(
+    login: &Setting<raw::Login>,
+    session: &Setting<raw::Session>,
+    bearer: &Setting<raw::Bearer>,
+    place: &Place<'_>,
+) -> Result<(), Reported> {
+    match (login.is_absent(), session.is_absent(), bearer.is_absent()) {
+        (true, true, true) => {
+            Err(place.refuse("has neither login (with session) nor bearer: nobody could sign in"))
+        }
+        (false, true, _) => Err(place.field("session").refuse("is missing; login needs it")),
+        (true, false, _) => {
+            Err(place.field("session").refuse("is of no use without login; add login or remove session"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The Redis cluster writes raw bytes to its peer; no provider understands them.
+fn clusters_differ(
+    issuer: &Setting<raw::Issuer>,
+    session: &Setting<raw::Session>,
+    place: &Place<'_>,
+) -> Result<(), Reported> {
+    let issuer = issuer.given().and_then(|issuer| issuer.cluster.given());
+    let redis =
+        session.given().and_then(|session| session.redis.given()).and_then(|redis| redis.cluster.given());
+    match (redis, issuer) {
+        (Some(Text(redis)), Some(Text(issuer))) if redis == issuer && !redis.trim().is_empty() => {
+            Err(place.field("session").field("redis").field("cluster").refuse(
+                "is issuer.cluster too; Redis needs a cluster of its own, with the TCP connection pool",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks a section that may be left out.
+fn section<R, T>(
+    raw: Setting<R>,
+    place: &Place<'_>,
+    check: impl FnOnce(R, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Option<T>, Reported> {
+    raw.optional()?.map(|raw| check(raw, place)).transpose()
+}
+
+fn groups(raw: raw::Groups, place: &Place<'_>) -> Result<Groups, Reported> {
+    let place = place.field("claim");
+    let Text(claim) = raw.claim.or_else(|| Ok(Text(DEFAULT_GROUPS_CLAIM.to_owned())))?;
+    let claim = text::name(claim, &place)?;
+    let path: Vec<String> = claim.split('.').map(str::to_owned).collect();
+    if path.iter().any(String::is_empty) {
+        return Err(place.refuse("has an empty name between its dots"));
+    }
+    if path.len() > MAX_CLAIM_DEPTH {
+        return Err(place.refuse(format!("has more than {MAX_CLAIM_DEPTH} names")));
+    }
+    Ok(Groups { claim: path })
+}

@@ -1,0 +1,201 @@
+//! `policy`: groups and rules, and that somebody can get in.
+
+use super::session::is_token_char;
+use super::{path, text};
+use crate::config::error::{Place, Reported};
+use crate::config::leaf::{List, Text};
+use crate::config::setting::Setting;
+use crate::config::{Access, Policy, Preset, Rule, raw};
+
+const MAX_RULE_NAME_LEN: usize = 64;
+const MAX_METHOD_LEN: usize = 32;
+
+pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Reported> {
+    let preset = raw.preset.optional().map(|preset| preset.map(|raw::Preset::Mlflow| Preset::Mlflow));
+    let admins = members(raw.admins, &place.field("admins"));
+    let users = members(raw.users, &place.field("users"));
+    let named = Named::new(&admins, &users);
+    let preset_serves = preset_serves_somebody(&preset, &named, place);
+    // One error is enough for groups that are missing: where the preset complains, the rules need not.
+    let named = if preset_serves.is_err() { Named { admins: true, users: true } } else { named };
+    let at = place.field("rules");
+    let rules = raw.rules.or_else(|| Ok(Vec::new())).and_then(|written| {
+        let checked: Vec<Result<Rule, Reported>> = written
+            .into_iter()
+            .enumerate()
+            .map(|(index, setting)| {
+                let at = at.index(index);
+                setting.required(&at).and_then(|raw| rule(raw, index, &named, &at))
+            })
+            .collect();
+        checked.into_iter().collect::<Result<Vec<_>, _>>()
+    });
+    let policy = Policy { preset: preset?, admins: admins?, users: users?, rules: rules? };
+    preset_serves?;
+    rules_serve_somebody(&policy, place)?;
+    Ok(policy)
+}
+
+/// A list of groups that may be empty here, because the other one may not be.
+fn members(setting: Setting<List<Text>>, place: &Place<'_>) -> Result<Vec<String>, Reported> {
+    setting.or_else(|| Ok(List(Vec::new()))).and_then(|list| text::list(list, place, group))
+}
+
+/// `mlflow_admins` and `/mlflow_admins` are the same top-level group; one slash alone is none.
+fn group(name: String, place: &Place<'_>) -> Result<String, Reported> {
+    let name = text::without_wildcard(name, place)?;
+    if name.strip_prefix('/').unwrap_or(&name).trim().is_empty() {
+        return Err(place.refuse("names no group"));
+    }
+    Ok(name)
+}
+
+/// Which lists name somebody; what is refused might, so nothing is said of it.
+struct Named {
+    admins: bool,
+    users: bool,
+}
+
+impl Named {
+    fn new(admins: &Result<Vec<String>, Reported>, users: &Result<Vec<String>, Reported>) -> Self {
+        let [admins, users] =
+            [admins, users].map(|list| list.as_ref().map_or(true, |groups| !groups.is_empty()));
+        Self { admins, users }
+    }
+}
+
+fn rule(raw: raw::Rule, index: usize, named: &Named, place: &Place<'_>) -> Result<Rule, Reported> {
+    let at = place.field("name");
+    let name =
+        raw.name.or_else(|| Ok(Text(format!("rules[{index}]")))).and_then(|Text(name)| rule_name(name, &at));
+    let path_at = place.field("path");
+    let path = raw.path.required(&path_at).and_then(|raw| path::path(raw, &path_at));
+    let at = place.field("methods");
+    let methods = match raw.methods {
+        Setting::Absent => Ok(Vec::new()),
+        // An empty list must not turn into "all", least of all when it comes from an empty default.
+        written => text::filled_list(written, &at, "it means no method; leave it out to mean all", method),
+    };
+    let at = place.field("access");
+    let access = raw.access.required(&at).and_then(|raw| access(raw, named, &at));
+    if let (Ok(path), Ok(access)) = (&path, &access) {
+        path::refuse_public_reserved(path, access, &path_at)?;
+    }
+    Ok(Rule { name: name?, path: path?, methods: methods?, access: access? })
+}
+
+fn rule_name(name: String, place: &Place<'_>) -> Result<String, Reported> {
+    let name = text::name(name, place)?;
+    if name.len() > MAX_RULE_NAME_LEN {
+        return Err(place.refuse(format!("is longer than {MAX_RULE_NAME_LEN} bytes")));
+    }
+    Ok(name)
+}
+
+/// RFC 9110 9.1: a token, and case-sensitive.
+fn method(name: String, place: &Place<'_>) -> Result<String, Reported> {
+    let name = text::without_wildcard(name, place)?;
+    if name.len() > MAX_METHOD_LEN || !name.bytes().all(is_token_char) {
+        return Err(place.refuse("is no method (RFC 9110 9.1)"));
+    }
+    if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        let upper = name.to_ascii_uppercase();
+        return Err(place.refuse(format!("is no method: they are case-sensitive, write {upper}")));
+    }
+    Ok(name)
+}
+
+fn access(raw: raw::Access, named: &Named, place: &Place<'_>) -> Result<Access, Reported> {
+    match raw {
+        raw::Access::Public => Ok(Access::Public),
+        raw::Access::SignedIn => Ok(Access::SignedIn),
+        raw::Access::Deny => Ok(Access::Deny),
+        raw::Access::NotFound => Ok(Access::NotFound),
+        raw::Access::Admins if !named.admins => {
+            Err(place.refuse("is admins, but policy.admins names no group: it means nobody"))
+        }
+        raw::Access::Users if !named.users && !named.admins => {
+            Err(place.refuse("is users, but policy.users and policy.admins name no group: it means nobody"))
+        }
+        raw::Access::Admins => Ok(Access::Admins),
+        raw::Access::Users => Ok(Access::Users),
+        raw::Access::Groups(groups) => {
+            let place = place.field("groups");
+            text::filled_list(
+                Setting::Given(groups),
+                &place,
+                "it means nobody; write deny if you mean that",
+                group,
+            )
+            .map(Access::Groups)
+        }
+    }
+}
+
+fn preset_serves_somebody(
+    preset: &Result<Option<Preset>, Reported>,
+    named: &Named,
+    place: &Place<'_>,
+) -> Result<(), Reported> {
+    match preset {
+        Ok(Some(Preset::Mlflow)) if !named.admins && !named.users => {
+            Err(place.refuse("names no group in admins or users: with preset mlflow nobody could get in"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn rules_serve_somebody(policy: &Policy, place: &Place<'_>) -> Result<(), Reported> {
+    if policy.preset.is_some() || !policy.admins.is_empty() || !policy.users.is_empty() {
+        return Ok(());
+    }
+    if policy.rules.is_empty() {
+        return Err(place.refuse("has no preset, no admins, no users and no rules: nobody could get in"));
+    }
+    if policy.rules.iter().all(|rule| matches!(rule.access, Access::Deny | Access::NotFound)) {
+        place.warn("has rules that refuse, and none that lets anybody in");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::checked;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn groups_have_a_name_and_no_wildcard() {
+        for good in ["mlflow_admins", "/mlflow_admins", "/dept/admins", "a.b", "two words", "\u{e9}quipe"] {
+            assert_eq!(checked(|place| group(good.to_owned(), place)).as_deref(), Ok(good));
+        }
+        for wrong in ["", "/", "/ ", "*", "/mlflow_*", "a\u{0}", "a\nb"] {
+            assert!(checked(|place| group(wrong.to_owned(), place)).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn methods_are_tokens_in_capitals() {
+        for good in ["GET", "POST", "PROPFIND", "M-SEARCH"] {
+            assert!(checked(|place| method(good.to_owned(), place)).is_ok(), "{good}");
+        }
+        for wrong in
+            ["get", "Get", "", "*", "GET POST", "GET\r\n", "G\u{c9}T", &"M".repeat(MAX_METHOD_LEN + 1)]
+        {
+            assert!(checked(|place| method(wrong.to_owned(), place)).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_for_nobody_is_a_mistake_unless_the_list_itself_is_refused() {
+        let named = |admins, users| Named::new(&admins, &users);
+        let group = || Ok(vec!["g".to_owned()]);
+        let read = |raw, named: &Named| checked(|place| access(raw, named, place));
+        assert!(read(raw::Access::Admins, &named(group(), Ok(vec![]))).is_ok());
+        assert!(read(raw::Access::Users, &named(group(), Ok(vec![]))).is_ok());
+        assert!(read(raw::Access::Admins, &named(Ok(vec![]), group())).is_err());
+        assert!(read(raw::Access::Users, &named(Ok(vec![]), Ok(vec![]))).is_err());
+        assert!(read(raw::Access::Admins, &named(Err(Reported), Ok(vec![]))).is_ok());
+    }
+}

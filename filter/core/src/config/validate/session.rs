@@ -1,0 +1,177 @@
+//! `session`: browser sessions and the Redis that keeps them.
+
+use super::session_key;
+use super::text;
+use super::timing::limits;
+use crate::config::error::{Place, Reported};
+use crate::config::leaf::{List, SecretText, Text};
+use crate::config::{Redis, Session, raw};
+use crate::secret::Secret;
+
+/// Cookie name where none is configured.
+pub(in crate::config) const DEFAULT_COOKIE_NAME: &str = "oidc-gate";
+
+/// Key prefix where none is configured.
+pub(in crate::config) const DEFAULT_PREFIX: &str = "oidc-gate";
+
+const MAX_COOKIE_NAME_LEN: usize = 64;
+const MAX_PREFIX_LEN: usize = 64;
+
+pub(super) fn session(raw: raw::Session, place: &Place<'_>) -> Result<Session, Reported> {
+    let at = place.field("keys");
+    let keys = raw.keys.required(&at).and_then(|list| keys(list, &at));
+    let idle_timeout = limits::IDLE_TIMEOUT.read(raw.idle_timeout, &place.field("idle_timeout"));
+    let absolute_timeout =
+        limits::ABSOLUTE_TIMEOUT.read(raw.absolute_timeout, &place.field("absolute_timeout"));
+    let cache_ttl = limits::CACHE_TTL.read(raw.cache_ttl, &place.field("cache_ttl"));
+    let at = place.field("cookie_name");
+    let cookie_name = raw
+        .cookie_name
+        .or_else(|| Ok(Text(DEFAULT_COOKIE_NAME.to_owned())))
+        .and_then(|Text(name)| cookie_name(name, &at));
+    let at = place.field("redis");
+    let redis = raw.redis.required(&at).and_then(|raw| redis(raw, &at));
+
+    if let (Ok(idle), Ok(absolute)) = (idle_timeout, absolute_timeout)
+        && idle > absolute
+    {
+        let absolute = humantime::format_duration(absolute);
+        let at = place.field("idle_timeout");
+        return Err(at.refuse(format!("must not be longer than absolute_timeout ({absolute})")));
+    }
+    Ok(Session {
+        keys: keys?,
+        idle_timeout: idle_timeout?,
+        absolute_timeout: absolute_timeout?,
+        cache_ttl: cache_ttl?,
+        cookie_name: cookie_name?,
+        redis: redis?,
+    })
+}
+
+fn keys(list: List<SecretText>, place: &Place<'_>) -> Result<Vec<Secret>, Reported> {
+    let mut keys: Vec<Result<Secret, Reported>> = Vec::with_capacity(list.0.len());
+    for (index, setting) in list.0 {
+        let at = place.index(index);
+        let key = setting.required(&at).and_then(|SecretText(key)| {
+            if keys.iter().flatten().any(|earlier| *earlier == key) {
+                return Err(at.refuse("is the same key as an earlier one"));
+            }
+            session_key::check(&key).map_err(|weakness| at.refuse(weakness.to_string()))?;
+            Ok(key)
+        });
+        keys.push(key);
+    }
+    if keys.is_empty() {
+        return Err(place.refuse("is empty: nothing could be sealed"));
+    }
+    keys.into_iter().collect()
+}
+
+/// RFC 6265 4.1.1: a token. `__` is left to the browsers' own prefixes, one of which the gate adds itself.
+fn cookie_name(name: String, place: &Place<'_>) -> Result<String, Reported> {
+    if name.is_empty() || name.len() > MAX_COOKIE_NAME_LEN || !name.bytes().all(is_token_char) {
+        Err(place
+            .refuse(format!("must be a token (RFC 6265 4.1.1) of 1 to {MAX_COOKIE_NAME_LEN} characters")))
+    } else if name.starts_with("__") {
+        Err(place.refuse("must not begin with __; the gate adds __Host- itself where it applies"))
+    } else {
+        Ok(name)
+    }
+}
+
+/// RFC 9110 5.6.2.
+pub(super) fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn redis(raw: raw::Redis, place: &Place<'_>) -> Result<Redis, Reported> {
+    let at = place.field("cluster");
+    let cluster = raw.cluster.required(&at).and_then(|written| text::name(written.0, &at));
+    let user_at = place.field("username");
+    let username = raw
+        .username
+        .optional()
+        .and_then(|written| written.map(|Text(name)| text::name(name, &user_at)).transpose());
+    let at = place.field("password");
+    let password = raw.password.optional().and_then(|written| match written {
+        Some(SecretText(password)) if password.expose().trim_ascii().is_empty() => {
+            Err(at.refuse("is empty; leave it out if Redis asks for none"))
+        }
+        written => Ok(written.map(|password| password.0)),
+    });
+    let at = place.field("prefix");
+    let prefix = raw
+        .prefix
+        .or_else(|| Ok(Text(DEFAULT_PREFIX.to_owned())))
+        .and_then(|Text(prefix)| key_prefix(prefix, &at));
+    let timeout = limits::REDIS_TIMEOUT.read(raw.timeout, &place.field("timeout"));
+
+    match (&username, &password) {
+        (Ok(Some(_)), Ok(None)) => return Err(user_at.refuse("needs a password beside it")),
+        (Ok(None), Ok(None)) => {
+            place.warn(
+                "has no password: whoever reaches Redis can end sessions, though not read or forge them",
+            );
+        }
+        _ => {}
+    }
+    Ok(Redis {
+        cluster: cluster?,
+        username: username?,
+        password: password?,
+        prefix: prefix?,
+        timeout: timeout?,
+    })
+}
+
+/// Narrow on purpose: a prefix is part of every key and must not be able to end one.
+fn key_prefix(prefix: String, place: &Place<'_>) -> Result<String, Reported> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=MAX_PREFIX_LEN).contains(&prefix.len()) && prefix.bytes().all(is_plain) {
+        Ok(prefix)
+    } else {
+        Err(place.refuse(format!("must be 1 to {MAX_PREFIX_LEN} of the characters A-Z a-z 0-9 . _ -")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::checked;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn cookie_names_are_tokens_without_a_browsers_prefix() {
+        for good in ["oidc-gate", "_x", "a.b~c", "x__y", &"n".repeat(MAX_COOKIE_NAME_LEN)] {
+            assert!(checked(|place| cookie_name(good.to_owned(), place)).is_ok(), "{good}");
+        }
+        for wrong in [
+            "",
+            "a b",
+            "a;b",
+            "a=b",
+            "a,b",
+            "a\"b",
+            "caf\u{e9}",
+            "a\n",
+            "__Host-x",
+            "__Secure-x",
+            "__x",
+            &"n".repeat(MAX_COOKIE_NAME_LEN + 1),
+        ] {
+            assert!(checked(|place| cookie_name(wrong.to_owned(), place)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ss12_prefixes_cannot_end_a_key() {
+        for good in ["mlflow", "a", "Team_1.prod-x", &"p".repeat(MAX_PREFIX_LEN)] {
+            assert!(checked(|place| key_prefix(good.to_owned(), place)).is_ok(), "{good}");
+        }
+        for wrong in ["", "a:b", "a b", "{a}", "a*", "a\r\n", "\u{e9}", &"p".repeat(MAX_PREFIX_LEN + 1)] {
+            assert!(checked(|place| key_prefix(wrong.to_owned(), place)).is_err(), "{wrong}");
+        }
+    }
+}

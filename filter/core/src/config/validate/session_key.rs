@@ -1,0 +1,142 @@
+//! Whether a session key is one: long enough, and not made by a person.
+
+use crate::secret::Secret;
+
+/// 256 bits, if they are random.
+const MIN_LEN: usize = 32;
+
+/// 32 random hexadecimal digits have fewer different ones than this about once in ten thousand.
+const MIN_DISTINCT: usize = 10;
+
+/// What examples and templates put where a key belongs; all in lower case, with `-` for every separator.
+const PLACEHOLDERS: [&str; 12] = [
+    "change-me",
+    "changeme",
+    "replace-me",
+    "replaceme",
+    "replace-with",
+    "placeholder",
+    "your-secret",
+    "yoursecret",
+    "example",
+    "insecure",
+    "password",
+    "secret-key",
+];
+
+/// Why a key is refused. Says nothing of the key itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Weakness {
+    #[error("must have at least {MIN_LEN} bytes; {HOW}")]
+    Short,
+    #[error("has too few different characters to be random; {HOW}")]
+    FewDistinct,
+    #[error("repeats itself; {HOW}")]
+    Repetition,
+    #[error("counts up or down; {HOW}")]
+    Sequence,
+    #[error("is a placeholder; {HOW}")]
+    Placeholder,
+}
+
+const HOW: &str = "make one with: openssl rand -base64 32";
+
+/// Refuses what nobody's random generator made.
+pub(super) fn check(key: &Secret) -> Result<(), Weakness> {
+    let bytes = key.expose();
+    if is_placeholder(bytes) {
+        Err(Weakness::Placeholder)
+    } else if bytes.len() < MIN_LEN {
+        Err(Weakness::Short)
+    } else if distinct(bytes) < MIN_DISTINCT {
+        Err(Weakness::FewDistinct)
+    } else if repeats(bytes) {
+        Err(Weakness::Repetition)
+    } else if is_sequence(bytes) {
+        Err(Weakness::Sequence)
+    } else {
+        Ok(())
+    }
+}
+
+fn is_placeholder(bytes: &[u8]) -> bool {
+    let folded: String = bytes
+        .iter()
+        .map(|byte| match byte {
+            b'_' | b' ' | b'.' => '-',
+            byte => char::from(byte.to_ascii_lowercase()),
+        })
+        .collect();
+    PLACEHOLDERS.iter().any(|placeholder| folded.contains(placeholder))
+}
+
+fn distinct(bytes: &[u8]) -> usize {
+    let mut seen = [false; 256];
+    for byte in bytes {
+        if let Some(seen) = seen.get_mut(usize::from(*byte)) {
+            *seen = true;
+        }
+    }
+    seen.iter().filter(|seen| **seen).count()
+}
+
+/// One block of at most half the length, again and again.
+fn repeats(bytes: &[u8]) -> bool {
+    (1..=bytes.len() / 2).any(|period| bytes.iter().zip(bytes.iter().skip(period)).all(|(a, b)| a == b))
+}
+
+/// More than half of all steps lead to the next, the previous or the same byte value.
+fn is_sequence(bytes: &[u8]) -> bool {
+    let steps = bytes.iter().zip(bytes.iter().skip(1)).filter(|(a, b)| a.abs_diff(**b) <= 1).count();
+    steps > bytes.len() / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn weakness(key: &str) -> Option<Weakness> {
+        check(&Secret::new(key)).err()
+    }
+
+    #[test]
+    fn keys_of_a_random_generator_are_good() {
+        for key in [
+            "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=",
+            "9f86d081884c7d659a2feaa0c55ad015",
+            "a3f1c2e4b5968778695a4b3c2d1e0f12b4d6f8091a2c3e4f5061728394a5b6c7",
+            "kT0aWc7yLh4eNf9bGd2PsVoIqXrCtE_3",
+        ] {
+            assert_eq!(weakness(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn weak_keys_are_refused_with_the_reason() {
+        for (key, expected) in [
+            ("", Weakness::Short),
+            ("mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd", Weakness::Short),
+            (&"a".repeat(64), Weakness::FewDistinct),
+            (&"0123456".repeat(8), Weakness::FewDistinct),
+            (&"0123456789abcdef".repeat(2), Weakness::Repetition),
+            (&"qX7!pLmZ4wKs".repeat(4), Weakness::Repetition),
+            ("abcdefghijklmnopqrstuvwxyz0123456789", Weakness::Sequence),
+            ("change-me-please-to-something-long-and-random", Weakness::Placeholder),
+            ("CHANGE_ME_0123456789_qwertzuiop_asdf", Weakness::Placeholder),
+            ("changeme", Weakness::Placeholder),
+            ("your_secret_key_at_least_32_characters", Weakness::Placeholder),
+            ("replace with 32 random characters!!", Weakness::Placeholder),
+            ("this-is-an-example-key-of-good-length", Weakness::Placeholder),
+        ] {
+            assert_eq!(weakness(key), Some(expected), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_weakness_says_how_to_do_better() {
+        let expected = "must have at least 32 bytes; make one with: openssl rand -base64 32";
+        assert_eq!(Weakness::Short.to_string(), expected);
+    }
+}

@@ -1,0 +1,116 @@
+//! Texts and lists of texts: what every one of them has to be, whatever it means.
+
+use crate::config::error::{Place, Reported};
+use crate::config::leaf::{List, Text};
+use crate::config::setting::Setting;
+
+/// The longest name of anything.
+const MAX_NAME_LEN: usize = 255;
+
+/// A name: not empty, not padded, without control characters.
+pub(super) fn name(text: String, place: &Place<'_>) -> Result<String, Reported> {
+    if text.trim().is_empty() {
+        Err(place.refuse("is empty"))
+    } else if text.trim() != text {
+        Err(place.refuse("begins or ends with white space"))
+    } else if text.chars().any(char::is_control) {
+        Err(place.refuse("contains control characters"))
+    } else if text.len() > MAX_NAME_LEN {
+        Err(place.refuse(format!("is longer than {MAX_NAME_LEN} bytes")))
+    } else {
+        Ok(text)
+    }
+}
+
+/// Checks every item of a list; an item that occurs again is left out.
+pub(super) fn list<T: PartialEq>(
+    list: List<Text>,
+    place: &Place<'_>,
+    check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Vec<T>, Reported> {
+    let checked: Vec<Result<T, Reported>> = list
+        .0
+        .into_iter()
+        .map(|(index, setting)| {
+            let place = place.index(index);
+            setting.required(&place).and_then(|Text(text)| check(text, &place))
+        })
+        .collect();
+    let mut items = Vec::with_capacity(checked.len());
+    for item in checked {
+        let item = item?;
+        if !items.contains(&item) {
+            items.push(item);
+        }
+    }
+    Ok(items)
+}
+
+/// [`list`], which must not be empty; `nobody` says what an empty one would mean.
+pub(super) fn filled_list<T: PartialEq>(
+    setting: Setting<List<Text>>,
+    place: &Place<'_>,
+    nobody: &str,
+    check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Vec<T>, Reported> {
+    let items = list(setting.required(place)?, place, check)?;
+    if items.is_empty() { Err(place.refuse(format!("is empty: {nobody}"))) } else { Ok(items) }
+}
+
+/// What is compared whole: `*` in it can only be a misunderstanding, and one that would open or close too much.
+pub(super) fn without_wildcard(text: String, place: &Place<'_>) -> Result<String, Reported> {
+    let text = name(text, place)?;
+    if text.contains('*') {
+        return Err(place.refuse("contains '*', but there are no wildcards here: values are compared whole"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::checked;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn given(items: &[&str]) -> List<Text> {
+        List(items.iter().map(|item| Setting::Given(Text((*item).to_owned()))).enumerate().collect())
+    }
+
+    #[test]
+    fn names_are_neither_empty_nor_padded_nor_unprintable() {
+        for good in ["a", "a b", "/dept/team", "caf\u{e9}", &"x".repeat(MAX_NAME_LEN)] {
+            assert_eq!(checked(|place| name(good.to_owned(), place)).as_deref(), Ok(good));
+        }
+        for (wrong, error) in [
+            ("", "here: is empty"),
+            (" \t", "here: is empty"),
+            (" a", "here: begins or ends with white space"),
+            ("a\n", "here: begins or ends with white space"),
+            ("a\u{0}b", "here: contains control characters"),
+            ("a\u{7f}b", "here: contains control characters"),
+            (&"x".repeat(MAX_NAME_LEN + 1), "here: is longer than 255 bytes"),
+        ] {
+            assert_eq!(checked(|place| name(wrong.to_owned(), place)), Err(error.to_owned()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn every_item_of_a_list_is_checked_and_kept_once() {
+        assert_eq!(
+            checked(|place| list(given(&["a", "b", "a"]), place, name)),
+            Ok(vec!["a".into(), "b".into()])
+        );
+        let errors = checked(|place| list(given(&["*", "a", "x*"]), place, without_wildcard)).unwrap_err();
+        let starts: Vec<&str> = errors.lines().filter_map(|line| line.split(':').next()).collect();
+        assert_eq!(starts, ["here[0]", "here[2]"]);
+    }
+
+    #[test]
+    fn an_empty_list_is_refused_where_it_would_mean_nobody() {
+        let error = checked(|place| filled_list(Setting::Given(given(&[])), place, "it means nobody", name));
+        assert_eq!(error, Err("here: is empty: it means nobody".to_owned()));
+        let error = checked(|place| filled_list(Setting::Absent, place, "it means nobody", name));
+        assert_eq!(error, Err("here: is missing".to_owned()));
+    }
+}

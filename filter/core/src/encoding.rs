@@ -1,0 +1,82 @@
+//! The one place that knows base64: strict base64url for tokens and keys, standard base64 for `Basic` credentials.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+/// The text is not base64url as RFC 7515 2 defines it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not base64url")]
+pub struct NotBase64Url;
+
+/// base64url without padding (RFC 7515 2).
+pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Decodes base64url in its one legal form.
+///
+/// # Errors
+/// [`NotBase64Url`] for padding, white space, the other alphabet (`+`, `/`), an impossible length, and for set bits
+/// after the last whole octet: with those, several texts would mean the same bytes, and a token could be changed
+/// without changing what was signed.
+pub fn from_base64url(text: impl AsRef<[u8]>) -> Result<Vec<u8>, NotBase64Url> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| NotBase64Url)
+}
+
+/// Standard base64 with padding (RFC 4648 4), as `Authorization: Basic` wants it (RFC 7617 2).
+pub fn base64(bytes: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn base64url_uses_its_own_alphabet_and_no_padding() {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"f", "Zg"),
+            (b"fo", "Zm8"),
+            (b"foo", "Zm9v"),
+            (&[0xfb, 0xff, 0xfe], "-__-"),
+            // RFC 7515 Appendix C.
+            (&[3, 236, 255, 224, 193], "A-z_4ME"),
+        ] {
+            assert_eq!(base64url(bytes), text);
+            assert_eq!(from_base64url(text).as_deref(), Ok(bytes));
+        }
+    }
+
+    #[test]
+    fn only_the_one_legal_form_is_decoded() {
+        for (text, why) in [
+            ("Zg==", "padding"),
+            ("Zg=", "half of the padding"),
+            ("-_+-", "a character of standard base64"),
+            ("-_/-", "a character of standard base64"),
+            ("Zh", "set bits after the last octet"),
+            ("Zm9", "set bits after the last octet"),
+            ("Z", "an impossible length"),
+            ("Zm9vZ", "an impossible length"),
+            ("Zm9v\n", "a line feed"),
+            ("Zm 9v", "a blank"),
+            ("Zm9v.", "a dot"),
+            ("Zm%39", "a URL escape"),
+            ("Zm9ｖ", "a full-width letter"),
+            ("Zm9v\0", "a NUL"),
+        ] {
+            assert_eq!(from_base64url(text), Err(NotBase64Url), "{why}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn basic_credentials_use_standard_base64_with_padding() {
+        // RFC 7617 2.
+        assert_eq!(base64("Aladdin:open sesame"), "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(base64([0xfb, 0xff, 0xfe]), "+//+");
+    }
+}

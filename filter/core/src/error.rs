@@ -1,0 +1,291 @@
+//! Why a request is refused. The metric's label and the log's reason come from the same variant; [`crate::http::reply`]
+//! is the one place that turns a [`Rejection`] into an answer.
+
+use crate::jose::error::TokenError;
+use crate::principal::Principal;
+
+/// Why a request is not forwarded.
+#[derive(Clone, Debug)]
+pub enum Rejection {
+    /// Two parsers could read this request differently, or it is no request for an application at all: 400.
+    Malformed(Malformed),
+    /// Nothing that says who it is: 302 to login or 401.
+    NoCredential,
+    /// `Authorization` is there, but no well-formed Bearer credential (RFC 6750 2.1): 401.
+    UnusableAuthorization,
+    /// A bearer token that does not verify: 401 `invalid_token`.
+    InvalidToken(TokenError),
+    /// The session cookie opens nothing that still lives: 302 to login or 401.
+    SessionEnded(SessionEnd),
+    /// Known, but not in a group that may: 403.
+    NotAllowed(Box<NotAllowed>),
+    /// An unsafe method with a cookie, sent by another site's page: 403.
+    CrossSite,
+    /// A rule hides this path, or it lies in our reserved `/oauth2/`: 404.
+    NotFound,
+    /// Ours, but not with this method: 405 with `Allow`.
+    MethodNotAllowed(&'static str),
+    /// The callback can't be completed: a page that says what to do.
+    Login(LoginError),
+    /// Somebody we depend on is away: 503 with Retry-After.
+    Unavailable(Dependency),
+}
+
+/// A refusal by one of our own endpoints, with what its answer has to carry besides.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Why.
+    pub rejection: Rejection,
+    /// `Set-Cookie` values of the answer.
+    pub cookies: Vec<String>,
+    /// Where "try again" or "sign in" leads.
+    pub retry_path: String,
+}
+
+impl<T: Into<Rejection>> From<T> for Refused {
+    fn from(rejection: T) -> Self {
+        Self { rejection: rejection.into(), cookies: Vec::new(), retry_path: "/".to_owned() }
+    }
+}
+
+/// What is wrong with the form of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// `:method` missing, repeated or unknown.
+    Method,
+    /// `:path` missing or not in origin form (RFC 9112 3.2.1).
+    Target,
+    /// Bytes, escapes or dot segments that parsers disagree about.
+    Path,
+    /// `:authority` missing or a list.
+    Authority,
+    /// An access token in the query (RFC 9700 4.3.2).
+    TokenInQuery,
+    /// Parameters missing, repeated or of the wrong form.
+    Parameters,
+}
+
+/// Why a session cookie did not help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Not of the form that we issue.
+    MalformedTicket,
+    /// More than one session cookie, with different values.
+    Ambiguous,
+    /// No record: signed out, expired, or never there.
+    Unknown,
+    /// A record that this cookie and our keys don't open.
+    Unreadable,
+    /// Unused for longer than the idle timeout.
+    Idle,
+    /// Older than the absolute timeout.
+    Expired,
+}
+
+/// Who was refused, and what would have let them in.
+#[derive(Clone, Debug)]
+pub struct NotAllowed {
+    /// Who it is.
+    pub principal: Principal,
+    /// Groups of which one is needed; empty when no group would help.
+    pub needed: Vec<String>,
+}
+
+/// Why a login can't be completed.
+#[derive(Clone, Debug)]
+pub enum LoginError {
+    /// No login of this browser has that `state`.
+    MissingState,
+    /// `iss` is wrong, or missing although promised (RFC 9207 2.4).
+    WrongIssuer,
+    /// The provider said no (RFC 6749 4.1.2.1); `error` and `error_description` as it sent them.
+    Provider {
+        /// The error code.
+        error: String,
+        /// Human-readable, for developers.
+        description: Option<String>,
+    },
+    /// This code was used before.
+    CodeUsed,
+    /// The token endpoint refused the code (`invalid_grant` and the like).
+    CodeRefused,
+    /// The token endpoint refused us: client id or secret are wrong.
+    ClientRefused,
+    /// The token response is not one.
+    TokenResponse(&'static str),
+    /// The ID token does not verify.
+    IdToken(TokenError),
+    /// UserInfo does not belong to the ID token or is not one.
+    UserInfo(&'static str),
+    /// The session would not fit into the store.
+    TooLarge,
+    /// This browser comes back again and again without a session.
+    Loop,
+}
+
+/// On whom we wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dependency {
+    /// Discovery or keys are not there (yet).
+    ProviderMetadata,
+    /// The provider does not answer.
+    Provider,
+    /// Redis does not answer, or not as it should.
+    Redis(&'static str),
+    /// No randomness, or no signature verification in this host.
+    Host,
+}
+
+impl Rejection {
+    /// The stable name, for metrics and logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Malformed(malformed) => malformed.label(),
+            Self::NoCredential => "no_credential",
+            Self::UnusableAuthorization => "unusable_authorization",
+            Self::InvalidToken(_) => "invalid_token",
+            Self::SessionEnded(end) => end.label(),
+            Self::NotAllowed(_) => "not_allowed",
+            Self::CrossSite => "cross_site",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::Login(error) => error.label(),
+            Self::Unavailable(dependency) => dependency.label(),
+        }
+    }
+
+    /// What the log adds to the label: precise, and without secrets.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::InvalidToken(error) | Self::Login(LoginError::IdToken(error)) => {
+                Some(error.label().to_owned())
+            }
+            Self::Login(LoginError::Provider { error, description }) => {
+                Some(format!("{error}: {}", description.as_deref().unwrap_or("no description")))
+            }
+            Self::Login(LoginError::TokenResponse(what) | LoginError::UserInfo(what)) => {
+                Some((*what).to_owned())
+            }
+            Self::Unavailable(Dependency::Redis(what)) => Some((*what).to_owned()),
+            Self::NotAllowed(refused) => Some(format!("needs one of [{}]", refused.needed.join(", "))),
+            _ => None,
+        }
+    }
+
+    /// Every label, so that the metrics exist before the first refusal.
+    pub const LABELS: &'static [&'static str] = &[
+        "malformed_method",
+        "malformed_target",
+        "malformed_path",
+        "malformed_authority",
+        "token_in_query",
+        "malformed_parameters",
+        "no_credential",
+        "unusable_authorization",
+        "invalid_token",
+        "session_malformed_ticket",
+        "session_ambiguous",
+        "session_unknown",
+        "session_unreadable",
+        "session_idle",
+        "session_expired",
+        "not_allowed",
+        "cross_site",
+        "not_found",
+        "method_not_allowed",
+        "login_missing_state",
+        "login_wrong_issuer",
+        "login_provider_error",
+        "login_code_used",
+        "login_code_refused",
+        "login_client_refused",
+        "login_token_response",
+        "login_id_token",
+        "login_userinfo",
+        "login_too_large",
+        "login_loop",
+        "metadata_unavailable",
+        "provider_unavailable",
+        "redis_unavailable",
+        "host_unavailable",
+    ];
+}
+
+impl Malformed {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Method => "malformed_method",
+            Self::Target => "malformed_target",
+            Self::Path => "malformed_path",
+            Self::Authority => "malformed_authority",
+            Self::TokenInQuery => "token_in_query",
+            Self::Parameters => "malformed_parameters",
+        }
+    }
+}
+
+impl SessionEnd {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::MalformedTicket => "session_malformed_ticket",
+            Self::Ambiguous => "session_ambiguous",
+            Self::Unknown => "session_unknown",
+            Self::Unreadable => "session_unreadable",
+            Self::Idle => "session_idle",
+            Self::Expired => "session_expired",
+        }
+    }
+}
+
+impl LoginError {
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::MissingState => "login_missing_state",
+            Self::WrongIssuer => "login_wrong_issuer",
+            Self::Provider { .. } => "login_provider_error",
+            Self::CodeUsed => "login_code_used",
+            Self::CodeRefused => "login_code_refused",
+            Self::ClientRefused => "login_client_refused",
+            Self::TokenResponse(_) => "login_token_response",
+            Self::IdToken(_) => "login_id_token",
+            Self::UserInfo(_) => "login_userinfo",
+            Self::TooLarge => "login_too_large",
+            Self::Loop => "login_loop",
+        }
+    }
+}
+
+impl Dependency {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::ProviderMetadata => "metadata_unavailable",
+            Self::Provider => "provider_unavailable",
+            Self::Redis(_) => "redis_unavailable",
+            Self::Host => "host_unavailable",
+        }
+    }
+}
+
+impl From<Malformed> for Rejection {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<LoginError> for Rejection {
+    fn from(error: LoginError) -> Self {
+        Self::Login(error)
+    }
+}
+
+impl From<Dependency> for Rejection {
+    fn from(dependency: Dependency) -> Self {
+        Self::Unavailable(dependency)
+    }
+}
+
+impl From<crate::host::RandomUnavailable> for Rejection {
+    fn from(_: crate::host::RandomUnavailable) -> Self {
+        Self::Unavailable(Dependency::Host)
+    }
+}

@@ -1,0 +1,19 @@
+//! The way of a request, end to end in memory.
+
+mod bearer;
+mod callback;
+mod login;
+mod sessions;
+
+use super::Decision;
+use crate::policy::Permit;
+
+/// What a script sends.
+const API: &[(&str, &str)] = &[("accept", "*/*")];
+
+fn forwarded(decision: Decision) -> Permit {
+    match decision {
+        Decision::Forward { permit, .. } => permit,
+        Decision::Reply { reply, reason } => panic!("{reason}: {reply:?}"),
+    }
+}

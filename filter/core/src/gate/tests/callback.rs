@@ -1,0 +1,307 @@
+//! Callbacks: once only, of the right browser and provider, with an ID token that keeps every rule.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::{API, forwarded};
+use crate::config::Config;
+use crate::host::{CalloutError, CalloutReply};
+use crate::jose::algorithm::Algorithm;
+use crate::jose::testing::sign;
+use crate::testing::provider::{ISSUER, reply};
+use crate::testing::world::{NAVIGATION, World, callback, config, header, replied};
+
+#[test]
+fn cb03_cb04_a_state_of_another_browser_is_refused_before_the_code_is_spent() {
+    let (alice, mallory) = (World::new(), World::new());
+    let own = alice.begin_login("/");
+    // The worlds' randomness is the same: the second login of one is new to the other.
+    mallory.begin_login("/");
+    let stolen = mallory.begin_login("/");
+    assert_ne!(own["state"], stolen["state"]);
+    let reply = replied(alice.navigate(&callback(&stolen["state"], "code")));
+    assert_eq!(reply.status, 400);
+    assert!(reply.body.contains("Missing OAuth state"));
+    assert!(alice.provider.token_requests.borrow().is_empty());
+}
+
+#[test]
+fn cb06_a_callback_works_once_and_going_back_leads_to_a_safe_page() {
+    let world = World::new();
+    let request = world.begin_login("/");
+    world.provider.id_token.borrow_mut()["nonce"] = request["nonce"].clone().into();
+    let target = callback(&request["state"], "code-1");
+    let cookies = world.cookies.borrow().clone();
+    assert_eq!(replied(world.navigate(&target)).status, 303);
+    let again = replied(world.navigate(&target));
+    assert_eq!((again.status, header(&again, "location")), (303, Some("/")), "signed in: goes on");
+    // The same with the login cookie still there: the code is known to be spent.
+    *world.cookies.borrow_mut() = cookies;
+    let replay = replied(world.navigate(&target));
+    assert_eq!(replay.status, 400);
+    assert!(replay.body.contains("already used"));
+    assert_eq!(world.provider.token_requests.borrow().len(), 1);
+}
+
+#[test]
+fn cb07_after_its_time_a_login_begins_anew() {
+    let world = World::new();
+    let request = world.begin_login("/deep");
+    world.host.advance(Duration::from_secs(601));
+    let reply = replied(world.navigate(&callback(&request["state"], "code")));
+    assert_eq!(reply.status, 302);
+    assert!(header(&reply, "location").unwrap().starts_with("https://idp.example/"));
+    assert!(world.provider.token_requests.borrow().is_empty());
+}
+
+#[test]
+fn cb08_the_issuer_of_the_answer_must_be_the_one_that_was_asked() {
+    for iss in [
+        None,
+        Some("https://evil.example"),
+        Some("https://idp.example/realms/mlflow/"),
+        Some("https://IDP.example/realms/mlflow"),
+        Some("https://idp.example:443/realms/mlflow"),
+        Some(""),
+    ] {
+        let world = World::new();
+        let request = world.begin_login("/");
+        let mut target = format!("/oauth2/callback?state={}&code=c", request["state"]);
+        if let Some(iss) = iss {
+            target.push_str(&format!("&iss={iss}"));
+        }
+        for target in [target.clone(), target.replace("code=c", "error=access_denied")] {
+            let request = world.begin_login("/");
+            let target =
+                target.replace(&target[target.find("state=").unwrap() + 6..][..43], &request["state"]);
+            let reply = replied(world.navigate(&target));
+            assert_eq!(reply.status, 400, "{iss:?}");
+            assert!(reply.body.contains("did not come from the identity provider"), "{iss:?}");
+        }
+        assert!(world.provider.token_requests.borrow().is_empty());
+    }
+}
+
+#[test]
+fn cb09_cb10_an_error_wins_and_tokens_in_the_query_are_never_used() {
+    let world = World::new();
+    let request = world.begin_login("/");
+    let target = format!("{}&error=access_denied&id_token=x&response=y", callback(&request["state"], "c"));
+    let reply = replied(world.navigate(&target));
+    assert_eq!(reply.status, 403);
+    assert!(world.provider.token_requests.borrow().is_empty());
+    let token = format!("{}&access_token=x", callback("s", "c"));
+    assert_eq!(replied(world.navigate(&token)).status, 400);
+}
+
+#[test]
+fn cb11_the_callback_takes_get_only_and_each_parameter_once() {
+    let world = World::new();
+    let request = world.begin_login("/");
+    let reply = replied(world.browse("POST", &callback(&request["state"], "c"), &[]));
+    assert_eq!((reply.status, header(&reply, "allow")), (405, Some("GET")));
+    for extra in ["&code=d", "&state=x", "&iss=x"] {
+        let target = format!("{}{extra}", callback(&request["state"], "c"));
+        assert_eq!(replied(world.navigate(&target)).status, 400, "{extra}");
+    }
+    assert!(world.provider.token_requests.borrow().is_empty());
+}
+
+#[test]
+fn cb14_two_tabs_finish_their_logins_in_any_order() {
+    let world = World::new();
+    let first = world.begin_login("/first");
+    let second = world.begin_login("/second");
+    let reply = replied(world.finish_login(&second, "code-2"));
+    assert_eq!(header(&reply, "location"), Some("/second"));
+    let reply = replied(world.finish_login(&first, "code-1"));
+    assert_eq!(header(&reply, "location"), Some("/first"));
+    forwarded(world.navigate("/"));
+}
+
+#[test]
+fn cb15_what_only_looks_like_the_callback_is_not_it_and_needs_a_login() {
+    let world = World::new();
+    let request = world.begin_login("/");
+    for path in ["/callback/", "/callback;x=y", "/CALLBACK", "/callback%2f", "/%63allback", "//callback"] {
+        let target = callback(&request["state"], "c").replace("/callback", path);
+        let reply = replied(world.browse("GET", &target, API));
+        assert_eq!(reply.status, 401, "{path}");
+    }
+    assert!(world.provider.token_requests.borrow().is_empty());
+}
+
+#[test]
+fn it01_to_it28_an_id_token_that_breaks_a_rule_makes_no_session() {
+    let now = World::new().now();
+    let cases: Vec<(&str, Value)> = vec![
+        ("iss+1", json!({"iss": format!("{ISSUER}1")})),
+        ("no iss", json!({"iss": null})),
+        ("aud+1", json!({"aud": "mlflow1"})),
+        ("no aud", json!({"aud": null})),
+        ("foreign aud", json!({"aud": ["mlflow", "other"]})),
+        ("no sub", json!({"sub": null})),
+        ("sub number", json!({"sub": 123})),
+        ("sub empty", json!({"sub": ""})),
+        ("no iat", json!({"iat": null})),
+        ("no exp", json!({"exp": null})),
+        ("nonce+1", json!({"nonce": "x"})),
+        ("no nonce", json!({"nonce": null})),
+        ("expired", json!({"exp": now - 360})),
+        ("a week old", json!({"iat": now - 604_800})),
+        ("from the future", json!({"iat": now + 3600})),
+        ("azp", json!({"azp": "other"})),
+        ("at_hash", json!({"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"})),
+        ("access token", json!({"typ": "Bearer"})),
+        ("logout token", json!({"typ": "Logout"})),
+        ("iss list", json!({"iss": [ISSUER]})),
+        ("exp text", json!({"exp": "9999999999"})),
+        ("exp huge", json!({"exp": 1e300})),
+        ("exp negative", json!({"exp": -1})),
+        ("nbf text", json!({"nbf": "x"})),
+        ("groups text", json!({"groups": "mlflow_users"})),
+        ("groups object", json!({"groups": {"mlflow_users": true}})),
+        ("username number", json!({"preferred_username": 1})),
+    ];
+    for (what, changes) in cases {
+        let world = World::new();
+        let request = world.begin_login("/");
+        let mut claims = world.provider.id_token.borrow().clone();
+        claims["nonce"] = request["nonce"].clone().into();
+        for (name, value) in changes.as_object().unwrap() {
+            match value {
+                Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+                value => claims[name] = value.clone(),
+            }
+        }
+        let token = sign(Algorithm::Rs256, Some("rsa"), json!({"typ": "JWT"}), claims);
+        *world.provider.raw_id_token.borrow_mut() = Some(token.clone());
+        let page = replied(world.navigate(&callback(&request["state"], "code-1")));
+        assert_eq!(page.status, 503, "{what}");
+        assert!(
+            !page.body.contains(&token) && !page.body.contains("at-secret"),
+            "{what}: no secret is shown"
+        );
+        assert!(!world.cookies.borrow().contains_key("__Host-oidc-gate"), "{what}");
+        assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")), "{what}");
+        assert!(!world.host.log_lines().concat().contains("at-secret"), "{what}");
+    }
+}
+
+#[test]
+fn it17_it18_an_id_token_of_another_algorithm_or_key_makes_no_session() {
+    let forge: [fn(Value) -> String; 3] = [
+        |claims| sign(Algorithm::Es256, Some("p256"), json!({}), claims),
+        |claims| sign(Algorithm::Rs256, Some("rsa"), json!({"alg": "none"}), claims),
+        |claims| sign(Algorithm::Rs256, Some("rsa"), json!({"alg": "HS256"}), claims),
+    ];
+    for forged in forge {
+        let world = World::new();
+        let request = world.begin_login("/");
+        let mut claims = world.provider.id_token.borrow().clone();
+        claims["nonce"] = request["nonce"].clone().into();
+        *world.provider.raw_id_token.borrow_mut() = Some(forged(claims));
+        assert_eq!(replied(world.navigate(&callback(&request["state"], "code-1"))).status, 503);
+        assert!(!world.cookies.borrow().contains_key("__Host-oidc-gate"));
+    }
+}
+
+#[test]
+fn it21_a_token_endpoint_that_misbehaves_ends_in_a_page_and_nothing_else() {
+    let answers: Vec<(&str, u16, Result<CalloutReply, CalloutError>)> = vec![
+        ("reset", 503, Err(CalloutError::Reset)),
+        ("not sent", 503, Err(CalloutError::NotSent)),
+        ("timeout", 503, Ok(CalloutReply { status: 504, ..CalloutReply::default() })),
+        ("204", 503, Ok(CalloutReply { status: 204, ..CalloutReply::default() })),
+        ("302", 503, Ok(CalloutReply { status: 302, ..CalloutReply::default() })),
+        ("307", 503, Ok(CalloutReply { status: 307, ..CalloutReply::default() })),
+        ("500", 503, Ok(CalloutReply { status: 500, ..CalloutReply::default() })),
+        (
+            "html",
+            503,
+            Ok(CalloutReply {
+                status: 200,
+                headers: vec![("content-type".into(), b"text/html".to_vec())],
+                body: b"{}".to_vec(),
+            }),
+        ),
+        ("empty object", 503, Ok(reply(200, &json!({})))),
+        ("array", 503, Ok(reply(200, &json!([])))),
+        ("invalid_grant", 400, Ok(reply(400, &json!({"error": "invalid_grant"})))),
+        ("unauthorized_client", 503, Ok(reply(401, &json!({"error": "unauthorized_client"})))),
+    ];
+    for (what, status, answer) in answers {
+        let world = World::new();
+        let request = world.begin_login("/deep");
+        *world.provider.token_override.borrow_mut() = Some(Box::new(move || answer.clone()));
+        let page = replied(world.navigate(&callback(&request["state"], "code-1")));
+        assert_eq!(page.status, status, "{what}: {page:?}");
+        assert_eq!(header(&page, "retry-after").is_some(), status == 503, "{what}");
+        assert!(world.cookies.borrow().is_empty(), "{what}: the login is over");
+    }
+}
+
+#[test]
+fn with_redis_down_a_callback_spends_nothing_and_works_when_it_is_back() {
+    let world = World::new();
+    let request = world.begin_login("/deep");
+    world.provider.id_token.borrow_mut()["nonce"] = request["nonce"].clone().into();
+    world.redis.set_down(Some(CalloutError::NotSent));
+    let target = callback(&request["state"], "code-1");
+    let page = replied(world.navigate(&target));
+    assert_eq!((page.status, header(&page, "retry-after")), (503, Some("5")));
+    assert!(!page.body.contains("code-1"), "O4");
+    assert!(world.provider.token_requests.borrow().is_empty());
+    world.redis.set_down(None);
+    assert_eq!(header(&replied(world.navigate(&target)), "location"), Some("/deep"));
+}
+
+#[test]
+fn ck05_ck07_no_changed_or_misplaced_cookie_opens_anything() {
+    let world = World::new();
+    let request = world.begin_login("/");
+    let (name, value) = world.cookies.borrow().iter().next().map(|(n, v)| (n.clone(), v.clone())).unwrap();
+    let attempt = |name: &str, value: &str| {
+        let cookie = format!("{name}={value}");
+        let headers = [NAVIGATION, &[("cookie", cookie.as_str())]].concat();
+        let reply = replied(world.send("GET", &callback(&request["state"], "c"), &headers));
+        (reply.status, reply.body.replace(char::is_whitespace, ""))
+    };
+    let expected = attempt(&name, "");
+    assert_eq!(expected.0, 400);
+    for index in 0..value.len() {
+        let mut changed = value.clone().into_bytes();
+        changed[index] = if changed[index] == b'A' { b'B' } else { b'A' };
+        assert_eq!(attempt(&name, std::str::from_utf8(&changed).unwrap()), expected, "changed at {index}");
+        assert_eq!(attempt(&name, &value[..index]), expected, "cut at {index}");
+    }
+    assert_eq!(attempt(&name, &format!("{value}AAAA")), expected);
+    assert_eq!(attempt("__Host-oidc-gate", &value), expected, "in the session's place");
+    let other = name.replace(&request["state"][..8], "AAAAAAAA");
+    assert_eq!(attempt(&other, &value), expected, "under another flow's name");
+    assert!(world.provider.token_requests.borrow().is_empty());
+}
+
+#[test]
+fn cb16_ss12_another_tenant_with_the_same_key_opens_nothing() {
+    type Change = fn(&mut Config);
+    let changes: [Change; 3] = [
+        |config| config.public_url.origin = "https://other.example".into(),
+        |config| config.client.id = "other".into(),
+        |config| config.session.as_mut().unwrap().redis.prefix = "other".into(),
+    ];
+    for change in changes {
+        let one = World::new();
+        let request = one.begin_login("/");
+        let mut config = config();
+        change(&mut config);
+        let other = World::with(config);
+        *other.cookies.borrow_mut() = one.cookies.borrow().clone();
+        let reply = replied(other.navigate(&callback(&request["state"], "c")));
+        assert_eq!(reply.status, 400);
+        assert!(other.provider.token_requests.borrow().is_empty());
+    }
+}

@@ -1,0 +1,188 @@
+//! Logins: from a navigation to the page that was wanted, and what may not change on the way.
+
+use std::time::Duration;
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::{API, forwarded};
+use crate::testing::world::{NAVIGATION, World, header, replied};
+
+#[test]
+fn a_login_lands_on_the_deep_link_that_started_it() {
+    let world = World::new();
+    assert_eq!(world.log_in("/experiments/7?view=a%2Fb"), "/experiments/7?view=a%2Fb");
+    let permit = forwarded(world.navigate("/experiments/7"));
+    assert_eq!(permit.subject(), Some("s-1"));
+    let exchange = &world.provider.token_requests.borrow()[0];
+    assert_eq!(exchange["grant_type"], "authorization_code");
+    assert_eq!(exchange["redirect_uri"], "https://mlflow.example/oauth2/callback");
+    let names: Vec<String> = world.cookies.borrow().keys().cloned().collect();
+    assert_eq!(names, ["__Host-oidc-gate", "__Host-oidc-gate-attempts"], "the login cookie is gone");
+}
+
+#[test]
+fn the_client_secret_is_form_encoded_before_it_is_sent() {
+    let world = World::new();
+    world.log_in("/");
+    let calls = world.host.calls();
+    let token = calls.iter().find(|call| call.headers[1].1.ends_with("/token")).unwrap();
+    let sent = token.headers.iter().find(|(name, _)| name == "authorization").unwrap();
+    assert_eq!(sent.1, format!("Basic {}", crate::encoding::base64("mlflow:client-s3cret%2B%25")));
+    assert!(token.headers.contains(&(":authority".into(), "idp.example".into())));
+}
+
+#[test]
+fn az07_every_redirect_is_unique_and_carries_s256() {
+    let world = World::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        world.cookies.borrow_mut().clear();
+        let request = world.begin_login("/");
+        for name in ["state", "nonce", "code_challenge"] {
+            assert_eq!(request[name].len(), 43, "256 bits");
+            assert!(seen.insert(request[name].clone()), "{name}");
+        }
+        assert_eq!(request["code_challenge_method"], "S256");
+        assert_eq!(request["response_type"], "code");
+    }
+}
+
+#[test]
+fn az04_az05_az08_nothing_of_the_request_reaches_the_authorization_request() {
+    let world = World::new();
+    let headers = [
+        NAVIGATION,
+        &[
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-prefix", "/evil"),
+            ("forwarded", "host=evil.example"),
+            ("x-original-url", "/evil"),
+            ("x-rewrite-url", "/evil"),
+        ],
+    ]
+    .concat();
+    let target =
+        "/x?client_id=evil&scope=admin&redirect_uri=https://evil.example&prompt=none&request_uri=urn:x";
+    let reply = replied(world.browse("GET", target, &headers));
+    let location = url::Url::parse(header(&reply, "location").unwrap()).unwrap();
+    let mut names: Vec<String> = location.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    names.sort();
+    let expected = [
+        "client_id",
+        "code_challenge",
+        "code_challenge_method",
+        "nonce",
+        "redirect_uri",
+        "response_type",
+        "scope",
+        "state",
+    ];
+    assert_eq!(names, expected);
+    assert!(!header(&reply, "location").unwrap().contains("evil"));
+    assert!(!reply.headers.iter().any(|(_, value)| value.contains("evil")), "{reply:?}");
+}
+
+#[test]
+fn az10_only_navigations_are_redirected() {
+    let world = World::new();
+    for (method, headers) in [
+        ("POST", NAVIGATION),
+        ("DELETE", &[("accept", "text/html")]),
+        ("GET", &[("accept", "application/json")]),
+        ("GET", &[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("accept", "text/html")]),
+        ("GET", &[("accept", "text/html"), ("x-requested-with", "XMLHttpRequest")]),
+        ("GET", &[("accept", "text/html"), ("upgrade", "websocket")]),
+    ] {
+        let reply = replied(world.browse(method, "/", headers));
+        assert_eq!(reply.status, 401, "{method} {headers:?}");
+        assert_eq!(
+            header(&reply, "www-authenticate"),
+            Some("Bearer realm=\"oidc-gate\""),
+            "BT14: no error code"
+        );
+        assert_eq!(header(&reply, "set-cookie"), None);
+        assert!(reply.body.contains("\"error_code\":\"UNAUTHENTICATED\""));
+    }
+    let grpc = replied(world.browse("POST", "/", &[("content-type", "application/grpc")]));
+    assert_eq!((grpc.status, grpc.grpc_status), (401, Some(16)));
+}
+
+#[test]
+fn az11_a_browser_keeps_five_logins_and_redis_hears_of_none() {
+    let world = World::new();
+    for number in 0..50 {
+        world.begin_login(&format!("/{number}"));
+        world.host.advance(Duration::from_millis(10));
+        let logins = world.cookies.borrow().keys().filter(|name| name.contains("-login-")).count();
+        assert!(logins <= 5, "{logins}");
+    }
+    assert!(world.redis.keys().is_empty());
+    assert!(!world.host.calls().iter().any(|call| call.cluster == "redis"));
+}
+
+#[test]
+fn az12_a_browser_that_keeps_coming_back_gets_a_page() {
+    let world = World::new();
+    for _ in 0..5 {
+        world.log_in("/");
+        world.redis.forget_everything();
+        world.host.advance(Duration::from_secs(6));
+    }
+    let page = replied(world.navigate("/"));
+    assert_eq!(page.status, 400);
+    assert!(page.body.contains("Sign-in keeps coming back"));
+    assert_eq!(replied(world.navigate("/")).status, 302, "the page begins to count anew");
+}
+
+#[test]
+fn a_provider_that_is_not_there_is_waited_for_and_then_503() {
+    let world = World::new();
+    world.provider.down.set(true);
+    let reply = replied(world.navigate("/"));
+    assert_eq!((reply.status, header(&reply, "retry-after")), (503, Some("5")));
+    world.provider.down.set(false);
+    world.host.advance(Duration::from_secs(2));
+    assert_eq!(replied(world.navigate("/")).status, 302);
+}
+
+#[test]
+fn somebody_without_a_group_gets_the_page_that_says_so() {
+    let world = World::new();
+    world.provider.id_token.borrow_mut().as_object_mut().unwrap().remove("groups");
+    world.log_in("/");
+    let page = replied(world.navigate("/"));
+    assert_eq!(page.status, 403);
+    for text in ["mona", "mlflow_users", "mlflow_admins", "Sign out", "User is not allowed"] {
+        assert!(page.body.contains(text), "{text}");
+    }
+    assert!(
+        header(&page, "content-security-policy").unwrap().contains("form-action 'self' https://idp.example")
+    );
+}
+
+#[test]
+fn every_reply_is_private_and_leaks_nothing() {
+    let world = World::new();
+    world.log_in("/");
+    let replies = [
+        world.send("GET", "/", NAVIGATION),
+        world.send("GET", "/", API),
+        world.send("GET", "/a/../b", API),
+        world.send("GET", "/oauth2/signed-out", NAVIGATION),
+        world.send("GET", "/", &[("authorization", "Bearer x")]),
+    ];
+    for decision in replies {
+        let reply = replied(decision);
+        assert_eq!(header(&reply, "cache-control"), Some("no-store"));
+        assert_eq!(header(&reply, "x-content-type-options"), Some("nosniff"));
+        assert_eq!(header(&reply, "referrer-policy"), Some("no-referrer"));
+    }
+    let log = world.host.log_lines().join("\n");
+    let ticket = world.cookies.borrow()["__Host-oidc-gate"].clone();
+    for secret in ["client-s3cret", "redis-s3cret", "at-secret", "0123456789abcdef", ticket.as_str(), "code-"]
+    {
+        assert!(!log.contains(secret), "{secret}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Sessions: Redis away or tampered with, timeouts, sign-out, other sites, rotated keys.
+
+use std::time::Duration;
+
+use serde_json::json;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::{API, forwarded};
+use crate::gate::{Decision, Gate};
+use crate::host::CalloutError;
+use crate::secret::Secret;
+use crate::testing::world::{NAVIGATION, World, config, header, replied};
+
+#[test]
+fn ss04_redis_down_is_503_and_never_a_login_nor_anonymous() {
+    let world = World::new();
+    world.log_in("/");
+    world.host.advance(Duration::from_secs(6));
+    world.redis.set_down(Some(CalloutError::Reset));
+    for headers in [NAVIGATION, API] {
+        let reply = replied(world.browse("GET", "/", headers));
+        assert_eq!((reply.status, header(&reply, "retry-after")), (503, Some("5")));
+        assert_eq!(header(&reply, "set-cookie"), None, "the session is not given up");
+    }
+    let token = world.provider.access_token(world.now(), json!({}));
+    forwarded(world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]));
+    world.redis.set_down(None);
+    forwarded(world.navigate("/"));
+}
+
+#[test]
+fn with_redis_down_a_cached_session_serves_until_its_time() {
+    let world = World::new();
+    world.log_in("/");
+    forwarded(world.navigate("/"));
+    world.redis.set_down(Some(CalloutError::NotSent));
+    forwarded(world.navigate("/"));
+    world.host.advance(Duration::from_secs(6));
+    assert_eq!(replied(world.navigate("/")).status, 503);
+}
+
+#[test]
+fn ss05_a_record_that_was_changed_in_redis_is_no_session() {
+    type Change = fn(&mut Vec<u8>);
+    let changes: [Change; 5] = [
+        |record| record.truncate(20),
+        |record| record.clear(),
+        |record| *record.last_mut().unwrap() ^= 1,
+        |record| record[0] = 2,
+        |record| *record = b"{\"schema\":1}".to_vec(),
+    ];
+    for change in changes {
+        let world = World::new();
+        world.log_in("/");
+        world.redis.tamper(change);
+        world.host.advance(Duration::from_secs(6));
+        assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+        assert_eq!(replied(world.navigate("/")).status, 302);
+    }
+}
+
+#[test]
+fn ck09_sessions_end_when_idle_when_old_and_when_signed_out() {
+    let world = World::new();
+    world.log_in("/");
+    for _ in 0..10 {
+        world.host.advance(Duration::from_secs(3000));
+        forwarded(world.navigate("/"));
+        world.host.run_jobs();
+    }
+    world.host.advance(Duration::from_secs(3601));
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "idle");
+
+    let world = World::new();
+    world.log_in("/");
+    for _ in 0..20 {
+        world.host.advance(Duration::from_secs(2200));
+        if matches!(world.browse("GET", "/", API), Decision::Reply { .. }) {
+            break;
+        }
+        world.host.run_jobs();
+    }
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "absolute");
+
+    let world = World::new();
+    world.log_in("/");
+    let captured = world.cookies.borrow().clone();
+    let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    let location = url::Url::parse(header(&reply, "location").unwrap()).unwrap();
+    assert_eq!(location.path(), "/realms/mlflow/protocol/openid-connect/logout");
+    let query: std::collections::BTreeMap<_, _> = location.query_pairs().into_owned().collect();
+    assert_eq!(query["post_logout_redirect_uri"], "https://mlflow.example/oauth2/signed-out");
+    assert!(query["id_token_hint"].starts_with("ey") && query["state"].len() >= 22);
+    assert!(!world.cookies.borrow().contains_key("__Host-oidc-gate"));
+    *world.cookies.borrow_mut() = captured;
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "a captured cookie is worth nothing");
+    assert_eq!(replied(world.navigate("/oauth2/signed-out?state=wrong")).status, 200, "LO17");
+}
+
+#[test]
+fn lo16_another_site_cannot_sign_anybody_out() {
+    let world = World::new();
+    world.log_in("/");
+    for (method, headers) in [
+        ("POST", &[("sec-fetch-site", "cross-site")][..]),
+        ("POST", &[("origin", "https://evil.example")]),
+        ("POST", &[("origin", "null")]),
+        ("GET", &[("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "image")]),
+        ("GET", &[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "iframe")]),
+    ] {
+        assert_eq!(
+            replied(world.browse(method, "/oauth2/logout", headers)).status,
+            403,
+            "{method} {headers:?}"
+        );
+    }
+    let asks = replied(world.browse(
+        "GET",
+        "/oauth2/logout",
+        &[("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")],
+    ));
+    assert_eq!(asks.status, 200);
+    assert!(asks.body.contains("<form method=\"post\" action=\"/oauth2/logout\">"));
+    forwarded(world.navigate("/"));
+}
+
+#[test]
+fn ss06_a_sign_out_that_redis_did_not_confirm_says_so_and_is_completed_later() {
+    let world = World::new();
+    world.log_in("/");
+    world.redis.set_down(Some(CalloutError::Reset));
+    let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    assert_eq!(reply.status, 503);
+    world.redis.set_down(None);
+    for _ in 0..100 {
+        world.host.run_jobs();
+    }
+    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")));
+}
+
+#[test]
+fn a_sign_out_on_one_worker_is_one_on_all() {
+    let world = World::new();
+    world.log_in("/");
+    let gate = Gate::new(config(), world.host.clone());
+    gate.background();
+    let other = World { gate, ..World::new() };
+    let other = World { host: world.host.clone(), cookies: world.cookies.clone(), ..other };
+    forwarded(other.navigate("/"));
+    replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "though it was in that worker's cache");
+}
+
+#[test]
+fn ck15_an_unsafe_request_with_a_cookie_must_come_from_our_own_pages() {
+    let world = World::new();
+    world.log_in("/");
+    for headers in [
+        &[("sec-fetch-site", "cross-site")][..],
+        &[("sec-fetch-site", "same-site")],
+        &[("origin", "https://evil.example")],
+        &[("origin", "null")],
+        &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")],
+    ] {
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            assert_eq!(replied(world.browse(method, "/api", headers)).status, 403, "{method} {headers:?}");
+        }
+    }
+    for headers in [&[("sec-fetch-site", "same-origin")][..], &[("origin", "https://mlflow.example")], &[]] {
+        forwarded(world.browse("POST", "/api", headers));
+    }
+    let upgrade = &[("upgrade", "websocket"), ("origin", "https://evil.example")];
+    assert_eq!(replied(world.browse("GET", "/ws", upgrade)).status, 403);
+    let token = world.provider.access_token(world.now(), json!({}));
+    forwarded(world.send(
+        "POST",
+        "/",
+        &[("authorization", &format!("Bearer {token}")), ("origin", "https://x.example")],
+    ));
+}
+
+#[test]
+fn cf08_an_old_key_still_opens_and_a_removed_one_does_not() {
+    let old = Secret::new(*b"0123456789abcdefghijklmnopqrstuv");
+    let new = Secret::new(*b"ZYXWVUTSRQPONMLKJIHGFEDCBA543210");
+    for (keys, opens) in [(vec![new.clone(), old], true), (vec![new], false)] {
+        let world = World::new();
+        world.log_in("/");
+        let mut rotated = config();
+        rotated.session.as_mut().unwrap().keys = keys;
+        let gate = Gate::new(rotated, world.host.clone());
+        gate.background();
+        let rotated = World { gate, ..world };
+        let decision = rotated.browse("GET", "/", API);
+        assert_eq!(matches!(decision, Decision::Forward { .. }), opens);
+    }
+}

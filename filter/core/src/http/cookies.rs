@@ -1,0 +1,204 @@
+//! Our cookies: their names, how they are read, written, deleted, and kept from the application.
+
+use std::time::Duration;
+
+use cookie::{Cookie, SameSite};
+
+use crate::config::PublicUrl;
+use crate::http::request::Request;
+
+/// How many cookie pairs of one request are looked at; more than a browser keeps for one site.
+const MAX_PAIRS: usize = 4096;
+
+/// The names of this gate's cookies, and the attributes they all carry.
+#[derive(Clone, Debug)]
+pub struct CookieJar {
+    base: String,
+    secure: bool,
+}
+
+impl CookieJar {
+    /// `name` is the configured cookie name; with `Secure` cookies it gets the `__Host-` prefix (RFC 6265bis 4.1.3.2).
+    pub fn new(name: &str, public_url: &PublicUrl) -> Self {
+        let secure = public_url.secure_cookies;
+        Self { base: if secure { format!("__Host-{name}") } else { name.to_owned() }, secure }
+    }
+
+    /// The session cookie's name.
+    pub fn session(&self) -> &str {
+        &self.base
+    }
+
+    /// The login cookie's name for one flow; `tag` is the beginning of its `state`.
+    pub fn login(&self, tag: &str) -> String {
+        format!("{}{tag}", self.login_prefix())
+    }
+
+    /// What all login cookies' names begin with.
+    pub fn login_prefix(&self) -> String {
+        format!("{}-login-", self.base)
+    }
+
+    /// Counts logins that came back, to end redirect loops.
+    pub fn attempts(&self) -> String {
+        format!("{}-attempts", self.base)
+    }
+
+    /// Holds the `state` of a logout under way.
+    pub fn logout(&self) -> String {
+        format!("{}-logout", self.base)
+    }
+
+    /// Whether a cookie name belongs to the gate.
+    pub fn is_ours(&self, name: &[u8]) -> bool {
+        name.strip_prefix(self.base.as_bytes()).is_some_and(|rest| {
+            rest.is_empty() || rest.starts_with(b"-login-") || rest == b"-attempts" || rest == b"-logout"
+        })
+    }
+
+    /// A `Set-Cookie` value: HttpOnly, SameSite=Lax, Path=/, no Domain; `Secure` unless the gate is plain http.
+    pub fn set(&self, name: &str, value: &str, max_age: Duration) -> String {
+        let max_age = cookie::time::Duration::try_from(max_age).unwrap_or(cookie::time::Duration::MAX);
+        self.build(name, value, max_age)
+    }
+
+    /// A `Set-Cookie` value that deletes; it repeats the attributes, else browsers ignore it for `__Host-` names.
+    pub fn delete(&self, name: &str) -> String {
+        self.build(name, "", cookie::time::Duration::ZERO)
+    }
+
+    fn build(&self, name: &str, value: &str, max_age: cookie::time::Duration) -> String {
+        Cookie::build((name, value))
+            .path("/")
+            .http_only(true)
+            .secure(self.secure)
+            .same_site(SameSite::Lax)
+            .max_age(max_age)
+            .build()
+            .to_string()
+    }
+
+    /// Our cookies in a request, as (name, value) in order.
+    pub fn ours<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+        request
+            .header_values("cookie")
+            .flat_map(|header| header.split(|byte| *byte == b';'))
+            .take(MAX_PAIRS)
+            .filter_map(split_pair)
+            .filter(|(name, _)| self.is_ours(name))
+            .filter_map(|(name, value)| {
+                Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+            })
+    }
+
+    /// The Cookie header for the application: ours taken out, all others as they were, byte for byte. `None` when
+    /// nothing is left.
+    pub fn without_ours(&self, request: &Request) -> Option<Vec<u8>> {
+        let mut kept: Vec<u8> = Vec::new();
+        for header in request.header_values("cookie") {
+            let mut first = true;
+            for segment in header.split(|byte| *byte == b';') {
+                if split_pair(segment).is_some_and(|(name, _)| self.is_ours(name)) {
+                    continue;
+                }
+                if first {
+                    // Two Cookie headers become one, joined as HTTP/2 joins them (RFC 9113 8.2.3).
+                    if !kept.is_empty() {
+                        kept.extend_from_slice(b"; ");
+                    }
+                    kept.extend_from_slice(segment.trim_ascii_start());
+                } else {
+                    kept.push(b';');
+                    kept.extend_from_slice(segment);
+                }
+                first = false;
+            }
+        }
+        kept.iter().any(|byte| !matches!(byte, b';' | b' ')).then_some(kept)
+    }
+}
+
+/// `name=value` with surrounding white space removed, as RFC 6265 5.4 servers read it.
+fn split_pair(segment: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = segment.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = segment.split_at_checked(at)?;
+    Some((name.trim_ascii(), value.strip_prefix(b"=")?.trim_ascii()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::tests::request;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn jar(secure: bool) -> CookieJar {
+        let origin = if secure { "https://mlflow.example.com" } else { "http://localhost:5000" };
+        let authority = origin.split_once("//").unwrap().1;
+        CookieJar::new(
+            "oidc-gate",
+            &PublicUrl { origin: origin.into(), authority: authority.into(), secure_cookies: secure },
+        )
+    }
+
+    #[test]
+    fn ck01_the_session_cookie_is_host_bound_secure_http_only_and_lax() {
+        let jar = jar(true);
+        let value = jar.set(jar.session(), "v", Duration::from_secs(60));
+        assert_eq!(value, "__Host-oidc-gate=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60");
+    }
+
+    #[test]
+    fn ck13_a_deletion_repeats_the_attributes() {
+        let jar = jar(true);
+        assert_eq!(
+            jar.delete(jar.session()),
+            "__Host-oidc-gate=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0"
+        );
+    }
+
+    #[test]
+    fn ck12_other_cookies_reach_the_application_byte_for_byte() {
+        let jar = jar(false);
+        for (sent, kept) in [
+            ("a=1; oidc-gate=x; b=2", Some("a=1; b=2")),
+            ("oidc-gate=x; a=1;b=\"2 3\"; c", Some("a=1;b=\"2 3\"; c")),
+            ("oidc-gate=x", None),
+            ("oidc-gate-login-abcdefgh=x; oidc-gate-attempts=1.2", None),
+            (
+                "oidc-gate2=x; oidc-gate-loginx=y; xoidc-gate=z",
+                Some("oidc-gate2=x; oidc-gate-loginx=y; xoidc-gate=z"),
+            ),
+            ("a=1;  b=2 ; c=3", Some("a=1;  b=2 ; c=3")),
+            ("", None),
+            (";", None),
+            ("a==b=; ;=;", Some("a==b=; ;=;")),
+        ] {
+            let request = request("GET", "/", &[("cookie", sent)]).unwrap();
+            let result = jar.without_ours(&request).map(|kept| String::from_utf8(kept).unwrap());
+            assert_eq!(result.as_deref(), kept, "{sent}");
+        }
+    }
+
+    #[test]
+    fn repeated_cookie_headers_are_read_together() {
+        let jar = jar(false);
+        let request =
+            request("GET", "/", &[("cookie", "a=1; oidc-gate=x"), ("cookie", "oidc-gate=y; b=2")]).unwrap();
+        assert_eq!(jar.ours(&request).collect::<Vec<_>>(), [("oidc-gate", "x"), ("oidc-gate", "y")]);
+        assert_eq!(jar.without_ours(&request).unwrap(), b"a=1; b=2");
+    }
+
+    #[test]
+    fn ck11_cookie_headers_of_any_shape_are_survived() {
+        let jar = jar(false);
+        let many = "a=b; ".repeat(4000);
+        let long = format!("oidc-gate={}", "x".repeat(60_000));
+        let name = format!("{}=1", "n".repeat(20_000));
+        for sent in ["", ";", "; ; ;", ";=;", "=", many.as_str(), long.as_str(), name.as_str()] {
+            let request = request("GET", "/", &[("cookie", sent)]).unwrap();
+            let _ = jar.ours(&request).count();
+            let _ = jar.without_ours(&request);
+        }
+    }
+}

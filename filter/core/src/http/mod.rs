@@ -1,0 +1,8 @@
+//! HTTP as the gate sees it: request, canonical path, cookies, reply, pages.
+
+pub mod cookies;
+pub mod pages;
+pub mod path;
+pub mod reply;
+pub mod request;
+pub mod return_path;

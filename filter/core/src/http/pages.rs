@@ -1,0 +1,292 @@
+//! The gate's own pages: no scripts, nothing from elsewhere, every value escaped by the template engine.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::error::LoginError;
+use crate::principal::Principal;
+
+/// One page; the text is ours, the values are not and are escaped.
+#[derive(Clone, Debug)]
+pub struct Page<'a> {
+    status: u16,
+    request_id: &'a str,
+    title: &'a str,
+    text: &'a str,
+    principal: Option<(&'a Principal, &'a [String])>,
+    details: Vec<(&'static str, &'a str)>,
+    hint: Option<&'static str>,
+    actions: Vec<Action<'a>>,
+}
+
+#[derive(Clone, Debug)]
+enum Action<'a> {
+    Link { label: &'static str, path: &'a str },
+    SignIn { path: &'a str },
+    SignOut,
+}
+
+impl<'a> Page<'a> {
+    /// A page that quotes the request id.
+    pub fn new(status: u16, request_id: &'a str) -> Self {
+        Self {
+            status,
+            request_id,
+            title: "",
+            text: "",
+            principal: None,
+            details: Vec::new(),
+            hint: None,
+            actions: Vec::new(),
+        }
+    }
+
+    /// The heading.
+    #[must_use]
+    pub fn title(mut self, title: &'a str) -> Self {
+        self.title = title;
+        self
+    }
+
+    /// One sentence that says what happened.
+    #[must_use]
+    pub fn text(mut self, text: &'a str) -> Self {
+        self.text = text;
+        self
+    }
+
+    /// Who is signed in, and which groups would be needed.
+    #[must_use]
+    pub fn principal(mut self, principal: &'a Principal, needed: &'a [String]) -> Self {
+        self.principal = Some((principal, needed));
+        self
+    }
+
+    /// A fact, such as the provider's error code.
+    #[must_use]
+    pub fn detail(mut self, label: &'static str, value: &'a str) -> Self {
+        self.details.push((label, value));
+        self
+    }
+
+    /// What to do next, for the person or their administrator.
+    #[must_use]
+    pub fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    /// A "try again" link to the same place.
+    #[must_use]
+    pub fn retry(mut self, path: &'a str) -> Self {
+        self.actions.push(Action::Link { label: "Try again", path });
+        self
+    }
+
+    /// A link that begins a new login and leads to `path` afterwards.
+    #[must_use]
+    pub fn sign_in(mut self, path: &'a str) -> Self {
+        self.actions.push(Action::SignIn { path });
+        self
+    }
+
+    /// A sign-out button, where there is something to sign out of.
+    #[must_use]
+    pub fn sign_out(mut self, shown: bool) -> Self {
+        if shown {
+            self.actions.push(Action::SignOut);
+        }
+        self
+    }
+}
+
+/// Scripts are never allowed; forms lead to us, and on to the provider when it ends its session.
+pub fn content_security_policy(form_origin: Option<&str>) -> String {
+    let form = match form_origin {
+        Some(origin) => format!("'self' {origin}"),
+        None => "'self'".to_owned(),
+    };
+    format!(
+        "default-src 'none'; style-src 'sha256-{STYLE_SHA256}'; form-action {form}; frame-ancestors 'none'; base-uri 'none'"
+    )
+}
+
+/// The page for a callback that can't be completed.
+pub fn login_error<'a>(page: Page<'a>, error: &'a LoginError) -> Page<'a> {
+    let page = match error {
+        LoginError::MissingState => page
+            .title("Sign-in could not be completed")
+            .text("Missing OAuth state: this browser has no login under way that belongs to this answer.")
+            .hint(
+                "The login took too long, or was begun at another address or in another browser than the one you were \
+                 sent back to; cookies must be allowed for this site.",
+            ),
+        LoginError::Provider { error, description } => {
+            let page = page
+                .title("The identity provider refused the sign-in")
+                .text("It gave this reason:")
+                .detail("Error", error);
+            let page = match description {
+                Some(description) => page.detail("Description", description),
+                None => page,
+            };
+            match error.as_str() {
+                "invalid_scope" => page.hint(
+                    "Invalid scopes: the client at the provider does not have a scope that this gate asks for. \
+                     Administrators: check OIDC_SCOPE; \"openid profile email\" is right for Keycloak.",
+                ),
+                "access_denied" => page.hint("You, or the provider on your behalf, declined the sign-in."),
+                "login_required" | "interaction_required" => page.hint("Sign in again."),
+                "server_error" | "temporarily_unavailable" => page.hint("Wait a moment and sign in again."),
+                _ => page.hint("Administrators: the log has this request under the id below."),
+            }
+        }
+        LoginError::WrongIssuer => page
+            .title("Sign-in refused")
+            .text("The answer did not come from the identity provider that was asked."),
+        LoginError::CodeUsed => page
+            .title("This sign-in was already used")
+            .text("Each sign-in works once. Reloading or going back does not repeat it."),
+        LoginError::CodeRefused => page
+            .title("Sign-in could not be completed")
+            .text("The identity provider no longer accepts this sign-in; it may have taken too long."),
+        LoginError::ClientRefused => page
+            .title("Sign-in could not be completed")
+            .text("The identity provider does not accept this gate.")
+            .hint("Administrators: OIDC_CLIENT_SECRET does not match the client at the provider."),
+        LoginError::TokenResponse(_) | LoginError::IdToken(_) | LoginError::UserInfo(_) => page
+            .title("Sign-in could not be completed")
+            .text("The identity provider's answer could not be verified.")
+            .hint("Administrators: the log has the reason under the id below."),
+        LoginError::TooLarge => page
+            .title("Sign-in could not be completed")
+            .text("The identity provider sends more about your account than a session can hold.")
+            .hint("Administrators: send fewer groups or claims in the ID token."),
+        LoginError::Loop => page
+            .title("Sign-in keeps coming back")
+            .text("You were signed in several times within a minute, but no session was found afterwards.")
+            .hint(
+                "Allow cookies for this site. Administrators: check that clocks agree, that every Envoy has the same \
+                 SECRET_KEY, and that Redis keeps what it is given.",
+            ),
+    };
+    page.sign_in("/")
+}
+
+/// The whole document.
+pub fn render(page: &Page<'_>) -> String {
+    let body = html! {
+        main {
+            // Only a status that says something to a person who reports it.
+            @if page.status != 200 { p.status { (page.status) } }
+            h1 { (page.title) }
+            p { (page.text) }
+            @if !page.details.is_empty() {
+                dl { @for (label, value) in &page.details { dt { (label) } dd { (printable(value)) } } }
+            }
+            @if let Some((principal, needed)) = page.principal { (account(principal, needed)) }
+            @if let Some(hint) = page.hint { p.hint { (hint) } }
+            @if !page.actions.is_empty() { div.actions { @for action in &page.actions { (button(action)) } } }
+            footer { "Request id " code { (page.request_id) } }
+        }
+    };
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="robots" content="noindex";
+                title { (page.title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (body) }
+        }
+    }
+    .into_string()
+}
+
+fn account(principal: &Principal, needed: &[String]) -> Markup {
+    let name =
+        principal.preferred_username.as_deref().or(principal.email.as_deref()).unwrap_or(&principal.subject);
+    html! {
+        dl {
+            dt { "Signed in as" }
+            dd { strong { (printable(name)) } }
+            dt { "Your groups" }
+            dd {
+                @if principal.groups.is_empty() { "none" }
+                @for group in principal.groups.iter().take(20) { code { (printable(group)) } " " }
+                @if principal.groups.len() > 20 { "…" }
+            }
+            @if !needed.is_empty() {
+                dt { "One of these is needed" }
+                dd { @for group in needed { code { (printable(group)) } " " } }
+            }
+        }
+    }
+}
+
+fn button(action: &Action<'_>) -> Markup {
+    html! {
+        @match action {
+            Action::Link { label, path } => a.button href=(path) { (label) },
+            Action::SignIn { path } => {
+                @let query = form_urlencoded::Serializer::new(String::new()).append_pair("rd", path).finish();
+                a.button href={ "/oauth2/login?" (query) } { "Sign in" }
+            }
+            Action::SignOut => form method="post" action="/oauth2/logout" {
+                button type="submit" { "Sign out" }
+            },
+        }
+    }
+}
+
+/// What a person is shown of a foreign value: no control or direction-changing characters, and not without end.
+fn printable(value: &str) -> String {
+    value
+        .chars()
+        .filter(|c| {
+            !c.is_control()
+                && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        })
+        .take(300)
+        .collect()
+}
+
+const STYLE: &str = include_str!("page.css");
+/// SHA-256 of `page.css`, base64: the only style our pages may have. A test keeps it right.
+const STYLE_SHA256: &str = "1V+GRMkKSxwFL8DSTSjDWBh49uuQ4MF4LosBLDIQEY0=";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use sha2::{Digest, Sha256};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_policy_names_the_very_style_of_the_page() {
+        let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
+        assert_eq!(STYLE_SHA256, hash);
+    }
+
+    #[test]
+    fn az13_every_reflected_value_is_escaped() {
+        let error = LoginError::Provider {
+            error: "<script>alert(1)</script>".into(),
+            description: Some("\"><img src=x onerror=alert(1)>\u{202e}".into()),
+        };
+        let page = render(&login_error(Page::new(400, "id"), &error));
+        assert!(!page.contains("<script") && !page.contains("<img") && !page.contains('\u{202e}'));
+        assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+    }
+
+    #[test]
+    fn cf09_no_page_may_run_scripts_or_be_framed() {
+        let policy = content_security_policy(Some("https://idp.example"));
+        assert!(policy.starts_with("default-src 'none';") && policy.contains("frame-ancestors 'none'"));
+        assert!(policy.contains("form-action 'self' https://idp.example;") && !policy.contains("unsafe"));
+        assert!(!render(&Page::new(404, "id").title("x").retry("/a\"b")).contains("<script"));
+    }
+}

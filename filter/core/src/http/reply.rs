@@ -1,0 +1,265 @@
+//! What the gate answers: the one function that turns a refusal into a reply, and the replies of its own pages.
+
+use crate::error::{Dependency, LoginError, Malformed, Rejection};
+use crate::http::pages::{self, Page};
+use crate::http::request::Audience;
+
+/// Seconds after which a client may ask again while somebody we depend on is away.
+pub const RETRY_AFTER_SECS: u32 = 5;
+
+/// A complete local reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers besides the ones that Envoy adds.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body; empty for HEAD is Envoy's business.
+    pub body: String,
+    /// `grpc-status` when the client speaks gRPC.
+    pub grpc_status: Option<u32>,
+}
+
+/// What the reply to a refusal depends on besides the refusal.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// Who reads the answer.
+    pub audience: Audience,
+    /// The request id that the person can quote.
+    pub request_id: &'a str,
+    /// Where "try again" leads.
+    pub retry_path: &'a str,
+    /// Whether a session cookie came along, so that a sign-out button makes sense.
+    pub signed_in: SignedIn,
+    /// Origins a form of our pages may lead to: the provider's, for sign-out.
+    pub form_origin: Option<&'a str>,
+}
+
+/// Whether a browser session stands behind a refused request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedIn {
+    /// By session cookie: it can be ended by the sign-out button.
+    Session,
+    /// By bearer token, or not at all.
+    No,
+}
+
+impl Reply {
+    /// A redirect. 303 makes the next request a GET whatever this one was (RFC 9700 4.12).
+    pub fn see_other(location: String) -> Self {
+        Self::redirect(303, location)
+    }
+
+    /// A redirect of a navigation.
+    pub fn found(location: String) -> Self {
+        Self::redirect(302, location)
+    }
+
+    fn redirect(status: u16, location: String) -> Self {
+        let mut reply = Self::new(status, "text/plain; charset=utf-8", String::new());
+        reply.headers.push(("location", location));
+        reply
+    }
+
+    /// A page for a person.
+    pub fn page(status: u16, page: &Page<'_>, form_origin: Option<&str>) -> Self {
+        let mut reply = Self::new(status, "text/html; charset=utf-8", pages::render(page));
+        reply.headers.push(("content-security-policy", pages::content_security_policy(form_origin)));
+        reply.headers.push(("x-frame-options", "DENY".to_owned()));
+        reply
+    }
+
+    fn json(status: u16, error_code: &str, message: &str) -> Self {
+        let body = serde_json::json!({"error_code": error_code, "message": message}).to_string();
+        Self::new(status, "application/json", body)
+    }
+
+    /// Every reply of the gate is private to the moment and is never sniffed, stored or named as referrer.
+    fn new(status: u16, content_type: &'static str, body: String) -> Self {
+        let headers = vec![
+            ("content-type", content_type.to_owned()),
+            ("cache-control", "no-store".to_owned()),
+            ("x-content-type-options", "nosniff".to_owned()),
+            ("referrer-policy", "no-referrer".to_owned()),
+        ];
+        Self { status, headers, body, grpc_status: None }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Adds `Set-Cookie` headers.
+    #[must_use]
+    pub fn with_cookies(mut self, cookies: impl IntoIterator<Item = String>) -> Self {
+        self.headers.extend(cookies.into_iter().map(|cookie| ("set-cookie", cookie)));
+        self
+    }
+}
+
+/// The one place where a refusal becomes an answer. What it tells a client never depends on which check failed
+/// inside a credential; the precise reason is in the log, under the request id.
+pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
+    let status = status(rejection);
+    let mut reply = match asked.audience {
+        Audience::Navigation => Reply::page(status, &page(rejection, asked), asked.form_origin),
+        Audience::Api => {
+            let (code, message) = api_error(rejection);
+            Reply::json(status, code, &message)
+        }
+        Audience::Grpc => {
+            let mut reply = Reply::new(status, "application/grpc", api_error(rejection).1);
+            reply.grpc_status = Some(grpc_status(status));
+            reply
+        }
+    };
+    if let Some(challenge) = challenge(rejection) {
+        reply.headers.push(("www-authenticate", challenge));
+    }
+    if status == 503 {
+        reply.headers.push(("retry-after", RETRY_AFTER_SECS.to_string()));
+    }
+    if let Rejection::MethodNotAllowed(allow) = rejection {
+        reply.headers.push(("allow", (*allow).to_owned()));
+    }
+    reply
+}
+
+fn status(rejection: &Rejection) -> u16 {
+    match rejection {
+        Rejection::Malformed(_) => 400,
+        Rejection::NoCredential
+        | Rejection::UnusableAuthorization
+        | Rejection::InvalidToken(_)
+        | Rejection::SessionEnded(_) => 401,
+        Rejection::NotAllowed(_) | Rejection::CrossSite => 403,
+        Rejection::NotFound => 404,
+        Rejection::MethodNotAllowed(_) => 405,
+        Rejection::Unavailable(_) => 503,
+        Rejection::Login(error) => match error {
+            LoginError::Provider { error, .. } => match error.as_str() {
+                "access_denied" => 403,
+                "server_error" | "temporarily_unavailable" => 503,
+                _ => 400,
+            },
+            // The provider's side or our registration is broken; asking again later may help.
+            LoginError::ClientRefused
+            | LoginError::TokenResponse(_)
+            | LoginError::IdToken(_)
+            | LoginError::UserInfo(_) => 503,
+            LoginError::MissingState
+            | LoginError::WrongIssuer
+            | LoginError::CodeUsed
+            | LoginError::CodeRefused
+            | LoginError::TooLarge
+            | LoginError::Loop => 400,
+        },
+    }
+}
+
+/// RFC 6750 3: no error code when no credentials were presented.
+fn challenge(rejection: &Rejection) -> Option<String> {
+    match rejection {
+        Rejection::NoCredential | Rejection::SessionEnded(_) | Rejection::UnusableAuthorization => {
+            Some("Bearer realm=\"oidc-gate\"".to_owned())
+        }
+        Rejection::InvalidToken(_) => Some(
+            "Bearer realm=\"oidc-gate\", error=\"invalid_token\", error_description=\"The access token is not valid\""
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// grpc/doc/statuscodes.md
+const fn grpc_status(status: u16) -> u32 {
+    match status {
+        400 => 3,        // INVALID_ARGUMENT
+        401 => 16,       // UNAUTHENTICATED
+        403 => 7,        // PERMISSION_DENIED
+        404 | 405 => 12, // UNIMPLEMENTED
+        503 => 14,       // UNAVAILABLE
+        _ => 2,          // UNKNOWN
+    }
+}
+
+/// MLflow's error shape: its client turns `error_code` and `message` into a clean exception.
+fn api_error(rejection: &Rejection) -> (&'static str, String) {
+    let (code, message) = match rejection {
+        Rejection::Malformed(Malformed::TokenInQuery) => {
+            ("BAD_REQUEST", "Send the access token in the Authorization header, never in the query.")
+        }
+        Rejection::Malformed(_) => ("BAD_REQUEST", "The request is malformed."),
+        Rejection::NoCredential | Rejection::SessionEnded(_) => (
+            "UNAUTHENTICATED",
+            "Authentication is required: send `Authorization: Bearer <access token>` (MLflow: MLFLOW_TRACKING_TOKEN), \
+             or sign in with a browser.",
+        ),
+        Rejection::UnusableAuthorization => (
+            "UNAUTHENTICATED",
+            "The Authorization header is not a Bearer credential. User name and password are not accepted here: \
+             unset MLFLOW_TRACKING_USERNAME and set MLFLOW_TRACKING_TOKEN.",
+        ),
+        Rejection::InvalidToken(_) => {
+            ("UNAUTHENTICATED", "The access token is not valid or has expired. Get a new one and try again.")
+        }
+        Rejection::NotAllowed(refused) => {
+            let needed = match refused.needed.as_slice() {
+                [] => "This is not open to anybody here.".to_owned(),
+                groups => format!("One of these groups is needed: {}.", groups.join(", ")),
+            };
+            return ("PERMISSION_DENIED", format!("You are signed in, but not allowed to do this. {needed}"));
+        }
+        Rejection::CrossSite => ("PERMISSION_DENIED", "This request came from another site."),
+        Rejection::NotFound => ("ENDPOINT_NOT_FOUND", "Not found."),
+        Rejection::MethodNotAllowed(_) => ("BAD_REQUEST", "This method is not allowed here."),
+        Rejection::Login(_) => ("UNAUTHENTICATED", "The sign-in could not be completed."),
+        Rejection::Unavailable(dependency) => ("TEMPORARILY_UNAVAILABLE", unavailable(*dependency)),
+    };
+    (code, message.to_owned())
+}
+
+const fn unavailable(dependency: Dependency) -> &'static str {
+    match dependency {
+        Dependency::Provider | Dependency::ProviderMetadata => {
+            "The identity provider can't be reached right now. Try again in a few seconds."
+        }
+        Dependency::Redis(_) => "The session store can't be reached right now. Try again in a few seconds.",
+        Dependency::Host => "The gate can't work right now. Try again in a few seconds.",
+    }
+}
+
+fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
+    let page = Page::new(status(rejection), asked.request_id);
+    match rejection {
+        Rejection::NotAllowed(refused) => page
+            .title("You are not allowed here")
+            .text(
+                "User is not allowed: your account is not a member of a group that may use this application.",
+            )
+            .principal(&refused.principal, &refused.needed)
+            .sign_out(asked.signed_in == SignedIn::Session),
+        Rejection::Unavailable(dependency) => {
+            page.title("Not available right now").text(unavailable(*dependency)).retry(asked.retry_path)
+        }
+        Rejection::Login(error) => pages::login_error(page, error),
+        Rejection::Malformed(_) => {
+            page.title("Bad request").text("Your browser sent something that can't be understood safely.")
+        }
+        Rejection::NotFound => page.title("Not found").text("There is nothing here."),
+        Rejection::MethodNotAllowed(_) => page.title("Not possible").text("This can't be done that way."),
+        Rejection::CrossSite => page
+            .title("Refused")
+            .text("This request came from another site. Open the page again and repeat it there."),
+        Rejection::NoCredential
+        | Rejection::SessionEnded(_)
+        | Rejection::UnusableAuthorization
+        | Rejection::InvalidToken(_) => page
+            .title("Sign-in needed")
+            .text("Your request carried a credential that is not valid here.")
+            .sign_in(asked.retry_path),
+    }
+}

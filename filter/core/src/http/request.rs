@@ -1,0 +1,241 @@
+//! A request, parsed once. Whatever two parsers could read differently is refused here.
+
+use crate::error::Malformed;
+use crate::http::path::CanonicalPath;
+
+/// Methods that applications are sent; any other is refused.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// The head of a request, header names in lower case as Envoy delivers them.
+#[derive(Clone, Debug)]
+pub struct Request {
+    headers: Vec<(String, Vec<u8>)>,
+    method: &'static str,
+    path: String,
+    query: Option<String>,
+    canonical: CanonicalPath,
+}
+
+/// Which kind of answer the sender can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// A person's browser that goes to a page: redirects and HTML.
+    Navigation,
+    /// gRPC: a `grpc-status`.
+    Grpc,
+    /// Scripts, fetch, API clients: status and JSON.
+    Api,
+}
+
+impl Request {
+    /// From Envoy's header map, pseudo-headers included.
+    ///
+    /// # Errors
+    /// [`Malformed`] says which part no two parsers would agree about.
+    pub fn parse(headers: Vec<(String, Vec<u8>)>) -> Result<Self, Malformed> {
+        let method = single(&headers, ":method").ok_or(Malformed::Method)?;
+        let method = METHODS.into_iter().find(|known| known.as_bytes() == method).ok_or(Malformed::Method)?;
+        // Two Host headers arrive as "a,b".
+        let authority = single(&headers, ":authority").ok_or(Malformed::Authority)?;
+        if authority.is_empty() || authority.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b',') {
+            return Err(Malformed::Authority);
+        }
+        let target = single(&headers, ":path").ok_or(Malformed::Target)?;
+        let target = std::str::from_utf8(target).map_err(|_| Malformed::Path)?;
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        if query.is_some_and(|query| query.bytes().any(|byte| !(0x21..=0x7e).contains(&byte) || byte == b'#'))
+        {
+            return Err(Malformed::Path);
+        }
+        let canonical = CanonicalPath::parse(path)?;
+        let (path, query) = (path.to_owned(), query.map(str::to_owned));
+        let request = Self { method, path, query, canonical, headers };
+        // RFC 9700 4.3.2: no access token in a query; it would be in every log on the way.
+        if request.query_pairs().any(|(name, _)| name == "access_token") {
+            return Err(Malformed::TokenInQuery);
+        }
+        Ok(request)
+    }
+
+    /// The method, one of those an application is sent.
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// The path exactly as it was sent, without query. Endpoints of our own match only this.
+    pub fn raw_path(&self) -> &str {
+        &self.path
+    }
+
+    /// The path as policy sees it.
+    pub fn canonical_path(&self) -> &CanonicalPath {
+        &self.canonical
+    }
+
+    /// Path and query as they were sent.
+    pub fn target(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
+    /// Decoded query parameters in order.
+    pub fn query_pairs(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        form_urlencoded::parse(self.query.as_deref().unwrap_or_default().as_bytes())
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+    }
+
+    /// All values of a header, in order.
+    pub fn header_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.headers.iter().filter(move |(candidate, _)| candidate == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// The value of a header that is sent once; `None` when it is absent, repeated or not ASCII text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        single(&self.headers, name)
+            .filter(|value| value.iter().all(|byte| (0x20..=0x7e).contains(byte)))
+            .and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Whether a header is there at all, with whatever value.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(candidate, _)| candidate == name)
+    }
+
+    /// All header names.
+    pub fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Envoy's request id, when it looks like one; a person can quote it.
+    pub fn id(&self) -> &str {
+        self.header("x-request-id")
+            .filter(|id| {
+                id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            })
+            .unwrap_or("-")
+    }
+
+    /// Whether the method only reads (RFC 9110 9.2.1), and the connection stays HTTP.
+    pub fn is_safe(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD" | "OPTIONS") && !self.has_header("upgrade")
+    }
+
+    /// Which kind of answer the sender can use. Only a top-level navigation is ever redirected: a login page in answer
+    /// to an upload would look like success.
+    pub fn audience(&self) -> Audience {
+        if self.header("content-type").is_some_and(|value| value.starts_with("application/grpc")) {
+            return Audience::Grpc;
+        }
+        let navigates = matches!(self.method, "GET" | "HEAD")
+            && !self.has_header("upgrade")
+            && !self.has_header("x-requested-with")
+            && match (self.header("sec-fetch-dest"), self.header("sec-fetch-mode")) {
+                (Some(dest), mode) => dest == "document" && mode.is_none_or(|mode| mode == "navigate"),
+                (None, Some(mode)) => mode == "navigate",
+                (None, None) => self
+                    .header("accept")
+                    .is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html")),
+            };
+        if navigates { Audience::Navigation } else { Audience::Api }
+    }
+}
+
+/// The only value of `name`; `None` when it is absent or repeated.
+fn single<'a>(headers: &'a [(String, Vec<u8>)], name: &str) -> Option<&'a [u8]> {
+    let mut values = headers.iter().filter(|(candidate, _)| candidate == name);
+    match (values.next(), values.next()) {
+        (Some((_, value)), None) => Some(value),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    pub(crate) fn request(
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Request, Malformed> {
+        let mut all = vec![(":method", method), (":path", target), (":authority", "localhost:5000")];
+        all.extend_from_slice(headers);
+        Request::parse(all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect())
+    }
+
+    #[test]
+    fn path_and_query_are_kept_as_sent() {
+        let request = request("GET", "/a%2Fb?c=d&e=%20f", &[]).unwrap();
+        assert_eq!(request.raw_path(), "/a%2Fb");
+        assert_eq!(request.target(), "/a%2Fb?c=d&e=%20f");
+        assert_eq!(request.query_pairs().nth(1), Some(("e".into(), " f".into())));
+    }
+
+    #[test]
+    fn pm05_requests_without_method_path_or_authority_are_malformed() {
+        let headers = |names: &[(&str, &str)]| {
+            names.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect::<Vec<_>>()
+        };
+        for (parts, expected) in [
+            (headers(&[(":path", "/"), (":authority", "a")]), Malformed::Method),
+            (headers(&[(":method", "GET"), (":authority", "a")]), Malformed::Target),
+            (headers(&[(":method", "CONNECT"), (":authority", "a:443")]), Malformed::Method),
+            (headers(&[(":method", "get"), (":path", "/"), (":authority", "a")]), Malformed::Method),
+            (headers(&[(":method", "FOO"), (":path", "/"), (":authority", "a")]), Malformed::Method),
+            (headers(&[(":method", "OPTIONS"), (":path", "*"), (":authority", "a")]), Malformed::Target),
+            (headers(&[(":method", "GET"), (":path", "/")]), Malformed::Authority),
+            (headers(&[(":method", "GET"), (":path", "/"), (":authority", "a,b")]), Malformed::Authority),
+            (
+                headers(&[(":method", "GET"), (":path", "/"), (":path", "/b"), (":authority", "a")]),
+                Malformed::Target,
+            ),
+        ] {
+            assert_eq!(Request::parse(parts.clone()).err(), Some(expected), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn bt11_a_token_in_the_query_is_refused_however_it_is_spelled() {
+        for target in ["/x?access_token=abc", "/x?a=b&access%5Ftoken=abc", "/x?access_token"] {
+            assert_eq!(request("GET", target, &[]).err(), Some(Malformed::TokenInQuery), "{target}");
+        }
+    }
+
+    #[test]
+    fn az10_only_a_top_level_navigation_is_one() {
+        const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
+        type Case = (&'static str, &'static [(&'static str, &'static str)], Audience);
+        let table: &[Case] = &[
+            ("GET", &[HTML], Audience::Navigation),
+            ("HEAD", &[("accept", "Text/HTML")], Audience::Navigation),
+            ("GET", &[("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")], Audience::Navigation),
+            ("GET", &[HTML, ("sec-fetch-dest", "iframe"), ("sec-fetch-mode", "navigate")], Audience::Api),
+            ("GET", &[HTML, ("sec-fetch-dest", "empty"), ("sec-fetch-mode", "cors")], Audience::Api),
+            ("POST", &[HTML, ("sec-fetch-dest", "document")], Audience::Api),
+            ("GET", &[HTML, ("x-requested-with", "XMLHttpRequest")], Audience::Api),
+            ("GET", &[HTML, ("upgrade", "websocket")], Audience::Api),
+            ("GET", &[("accept", "*/*")], Audience::Api),
+            ("GET", &[("accept", "application/json")], Audience::Api),
+            ("GET", &[], Audience::Api),
+            ("POST", &[("content-type", "application/grpc+proto")], Audience::Grpc),
+        ];
+        for (method, headers, expected) in table {
+            assert_eq!(request(method, "/", headers).unwrap().audience(), *expected, "{method} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_or_non_ascii_header_has_no_single_value() {
+        let request = request("GET", "/", &[("a", "1"), ("a", "2"), ("b", "\u{e9}")]).unwrap();
+        assert_eq!(request.header("a"), None);
+        assert_eq!(request.header("b"), None);
+        assert_eq!(request.header_values("a").count(), 2);
+    }
+}

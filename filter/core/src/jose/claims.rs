@@ -1,0 +1,393 @@
+//! What a verified token says (RFC 7519 4.1, OIDC Core 2), each claim in its own type.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::error::TokenError;
+use crate::json::{self, ClaimError, ClaimProblem};
+use crate::time::Timestamp;
+
+/// Longest `sub` and `sid`, in characters (OIDC Core 2 says so of `sub`).
+pub const MAX_IDENTIFIER_CHARS: usize = 255;
+
+/// The claims of a token whose signature was checked.
+///
+/// Accessors return `Ok(None)` only when the claim is absent; a claim of the wrong type, null included, is an error.
+#[derive(Clone, PartialEq)]
+pub struct Claims(Map<String, Value>);
+
+impl Claims {
+    /// Only what a signature or the provider's own connection vouches for becomes claims.
+    pub(super) const fn new(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
+
+    /// Issuer.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub fn iss(&self) -> Result<Option<&str>, ClaimError> {
+        self.string("iss")
+    }
+
+    /// Subject: 1 to [`MAX_IDENTIFIER_CHARS`] characters, none of them a control character.
+    ///
+    /// # Errors
+    /// Wrong type, empty, too long, control characters.
+    pub fn sub(&self) -> Result<Option<&str>, ClaimError> {
+        self.identifier("sub")
+    }
+
+    /// Audience; a single one is a list of one.
+    ///
+    /// # Errors
+    /// Wrong type, too many entries, an entry too long.
+    pub fn aud(&self) -> Result<Option<Vec<&str>>, ClaimError> {
+        json::string_or_list(&self.0, "aud")
+    }
+
+    /// The party to which the token was issued.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub fn azp(&self) -> Result<Option<&str>, ClaimError> {
+        self.string("azp")
+    }
+
+    /// The value that ties an ID token to our request.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub fn nonce(&self) -> Result<Option<&str>, ClaimError> {
+        self.string("nonce")
+    }
+
+    /// When it expires.
+    ///
+    /// # Errors
+    /// Wrong type, out of range.
+    pub fn exp(&self) -> Result<Option<Timestamp>, ClaimError> {
+        json::numeric_date(&self.0, "exp")
+    }
+
+    /// Before when it is not valid.
+    ///
+    /// # Errors
+    /// Wrong type, out of range.
+    pub fn nbf(&self) -> Result<Option<Timestamp>, ClaimError> {
+        json::numeric_date(&self.0, "nbf")
+    }
+
+    /// When it was issued.
+    ///
+    /// # Errors
+    /// Wrong type, out of range.
+    pub fn iat(&self) -> Result<Option<Timestamp>, ClaimError> {
+        json::numeric_date(&self.0, "iat")
+    }
+
+    /// When the user last proved who they are.
+    ///
+    /// # Errors
+    /// Wrong type, out of range.
+    pub fn auth_time(&self) -> Result<Option<Timestamp>, ClaimError> {
+        json::numeric_date(&self.0, "auth_time")
+    }
+
+    /// [`super::hash::left_half_hash`] of the access token.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub fn at_hash(&self) -> Result<Option<&str>, ClaimError> {
+        self.string("at_hash")
+    }
+
+    /// The provider's session: 1 to [`MAX_IDENTIFIER_CHARS`] characters, none of them a control character.
+    ///
+    /// # Errors
+    /// Wrong type, empty, too long, control characters.
+    pub fn sid(&self) -> Result<Option<&str>, ClaimError> {
+        self.identifier("sid")
+    }
+
+    /// How the user proved who they are.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub fn acr(&self) -> Result<Option<&str>, ClaimError> {
+        self.string("acr")
+    }
+
+    /// The token's own identifier.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub fn jti(&self) -> Result<Option<&str>, ClaimError> {
+        self.string("jti")
+    }
+
+    /// What happened (RFC 8417 2.2), in a logout token.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub fn events(&self) -> Result<Option<&Map<String, Value>>, ClaimError> {
+        json::object(&self.0, "events")
+    }
+
+    /// Whether the token is bound to a key that its sender would have to prove (`cnf`, RFC 7800), of whatever form.
+    pub fn is_sender_constrained(&self) -> bool {
+        self.0.contains_key("cnf")
+    }
+
+    /// Group names behind a path of member names; empty when the claim is absent.
+    ///
+    /// # Errors
+    /// Wrong type (a single string too), too many entries, an entry too long.
+    pub fn groups(&self, path: &[String]) -> Result<Vec<&str>, ClaimError> {
+        json::string_list_at(&self.0, path, "groups")
+    }
+
+    /// Any other claim that is a string.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub fn string(&self, name: &'static str) -> Result<Option<&str>, ClaimError> {
+        json::string(&self.0, name)
+    }
+
+    /// Any other claim that is a boolean.
+    ///
+    /// # Errors
+    /// Wrong type.
+    pub fn boolean(&self, name: &'static str) -> Result<Option<bool>, ClaimError> {
+        json::boolean(&self.0, name)
+    }
+
+    /// Adds claims that another trusted source makes about the same subject (UserInfo); the caller has checked that
+    /// it is the same.
+    #[must_use]
+    pub fn extended(mut self, more: impl IntoIterator<Item = (String, Value)>) -> Self {
+        self.0.extend(more);
+        self
+    }
+
+    /// All of them.
+    pub const fn members(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// `iss` must be exactly this issuer: no folding of case, no forgiven slash (OIDC Core 3.1.3.7 (2), RFC 9068 4).
+    ///
+    /// # Errors
+    /// [`TokenError::WrongIssuer`]; [`TokenError::Claim`] when it is absent or no string.
+    pub fn require_issuer(&self, issuer: &str) -> Result<(), TokenError> {
+        if require("iss", self.iss()?)? == issuer { Ok(()) } else { Err(TokenError::WrongIssuer) }
+    }
+
+    /// `aud` must name one of these, exactly (RFC 7519 4.1.3). With none to name, nothing passes.
+    ///
+    /// # Errors
+    /// [`TokenError::WrongAudience`]; [`TokenError::Claim`] when it is absent or no list of strings.
+    pub fn require_audience(&self, accepted: &[impl AsRef<str>]) -> Result<(), TokenError> {
+        let audience = require("aud", self.aud()?)?;
+        let is_ours = |entry: &&str| accepted.iter().any(|ours| ours.as_ref() == *entry);
+        if audience.iter().any(is_ours) { Ok(()) } else { Err(TokenError::WrongAudience) }
+    }
+
+    /// `sub`, which must be there.
+    ///
+    /// # Errors
+    /// As [`Claims::sub`], and absent.
+    pub fn require_subject(&self) -> Result<&str, ClaimError> {
+        require("sub", self.sub()?)
+    }
+
+    fn identifier(&self, name: &'static str) -> Result<Option<&str>, ClaimError> {
+        let Some(text) = self.string(name)? else { return Ok(None) };
+        if text.is_empty() || text.chars().any(char::is_control) {
+            return Err(ClaimProblem::Malformed.of(name));
+        }
+        if text.chars().count() > MAX_IDENTIFIER_CHARS {
+            return Err(ClaimProblem::TooLong.of(name));
+        }
+        Ok(Some(text))
+    }
+}
+
+impl fmt::Debug for Claims {
+    /// Names only: the values are personal data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Claims")?;
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// The value of a claim that must be there.
+///
+/// # Errors
+/// [`ClaimProblem::Missing`].
+pub fn require<T>(claim: &'static str, value: Option<T>) -> Result<T, ClaimError> {
+    value.ok_or(ClaimProblem::Missing.of(claim))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+    use crate::jose::testing::claims;
+    use ClaimProblem::{Malformed, Missing, OutOfRange, TooLong, WrongType};
+
+    #[test]
+    fn every_claim_is_absent_when_it_is_not_there() {
+        let none = claims(json!({}));
+        for text in [none.iss(), none.sub(), none.azp(), none.nonce(), none.at_hash(), none.sid(), none.acr()]
+        {
+            assert_eq!(text, Ok(None));
+        }
+        for date in [none.exp(), none.nbf(), none.iat(), none.auth_time()] {
+            assert_eq!(date, Ok(None));
+        }
+        assert_eq!(none.jti(), Ok(None));
+        assert_eq!(none.aud(), Ok(None));
+        assert_eq!(none.events(), Ok(None));
+        assert_eq!(none.groups(&["groups".to_owned()]), Ok(vec![]));
+        assert!(!none.is_sender_constrained());
+    }
+
+    #[test]
+    fn every_claim_has_its_type() {
+        let event = "http://schemas.openid.net/event/backchannel-logout";
+        let token = claims(json!({
+            "iss": "https://issuer", "sub": "s", "aud": "a", "azp": "z", "nonce": "n", "exp": 3, "nbf": 1, "iat": 2,
+            "auth_time": 1, "at_hash": "h", "sid": "session", "acr": "1", "jti": "j", "events": {event: {}},
+            "cnf": null, "realm_access": {"roles": ["r"]}, "email_verified": true, "name": "N",
+        }));
+        assert_eq!(token.iss(), Ok(Some("https://issuer")));
+        assert_eq!(token.require_subject(), Ok("s"));
+        assert_eq!(token.aud(), Ok(Some(vec!["a"])));
+        assert_eq!(token.azp(), Ok(Some("z")));
+        assert_eq!(token.nonce(), Ok(Some("n")));
+        assert_eq!(token.exp(), Ok(Some(Timestamp::from_secs(3))));
+        assert_eq!(token.nbf(), Ok(Some(Timestamp::from_secs(1))));
+        assert_eq!(token.iat(), Ok(Some(Timestamp::from_secs(2))));
+        assert_eq!(token.auth_time(), Ok(Some(Timestamp::from_secs(1))));
+        assert_eq!(token.at_hash(), Ok(Some("h")));
+        assert_eq!(token.sid(), Ok(Some("session")));
+        assert_eq!(token.acr(), Ok(Some("1")));
+        assert_eq!(token.jti(), Ok(Some("j")));
+        assert!(token.events().unwrap().unwrap().contains_key(event));
+        assert!(token.is_sender_constrained());
+        assert_eq!(token.groups(&["realm_access".to_owned(), "roles".to_owned()]), Ok(vec!["r"]));
+        assert_eq!(token.boolean("email_verified"), Ok(Some(true)));
+        assert_eq!(token.string("name"), Ok(Some("N")));
+    }
+
+    /// IT24.
+    #[test]
+    fn a_claim_of_the_wrong_type_is_an_error() {
+        type Read = fn(&Claims) -> Option<ClaimError>;
+        let table: [(&'static str, Value, ClaimProblem, Read); 21] = [
+            ("sub", json!(123), WrongType, |c| c.sub().err()),
+            ("sub", json!(null), WrongType, |c| c.sub().err()),
+            ("sub", json!(""), Malformed, |c| c.sub().err()),
+            ("iss", json!(["https://issuer"]), WrongType, |c| c.iss().err()),
+            ("exp", json!("9999999999"), WrongType, |c| c.exp().err()),
+            ("exp", json!(1e300), OutOfRange, |c| c.exp().err()),
+            ("exp", json!(-1), OutOfRange, |c| c.exp().err()),
+            ("exp", json!(null), WrongType, |c| c.exp().err()),
+            ("nbf", json!("x"), WrongType, |c| c.nbf().err()),
+            ("iat", json!({}), WrongType, |c| c.iat().err()),
+            ("auth_time", json!([1]), WrongType, |c| c.auth_time().err()),
+            ("aud", json!({}), WrongType, |c| c.aud().err()),
+            ("aud", json!([1]), WrongType, |c| c.aud().err()),
+            ("azp", json!(["a"]), WrongType, |c| c.azp().err()),
+            ("nonce", json!(1), WrongType, |c| c.nonce().err()),
+            ("at_hash", json!(false), WrongType, |c| c.at_hash().err()),
+            ("sid", json!(7), WrongType, |c| c.sid().err()),
+            ("sid", json!(""), Malformed, |c| c.sid().err()),
+            ("events", json!("http://…"), WrongType, |c| c.events().err()),
+            ("groups", json!("admins"), WrongType, |c| c.groups(&["groups".to_owned()]).err()),
+            ("email_verified", json!("true"), WrongType, |c| c.boolean("email_verified").err()),
+        ];
+        for (name, value, problem, read) in table {
+            let error = read(&claims(json!({ name: value.clone() })));
+            assert_eq!(error, Some(problem.of(name)), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_subject_is_a_short_text_without_control_characters() {
+        let longest = "s".repeat(MAX_IDENTIFIER_CHARS);
+        let too_long = "é".repeat(MAX_IDENTIFIER_CHARS + 1);
+        for (sub, expected) in [
+            ("f:1:user@example.com", Ok("f:1:user@example.com")),
+            ("ADMIN ", Ok("ADMIN ")),
+            (longest.as_str(), Ok(longest.as_str())),
+            (too_long.as_str(), Err(TooLong)),
+            ("", Err(Malformed)),
+            ("a\r\nX-Admin: 1", Err(Malformed)),
+            ("a\0", Err(Malformed)),
+            ("a\u{7f}", Err(Malformed)),
+            ("a\u{85}", Err(Malformed)),
+        ] {
+            let token = claims(json!({ "sub": sub }));
+            assert_eq!(token.require_subject(), expected.map_err(|problem| problem.of("sub")), "{sub:?}");
+        }
+        assert_eq!(claims(json!({})).require_subject(), Err(Missing.of("sub")));
+    }
+
+    #[test]
+    fn the_issuer_is_compared_byte_for_byte() {
+        let ours = "https://kc.example/realms/mlflow";
+        for (iss, expected) in [
+            (json!(ours), Ok(())),
+            (json!("https://kc.example/realms/mlflow/"), Err(TokenError::WrongIssuer)),
+            (json!("https://KC.example/realms/mlflow"), Err(TokenError::WrongIssuer)),
+            (json!("https://kc.example:443/realms/mlflow"), Err(TokenError::WrongIssuer)),
+            (json!("http://kc.example/realms/mlflow"), Err(TokenError::WrongIssuer)),
+            (json!("https://kc.example/realms/mlflow2"), Err(TokenError::WrongIssuer)),
+            (json!(""), Err(TokenError::WrongIssuer)),
+            (json!([ours]), Err(WrongType.of("iss").into())),
+        ] {
+            assert_eq!(claims(json!({ "iss": iss.clone() })).require_issuer(ours), expected, "{iss}");
+        }
+        assert_eq!(claims(json!({})).require_issuer(ours), Err(Missing.of("iss").into()));
+    }
+
+    #[test]
+    fn the_audience_must_name_us_as_a_whole_entry() {
+        let wrong = Err(TokenError::WrongAudience);
+        for (aud, expected) in [
+            (json!("mlflow"), Ok(())),
+            (json!(["mlflow"]), Ok(())),
+            (json!(["account", "mlflow"]), Ok(())),
+            (json!("other"), Ok(())),
+            (json!("account"), wrong),
+            (json!(["account"]), wrong),
+            (json!("mlflow "), wrong),
+            (json!("MLflow"), wrong),
+            (json!("mlflow2"), wrong),
+            (json!("mlf"), wrong),
+            (json!("mlflow other"), wrong),
+            (json!([]), wrong),
+            (json!({"mlflow": 1}), Err(WrongType.of("aud").into())),
+            (json!(["mlflow", 1]), Err(WrongType.of("aud").into())),
+        ] {
+            let token = claims(json!({ "aud": aud.clone() }));
+            assert_eq!(token.require_audience(&["mlflow", "other"]), expected, "{aud}");
+        }
+        assert_eq!(claims(json!({})).require_audience(&["mlflow"]), Err(Missing.of("aud").into()));
+        let nobody: [&str; 0] = [];
+        assert_eq!(claims(json!({"aud": "mlflow"})).require_audience(&nobody), wrong);
+    }
+
+    #[test]
+    fn printing_claims_shows_no_value() {
+        let printed = format!("{:?}", claims(json!({"sub": "alice", "email": "alice@example.com"})));
+        assert_eq!(printed, r#"Claims{"email", "sub"}"#);
+    }
+}

@@ -1,0 +1,148 @@
+//! Why a token is refused: one variant per reason, one label per variant, and nothing of the token itself.
+
+use crate::json::{ClaimError, JsonError};
+
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Longer than [`super::token::MAX_TOKEN_LEN`].
+    #[error("the token is longer than allowed")]
+    TooLong,
+    /// Five segments: a JWE. We have no key to open one, and would not inflate it.
+    #[error("encrypted tokens are not accepted")]
+    Encrypted,
+    /// Not three segments.
+    #[error("not a signed token in compact form")]
+    NotCompact,
+    /// A segment is not base64url.
+    #[error("a segment is not base64url")]
+    NotBase64Url,
+    /// The second segment is empty.
+    #[error("the payload is empty")]
+    EmptyPayload,
+    /// The third segment is empty.
+    #[error("the token is not signed")]
+    EmptySignature,
+    /// The header is not a JSON object.
+    #[error("header: {0}")]
+    HeaderJson(JsonError),
+    /// A header parameter is missing or of the wrong form.
+    #[error("header parameter {0}")]
+    HeaderParameter(ClaimError),
+    /// The header has `crit`: we implement no extension.
+    #[error("critical header extensions are not supported")]
+    CriticalHeader,
+    /// The header has `b64` (RFC 7797).
+    #[error("unencoded payloads are not supported")]
+    UnencodedPayload,
+    /// `alg` names none of the asymmetric algorithms we know: `none`, HS256 and misspellings among others.
+    #[error("unsupported algorithm")]
+    UnsupportedAlgorithm,
+    /// `alg` is one we know, but not allowed here.
+    #[error("algorithm not allowed")]
+    AlgorithmNotAllowed,
+    /// No key of that `kid`, or, without a `kid`, no key that fits: the set may be out of date.
+    #[error("unknown key")]
+    UnknownKey,
+    /// The token names no key, and several would fit.
+    #[error("several keys would fit, and the token names none")]
+    AmbiguousKey,
+    /// The named key is not for this algorithm.
+    #[error("the key is not for this algorithm")]
+    KeyNotForAlgorithm,
+    /// The signature has not the form that the key demands.
+    #[error("malformed signature")]
+    MalformedSignature,
+    /// The signature is not the key's.
+    #[error("the signature does not verify")]
+    BadSignature,
+    /// The host could not tell. Not the token's fault.
+    #[error("the host cannot verify signatures")]
+    CryptoUnavailable,
+    /// Signed, but the payload is not a JSON object.
+    #[error("payload: {0}")]
+    PayloadJson(JsonError),
+    /// A token of another kind: an access token as ID token, a logout token as access token.
+    #[error("a token of another kind")]
+    WrongKind,
+    /// A claim is missing or of the wrong form.
+    #[error("claim {0}")]
+    Claim(#[from] ClaimError),
+    /// `iss` is another issuer.
+    #[error("another issuer")]
+    WrongIssuer,
+    /// `aud` does not name us.
+    #[error("another audience")]
+    WrongAudience,
+    /// `exp` has passed.
+    #[error("expired")]
+    Expired,
+    /// `nbf` is still to come.
+    #[error("not valid yet")]
+    NotYetValid,
+    /// `iat` is still to come.
+    #[error("issued in the future")]
+    IssuedInFuture,
+    /// `aud` names others besides us.
+    #[error("other audiences besides us")]
+    ForeignAudience,
+    /// `azp` is another client.
+    #[error("issued to another client")]
+    WrongAuthorizedParty,
+    /// `nonce` is absent or another login's.
+    #[error("another nonce")]
+    WrongNonce,
+    /// Issued before the login began.
+    #[error("issued before the login began")]
+    IssuedBeforeLogin,
+    /// `at_hash` is not the access token's.
+    #[error("at_hash does not match")]
+    WrongAccessTokenHash,
+    /// `cnf`: only good together with a proof that Bearer does not carry.
+    #[error("sender-constrained tokens need a proof")]
+    SenderConstrained,
+    /// From `iat` to `exp` it is longer than allowed.
+    #[error("lives longer than allowed")]
+    LivesTooLong,
+}
+
+impl TokenError {
+    /// Stable name for metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::TooLong => "token_too_long",
+            Self::Encrypted => "token_encrypted",
+            Self::NotCompact => "token_not_compact",
+            Self::NotBase64Url => "token_not_base64url",
+            Self::EmptyPayload => "token_empty_payload",
+            Self::EmptySignature => "token_not_signed",
+            Self::HeaderJson(_) => "token_header_json",
+            Self::HeaderParameter(_) => "token_header_parameter",
+            Self::CriticalHeader => "token_critical_header",
+            Self::UnencodedPayload => "token_unencoded_payload",
+            Self::UnsupportedAlgorithm => "unsupported_algorithm",
+            Self::AlgorithmNotAllowed => "algorithm_not_allowed",
+            Self::UnknownKey => "unknown_key",
+            Self::AmbiguousKey => "ambiguous_key",
+            Self::KeyNotForAlgorithm => "key_not_for_algorithm",
+            Self::MalformedSignature => "malformed_signature",
+            Self::BadSignature => "bad_signature",
+            Self::CryptoUnavailable => "crypto_unavailable",
+            Self::PayloadJson(_) => "token_payload_json",
+            Self::WrongKind => "wrong_token_kind",
+            Self::Claim(error) => error.problem.label(),
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+            Self::Expired => "token_expired",
+            Self::NotYetValid => "token_not_yet_valid",
+            Self::IssuedInFuture => "token_issued_in_future",
+            Self::ForeignAudience => "foreign_audience",
+            Self::WrongAuthorizedParty => "wrong_authorized_party",
+            Self::WrongNonce => "wrong_nonce",
+            Self::IssuedBeforeLogin => "issued_before_login",
+            Self::WrongAccessTokenHash => "wrong_access_token_hash",
+            Self::SenderConstrained => "sender_constrained",
+            Self::LivesTooLong => "token_lives_too_long",
+        }
+    }
+}

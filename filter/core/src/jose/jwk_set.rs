@@ -1,0 +1,117 @@
+//! The keys of one issuer (RFC 7517 5): unfit ones are skipped, fit ones are found by `kid` and algorithm.
+
+use serde_json::Value;
+
+use super::algorithm::Algorithm;
+use super::error::TokenError;
+use super::jwk::{Jwk, SkipReason};
+use crate::json::{self, JsonError};
+
+/// Longest JWK set, in bytes.
+pub const MAX_JWK_SET_LEN: usize = 512 * 1024;
+/// Keys looked at; the rest of the set is ignored.
+pub const MAX_KEYS: usize = 100;
+/// Keys tried for one token.
+pub const MAX_CANDIDATES: usize = 4;
+
+/// The keys of one issuer that can check signatures. Each issuer has its own set: a key never speaks for another
+/// issuer, whatever its `kid` (RFC 8725 3.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JwkSet {
+    keys: Vec<Jwk>,
+    skipped: Vec<SkippedKey>,
+}
+
+/// A key that is in the set and not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("key {index}: {reason}")]
+pub struct SkippedKey {
+    /// Its place in `keys`, from 0.
+    pub index: usize,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// Why the whole set can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JwkSetError {
+    /// Not a JSON object in our strict sense, or longer than [`MAX_JWK_SET_LEN`]. That includes a single key with
+    /// duplicate members or deep nesting: RFC 7517 4 leaves no sure reading of it.
+    #[error("JWK set: {0}")]
+    Json(JsonError),
+    /// `keys` is absent or not an array.
+    #[error("JWK set: `keys` is not an array")]
+    NoKeys,
+}
+
+impl JwkSet {
+    /// Reads a JWK set. The result may hold no key at all: then no token verifies.
+    ///
+    /// # Errors
+    /// [`JwkSetError`]. A key that can't be used is no error; see [`JwkSet::skipped`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, JwkSetError> {
+        let members = json::parse_object(bytes, MAX_JWK_SET_LEN).map_err(JwkSetError::Json)?;
+        let entries = members.get("keys").and_then(Value::as_array).ok_or(JwkSetError::NoKeys)?;
+        let mut set = Self::default();
+        for (index, entry) in entries.iter().enumerate() {
+            if index >= MAX_KEYS {
+                set.skipped.push(SkippedKey { index, reason: SkipReason::TooMany });
+                break;
+            }
+            match Jwk::parse(entry) {
+                Ok(key) if set.keys.contains(&key) => {
+                    set.skipped.push(SkippedKey { index, reason: SkipReason::Duplicate });
+                }
+                Ok(key) => set.keys.push(key),
+                Err(reason) => set.skipped.push(SkippedKey { index, reason }),
+            }
+        }
+        Ok(set)
+    }
+
+    /// How many keys can be used.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether no key can be used.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys that are not used, with reasons, for the log.
+    pub fn skipped(&self) -> &[SkippedKey] {
+        &self.skipped
+    }
+
+    /// The keys that may have signed a token with this header; at most [`MAX_CANDIDATES`], at least one.
+    ///
+    /// With a `kid`: the keys of exactly that `kid`. Without: the one key of the set that serves the algorithm, if
+    /// there is no other; a key without `kid` is found only this way.
+    ///
+    /// # Errors
+    /// [`TokenError::UnknownKey`], [`TokenError::AmbiguousKey`], [`TokenError::KeyNotForAlgorithm`].
+    pub(super) fn candidates(
+        &self,
+        key_id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Vec<&Jwk>, TokenError> {
+        let Some(key_id) = key_id else {
+            let mut fit = self.keys.iter().filter(|key| key.serves(algorithm));
+            return match (fit.next(), fit.next()) {
+                (None, _) => Err(TokenError::UnknownKey),
+                (Some(only), None) => Ok(vec![only]),
+                (Some(_), Some(_)) => Err(TokenError::AmbiguousKey),
+            };
+        };
+        let mut named = self.keys.iter().filter(|key| key.key_id() == Some(key_id)).peekable();
+        if named.peek().is_none() {
+            return Err(TokenError::UnknownKey);
+        }
+        let fit: Vec<&Jwk> = named.filter(|key| key.serves(algorithm)).take(MAX_CANDIDATES).collect();
+        if fit.is_empty() { Err(TokenError::KeyNotForAlgorithm) } else { Ok(fit) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! Known signatures: they show, before the first request, that the host checks what we will ask it to check.
+//!
+//! Made with OpenSSL, one RSA key of 2048 bits and one key per curve (`openssl dgst -sha256 -sign key.pem`); the
+//! private keys no longer exist.
+
+use super::algorithm::HostSignature;
+use super::signature::SignatureVerifier;
+
+const MESSAGE: &[u8] = b"oidc-gate signature probe";
+
+/// A signature that is known to be good.
+#[derive(Clone, Copy, Debug)]
+pub struct Vector {
+    /// What is asked of the host.
+    pub algorithm: HostSignature,
+    /// The public key: SubjectPublicKeyInfo, DER.
+    pub spki_der: &'static [u8],
+    /// What was signed.
+    pub message: &'static [u8],
+    /// The signature; ASN.1 DER for ECDSA.
+    pub signature: &'static [u8],
+}
+
+/// What is wrong with the host's verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// No verdict at all.
+    #[error("{0:?}: the host cannot check it")]
+    Unavailable(HostSignature),
+    /// A good signature was refused.
+    #[error("{0:?}: the host refused a good signature")]
+    RefusedGood(HostSignature),
+    /// A bad signature was accepted: whatever answers there, it checks nothing.
+    #[error("{0:?}: the host accepted a bad signature")]
+    AcceptedBad(HostSignature),
+}
+
+/// One vector for each [`HostSignature`].
+pub const fn vectors() -> [Vector; 6] {
+    const RSA: &[u8] = include_bytes!("probe/rsa.spki.der");
+    const fn vector(algorithm: HostSignature, spki_der: &'static [u8], signature: &'static [u8]) -> Vector {
+        Vector { algorithm, spki_der, message: MESSAGE, signature }
+    }
+    [
+        vector(HostSignature::RsaPkcs1Sha256, RSA, include_bytes!("probe/rs256.sig")),
+        vector(HostSignature::RsaPkcs1Sha384, RSA, include_bytes!("probe/rs384.sig")),
+        vector(HostSignature::RsaPkcs1Sha512, RSA, include_bytes!("probe/rs512.sig")),
+        vector(
+            HostSignature::EcdsaSha256,
+            include_bytes!("probe/p256.spki.der"),
+            include_bytes!("probe/es256.sig"),
+        ),
+        vector(
+            HostSignature::EcdsaSha384,
+            include_bytes!("probe/p384.spki.der"),
+            include_bytes!("probe/es384.sig"),
+        ),
+        vector(
+            HostSignature::EcdsaSha512,
+            include_bytes!("probe/p521.spki.der"),
+            include_bytes!("probe/es512.sig"),
+        ),
+    ]
+}
+
+/// Asks the host about one algorithm: the known signature, the same with one bit flipped, and the same over another
+/// message.
+///
+/// # Errors
+/// [`ProbeError`]: tokens of this algorithm must not be accepted.
+pub fn check(
+    algorithm: HostSignature,
+    verifier: &(impl SignatureVerifier + ?Sized),
+) -> Result<(), ProbeError> {
+    let known = vectors().into_iter().find(|vector| vector.algorithm == algorithm);
+    let vector = known.ok_or(ProbeError::Unavailable(algorithm))?;
+    let verdict = |message: &[u8], signature: &[u8]| {
+        verifier
+            .verify_signature(algorithm, vector.spki_der, message, signature)
+            .map_err(|_| ProbeError::Unavailable(algorithm))
+    };
+    let mut flipped = vector.signature.to_vec();
+    // The last octet belongs to the number itself, never to the DER around it.
+    if let Some(last) = flipped.last_mut() {
+        *last ^= 1;
+    }
+    if !verdict(vector.message, vector.signature)? {
+        return Err(ProbeError::RefusedGood(algorithm));
+    }
+    if verdict(vector.message, &flipped)? || verdict(b"another message", vector.signature)? {
+        return Err(ProbeError::AcceptedBad(algorithm));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+    use crate::host::CryptoUnavailable;
+    use crate::jose::algorithm::Algorithm;
+    use crate::jose::testing::Verifier;
+
+    /// A host whose verdict depends on message and signature as the function says.
+    struct Broken<F>(F);
+
+    impl<F: Fn(&[u8], &[u8]) -> Result<bool, CryptoUnavailable>> SignatureVerifier for Broken<F> {
+        fn verify_signature(
+            &self,
+            _: HostSignature,
+            _: &[u8],
+            signed: &[u8],
+            signature: &[u8],
+        ) -> Result<bool, CryptoUnavailable> {
+            self.0(signed, signature)
+        }
+    }
+
+    #[test]
+    fn a_host_that_checks_signatures_passes_for_every_algorithm() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(check(algorithm.host_signature(), &Verifier), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_host_that_does_not_check_is_found_out() {
+        for algorithm in Algorithm::ALL.map(Algorithm::host_signature) {
+            for (verdict, expected) in [
+                (Ok(true), ProbeError::AcceptedBad(algorithm)),
+                (Ok(false), ProbeError::RefusedGood(algorithm)),
+                (Err(CryptoUnavailable("none")), ProbeError::Unavailable(algorithm)),
+            ] {
+                assert_eq!(check(algorithm, &Broken(|_: &[u8], _: &[u8]| verdict)), Err(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_that_checks_only_half_is_found_out() {
+        for Vector { algorithm, message, signature, .. } in vectors() {
+            let only_message = Broken(|signed: &[u8], _: &[u8]| Ok(signed == message));
+            assert_eq!(check(algorithm, &only_message), Err(ProbeError::AcceptedBad(algorithm)));
+            let only_signature = Broken(|_: &[u8], given: &[u8]| Ok(given == signature));
+            assert_eq!(check(algorithm, &only_signature), Err(ProbeError::AcceptedBad(algorithm)));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A signed token (JWS in compact form, RFC 7515 7.1) on its way from untrusted text to verified claims.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::algorithm::Algorithm;
+use super::claims::Claims;
+use super::error::TokenError;
+use super::jwk::{Jwk, MAX_KEY_ID_LEN};
+use super::jwk_set::JwkSet;
+use super::kind::TokenKind;
+use super::signature::{SignatureVerifier, for_host};
+use crate::encoding::from_base64url;
+use crate::json::{self, ClaimProblem};
+
+/// Longest token that is looked at, in bytes. Keycloak's have about 12 KB with 500 groups of short
+/// names.
+pub const MAX_TOKEN_LEN: usize = 24 * 1024;
+
+/// A token that has the right form, and of which nothing else is known.
+pub struct UntrustedToken<'a> {
+    algorithm: Algorithm,
+    key_id: Option<String>,
+    header_type: Option<String>,
+    /// The first two segments, as they came: what was signed (RFC 7515 5.2 (8)).
+    signed: &'a str,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// A token of kind `K`, signed by one of the issuer's keys. Whether it is for us and still good is for its claims to
+/// say.
+pub struct VerifiedToken<K> {
+    claims: Claims,
+    algorithm: Algorithm,
+    kind: PhantomData<K>,
+}
+
+impl<'a> UntrustedToken<'a> {
+    /// Reads the form of a token: three segments in base64url, the first a header that we understand. `jwk`, `jku`,
+    /// `x5u` and `x5c` in it are never used: keys come from the issuer's JWK set only (RFC 8725 3.10).
+    ///
+    /// # Errors
+    /// [`TokenError`] up to [`TokenError::UnsupportedAlgorithm`].
+    pub fn parse(text: &'a str) -> Result<Self, TokenError> {
+        // Before anything that costs more than a comparison.
+        if text.len() > MAX_TOKEN_LEN {
+            return Err(TokenError::TooLong);
+        }
+        let [header, payload, signature] = segments(text)?;
+        if payload.is_empty() {
+            return Err(TokenError::EmptyPayload);
+        }
+        if signature.is_empty() {
+            return Err(TokenError::EmptySignature);
+        }
+        let decode = |segment: &str| from_base64url(segment).map_err(|_| TokenError::NotBase64Url);
+        let header = Header::parse(&decode(header)?)?;
+        Ok(Self {
+            algorithm: header.algorithm,
+            key_id: header.key_id,
+            header_type: header.media_type,
+            // The dot before the signature is the last one.
+            signed: text.rsplit_once('.').map_or(text, |(signed, _)| signed),
+            payload: decode(payload)?,
+            signature: decode(signature)?,
+        })
+    }
+
+    /// The algorithm that the header claims.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Checks the signature with the issuer's keys, then that the payload is a JSON object and the token of kind `K`.
+    /// Can be called again with newer keys.
+    ///
+    /// # Errors
+    /// [`TokenError::UnknownKey`] when newer keys may help; [`TokenError::CryptoUnavailable`] when the host gave no
+    /// verdict; otherwise the token is bad.
+    pub fn verify<K: TokenKind>(
+        &self,
+        keys: &JwkSet,
+        allowed: &[Algorithm],
+        verifier: &(impl SignatureVerifier + ?Sized),
+    ) -> Result<VerifiedToken<K>, TokenError> {
+        let payload = self.verified_payload(keys, allowed, verifier)?;
+        let members = json::parse_object(payload, MAX_TOKEN_LEN).map_err(TokenError::PayloadJson)?;
+        if !K::accepts(self.header_type.as_deref(), json::string(&members, "typ")?) {
+            return Err(TokenError::WrongKind);
+        }
+        Ok(VerifiedToken { claims: Claims::new(members), algorithm: self.algorithm, kind: PhantomData })
+    }
+
+    /// The payload, once a key of the set has signed it.
+    pub(super) fn verified_payload(
+        &self,
+        keys: &JwkSet,
+        allowed: &[Algorithm],
+        verifier: &(impl SignatureVerifier + ?Sized),
+    ) -> Result<&[u8], TokenError> {
+        // RFC 8725 3.1: what we allow decides, not what the token asks for.
+        if !allowed.contains(&self.algorithm) {
+            return Err(TokenError::AlgorithmNotAllowed);
+        }
+        let mut refusal = TokenError::MalformedSignature;
+        for key in keys.candidates(self.key_id.as_deref(), self.algorithm)? {
+            match self.signed_by(key, verifier) {
+                Ok(()) => return Ok(&self.payload),
+                // Keys that share a `kid`: no verdict on one of them outweighs a bad one on another.
+                Err(TokenError::CryptoUnavailable) => refusal = TokenError::CryptoUnavailable,
+                Err(TokenError::BadSignature) if refusal == TokenError::MalformedSignature => {
+                    refusal = TokenError::BadSignature;
+                }
+                Err(_) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    fn signed_by(&self, key: &Jwk, verifier: &(impl SignatureVerifier + ?Sized)) -> Result<(), TokenError> {
+        let signature = for_host(key.key_type(), &self.signature).ok_or(TokenError::MalformedSignature)?;
+        let algorithm = self.algorithm.host_signature();
+        match verifier.verify_signature(algorithm, key.spki_der(), self.signed.as_bytes(), &signature) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(TokenError::BadSignature),
+            Err(_) => Err(TokenError::CryptoUnavailable),
+        }
+    }
+}
+
+impl<K: TokenKind> VerifiedToken<K> {
+    /// What the token says.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// What the token says, to keep.
+    pub fn into_claims(self) -> Claims {
+        self.claims
+    }
+
+    /// The algorithm of its signature; `at_hash` depends on it.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+impl fmt::Debug for UntrustedToken<'_> {
+    /// Without what could be replayed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UntrustedToken").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+impl<K> fmt::Debug for VerifiedToken<K> {
+    /// Without the person's data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedToken").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+/// The header parameters that we read (RFC 7515 4.1).
+struct Header {
+    algorithm: Algorithm,
+    key_id: Option<String>,
+    media_type: Option<String>,
+}
+
+impl Header {
+    fn parse(bytes: &[u8]) -> Result<Self, TokenError> {
+        let members = json::parse_object(bytes, MAX_TOKEN_LEN).map_err(TokenError::HeaderJson)?;
+        // RFC 7515 4.1.11: understand what is critical or refuse. We implement no extension, so any list, and any
+        // nonsense in its place, is refused.
+        if members.contains_key("crit") {
+            return Err(TokenError::CriticalHeader);
+        }
+        // RFC 7797 3: `false` changes what is signed, and `true` must not be sent without `crit`.
+        if members.contains_key("b64") {
+            return Err(TokenError::UnencodedPayload);
+        }
+        let text = |name| json::string(&members, name).map_err(TokenError::HeaderParameter);
+        let algorithm = text("alg")?.ok_or(TokenError::HeaderParameter(ClaimProblem::Missing.of("alg")))?;
+        let algorithm = Algorithm::from_name(algorithm).ok_or(TokenError::UnsupportedAlgorithm)?;
+        let key_id = text("kid")?;
+        if key_id.is_some_and(|key_id| key_id.len() > MAX_KEY_ID_LEN) {
+            return Err(TokenError::HeaderParameter(ClaimProblem::TooLong.of("kid")));
+        }
+        Ok(Self { algorithm, key_id: key_id.map(str::to_owned), media_type: text("typ")?.map(str::to_owned) })
+    }
+}
+
+fn segments(text: &str) -> Result<[&str; 3], TokenError> {
+    // Five is all we tell apart: the sixth says "not five".
+    let parts: Vec<&str> = text.splitn(6, '.').collect();
+    match parts.as_slice() {
+        [header, payload, signature] => Ok([header, payload, signature]),
+        [_, _, _, _, _] => Err(TokenError::Encrypted),
+        _ => Err(TokenError::NotCompact),
+    }
+}
+
+#[cfg(test)]
+mod signature_tests;
+#[cfg(test)]
+mod tests;

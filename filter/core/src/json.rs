@@ -1,0 +1,311 @@
+//! Strict JSON: whatever two parsers could read differently, or could choke on, is refused.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+pub use members::{
+    ClaimError, ClaimProblem, MAX_LIST_ENTRIES, MAX_LIST_ENTRY_LEN, boolean, numeric_date, object, seconds,
+    string, string_list, string_list_at, string_or_list,
+};
+
+mod members;
+
+/// Objects and arrays inside each other, the outermost included. The stack of a Wasm worker is small.
+pub const MAX_DEPTH: usize = 16;
+
+/// Why a text is not the JSON object it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Longer than the caller's limit.
+    #[error("longer than allowed")]
+    TooLong,
+    /// Not JSON (RFC 8259), not UTF-8, or a number beyond what a double can hold.
+    #[error("not well-formed JSON")]
+    Syntax,
+    /// A member name occurs twice in one object: readers differ in which value they take (RFC 8259 4).
+    #[error("duplicate member")]
+    DuplicateMember,
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("nested too deeply")]
+    TooDeep,
+    /// Well-formed, but an array, a string, a number, a boolean or null.
+    #[error("not a JSON object")]
+    NotAnObject,
+}
+
+impl JsonError {
+    /// Stable name for metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::TooLong => "json_too_long",
+            Self::Syntax => "json_syntax",
+            Self::DuplicateMember => "json_duplicate_member",
+            Self::TooDeep => "json_too_deep",
+            Self::NotAnObject => "json_not_an_object",
+        }
+    }
+}
+
+/// Parses one JSON object of at most `max_len` bytes.
+///
+/// Numbers keep `u64`, `i64` or `f64` precision; NaN and infinities can't come out.
+///
+/// # Errors
+/// See [`JsonError`]; each holds at every level of the text, not only at the outermost.
+pub fn parse_object(bytes: &[u8], max_len: usize) -> Result<Map<String, Value>, JsonError> {
+    if bytes.len() > max_len {
+        return Err(JsonError::TooLong);
+    }
+    let finding = Cell::new(None);
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = Strict { depth: 0, finding: &finding }
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
+    match parsed {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(JsonError::NotAnObject),
+        Err(_) => Err(finding.get().unwrap_or(JsonError::Syntax)),
+    }
+}
+
+/// Builds a [`Value`] and notes in `finding` what serde's own error type can't carry.
+#[derive(Clone, Copy)]
+struct Strict<'a> {
+    depth: usize,
+    finding: &'a Cell<Option<JsonError>>,
+}
+
+impl Strict<'_> {
+    fn inside<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth >= MAX_DEPTH {
+            return Err(self.refuse(JsonError::TooDeep));
+        }
+        Ok(Self { depth: self.depth.saturating_add(1), ..self })
+    }
+
+    fn refuse<E: serde::de::Error>(self, error: JsonError) -> E {
+        self.finding.set(Some(error));
+        E::custom(error)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let inside = self.inside()?;
+        let mut list = Vec::new();
+        while let Some(entry) = entries.next_element_seed(inside)? {
+            list.push(entry);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let inside = self.inside()?;
+        let mut members = Map::new();
+        // The name is compared after its escapes are resolved: `\u0073ub` is `sub`.
+        while let Some(name) = entries.next_key::<String>()? {
+            if members.contains_key(&name) {
+                return Err(self.refuse(JsonError::DuplicateMember));
+            }
+            members.insert(name, entries.next_value_seed(inside)?);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    fn parse(text: &str) -> Result<Map<String, Value>, JsonError> {
+        parse_object(text.as_bytes(), LIMIT)
+    }
+
+    fn nested_arrays(depth: usize) -> String {
+        format!(r#"{{"a":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1))
+    }
+
+    fn nested_objects(depth: usize) -> String {
+        format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth))
+    }
+
+    #[test]
+    fn an_object_comes_out_as_serde_json_reads_it() {
+        let text = r#" {"s":"\u00e9\ud83d\ude00","n":-1,"u":18446744073709551615,"f":1.5,"b":true,"z":null,"l":[1,{"x":[]}],"o":{}} "#;
+        let expected: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(Value::Object(parse(text).unwrap()), expected);
+    }
+
+    /// IT25.
+    #[test]
+    fn a_member_that_occurs_twice_is_refused_at_every_level() {
+        for text in [
+            r#"{"sub":"a","sub":"admin"}"#,
+            r#"{"sub":"a","sub":"a"}"#,
+            r#"{"sub":"a","\u0073ub":"admin"}"#,
+            r#"{"a":{"x":1,"x":2}}"#,
+            r#"{"a":[{"b":{"x":1,"y":2,"x":3}}]}"#,
+            r#"{"":1,"":2}"#,
+        ] {
+            assert_eq!(parse(text), Err(JsonError::DuplicateMember), "{text}");
+        }
+        assert!(parse(r#"{"sub":"a","Sub":"b","o":{"sub":"c"}}"#).is_ok());
+    }
+
+    /// IT25.
+    #[test]
+    fn what_is_not_an_object_is_refused() {
+        for text in ["[]", r#"[{"sub":"a"}]"#, r#""{}""#, "1", "true", "null"] {
+            assert_eq!(parse(text), Err(JsonError::NotAnObject), "{text}");
+        }
+    }
+
+    /// RX03.
+    #[test]
+    fn malformed_text_is_refused() {
+        for text in [
+            "",
+            " ",
+            "{",
+            r#"{"a":1"#,
+            r#"{"a":1,}"#,
+            r#"{"a":1}{}"#,
+            r#"{"a":1} x"#,
+            "{\"a\":1}\0",
+            "\u{feff}{}",
+            "{a:1}",
+            "{'a':1}",
+            r#"{"a":01}"#,
+            r#"{"a":+1}"#,
+            r#"{"a":.5}"#,
+            r#"{"a":NaN}"#,
+            r#"{"a":Infinity}"#,
+            r#"{"a":1e999999}"#,
+            r#"{"a":-1e999999}"#,
+            "{\"a\":\"\n\"}",
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":"\udc00\ud800"}"#,
+            r#"{"a":"\x41"}"#,
+            "/**/{}",
+        ] {
+            assert_eq!(parse(text), Err(JsonError::Syntax), "{text:?}");
+        }
+    }
+
+    /// RX03.
+    #[test]
+    fn text_that_is_not_utf8_is_refused() {
+        for bytes in [
+            &b"{\"a\":\"\xff\"}"[..],
+            b"{\"a\":\"\xc0\x80\"}",
+            b"{\"\xed\xa0\x80\":1}",
+            b"\xff{}",
+            b"{\"a\":1}\xff",
+            b"{\x00\"\x00a\x00\"\x00:\x001\x00}\x00",
+        ] {
+            assert_eq!(parse_object(bytes, LIMIT), Err(JsonError::Syntax), "{bytes:x?}");
+        }
+    }
+
+    /// RX02.
+    #[test]
+    fn nesting_ends_at_the_limit() {
+        for build in [nested_arrays, nested_objects] {
+            assert!(parse(&build(MAX_DEPTH)).is_ok());
+            for depth in [MAX_DEPTH + 1, 100, 127, 128, 1_000, 100_000] {
+                assert_eq!(parse(&build(depth)), Err(JsonError::TooDeep), "{depth}");
+            }
+        }
+        for unclosed in ["[".repeat(100_000), r#"{"a":"#.repeat(100_000)] {
+            assert_eq!(parse(&unclosed), Err(JsonError::TooDeep));
+        }
+        assert!(
+            parse(&format!(r#"{{"a":[{}{{}}]}}"#, "[[]],".repeat(1_000))).is_ok(),
+            "breadth is not depth"
+        );
+    }
+
+    /// RX03.
+    #[test]
+    fn numbers_of_any_size_are_numbers_or_errors() {
+        let digits = "9".repeat(100_000);
+        for (number, ok) in [
+            ("-0", true),
+            ("0", true),
+            ("18446744073709551616", true),
+            ("-9223372036854775809", true),
+            ("1e308", true),
+            ("1e-999999", true),
+            ("0.00000000000000000000000000000000001", true),
+            ("1e309", false),
+            (digits.as_str(), false),
+        ] {
+            assert_eq!(
+                parse(&format!(r#"{{"n":{number}}}"#)).is_ok(),
+                ok,
+                "{}",
+                &number[..number.len().min(30)]
+            );
+        }
+        assert!(parse(&format!(r#"{{"n":0.{digits}}}"#)).is_ok());
+    }
+
+    /// RX01.
+    #[test]
+    fn length_is_looked_at_before_anything_else() {
+        let text = br#"{"a":1}"#;
+        assert!(parse_object(text, text.len()).is_ok());
+        assert_eq!(parse_object(text, text.len() - 1), Err(JsonError::TooLong));
+        assert_eq!(parse_object(&[0xff; 100], 99), Err(JsonError::TooLong));
+    }
+}

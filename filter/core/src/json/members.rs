@@ -1,0 +1,350 @@
+//! Typed access to the members of a JSON object. A member of the wrong type (null too) is an error, never "absent".
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::time::Timestamp;
+
+/// Entries of one list; more are refused.
+pub const MAX_LIST_ENTRIES: usize = 10_000;
+/// Bytes of one entry of a list.
+pub const MAX_LIST_ENTRY_LEN: usize = 1024;
+
+/// 9999-12-31T23:59:59Z. What lies beyond is no date but an attack on someone's arithmetic.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// A member that can't be used, by name. Its value is not in here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{claim}: {problem}")]
+pub struct ClaimError {
+    /// The member.
+    pub claim: &'static str,
+    /// What is wrong with it.
+    pub problem: ClaimProblem,
+}
+
+/// What is wrong with a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimProblem {
+    /// Required, and not there.
+    Missing,
+    /// Another JSON type than the specification says.
+    WrongType,
+    /// A number outside the range that makes sense.
+    OutOfRange,
+    /// A text longer than allowed.
+    TooLong,
+    /// A list with more than [`MAX_LIST_ENTRIES`].
+    TooMany,
+    /// A text that is empty or has control characters where neither can be.
+    Malformed,
+}
+
+impl ClaimProblem {
+    /// Stable name for metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "claim_missing",
+            Self::WrongType => "claim_wrong_type",
+            Self::OutOfRange => "claim_out_of_range",
+            Self::TooLong => "claim_too_long",
+            Self::TooMany => "claim_too_many_entries",
+            Self::Malformed => "claim_malformed",
+        }
+    }
+
+    /// This problem, of that member.
+    pub const fn of(self, claim: &'static str) -> ClaimError {
+        ClaimError { claim, problem: self }
+    }
+}
+
+impl fmt::Display for ClaimProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing",
+            Self::WrongType => "wrong type",
+            Self::OutOfRange => "out of range",
+            Self::TooLong => "too long",
+            Self::TooMany => "too many entries",
+            Self::Malformed => "malformed",
+        })
+    }
+}
+
+/// A string.
+///
+/// # Errors
+/// Wrong type.
+pub fn string<'a>(
+    members: &'a Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<&'a str>, ClaimError> {
+    typed(members, name, Value::as_str)
+}
+
+/// A boolean; the text `"true"` is none.
+///
+/// # Errors
+/// Wrong type.
+pub fn boolean(members: &Map<String, Value>, name: &'static str) -> Result<Option<bool>, ClaimError> {
+    typed(members, name, Value::as_bool)
+}
+
+/// An object.
+///
+/// # Errors
+/// Wrong type.
+pub fn object<'a>(
+    members: &'a Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<&'a Map<String, Value>>, ClaimError> {
+    typed(members, name, Value::as_object)
+}
+
+/// A number of seconds, whole: fractions are cut off.
+///
+/// # Errors
+/// Wrong type (a string of digits too); negative, or more seconds than there are until the year 9999.
+pub fn seconds(members: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, ClaimError> {
+    let Some(number) = typed(members, name, Value::as_number)? else { return Ok(None) };
+    let seconds = match (number.as_u64(), number.as_f64()) {
+        (Some(whole), _) => whole,
+        // `as` saturates; what it saturates is out of range below.
+        (None, Some(float)) if float.is_finite() && float >= 0.0 => float as u64,
+        _ => return Err(ClaimProblem::OutOfRange.of(name)),
+    };
+    if seconds > LAST_SECOND { Err(ClaimProblem::OutOfRange.of(name)) } else { Ok(Some(seconds)) }
+}
+
+/// A NumericDate (RFC 7519 2).
+///
+/// # Errors
+/// As [`seconds`].
+pub fn numeric_date(
+    members: &Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<Timestamp>, ClaimError> {
+    Ok(seconds(members, name)?.map(Timestamp::from_secs))
+}
+
+/// One string or a list of strings, as `aud` is (RFC 7519 4.1.3). An empty list stays one.
+///
+/// # Errors
+/// Wrong type, also of an entry; a list or an entry over the limits.
+pub fn string_or_list<'a>(
+    members: &'a Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<Vec<&'a str>>, ClaimError> {
+    match members.get(name) {
+        None => Ok(None),
+        Some(Value::String(one)) => Ok(Some(vec![bounded(one, name)?])),
+        Some(other) => list(other, name).map(Some),
+    }
+}
+
+/// A list of strings.
+///
+/// # Errors
+/// Wrong type (a single string too), also of an entry; a list or an entry over the limits.
+pub fn string_list<'a>(
+    members: &'a Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<Vec<&'a str>>, ClaimError> {
+    members.get(name).map(|value| list(value, name)).transpose()
+}
+
+/// A list of strings behind a path of member names (`realm_access`, `roles`); empty when any of them is absent.
+/// `name` stands for the path in errors.
+///
+/// # Errors
+/// Wrong type on the way, at its end (a single string too) or of an entry; a list or an entry over the limits.
+pub fn string_list_at<'a>(
+    members: &'a Map<String, Value>,
+    path: &[String],
+    name: &'static str,
+) -> Result<Vec<&'a str>, ClaimError> {
+    let Some((last, objects)) = path.split_last() else { return Ok(Vec::new()) };
+    let mut within = members;
+    for step in objects {
+        match within.get(step) {
+            None => return Ok(Vec::new()),
+            Some(Value::Object(object)) => within = object,
+            Some(_) => return Err(ClaimProblem::WrongType.of(name)),
+        }
+    }
+    within.get(last).map_or(Ok(Vec::new()), |value| list(value, name))
+}
+
+fn typed<'a, T>(
+    members: &'a Map<String, Value>,
+    name: &'static str,
+    read: impl Fn(&'a Value) -> Option<T>,
+) -> Result<Option<T>, ClaimError> {
+    members.get(name).map(|value| read(value).ok_or(ClaimProblem::WrongType.of(name))).transpose()
+}
+
+fn list<'a>(value: &'a Value, name: &'static str) -> Result<Vec<&'a str>, ClaimError> {
+    let entries = value.as_array().ok_or(ClaimProblem::WrongType.of(name))?;
+    if entries.len() > MAX_LIST_ENTRIES {
+        return Err(ClaimProblem::TooMany.of(name));
+    }
+    entries
+        .iter()
+        .map(|entry| bounded(entry.as_str().ok_or(ClaimProblem::WrongType.of(name))?, name))
+        .collect()
+}
+
+fn bounded<'a>(entry: &'a str, name: &'static str) -> Result<&'a str, ClaimError> {
+    if entry.len() > MAX_LIST_ENTRY_LEN { Err(ClaimProblem::TooLong.of(name)) } else { Ok(entry) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+    use ClaimProblem::{OutOfRange, TooLong, TooMany, WrongType};
+
+    fn with(value: Value) -> Map<String, Value> {
+        Map::from_iter([("x".to_owned(), value)])
+    }
+
+    fn path(text: &str) -> Vec<String> {
+        text.split('.').map(str::to_owned).collect()
+    }
+
+    /// IT24.
+    #[test]
+    fn a_wrong_type_is_an_error_and_only_a_missing_member_is_absent() {
+        let nothing = Map::new();
+        assert_eq!(string(&nothing, "x"), Ok(None));
+        assert_eq!(boolean(&nothing, "x"), Ok(None));
+        assert_eq!(object(&nothing, "x"), Ok(None));
+        assert_eq!(numeric_date(&nothing, "x"), Ok(None));
+        assert_eq!(string_or_list(&nothing, "x"), Ok(None));
+        assert_eq!(string_list(&nothing, "x"), Ok(None));
+
+        let samples = [json!(null), json!(true), json!(1), json!("s"), json!([]), json!([1]), json!({})];
+        type Refuses = fn(&Map<String, Value>) -> bool;
+        let readers: [(&str, Refuses, &[usize]); 6] = [
+            ("string", |m| string(m, "x") == Err(WrongType.of("x")), &[3]),
+            ("boolean", |m| boolean(m, "x") == Err(WrongType.of("x")), &[1]),
+            ("object", |m| object(m, "x") == Err(WrongType.of("x")), &[6]),
+            ("numeric_date", |m| numeric_date(m, "x") == Err(WrongType.of("x")), &[2]),
+            ("string_or_list", |m| string_or_list(m, "x") == Err(WrongType.of("x")), &[3, 4]),
+            ("string_list", |m| string_list(m, "x") == Err(WrongType.of("x")), &[4]),
+        ];
+        for (reader, refuses, accepted) in readers {
+            for (index, sample) in samples.iter().enumerate() {
+                assert_eq!(
+                    refuses(&with(sample.clone())),
+                    !accepted.contains(&index),
+                    "{reader} of {sample}"
+                );
+            }
+        }
+    }
+
+    /// IT24, RX03.
+    #[test]
+    fn a_numeric_date_is_a_second_between_1970_and_9999() {
+        for (text, expected) in [
+            ("0", Ok(0)),
+            ("-0", Ok(0)),
+            ("-0.0", Ok(0)),
+            ("1.5", Ok(1)),
+            ("1e3", Ok(1000)),
+            ("1767225600", Ok(1_767_225_600)),
+            ("253402300799", Ok(253_402_300_799)),
+            ("253402300799.9", Ok(253_402_300_799)),
+            ("253402300800", Err(OutOfRange)),
+            ("-1", Err(OutOfRange)),
+            ("-0.5", Err(OutOfRange)),
+            ("-1e300", Err(OutOfRange)),
+            ("1e300", Err(OutOfRange)),
+            ("18446744073709551615", Err(OutOfRange)),
+            ("18446744073709551616", Err(OutOfRange)),
+            ("-9223372036854775808", Err(OutOfRange)),
+            (r#""9999999999""#, Err(WrongType)),
+            (r#""1e3""#, Err(WrongType)),
+        ] {
+            let members = with(serde_json::from_str(text).unwrap());
+            let expected =
+                expected.map(|secs| Some(Timestamp::from_secs(secs))).map_err(|problem| problem.of("x"));
+            assert_eq!(numeric_date(&members, "x"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_audience_is_one_string_or_a_list_of_strings() {
+        for (value, expected) in [
+            (json!("us"), Ok(vec!["us"])),
+            (json!(["us"]), Ok(vec!["us"])),
+            (json!(["us", "other"]), Ok(vec!["us", "other"])),
+            (json!([]), Ok(vec![])),
+            (json!({"us": 1}), Err(WrongType)),
+            (json!(["us", 1]), Err(WrongType)),
+            (json!(["us", null]), Err(WrongType)),
+            (json!([["us"]]), Err(WrongType)),
+            (json!("u".repeat(MAX_LIST_ENTRY_LEN + 1)), Err(TooLong)),
+        ] {
+            let members = with(value.clone());
+            let expected = expected.map(Some).map_err(|problem| problem.of("x"));
+            assert_eq!(string_or_list(&members, "x"), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn groups_are_found_behind_a_path_of_members() {
+        let claims = json!({
+            "groups": ["/a", "/b"],
+            "realm_access": {"roles": ["r"]},
+            "realm_access.roles": ["a name with a dot is another name"],
+            "text": "admins",
+            "nothing": null,
+            "mixed": ["a", 1],
+        });
+        let claims = claims.as_object().unwrap();
+        for (at, expected) in [
+            ("groups", Ok(vec!["/a", "/b"])),
+            ("realm_access.roles", Ok(vec!["r"])),
+            ("absent", Ok(vec![])),
+            ("absent.roles", Ok(vec![])),
+            ("realm_access.absent", Ok(vec![])),
+            ("realm_access", Err(WrongType)),
+            ("text", Err(WrongType)),
+            ("text.roles", Err(WrongType)),
+            ("groups.roles", Err(WrongType)),
+            ("nothing", Err(WrongType)),
+            ("nothing.roles", Err(WrongType)),
+            ("mixed", Err(WrongType)),
+        ] {
+            let expected = expected.map_err(|problem| problem.of("groups"));
+            assert_eq!(string_list_at(claims, &path(at), "groups"), expected, "{at}");
+        }
+        assert_eq!(string_list_at(claims, &[], "groups"), Ok(vec![]));
+    }
+
+    #[test]
+    fn lists_are_bounded_in_number_and_length() {
+        let full = with(json!(vec!["g"; MAX_LIST_ENTRIES]));
+        assert_eq!(string_list(&full, "x").map(|list| list.unwrap().len()), Ok(MAX_LIST_ENTRIES));
+        let over = with(json!(vec!["g"; MAX_LIST_ENTRIES + 1]));
+        assert_eq!(string_list(&over, "x"), Err(TooMany.of("x")));
+        let long = with(json!(["g".repeat(MAX_LIST_ENTRY_LEN)]));
+        assert!(string_list(&long, "x").is_ok());
+        let longer = with(json!(["g".repeat(MAX_LIST_ENTRY_LEN + 1)]));
+        assert_eq!(string_list(&longer, "x"), Err(TooLong.of("x")));
+    }
+
+    #[test]
+    fn an_error_names_the_member_and_not_its_value() {
+        let error = string(&with(json!(["secret"])), "x").unwrap_err();
+        assert_eq!(error.to_string(), "x: wrong type");
+        assert_eq!(error.problem.label(), "claim_wrong_type");
+    }
+}

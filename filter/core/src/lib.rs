@@ -1,0 +1,51 @@
+//! # oidc-gate core
+//!
+//! Every decision of the gate, and nothing else: no proxy-wasm, no clock, no randomness, no I/O except through
+//! [`host::Host`]. The same code runs in Envoy, in unit tests and in the simulator.
+//!
+//! ## The map
+//! Start at [`gate`]: `Gate::decide` is the way of a request from headers to an answer.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`gate`] | the way of a request |
+//! | [`http`] | request, reply, cookies, canonical path, pages |
+//! | [`oidc`] | discovery, authorization request, callback, token endpoint, ID token, UserInfo, logout |
+//! | [`bearer`] | bearer tokens → principal |
+//! | [`session`] | ticket, record, store, cache |
+//! | [`principal`] | who a request comes from |
+//! | [`policy`] | rules, and [`policy::Permit`], the only thing that forwards a request |
+//! | [`jose`] | untrusted → verified token, JWK set, algorithms |
+//! | [`json`] | strict JSON: no duplicate members, bounded depth, typed access |
+//! | [`encoding`] | base64url and base64 |
+//! | [`redis`] | a RESP pipeline over one callout |
+//! | [`seal`] | authenticated encryption with a key ring |
+//! | [`config`] | raw → validated configuration, every error at once |
+//! | [`error`] | why a request is refused; [`http::reply`] turns that into the one answer |
+//! | [`host`] | all that the outside does for us |
+//!
+//! Imports point one way: gate → oidc, bearer, session, policy → jose, redis, seal, http → host, config.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, clippy::indexing_slicing))]
+
+pub mod bearer;
+pub mod config;
+pub mod encoding;
+pub mod error;
+pub mod gate;
+pub mod host;
+pub mod http;
+pub mod jose;
+pub mod json;
+pub mod metrics;
+pub mod oidc;
+pub mod policy;
+pub mod principal;
+pub mod redis;
+pub mod seal;
+pub mod secret;
+pub mod session;
+pub mod sync;
+pub mod time;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,86 @@
+//! The counters. All of them exist from the start; labels are part of the name and are taken out again by Envoy's
+//! `stats_tags`: `oidc_gate_decisions_total.outcome.<outcome>.reason.<reason>`.
+
+use crate::error::Rejection;
+use crate::host::Counter;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Forwarded: open to anyone.
+    Public,
+    /// Forwarded with a bearer token.
+    Bearer,
+    /// Forwarded with a session.
+    Session,
+    /// Answered by an endpoint of our own.
+    Endpoint,
+    /// Sent to the provider to sign in.
+    Login,
+    /// Refused.
+    Refused,
+}
+
+const FORWARDED_OR_ANSWERED: [Outcome; 4] =
+    [Outcome::Public, Outcome::Bearer, Outcome::Session, Outcome::Endpoint];
+
+impl Outcome {
+    /// The label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Bearer => "bearer",
+            Self::Session => "session",
+            Self::Endpoint => "endpoint",
+            Self::Login => "login",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// The counter for one decision; `reason` is a label of [`Rejection`] for logins and refusals.
+pub fn decision(outcome: Outcome, reason: &str) -> Counter {
+    let reasons = Rejection::LABELS;
+    let reason = reasons.iter().position(|label| *label == reason).unwrap_or_default();
+    let first = FORWARDED_OR_ANSWERED.len();
+    Counter(match outcome {
+        Outcome::Public => 0,
+        Outcome::Bearer => 1,
+        Outcome::Session => 2,
+        Outcome::Endpoint => 3,
+        Outcome::Refused => first.saturating_add(reason),
+        Outcome::Login => first.saturating_add(reasons.len()).saturating_add(reason),
+    })
+}
+
+/// Every counter's name, in order; their number does not depend on traffic.
+pub fn names() -> Vec<String> {
+    let name = |outcome: Outcome, reason: &str| {
+        format!("oidc_gate_decisions_total.outcome.{}.reason.{reason}", outcome.label())
+    };
+    let plain = FORWARDED_OR_ANSWERED.into_iter().map(|outcome| name(outcome, "none"));
+    let refused = Rejection::LABELS.iter().map(|reason| name(Outcome::Refused, reason));
+    let login = Rejection::LABELS.iter().map(|reason| name(Outcome::Login, reason));
+    plain.chain(refused).chain(login).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_counter_finds_its_own_name() {
+        let names = names();
+        for (outcome, reason, expected) in [
+            (Outcome::Public, "none", "outcome.public.reason.none"),
+            (Outcome::Session, "none", "outcome.session.reason.none"),
+            (Outcome::Refused, "invalid_token", "outcome.refused.reason.invalid_token"),
+            (Outcome::Login, "session_idle", "outcome.login.reason.session_idle"),
+            (Outcome::Refused, "host_unavailable", "outcome.refused.reason.host_unavailable"),
+        ] {
+            assert!(names[decision(outcome, reason).0].ends_with(expected), "{expected}");
+        }
+    }
+}

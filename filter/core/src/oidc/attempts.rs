@@ -1,0 +1,49 @@
+//! Ends redirect loops: counts how often a browser came back from a login within a minute and still has no session.
+
+use std::time::Duration;
+
+use crate::http::cookies::CookieJar;
+use crate::http::request::Request;
+use crate::time::Timestamp;
+
+/// Completed logins within [`WINDOW`] after which the next one is a page instead.
+const MAX: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// The counter, kept in a cookie. It is not a secret and guards only the browser that holds it.
+#[derive(Clone, Debug)]
+pub struct Attempts {
+    cookies: CookieJar,
+}
+
+impl Attempts {
+    /// In this gate's cookies.
+    pub fn new(cookies: CookieJar) -> Self {
+        Self { cookies }
+    }
+
+    /// Whether one more login would be one too many.
+    pub fn is_exhausted(&self, request: &Request, now: Timestamp) -> bool {
+        self.read(request, now).is_some_and(|(count, _)| count >= MAX)
+    }
+
+    /// The `Set-Cookie` that counts a completed login.
+    pub fn count(&self, request: &Request, now: Timestamp) -> String {
+        let (count, since) = self.read(request, now).unwrap_or((0, now));
+        let value = format!("{}.{}", count.saturating_add(1), since.as_secs());
+        self.cookies.set(&self.cookies.attempts(), &value, WINDOW)
+    }
+
+    /// The `Set-Cookie` that begins to count anew: the person has seen the page.
+    pub fn reset(&self) -> String {
+        self.cookies.delete(&self.cookies.attempts())
+    }
+
+    fn read(&self, request: &Request, now: Timestamp) -> Option<(u32, Timestamp)> {
+        let name = self.cookies.attempts();
+        let (_, value) = self.cookies.ours(request).find(|(candidate, _)| *candidate == name)?;
+        let (count, since) = value.split_once('.')?;
+        let since = Timestamp::from_secs(since.parse().ok()?);
+        (now >= since && now.since(since) < WINDOW).then_some((count.parse().ok()?, since))
+    }
+}

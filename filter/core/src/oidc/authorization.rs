@@ -1,0 +1,152 @@
+//! The authorization request (OIDC Core 3.1.2.1) and the login flow that a sealed cookie carries to the callback.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::encoding::{base64url, from_base64url};
+use crate::error::{LoginError, Rejection};
+use crate::http::reply::Reply;
+use crate::http::request::Request;
+use crate::http::return_path::ReturnPath;
+use crate::oidc::metadata::Metadata;
+use crate::oidc::relying_party::RelyingParty;
+use crate::seal::Purpose;
+use crate::time::Timestamp;
+
+/// Where the provider sends browsers back to.
+pub const CALLBACK_PATH: &str = "/oauth2/callback";
+/// Logins under way that one browser may have; the oldest goes.
+const MAX_FLOWS: usize = 5;
+/// How many characters of `state` name the flow's cookie.
+const TAG_LEN: usize = 8;
+
+/// One login under way. It exists only in the browser's cookie: anonymous traffic writes nothing to the store.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    /// CSRF token of the authorization request.
+    pub state: String,
+    /// Binds the ID token to this flow.
+    pub nonce: String,
+    /// PKCE secret (RFC 7636 4.1): 43 characters.
+    pub verifier: String,
+    /// Where the person wanted to go.
+    pub return_path: String,
+    /// When it began; its end is enforced by us and not by the cookie's Max-Age.
+    pub created: Timestamp,
+}
+
+/// Sends a browser to the provider.
+///
+/// # Errors
+/// The provider is not known yet, there is no randomness, or this browser comes back again and again
+/// ([`LoginError::Loop`]).
+pub async fn begin(
+    rp: &RelyingParty,
+    request: &Request,
+    return_path: &ReturnPath,
+) -> Result<Reply, Rejection> {
+    if rp.attempts.is_exhausted(request, rp.host.now()) {
+        return Err(LoginError::Loop.into());
+    }
+    let provider = rp.provider.current().await?;
+    let browser = rp.browser()?;
+    let flow = Flow {
+        state: token(rp)?,
+        nonce: token(rp)?,
+        verifier: token(rp)?,
+        return_path: return_path.as_str().to_owned(),
+        created: rp.host.now(),
+    };
+    let location = location(rp, &provider.metadata, &browser.login.scope, &flow);
+
+    let name = rp.cookies.login(flow.tag());
+    let sealed = browser.keys.seal(
+        &*rp.host,
+        Purpose::Login,
+        &[],
+        &[name.as_bytes()],
+        &serde_json::to_vec(&flow).map_err(|_| LoginError::TooLarge)?,
+    )?;
+    let mut cookies: Vec<String> = evicted(rp, request).iter().map(|name| rp.cookies.delete(name)).collect();
+    cookies.push(rp.cookies.set(&name, &base64url(&sealed), browser.login.timeout));
+    Ok(Reply::found(location).with_cookies(cookies))
+}
+
+/// The flow with that `state`, and its cookie's name, when this browser has it.
+pub fn find(rp: &RelyingParty, request: &Request, state: &str) -> Option<(String, Flow)> {
+    let name = rp.cookies.login(state.get(..TAG_LEN)?);
+    rp.cookies
+        .ours(request)
+        .filter(|(candidate, _)| *candidate == name)
+        .take(MAX_FLOWS)
+        .filter_map(|(name, value)| Some((name.to_owned(), open(rp, name, value)?)))
+        .find(|(_, flow)| bool::from(flow.state.as_bytes().ct_eq(state.as_bytes())))
+}
+
+fn open(rp: &RelyingParty, name: &str, value: &str) -> Option<Flow> {
+    let sealed = from_base64url(value).ok()?;
+    let plain = rp.browser().ok()?.keys.open(Purpose::Login, &[], &[name.as_bytes()], &sealed).ok()?;
+    serde_json::from_slice(&plain).ok()
+}
+
+/// Login cookies to delete, so that with the new one there are at most five: what does not open first, then the
+/// oldest.
+fn evicted(rp: &RelyingParty, request: &Request) -> Vec<String> {
+    let prefix = rp.cookies.login_prefix();
+    let mut flows: Vec<(Timestamp, String)> = rp
+        .cookies
+        .ours(request)
+        .filter(|(name, _)| name.starts_with(&prefix))
+        .take(100)
+        .map(|(name, value)| {
+            let created = open(rp, name, value).map_or(Timestamp::default(), |flow| flow.created);
+            (created, name.to_owned())
+        })
+        .collect();
+    flows.sort();
+    let kept = MAX_FLOWS.saturating_sub(1);
+    flows.truncate(flows.len().saturating_sub(kept));
+    flows.into_iter().map(|(_, name)| name).collect()
+}
+
+/// 256 bits as 43 characters: also exactly what RFC 7636 4.1 asks of a verifier.
+fn token(rp: &RelyingParty) -> Result<String, Rejection> {
+    let mut bytes = [0; 32];
+    rp.host.random(&mut bytes)?;
+    Ok(base64url(bytes))
+}
+
+fn location(rp: &RelyingParty, metadata: &Metadata, scope: &str, flow: &Flow) -> String {
+    let mut url = metadata.authorization_endpoint.clone();
+    // RFC 7636 4.2
+    let challenge = base64url(Sha256::digest(flow.verifier.as_bytes()));
+    url.query_pairs_mut()
+        .append_pair("response_type", "code")
+        .append_pair("client_id", &rp.config.client.id)
+        .append_pair("redirect_uri", &redirect_uri(rp))
+        .append_pair("scope", scope)
+        .append_pair("state", &flow.state)
+        .append_pair("nonce", &flow.nonce)
+        .append_pair("code_challenge", &challenge)
+        .append_pair("code_challenge_method", "S256");
+    url.into()
+}
+
+/// Built from the configured origin only; nothing of the request has a say in it (AZ04, AZ05).
+pub fn redirect_uri(rp: &RelyingParty) -> String {
+    format!("{}{CALLBACK_PATH}", rp.config.public_url.origin)
+}
+
+impl Flow {
+    fn tag(&self) -> &str {
+        self.state.get(..TAG_LEN).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

@@ -1,0 +1,159 @@
+//! The callback (OIDC Core 3.1.2.5–3.1.3): from an authorization response to a session, once only.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::error::{Dependency, LoginError, Malformed, Refused, Rejection};
+use crate::host::Level;
+use crate::http::reply::Reply;
+use crate::http::request::Request;
+use crate::http::return_path::ReturnPath;
+use crate::oidc::authorization::{self, Flow};
+use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::{id_token, token_endpoint, userinfo};
+use crate::principal::Principal;
+use crate::session::record::Record;
+use crate::session::ticket::Ticket;
+use crate::sync::finish;
+
+/// How long a spent code is remembered: providers keep codes for a minute or so, ten at most (RFC 6749 4.1.2).
+const CODE_MEMORY: Duration = Duration::from_secs(15 * 60);
+/// Longest value of a response parameter, in bytes.
+const MAX_PARAMETER_LEN: usize = 4096;
+
+/// The response parameters that mean something here; all others are ignored (CB10).
+#[derive(Default)]
+struct Response {
+    state: Option<String>,
+    code: Option<String>,
+    iss: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+/// Completes a login.
+///
+/// # Errors
+/// Whatever keeps it from being completed. The answer deletes the flow's cookie unless nothing was spent and somebody
+/// we depend on is away: then reloading the page tries again.
+pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refused> {
+    let response = Response::parse(request)?;
+    let Some((cookie, flow)) =
+        response.state.as_deref().and_then(|state| authorization::find(rp, request, state))
+    else {
+        // The back button, or a second tab that was faster: whoever is signed in goes on (CB06).
+        if rp.session(request).await.is_ok() {
+            return Ok(Reply::see_other("/".to_owned()));
+        }
+        return Err(LoginError::MissingState.into());
+    };
+    let browser = rp.browser()?;
+    let return_path = ReturnPath::or_root(&flow.return_path);
+    let over = rp.cookies.delete(&cookie);
+    if rp.host.now().since(flow.created) > browser.login.timeout {
+        return Ok(authorization::begin(rp, request, &return_path).await?.with_cookies([over]));
+    }
+
+    let is_over = |rejection| Refused {
+        rejection,
+        cookies: vec![over.clone()],
+        retry_path: return_path.as_str().to_owned(),
+    };
+    let not_begun = |rejection| match rejection {
+        // An empty link leads to the page itself: the address holds the code and is not written anywhere again.
+        Rejection::Unavailable(_) => Refused { rejection, cookies: Vec::new(), retry_path: String::new() },
+        _ => is_over(rejection),
+    };
+    let code = authorized(rp, response).await.map_err(not_begun)?;
+    browser.sessions.take_flow(&flow.state, CODE_MEMORY).await.map_err(not_begun)?;
+    // From here on the code is spent: what follows finishes even when this browser goes away.
+    let ticket = finish(&*rp.host, exchange(rp.clone(), code, flow.clone()))
+        .await
+        .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
+        .map_err(is_over)?;
+
+    end_previous_session(rp, request);
+    let lifetime = browser.config.absolute_timeout;
+    Ok(Reply::see_other(return_path.as_str().to_owned()).with_cookies([
+        rp.cookies.set(rp.cookies.session(), &ticket.to_cookie(), lifetime),
+        rp.attempts.count(request, rp.host.now()),
+        over,
+    ]))
+}
+
+/// The code of a response that comes from the right provider and is no error.
+async fn authorized(rp: &RelyingParty, response: Response) -> Result<String, Rejection> {
+    // RFC 9207 2.4: compared as text; missing is wrong when the provider promises it; errors are checked, too.
+    let provider = rp.provider.current().await?;
+    match &response.iss {
+        Some(iss) if *iss == rp.config.issuer.url => {}
+        None if !provider.metadata.iss_parameter_supported => {}
+        _ => return Err(LoginError::WrongIssuer.into()),
+    }
+    // CB09: an error wins over a code.
+    match (response.error, response.code) {
+        (Some(error), _) => {
+            Err(LoginError::Provider { error, description: response.error_description }.into())
+        }
+        (None, Some(code)) => Ok(code),
+        (None, None) => Err(Malformed::Parameters.into()),
+    }
+}
+
+async fn exchange(rp: Rc<RelyingParty>, code: String, flow: Flow) -> Result<Ticket, Rejection> {
+    let browser = rp.browser()?;
+    let tokens = token_endpoint::exchange_code(&rp, &code, &flow).await?;
+    let verified = id_token::validate(&rp, &tokens, &flow).await?;
+    let claims =
+        if browser.login.userinfo { userinfo::merge(&rp, &tokens, verified).await? } else { verified };
+    let principal = Principal::from_claims(&rp.config, &claims).map_err(LoginError::IdToken)?;
+    let user = format!(
+        "user={:?} sub={}",
+        principal.preferred_username.as_deref().unwrap_or("-"),
+        principal.subject
+    );
+    let record = Record::begin(principal, tokens.id_token, rp.host.now(), &browser.config);
+    let ticket = browser.sessions.create(&record).await?;
+    rp.host.log(Level::Info, &format!("signed in {user}"));
+    Ok(ticket)
+}
+
+/// ASVS 7.2.4: a new login ends the session that this browser had. Best effort, and nobody waits for it.
+fn end_previous_session(rp: &Rc<RelyingParty>, request: &Request) {
+    if let Ok(ticket) = rp.ticket(request) {
+        let job = rp.clone();
+        rp.host.spawn(Box::pin(async move {
+            if let Ok(browser) = job.browser() {
+                let _ = browser.sessions.delete(&ticket).await;
+            }
+        }));
+    }
+}
+
+impl Response {
+    /// Each parameter once at most (RFC 6749 3.1), and none of a size that no provider sends.
+    fn parse(request: &Request) -> Result<Self, Malformed> {
+        let mut response = Self::default();
+        for (name, value) in request.query_pairs() {
+            let slot = match name.as_str() {
+                "state" => &mut response.state,
+                "code" => &mut response.code,
+                "iss" => &mut response.iss,
+                "error" => &mut response.error,
+                "error_description" => &mut response.error_description,
+                _ => continue,
+            };
+            if value.len() > MAX_PARAMETER_LEN || slot.replace(value).is_some() {
+                return Err(Malformed::Parameters);
+            }
+        }
+        if response
+            .code
+            .as_deref()
+            .is_some_and(|code| code.is_empty() || !code.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            return Err(Malformed::Parameters);
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,124 @@
+//! The relying party: everything that the OpenID Connect flows of one tenant share in one worker.
+
+use std::rc::Rc;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::{self, Config};
+use crate::error::{Rejection, SessionEnd};
+use crate::host::Host;
+use crate::http::cookies::CookieJar;
+use crate::http::request::Request;
+use crate::oidc::attempts::Attempts;
+use crate::oidc::provider::Keeper;
+use crate::seal::KeyRing;
+use crate::session::record::Record;
+use crate::session::store::Store;
+use crate::session::ticket::Ticket;
+
+/// One client of one provider.
+pub struct RelyingParty {
+    /// The outside.
+    pub host: Rc<dyn Host>,
+    /// What the operator said.
+    pub config: Rc<Config>,
+    /// The provider, as far as it is known.
+    pub provider: Rc<Keeper>,
+    /// Our cookies.
+    pub cookies: CookieJar,
+    /// Ends redirect loops.
+    pub attempts: Attempts,
+    browser: Option<Browser>,
+}
+
+/// What browser login needs; a bearer-only gate has none of it.
+pub struct Browser {
+    /// How people sign in.
+    pub login: config::Login,
+    /// How long they stay in.
+    pub config: config::Session,
+    /// Seals login cookies and session records.
+    pub keys: KeyRing,
+    /// Where sessions are.
+    pub sessions: Rc<Store>,
+}
+
+impl RelyingParty {
+    /// One that knows nothing of the provider until [`Keeper::run`] runs.
+    pub fn new(config: Config, host: Rc<dyn Host>) -> Self {
+        let config = Rc::new(config);
+        let name = config.session.as_ref().map_or("oidc-gate", |session| session.cookie_name.as_str());
+        let cookies = CookieJar::new(name, &config.public_url);
+        let browser = config.login.clone().zip(config.session.clone()).map(|(login, session)| {
+            let keys = KeyRing::new(session.keys.clone(), &tenant(&config, &session));
+            let sessions = Rc::new(Store::new(host.clone(), session.clone(), keys.clone()));
+            Browser { login, config: session, keys, sessions }
+        });
+        Self {
+            provider: Rc::new(Keeper::new(host.clone(), config.issuer.clone())),
+            attempts: Attempts::new(cookies.clone()),
+            browser,
+            cookies,
+            config,
+            host,
+        }
+    }
+
+    /// What browser login needs.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`] in a bearer-only gate.
+    pub fn browser(&self) -> Result<&Browser, Rejection> {
+        self.browser.as_ref().ok_or(Rejection::NotFound)
+    }
+
+    /// The ticket in this browser's session cookie.
+    ///
+    /// # Errors
+    /// There is none, more than one, or one that we never issued.
+    pub fn ticket(&self, request: &Request) -> Result<Ticket, Rejection> {
+        let mut values = self
+            .cookies
+            .ours(request)
+            .filter(|(name, _)| *name == self.cookies.session())
+            .map(|(_, value)| value);
+        let first = values.next().ok_or(Rejection::NoCredential)?;
+        if values.any(|other| other != first) {
+            return Err(Rejection::SessionEnded(SessionEnd::Ambiguous));
+        }
+        Ticket::parse(first).ok_or(Rejection::SessionEnded(SessionEnd::MalformedTicket))
+    }
+
+    /// The session that this browser's cookie opens.
+    ///
+    /// # Errors
+    /// As [`RelyingParty::ticket`], and as [`Store::load`].
+    pub async fn session(&self, request: &Request) -> Result<Rc<Record>, Rejection> {
+        let ticket = self.ticket(request)?;
+        self.browser()?.sessions.load(&ticket).await
+    }
+
+    /// The provider's origin, which the sign-out form leads on to.
+    pub fn form_origin(&self) -> Option<String> {
+        let provider = self.provider.now()?;
+        provider.metadata.end_session_endpoint.as_ref().map(|url| url.origin().ascii_serialization())
+    }
+}
+
+/// Everything that sets this gate apart from another one with the same keys, so that neither opens what the other
+/// sealed.
+fn tenant(config: &Config, session: &config::Session) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    let parts = [
+        &config.public_url.origin,
+        &config.issuer.url,
+        &config.client.id,
+        &session.redis.prefix,
+        &session.cookie_name,
+    ];
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().to_vec()
+}

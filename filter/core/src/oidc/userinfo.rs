@@ -1,0 +1,42 @@
+//! UserInfo (OIDC Core 5.3): more claims about the person whom the ID token names, and about nobody else.
+
+use crate::error::{Dependency, LoginError, Rejection};
+use crate::jose::claims::Claims;
+use crate::json;
+use crate::oidc::provider;
+use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::token_endpoint::Tokens;
+
+/// Longest UserInfo response, in bytes.
+const MAX_RESPONSE_LEN: usize = 256 * 1024;
+/// Claims that only a signed token can make.
+const PROTOCOL_CLAIMS: [&str; 9] = ["iss", "sub", "aud", "azp", "exp", "iat", "nbf", "sid", "nonce"];
+
+/// Asks UserInfo and adds what it says to the ID token's claims.
+///
+/// # Errors
+/// It has no UserInfo endpoint, does not answer, answers with something else than JSON, or about somebody else.
+pub async fn merge(rp: &RelyingParty, tokens: &Tokens, claims: Claims) -> Result<Claims, Rejection> {
+    let known = rp.provider.current().await?;
+    let endpoint = known
+        .metadata
+        .userinfo_endpoint
+        .as_ref()
+        .ok_or(LoginError::UserInfo("the provider has no endpoint"))?;
+    let mut callout = provider::callout(&rp.config.issuer, "GET", endpoint, Vec::new());
+    callout.headers.push(("authorization".to_owned(), format!("Bearer {}", tokens.access_token)));
+    let reply = rp.host.call(callout).await.map_err(|_| Dependency::Provider)?;
+    match reply.status {
+        200 if provider::is_json(&reply) => {}
+        200 => return Err(LoginError::UserInfo("content type is not JSON").into()),
+        500.. => return Err(Dependency::Provider.into()),
+        _ => return Err(LoginError::UserInfo("refused").into()),
+    }
+    let userinfo = json::parse_object(&reply.body, MAX_RESPONSE_LEN)
+        .map_err(|_| LoginError::UserInfo("not a JSON object"))?;
+    // 5.3.2: sub must be there and be the ID token's.
+    if userinfo.get("sub").is_none() || userinfo.get("sub") != claims.members().get("sub") {
+        return Err(LoginError::UserInfo("sub is not the ID token's").into());
+    }
+    Ok(claims.extended(userinfo.into_iter().filter(|(name, _)| !PROTOCOL_CLAIMS.contains(&name.as_str()))))
+}

@@ -1,0 +1,45 @@
+//! Verifying a token with the provider's keys, whichever kind it is.
+
+use crate::error::{Dependency, Rejection};
+use crate::host::Host;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::error::TokenError;
+use crate::jose::kind::TokenKind;
+use crate::jose::token::{UntrustedToken, VerifiedToken};
+use crate::oidc::provider::Keeper;
+
+/// A token that did not verify, or somebody we needed for it was away.
+#[derive(Debug)]
+pub enum VerifyError {
+    /// The token is not good.
+    Token(TokenError),
+    /// We can't tell.
+    Unavailable(Rejection),
+}
+
+/// Verifies `text` as a token of kind `K`. A key that is not known is asked for once: the provider may just have
+/// rotated (JW09).
+///
+/// # Errors
+/// See [`VerifyError`].
+pub async fn verify<K: TokenKind>(
+    keeper: &Keeper,
+    host: &dyn Host,
+    text: &str,
+    algorithms: &[Algorithm],
+) -> Result<VerifiedToken<K>, VerifyError> {
+    // Form before keys: garbage does not make anybody wait or fetch.
+    let token = UntrustedToken::parse(text).map_err(VerifyError::Token)?;
+    let provider = keeper.current().await.map_err(VerifyError::Unavailable)?;
+    let mut result = token.verify(&provider.keys, algorithms, host);
+    if matches!(result, Err(TokenError::UnknownKey))
+        && let Some(newer) = keeper.newer(&provider).await
+    {
+        result = token.verify(&newer.keys, algorithms, host);
+    }
+    result.map_err(|error| match error {
+        // Not the token's fault, so not the client's either.
+        TokenError::CryptoUnavailable => VerifyError::Unavailable(Dependency::Host.into()),
+        error => VerifyError::Token(error),
+    })
+}

@@ -1,0 +1,201 @@
+//! Identity headers: what the client sent under these names is taken out, what the gate knows is put in.
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::http::cookies::CookieJar;
+use crate::http::request::Request;
+use crate::policy::group;
+use crate::policy::permit::HeaderChange;
+use crate::principal::{Kind, Principal};
+
+const USER: &str = "x-forwarded-user";
+const PREFERRED_USERNAME: &str = "x-forwarded-preferred-username";
+const EMAIL: &str = "x-forwarded-email";
+const GROUPS: &str = "x-forwarded-groups";
+const HOST: &str = "x-forwarded-host";
+
+/// Longest groups header, in bytes; beyond it only groups that the policy names are passed on.
+const MAX_GROUPS_LEN: usize = 8 * 1024;
+/// Longest other identity header, in bytes; a longer value is left out.
+const MAX_VALUE_LEN: usize = 1024;
+
+/// Names that only the gate may use towards the application, with `-` for `_` and `.`.
+const STRIPPED: [&str; 21] = [
+    "authorization",
+    USER,
+    PREFERRED_USERNAME,
+    EMAIL,
+    GROUPS,
+    "x-forwarded-access-token",
+    "x-forwarded-id-token",
+    "x-forwarded-identity",
+    "x-remote-user",
+    "remote-user",
+    "x-user",
+    "x-authenticated-user",
+    "x-webauth-user",
+    "x-mlflow-workspace",
+    // What an application could take for another target or method than the one policy was asked about.
+    HOST,
+    "forwarded",
+    "x-forwarded-prefix",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+    "x-method-override",
+];
+const STRIPPED_PREFIXES: [&str; 3] = ["x-auth-request-", "x-oidc-gate-", "x-http-method"];
+
+/// Everything that is not plain in a header value is percent-encoded, `%` too, so that decoding gives back exactly
+/// the claim.
+const PLAIN: &AsciiSet = &CONTROLS.add(b'%');
+/// In a comma-separated list, the comma too.
+const PLAIN_ITEM: &AsciiSet = &PLAIN.add(b',');
+
+/// How requests are rewritten before they go upstream.
+#[derive(Clone, Debug)]
+pub struct Headers {
+    cookies: CookieJar,
+    public_authority: String,
+    policy_groups: Vec<String>,
+}
+
+impl Headers {
+    /// `policy_groups`: every group that some rule names.
+    pub fn new(cookies: CookieJar, public_authority: String, policy_groups: Vec<String>) -> Self {
+        Self { cookies, public_authority, policy_groups }
+    }
+
+    /// Every change, removals first. A claim that is absent leaves its header absent.
+    pub(super) fn changes(&self, request: &Request, principal: Option<&Principal>) -> Vec<HeaderChange> {
+        let mut changes: Vec<HeaderChange> = Vec::new();
+        for name in request.header_names().filter(|name| is_stripped(name)) {
+            let change = HeaderChange::Remove(name.to_owned());
+            if !changes.contains(&change) {
+                changes.push(change);
+            }
+        }
+        if self.cookies.ours(request).next().is_some() || request.header_values("cookie").nth(1).is_some() {
+            changes.push(match self.cookies.without_ours(request) {
+                Some(cookies) => HeaderChange::Set("cookie", cookies),
+                None => HeaderChange::Remove("cookie".to_owned()),
+            });
+        }
+        changes.push(HeaderChange::Set(HOST, self.public_authority.clone().into_bytes()));
+        if let Some(principal) = principal {
+            let mut set = |name, value: Option<&str>| {
+                if let Some(value) = value.and_then(header_value) {
+                    changes.push(HeaderChange::Set(name, value.into_bytes()));
+                }
+            };
+            set(USER, Some(&principal.subject));
+            // RFC 9068 5: a client must not pass for the person whose name it bears.
+            if principal.kind == Kind::Person {
+                set(PREFERRED_USERNAME, principal.preferred_username.as_deref());
+                set(EMAIL, principal.email.as_deref());
+            }
+            if let Some(groups) = self.groups(&principal.groups) {
+                changes.push(HeaderChange::Set(GROUPS, groups.into_bytes()));
+            }
+        }
+        changes
+    }
+
+    fn groups(&self, groups: &[String]) -> Option<String> {
+        let all = list(groups.iter());
+        let value = if all.len() <= MAX_GROUPS_LEN {
+            all
+        } else {
+            list(
+                groups
+                    .iter()
+                    .filter(|claimed| self.policy_groups.iter().any(|name| group::matches(name, claimed))),
+            )
+        };
+        (!value.is_empty() && value.len() <= MAX_GROUPS_LEN).then_some(value)
+    }
+}
+
+/// Whether a header of this (lower-case) name is taken out of every request. `_` and `.` are what some servers turn
+/// into `-`.
+pub fn is_stripped(name: &str) -> bool {
+    let name = name.replace(['_', '.'], "-");
+    STRIPPED.contains(&name.as_str()) || STRIPPED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn header_value(value: &str) -> Option<String> {
+    let encoded = encode(value, PLAIN);
+    (!encoded.is_empty() && encoded.len() <= MAX_VALUE_LEN).then_some(encoded)
+}
+
+fn list<'a>(items: impl Iterator<Item = &'a String>) -> String {
+    items.map(|item| encode(item, PLAIN_ITEM)).collect::<Vec<_>>().join(",")
+}
+
+/// Spaces at either end are encoded too: a server would trim them, and `admin ` is not `admin`.
+fn encode(value: &str, set: &'static AsciiSet) -> String {
+    let trimmed = value.trim_matches(' ');
+    let leading = value.len().saturating_sub(value.trim_start_matches(' ').len());
+    let trailing = value.len().saturating_sub(leading).saturating_sub(trimmed.len());
+    format!("{}{}{}", "%20".repeat(leading), utf8_percent_encode(trimmed, set), "%20".repeat(trailing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn hd05_claims_become_plain_header_values_that_decode_to_themselves() {
+        for claim in [
+            "a\r\nX-Admin: 1",
+            "a\0b",
+            "a\u{7f}",
+            "a\tb",
+            "é€😀",
+            "\u{202e}rtl",
+            "50%",
+            " admin ",
+            "ADMIN",
+            "ａｄｍｉｎ",
+            "a b",
+        ] {
+            let value = header_value(claim).unwrap();
+            assert!(value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)), "{value}");
+            assert_eq!(value, value.trim());
+            assert_eq!(percent_encoding::percent_decode_str(&value).decode_utf8().unwrap(), claim);
+        }
+        assert_eq!(header_value("mlflow_user@example.com").unwrap(), "mlflow_user@example.com");
+        assert_eq!(header_value(""), None);
+        assert_eq!(header_value(&"x".repeat(100_000)), None);
+    }
+
+    #[test]
+    fn a_comma_in_a_group_cannot_make_two_of_it() {
+        assert_eq!(list(["/a,b".to_owned(), "/c".to_owned()].iter()), "/a%2Cb,/c");
+    }
+
+    #[test]
+    fn identity_headers_are_known_in_every_spelling() {
+        for name in [
+            "x-forwarded-user",
+            "x_forwarded_user",
+            "x.forwarded.user",
+            "x-forwarded_groups",
+            "authorization",
+            "x-auth-request-email",
+            "x-oidc-gate-assertion",
+            "x-original-url",
+            "x-http-method-override",
+            "remote_user",
+        ] {
+            assert!(is_stripped(name), "{name}");
+        }
+        for name in
+            ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "accept", "x-mlflow-authorization"]
+        {
+            assert!(!is_stripped(name), "{name}");
+        }
+    }
+}

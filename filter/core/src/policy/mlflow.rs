@@ -1,0 +1,47 @@
+//! What the `mlflow` preset says, for MLflow 3.
+
+use crate::config::{Access, PathMatch, Rule};
+
+/// The preset's rules, in order.
+pub fn rules() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    // Health and version are open in MLflow itself; probes have no credentials.
+    for path in ["/health", "/version"] {
+        rules.push(rule("public", PathMatch::Exact(path.to_owned()), &["GET"], Access::Public));
+    }
+    for api in ["/api", "/ajax-api"] {
+        for version in ["2.0", "3.0"] {
+            let prefix = |path: &str| PathMatch::Prefix(format!("{api}/{version}{path}"));
+            // Announces S3 downloads by presigned URL, which then pass the gate by. Clients that don't find it
+            // go through the server.
+            rules.push(rule("presigned", prefix("/mlflow/server-info"), &[], Access::NotFound));
+            rules.push(rule("presigned", prefix("/mlflow-artifacts/presigned"), &[], Access::NotFound));
+            rules.push(rule(
+                "presigned",
+                prefix("/mlflow/artifacts/presigned-download-url"),
+                &[],
+                Access::NotFound,
+            ));
+            rules.push(rule(
+                "presigned",
+                prefix("/mlflow/artifacts/presigned-upload-url"),
+                &[],
+                Access::NotFound,
+            ));
+            rules.push(rule("presigned", prefix("/mlflow-artifacts/mpu"), &[], Access::NotFound));
+            // The assistant runs shell commands on MLflow's host for whoever it takes for a local user.
+            rules.push(rule("assistant", prefix("/mlflow/assistant"), &[], Access::Deny));
+        }
+    }
+    rules.push(rule("members", PathMatch::Prefix("/".to_owned()), &[], Access::Users));
+    rules
+}
+
+fn rule(name: &str, path: PathMatch, methods: &[&str], access: Access) -> Rule {
+    Rule {
+        name: format!("mlflow.{name}"),
+        path,
+        methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+        access,
+    }
+}

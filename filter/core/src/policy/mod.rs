@@ -1,0 +1,88 @@
+//! Who may do what: rules over method, canonical path and groups. Nothing matched means refused.
+//!
+//! The only output that lets a request through is a [`Permit`], and only this module can make one.
+
+pub mod group;
+pub mod identity;
+pub mod mlflow;
+mod permit;
+mod rules;
+
+use crate::config::{self, Access};
+use crate::error::{NotAllowed, Rejection};
+use crate::http::request::Request;
+
+use crate::principal::Principal;
+pub use permit::{HeaderChange, Permit};
+use rules::Rules;
+
+/// The compiled policy of one tenant.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    rules: Rules,
+    admins: Vec<String>,
+    users: Vec<String>,
+    identity: identity::Headers,
+}
+
+impl Policy {
+    /// From the validated configuration.
+    pub fn new(config: &config::Policy, identity: identity::Headers) -> Self {
+        Self {
+            rules: Rules::new(config),
+            admins: config.admins.clone(),
+            users: config.users.clone(),
+            identity,
+        }
+    }
+
+    /// A permit for what anyone may have without signing in; `None` when it is not that.
+    pub fn public(&self, request: &Request) -> Option<Permit> {
+        let readings = self.rules.answers(request);
+        // Public only when it is so in every reading of the path.
+        (!readings.is_empty() && readings.iter().all(|access| **access == Access::Public))
+            .then(|| Permit::anonymous(&self.identity, request))
+    }
+
+    /// A permit for `principal`.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`] where a rule hides the path, else [`Rejection::NotAllowed`] with the groups of which
+    /// one would have helped.
+    pub fn permit(&self, request: &Request, principal: &Principal) -> Result<Permit, Rejection> {
+        let mut needed: Option<Vec<String>> = None;
+        // The strictest reading decides: every one of them has to allow it.
+        for access in self.rules.answers(request) {
+            let groups = match access {
+                Access::Public | Access::SignedIn => continue,
+                Access::NotFound => return Err(Rejection::NotFound),
+                Access::Deny => &[][..],
+                Access::Admins => self.admins.as_slice(),
+                Access::Groups(groups) => groups.as_slice(),
+                Access::Users => {
+                    if self.is_member(principal, &self.users) || self.is_member(principal, &self.admins) {
+                        continue;
+                    }
+                    needed.get_or_insert_with(|| [self.users.as_slice(), self.admins.as_slice()].concat());
+                    continue;
+                }
+            };
+            if !self.is_member(principal, groups) {
+                needed.get_or_insert_with(|| groups.to_vec());
+            }
+        }
+        match needed {
+            None => Ok(Permit::for_principal(&self.identity, request, principal)),
+            Some(needed) => {
+                Err(Rejection::NotAllowed(Box::new(NotAllowed { principal: principal.clone(), needed })))
+            }
+        }
+    }
+
+    fn is_member(&self, principal: &Principal, configured: &[String]) -> bool {
+        configured.iter().any(|name| principal.groups.iter().any(|claimed| group::matches(name, claimed)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Who a request comes from, after every check.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::jose::claims::Claims;
+use crate::jose::error::TokenError;
+
+/// A verified identity. People and clients are told apart by `(issuer, subject)` only (OIDC Core 5.7); names and
+/// email addresses are for showing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// Whether this is a person or a client acting for itself.
+    pub kind: Kind,
+    /// `preferred_username`; for showing.
+    pub preferred_username: Option<String>,
+    /// `name`; for showing.
+    pub name: Option<String>,
+    /// `email`; for showing.
+    pub email: Option<String>,
+    /// Groups as the claim has them.
+    pub groups: Vec<String>,
+    /// The provider's session, when there is one.
+    pub sid: Option<String>,
+}
+
+/// Person or client (RFC 9068 5: the two must not be confused).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Somebody signed in.
+    Person,
+    /// A client with a grant of its own (`client_credentials`).
+    Client,
+}
+
+/// What Keycloak calls the users behind its clients.
+const SERVICE_ACCOUNT_PREFIX: &str = "service-account-";
+
+impl Principal {
+    /// From the claims of a verified token of the configured issuer.
+    ///
+    /// # Errors
+    /// A claim has the wrong type; that is never taken for "absent" (IT24).
+    pub fn from_claims(config: &Config, claims: &Claims) -> Result<Self, TokenError> {
+        let text = |name| Ok::<_, TokenError>(claims.string(name)?.map(str::to_owned));
+        let subject = claims.require_subject()?.to_owned();
+        let preferred_username = text("preferred_username")?;
+        let sid = claims.sid()?.map(str::to_owned);
+        // A client that acts for itself is its own subject (RFC 9068 2.2) or, with Keycloak, a user behind it; it has
+        // no session at the provider, as people have.
+        let is_client =
+            preferred_username.as_deref().is_some_and(|name| name.starts_with(SERVICE_ACCOUNT_PREFIX))
+                || (claims.string("client_id")?.is_some() && sid.is_none());
+        Ok(Self {
+            issuer: config.issuer.url.clone(),
+            subject,
+            kind: if is_client { Kind::Client } else { Kind::Person },
+            preferred_username,
+            name: text("name")?,
+            email: text("email")?,
+            groups: claims.groups(&config.groups.claim)?.into_iter().map(str::to_owned).collect(),
+            sid,
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! Reading RESP2 replies. Our own and not a library's: the bytes may come from anything that listens on that port,
+//! and the parser must not recurse or allocate by the peer's numbers.
+
+use crate::redis::RedisError;
+
+/// Deepest nesting of arrays in any reply that we ask for (`EXEC` around one list).
+const MAX_DEPTH: usize = 4;
+/// Most elements of all arrays of one answer together.
+const MAX_ELEMENTS: usize = 4096;
+
+/// A reply without error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// `+OK`
+    Simple(String),
+    /// `:1`
+    Integer(i64),
+    /// `$3`
+    Bulk(Vec<u8>),
+    /// `$-1` or `*-1`
+    Nil,
+    /// `*2`
+    Array(Vec<Value>),
+}
+
+/// Exactly `count` replies and nothing behind them; an error reply anywhere is an error of the whole.
+///
+/// # Errors
+/// What is wrong, in words for the log.
+pub fn parse_exactly(bytes: &[u8], count: usize) -> Result<Vec<Value>, RedisError> {
+    let mut reader = Reader { rest: bytes, elements: 0 };
+    let mut replies = Vec::new();
+    for _ in 0..count {
+        replies.push(reader.value(0)?);
+    }
+    if reader.rest.is_empty() { Ok(replies) } else { Err(RedisError("more replies than commands")) }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+    elements: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn value(&mut self, depth: usize) -> Result<Value, RedisError> {
+        self.elements = self.elements.saturating_add(1);
+        if depth > MAX_DEPTH || self.elements > MAX_ELEMENTS {
+            return Err(RedisError("reply too deep or too long"));
+        }
+        let (kind, line) = self.line()?.split_first().ok_or(RedisError("malformed reply"))?;
+        match kind {
+            b'+' => text(line).map(Value::Simple),
+            b'-' => Err(RedisError(error_kind(line))),
+            b':' => number(line).map(Value::Integer),
+            b'$' => match number(line)? {
+                -1 => Ok(Value::Nil),
+                len => self.bulk(usize::try_from(len).map_err(|_| RedisError("malformed reply"))?),
+            },
+            b'*' => match number(line)? {
+                -1 => Ok(Value::Nil),
+                len => {
+                    let len = usize::try_from(len).map_err(|_| RedisError("malformed reply"))?;
+                    let mut items = Vec::new();
+                    for _ in 0..len {
+                        items.push(self.value(depth.saturating_add(1))?);
+                    }
+                    Ok(Value::Array(items))
+                }
+            },
+            _ => Err(RedisError("malformed reply")),
+        }
+    }
+
+    fn line(&mut self) -> Result<&'a [u8], RedisError> {
+        let end =
+            self.rest.windows(2).position(|pair| pair == b"\r\n").ok_or(RedisError("incomplete reply"))?;
+        let (line, rest) = self.rest.split_at_checked(end).ok_or(RedisError("incomplete reply"))?;
+        self.rest = rest.strip_prefix(b"\r\n").ok_or(RedisError("incomplete reply"))?;
+        Ok(line)
+    }
+
+    fn bulk(&mut self, len: usize) -> Result<Value, RedisError> {
+        let (value, rest) = self.rest.split_at_checked(len).ok_or(RedisError("incomplete reply"))?;
+        self.rest = rest.strip_prefix(b"\r\n").ok_or(RedisError("incomplete reply"))?;
+        Ok(Value::Bulk(value.to_vec()))
+    }
+}
+
+fn text(line: &[u8]) -> Result<String, RedisError> {
+    String::from_utf8(line.to_vec()).map_err(|_| RedisError("malformed reply"))
+}
+
+fn number(line: &[u8]) -> Result<i64, RedisError> {
+    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(RedisError("malformed reply"))
+}
+
+/// Only the kind is kept: the rest of the message could quote what was sent.
+fn error_kind(line: &[u8]) -> &'static str {
+    const KINDS: [(&str, &str); 15] = [
+        ("LOADING", "LOADING: Redis is still reading its data"),
+        ("READONLY", "READONLY: this Redis is a replica"),
+        ("MOVED", "MOVED: the key lives on another cluster node"),
+        ("ASK", "ASK: the key is moving to another cluster node"),
+        ("CLUSTERDOWN", "CLUSTERDOWN"),
+        ("TRYAGAIN", "TRYAGAIN"),
+        ("OOM", "OOM: Redis is out of memory"),
+        ("NOAUTH", "NOAUTH: Redis asks for a password, none is configured"),
+        ("WRONGPASS", "WRONGPASS: Redis refuses the password"),
+        ("NOPERM", "NOPERM: the Redis user may not do this"),
+        ("WRONGTYPE", "WRONGTYPE: the key holds something else"),
+        ("NOSCRIPT", "NOSCRIPT"),
+        ("BUSY", "BUSY: a script is running"),
+        ("MASTERDOWN", "MASTERDOWN: replica without its primary"),
+        ("EXECABORT", "EXECABORT"),
+    ];
+    let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    KINDS
+        .iter()
+        .find(|(kind, _)| kind.as_bytes() == word)
+        .map_or("ERR: Redis refuses the command", |(_, message)| message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn replies_of_every_kind_are_read() {
+        let bytes = b"+OK\r\n:-3\r\n$5\r\na\r\nbc\r\n$-1\r\n*2\r\n$0\r\n\r\n*-1\r\n";
+        assert_eq!(
+            parse_exactly(bytes, 5).unwrap(),
+            [
+                Value::Simple("OK".into()),
+                Value::Integer(-3),
+                Value::Bulk(b"a\r\nbc".to_vec()),
+                Value::Nil,
+                Value::Array(vec![Value::Bulk(vec![]), Value::Nil]),
+            ]
+        );
+    }
+
+    #[test]
+    fn ss03_only_complete_answers_count() {
+        let whole = b"+OK\r\n*2\r\n$1\r\n1\r\n$3\r\nabc\r\n".as_slice();
+        assert!(parse_exactly(whole, 2).is_ok());
+        for end in 0..whole.len() {
+            assert!(parse_exactly(&whole[..end], 2).is_err(), "cut at {end}");
+        }
+        assert!(parse_exactly(whole, 1).is_err(), "more replies than commands");
+        assert!(parse_exactly(whole, 3).is_err(), "fewer replies than commands");
+    }
+
+    #[test]
+    fn ss03_an_error_reply_anywhere_fails_the_whole_and_quotes_nothing() {
+        for (reply, kind) in [
+            ("-LOADING Redis is loading\r\n", "LOADING"),
+            ("-READONLY x\r\n", "READONLY"),
+            ("-MOVED 1 10.0.0.1:6379\r\n", "MOVED"),
+            ("-OOM x\r\n", "OOM"),
+            ("-NOAUTH x\r\n", "NOAUTH"),
+            ("-WRONGTYPE x\r\n", "WRONGTYPE"),
+            ("-NOSCRIPT x\r\n", "NOSCRIPT"),
+            ("*1\r\n-OOM x\r\n", "OOM"),
+            ("-ERR unknown command 'secret'\r\n", "ERR"),
+        ] {
+            let RedisError(message) = parse_exactly(reply.as_bytes(), 1).unwrap_err();
+            assert!(
+                message.starts_with(kind) && !message.contains("secret") && !message.contains("10."),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn rx02_nesting_and_numbers_of_the_peer_cost_nothing() {
+        let deep = "*1\r\n".repeat(100_000);
+        assert!(parse_exactly(deep.as_bytes(), 1).is_err());
+        for hostile in [
+            "*99999999999\r\n",
+            "$99999999999\r\n",
+            "$-2\r\n",
+            "*-2\r\n",
+            ":1e9\r\n",
+            ":\r\n",
+            "$\r\n",
+            "\r\n",
+            "!\r\n",
+            "*9223372036854775807\r\n:1\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "+\u{0}\r",
+            "$3\r\nabcd\r\n",
+        ] {
+            assert!(parse_exactly(hostile.as_bytes(), 1).is_err(), "{hostile:?}");
+        }
+        assert!(parse_exactly(b"+\xff\r\n", 1).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! A gate with everything around it, in memory, and a browser in front of it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::TestHost;
+use super::provider::{ISSUER, MemoryProvider};
+use super::redis::MemoryRedis;
+use crate::config::*;
+use crate::gate::{Decision, Gate};
+use crate::host::Host as _;
+use crate::http::reply::Reply;
+use crate::jose::algorithm::Algorithm;
+use crate::secret::Secret;
+
+pub struct World {
+    pub host: Rc<TestHost>,
+    pub redis: Rc<MemoryRedis>,
+    pub provider: Rc<MemoryProvider>,
+    pub gate: Rc<Gate>,
+    pub cookies: RefCell<BTreeMap<String, String>>,
+}
+
+/// What a browser sends when somebody follows a link.
+pub const NAVIGATION: &[(&str, &str)] = &[("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")];
+
+pub fn config() -> Config {
+    Config {
+        public_url: PublicUrl {
+            origin: "https://mlflow.example".into(),
+            authority: "mlflow.example".into(),
+            secure_cookies: true,
+        },
+        issuer: Issuer {
+            url: ISSUER.into(),
+            parsed: Url::parse(ISSUER).unwrap(),
+            cluster: "keycloak".into(),
+            allowed_origins: vec![],
+            timeout: Duration::from_secs(5),
+            startup_wait: Duration::from_secs(5),
+            refresh_interval: Duration::from_secs(300),
+            max_stale: Duration::from_secs(86_400),
+        },
+        client: Client {
+            id: "mlflow".into(),
+            secret: Some(Secret::new("client-s3cret+%")),
+            authentication: ClientAuthentication::Basic,
+        },
+        login: Some(Login {
+            scope: "openid profile email".into(),
+            userinfo: false,
+            timeout: Duration::from_secs(600),
+            id_token_algorithms: vec![Algorithm::Rs256],
+        }),
+        session: Some(Session {
+            keys: vec![Secret::new(*b"0123456789abcdefghijklmnopqrstuv")],
+            idle_timeout: Duration::from_secs(3600),
+            absolute_timeout: Duration::from_secs(12 * 3600),
+            cache_ttl: Duration::from_secs(5),
+            cookie_name: "oidc-gate".into(),
+            redis: Redis {
+                cluster: "redis".into(),
+                username: None,
+                password: Some(Secret::new("redis-s3cret")),
+                prefix: "mlflow".into(),
+                timeout: Duration::from_secs(2),
+            },
+        }),
+        bearer: Some(Bearer {
+            audiences: vec!["mlflow".into()],
+            algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
+            max_lifetime: None,
+        }),
+        groups: Groups { claim: vec!["groups".into()] },
+        policy: Policy {
+            preset: Some(Preset::Mlflow),
+            admins: vec!["mlflow_admins".into()],
+            users: vec!["mlflow_users".into()],
+            rules: vec![],
+        },
+        clock_leeway: Duration::from_secs(60),
+        warnings: vec![],
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub fn with(config: Config) -> Self {
+        let host = TestHost::new();
+        let redis = MemoryRedis::new();
+        let provider = MemoryProvider::new(host.now().as_secs());
+        let (r, p) = (redis.clone(), provider.clone());
+        host.on("redis", move |callout| r.answer(callout));
+        host.on("keycloak", move |callout| p.answer(callout));
+        let gate = Gate::new(config, host.clone());
+        gate.background();
+        Self { host, redis, provider, gate, cookies: RefCell::default() }
+    }
+
+    pub fn now(&self) -> u64 {
+        self.host.now().as_secs()
+    }
+
+    /// Sends a request without cookies.
+    pub fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Decision {
+        let mut all = vec![(":method", method), (":path", target), (":authority", "mlflow.example")];
+        all.extend_from_slice(headers);
+        let all = all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
+        self.host.run(self.gate.clone().decide(all))
+    }
+
+    /// Sends a request as the browser, which keeps the cookies of the answer.
+    pub fn browse(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Decision {
+        let cookies: Vec<String> = self.cookies.borrow().iter().map(|(n, v)| format!("{n}={v}")).collect();
+        let cookies = cookies.join("; ");
+        let mut all = headers.to_vec();
+        if !cookies.is_empty() {
+            all.push(("cookie", &cookies));
+        }
+        let decision = self.send(method, target, &all);
+        if let Decision::Reply { reply, .. } = &decision {
+            for (_, cookie) in reply.headers.iter().filter(|(name, _)| *name == "set-cookie") {
+                let (name, rest) = cookie.split_once('=').unwrap();
+                let value = rest.split(';').next().unwrap();
+                match value {
+                    "" => self.cookies.borrow_mut().remove(name),
+                    value => self.cookies.borrow_mut().insert(name.into(), value.into()),
+                };
+            }
+        }
+        decision
+    }
+
+    pub fn navigate(&self, target: &str) -> Decision {
+        self.browse("GET", target, NAVIGATION)
+    }
+
+    /// Follows a link until the provider; gives back the parameters of the authorization request.
+    pub fn begin_login(&self, target: &str) -> BTreeMap<String, String> {
+        let reply = replied(self.navigate(target));
+        assert_eq!(reply.status, 302, "{reply:?}");
+        let location = Url::parse(header(&reply, "location").unwrap()).unwrap();
+        location.query_pairs().into_owned().collect()
+    }
+
+    /// The provider's answer to an authorization request.
+    pub fn finish_login(&self, request: &BTreeMap<String, String>, code: &str) -> Decision {
+        self.provider.id_token.borrow_mut()["nonce"] = request["nonce"].clone().into();
+        self.navigate(&callback(&request["state"], code))
+    }
+
+    /// A whole login that has to succeed; gives back where it led.
+    pub fn log_in(&self, target: &str) -> String {
+        let request = self.begin_login(target);
+        let reply = replied(self.finish_login(&request, &format!("code-{}", &request["state"])));
+        assert_eq!(reply.status, 303, "{reply:?} {:#?}", self.host.log_lines());
+        header(&reply, "location").unwrap().to_owned()
+    }
+}
+
+pub fn callback(state: &str, code: &str) -> String {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("state", state)
+        .append_pair("code", code)
+        .append_pair("iss", ISSUER)
+        .append_pair("session_state", "x")
+        .finish();
+    format!("/oauth2/callback?{query}")
+}
+
+pub fn replied(decision: Decision) -> Reply {
+    match decision {
+        Decision::Reply { reply, .. } => reply,
+        Decision::Forward { reason, .. } => panic!("forwarded: {reason}"),
+    }
+}
+
+pub fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+    reply.headers.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value.as_str())
+}
