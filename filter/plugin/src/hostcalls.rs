@@ -1,0 +1,247 @@
+//! The hostcalls whose wrappers in the SDK panic on a status or a byte that a peer can cause. These return an error
+//! instead. The only `unsafe` of the project is in this file.
+#![allow(unsafe_code)]
+
+use std::ptr::{null, null_mut};
+
+#[derive(Clone, Copy)]
+pub enum Map {
+    RequestHeaders = 0,
+    RequestTrailers = 1,
+    ResponseHeaders = 2,
+    CalloutResponseHeaders = 6,
+}
+
+/// The host refused; the number is proxy-wasm's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused(pub u32);
+
+const OK: u32 = 0;
+/// proxy-wasm ABI 0.2.1, `proxy_buffer_type_t`
+const CALLOUT_RESPONSE_BODY: u32 = 4;
+const HTTP_REQUEST_STREAM: u32 = 0;
+const COUNTER: u32 = 0;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_log(level: u32, message: *const u8, len: usize) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, len: *mut usize) -> u32;
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_len: usize,
+        value: *const u8,
+        len: usize,
+    ) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_len: usize,
+        value: *const u8,
+        len: usize,
+    ) -> u32;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_len: usize) -> u32;
+    fn proxy_get_buffer_bytes(
+        kind: u32,
+        start: usize,
+        max: usize,
+        data: *mut *mut u8,
+        len: *mut usize,
+    ) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_len: usize,
+        data: *mut *mut u8,
+        len: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_len: usize, data: *const u8, len: usize, cas: u32) -> u32;
+    fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, len: usize) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_len: usize,
+        body: *const u8,
+        body_len: usize,
+        headers: *const u8,
+        headers_len: usize,
+        grpc_status: i32,
+    ) -> u32;
+    fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, len: usize, id: *mut u32) -> u32;
+    fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+}
+
+pub fn log(level: u32, message: &str) {
+    // SAFETY: pointer and length belong to one live slice.
+    unsafe { proxy_log(level, message.as_ptr(), message.len()) };
+}
+
+pub fn headers(map: Map) -> Vec<(String, Vec<u8>)> {
+    let mut data = null_mut();
+    let mut len = 0;
+    // SAFETY: the host writes to the two out-pointers only.
+    let status = unsafe { proxy_get_header_map_pairs(map as u32, &mut data, &mut len) };
+    // SAFETY: as above.
+    if status == OK { parse_pairs(&unsafe { take(data, len) }) } else { Vec::new() }
+}
+
+pub fn add_header(map: Map, name: &str, value: &[u8]) {
+    // SAFETY: pointers and lengths belong to live slices.
+    unsafe { proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+pub fn replace_header(map: Map, name: &str, value: &[u8]) -> Result<(), Refused> {
+    // SAFETY: pointers and lengths belong to live slices.
+    check(unsafe {
+        proxy_replace_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
+}
+
+pub fn remove_header(map: Map, name: &str) -> Result<(), Refused> {
+    // SAFETY: pointer and length belong to one live slice.
+    check(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
+}
+
+pub fn callout_body(len: usize) -> Vec<u8> {
+    let mut data = null_mut();
+    let mut got = 0;
+    // SAFETY: the host writes to the two out-pointers only.
+    let status = unsafe { proxy_get_buffer_bytes(CALLOUT_RESPONSE_BODY, 0, len, &mut data, &mut got) };
+    // SAFETY: as above.
+    if status == OK { unsafe { take(data, got) } } else { Vec::new() }
+}
+
+pub fn shared_data(key: &str) -> Option<(Vec<u8>, u32)> {
+    let mut data = null_mut();
+    let mut len = 0;
+    let mut cas = 0;
+    // SAFETY: the host writes to the three out-pointers only.
+    let status = unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), &mut data, &mut len, &mut cas) };
+    // SAFETY: as above.
+    (status == OK).then(|| (unsafe { take(data, len) }, cas))
+}
+
+pub fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<(), Refused> {
+    // SAFETY: pointers and lengths belong to live slices.
+    check(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) })
+}
+
+/// Sets `wasm.<name>` in the stream's filter state.
+pub fn set_filter_state(name: &str, value: &str) {
+    // SAFETY: pointers and lengths belong to live slices.
+    unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+pub fn send_local_response(
+    status: u16,
+    details: &str,
+    headers: &[(&str, &[u8])],
+    body: &[u8],
+    grpc_status: Option<u32>,
+) -> Result<(), Refused> {
+    let headers = serialize_pairs(headers);
+    let grpc_status = grpc_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(-1);
+    // SAFETY: pointers and lengths belong to live slices.
+    check(unsafe {
+        proxy_send_local_response(
+            status.into(),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            grpc_status,
+        )
+    })
+}
+
+pub fn continue_request() {
+    // SAFETY: no memory is involved.
+    unsafe { proxy_continue_stream(HTTP_REQUEST_STREAM) };
+}
+
+pub fn set_effective_context(context: u32) -> Result<(), Refused> {
+    // SAFETY: no memory is involved.
+    check(unsafe { proxy_set_effective_context(context) })
+}
+
+pub fn set_tick_period(millis: u32) {
+    // SAFETY: no memory is involved.
+    unsafe { proxy_set_tick_period_milliseconds(millis) };
+}
+
+pub fn define_counter(name: &str) -> Result<u32, Refused> {
+    let mut id = 0;
+    // SAFETY: the name is one live slice; the host writes to the out-pointer only.
+    check(unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &mut id) })?;
+    Ok(id)
+}
+
+pub fn increment(counter: u32) {
+    // SAFETY: no memory is involved.
+    unsafe { proxy_increment_metric(counter, 1) };
+}
+
+fn check(status: u32) -> Result<(), Refused> {
+    if status == OK { Ok(()) } else { Err(Refused(status)) }
+}
+
+/// Takes over memory that the host filled.
+///
+/// # Safety
+/// `data` is null, or was allocated for the host by the SDK's `proxy_on_memory_allocate` with exactly `len` bytes.
+unsafe fn take(data: *mut u8, len: usize) -> Vec<u8> {
+    if data.is_null() || data == null::<u8>().cast_mut() {
+        return Vec::new();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { Vec::from_raw_parts(data, len, len) }
+}
+
+/// proxy-wasm's map: count, then a pair of lengths for each, then name, NUL, value, NUL for each; little endian.
+fn parse_pairs(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
+        let (number, rest) = bytes.split_first_chunk::<4>()?;
+        Some((usize::try_from(u32::from_le_bytes(*number)).ok()?, rest))
+    }
+    fn text<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+        let (text, rest) = bytes.split_at_checked(len)?;
+        *bytes = rest.strip_prefix(&[0])?;
+        Some(text)
+    }
+    let parse = || {
+        let (count, mut sizes) = number(bytes)?;
+        let mut data = sizes.split_at_checked(count.checked_mul(8)?)?.1;
+        let mut pairs = Vec::with_capacity(count.min(4096));
+        for _ in 0..count {
+            let (name_len, rest) = number(sizes)?;
+            let (value_len, rest) = number(rest)?;
+            sizes = rest;
+            let name = text(&mut data, name_len)?;
+            let value = text(&mut data, value_len)?;
+            pairs.push((String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+        }
+        Some(pairs)
+    };
+    parse().unwrap_or_default()
+}
+
+fn serialize_pairs(pairs: &[(&str, &[u8])]) -> Vec<u8> {
+    let number = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = number(pairs.len()).to_vec();
+    for (name, value) in pairs {
+        bytes.extend_from_slice(&number(name.len()));
+        bytes.extend_from_slice(&number(value.len()));
+    }
+    for (name, value) in pairs {
+        for text in [name.as_bytes(), value] {
+            bytes.extend_from_slice(text);
+            bytes.push(0);
+        }
+    }
+    bytes
+}
