@@ -1,0 +1,117 @@
+//! Bytes over TCP, for requests that no HTTP library would send.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper::body::Bytes;
+
+use super::Response;
+use crate::process::Trouble;
+
+/// A connection that sends whatever it is given.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects to a loopback port.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn open(port: u16) -> Result<Self, Trouble> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self { stream, read: Vec::new() })
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// The peer closed.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Trouble> {
+        self.stream.write_all(bytes.as_ref())?;
+        Ok(())
+    }
+
+    /// Reads until what came so far satisfies `enough`, and returns all of it.
+    ///
+    /// # Errors
+    /// The peer closed or `bound` went by before; the text shows what had come.
+    pub fn read_until(&mut self, bound: Duration, enough: impl Fn(&[u8]) -> bool) -> Result<&[u8], Trouble> {
+        let start = Instant::now();
+        while !enough(&self.read) {
+            let left = bound.saturating_sub(start.elapsed());
+            let open = !left.is_zero() && self.read_some(left)?;
+            if !open && !enough(&self.read) {
+                let so_far = String::from_utf8_lossy(&self.read).into_owned();
+                return Err(Trouble::new(format!("only this came before the end or {bound:?}:\n{so_far}")));
+            }
+        }
+        Ok(&self.read)
+    }
+
+    /// Reads until the peer closes, or `bound` goes by; everything that came.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn read_to_end(mut self, bound: Duration) -> Result<Vec<u8>, Trouble> {
+        let start = Instant::now();
+        loop {
+            let left = bound.saturating_sub(start.elapsed());
+            if left.is_zero() || !self.read_some(left)? {
+                return Ok(self.read);
+            }
+        }
+    }
+
+    /// Whether the peer may still send.
+    fn read_some(&mut self, bound: Duration) -> Result<bool, Trouble> {
+        self.stream.set_read_timeout(Some(bound.max(Duration::from_millis(1))))?;
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Ok(false),
+            Ok(length) => {
+                self.read.extend(buffer.iter().take(length));
+                Ok(true)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(true),
+            // Envoy closes at once what it refused to parse; what came before counts.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Sends one request (which should ask for `Connection: close`) and reads the answer to its end. The body is what came,
+/// still in its transfer coding.
+///
+/// # Errors
+/// Nobody listens, or what came back is no HTTP answer.
+pub fn exchange(port: u16, request: impl AsRef<[u8]>) -> Result<Response, Trouble> {
+    let mut connection = Connection::open(port)?;
+    connection.send(request)?;
+    parse(&connection.read_to_end(Duration::from_secs(20))?)
+}
+
+fn parse(bytes: &[u8]) -> Result<Response, Trouble> {
+    let no_http = || Trouble::new(format!("no HTTP answer: {:?}", String::from_utf8_lossy(bytes)));
+    let at = bytes.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(no_http)?;
+    let (head, body) = bytes.split_at(at);
+    let head = String::from_utf8_lossy(head).into_owned();
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).ok_or_else(no_http)?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        let name = HeaderName::try_from(name).map_err(|_| no_http())?;
+        let value = HeaderValue::try_from(value.trim()).map_err(|_| no_http())?;
+        headers.append(name, value);
+    }
+    let body = body.get(4..).unwrap_or_default().to_vec();
+    Ok(Response { url: String::new(), status, headers, body: Bytes::from(body) })
+}

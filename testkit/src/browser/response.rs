@@ -1,0 +1,87 @@
+//! A complete answer, and what tests ask about it.
+
+use std::fmt;
+
+use http::HeaderMap;
+use hyper::body::Bytes;
+use serde_json::Value;
+use url::Url;
+
+/// A complete HTTP answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// What was asked.
+    pub url: String,
+    /// The status.
+    pub status: u16,
+    /// All header lines.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Response {
+    /// The value of a header that is there once and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?;
+        if values.next().is_some() {
+            return None;
+        }
+        value.to_str().ok()
+    }
+
+    /// All values of a header, lossily as text.
+    pub fn header_lines(&self, name: &str) -> Vec<String> {
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    }
+
+    /// The body, lossily as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; `null` when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// Where a redirect leads, absolute; `None` for any other answer.
+    pub fn redirect_target(&self) -> Option<String> {
+        if !(300..400).contains(&self.status) {
+            return None;
+        }
+        let location = self.header("location")?;
+        if location.starts_with("http://") || location.starts_with("https://") {
+            return Some(location.to_owned());
+        }
+        Url::parse(&self.url).ok()?.join(location).ok().map(Into::into)
+    }
+
+    /// A query parameter of the redirect.
+    pub fn redirect_parameter(&self, name: &str) -> Option<String> {
+        let url = Url::parse(&self.redirect_target()?).ok()?;
+        url.query_pairs().find(|(candidate, _)| candidate == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// Where the page's first form leads, absolute.
+    pub fn form_action(&self) -> Option<String> {
+        let text = self.text();
+        let form = text.split_once("<form")?.1;
+        let action = form.split_once("action=\"")?.1.split_once('"')?.0.replace("&amp;", "&");
+        Url::parse(&self.url).ok()?.join(&action).ok().map(Into::into)
+    }
+}
+
+/// The whole answer, for the text of a failed assertion.
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} from {}", self.status, self.url)?;
+        for (name, value) in &self.headers {
+            writeln!(f, "  {name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
+        }
+        let text: String = self.text().chars().take(2000).collect();
+        write!(f, "{text}")
+    }
+}

@@ -1,0 +1,250 @@
+//! The application behind the gate: answers with what reached it, and counts, so that a test can say "never reached".
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use serde_json::{Value, json};
+
+use crate::process::{Trouble, free_port};
+use crate::server::{Answer, Body, Server, full};
+
+/// How many requests are remembered; all are counted.
+const REMEMBERED: usize = 1000;
+
+/// One request as the application saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The method.
+    pub method: String,
+    /// Path and query as they came.
+    pub target: String,
+    /// Every header line, names in lower case, values as Latin-1.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of body, decoded from whatever transfer coding.
+    pub body_bytes: u64,
+}
+
+impl Received {
+    /// All values of a header (lower-case name).
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        self.headers
+            .iter()
+            .filter(|(candidate, _)| candidate == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
+    }
+
+    /// The value of a header that came exactly once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        match self.values(name).as_slice() {
+            [value] => Some(value),
+            _ => None,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({"method": self.method, "path": self.target, "headers": self.headers, "body_bytes": self.body_bytes})
+    }
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    count: u64,
+    received: VecDeque<Received>,
+}
+
+/// The running application.
+///
+/// Query parameters of a request choose the answer: `status=404`, `set-header=Name:value` (repeatable),
+/// `bytes=1000000` (a body of that size). `/sse` sends `events=3` events, `interval=50` milliseconds apart. `/` is a
+/// page for people when they ask for HTML; all else is JSON that tells what arrived.
+#[derive(Debug)]
+pub struct Echo {
+    port: u16,
+    log: Arc<Mutex<Log>>,
+    server: Option<Server>,
+}
+
+impl Echo {
+    /// Starts on a free port.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start() -> Result<Self, Trouble> {
+        Self::start_on(free_port())
+    }
+
+    /// Starts on `port`.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn start_on(port: u16) -> Result<Self, Trouble> {
+        let mut echo = Self { port, log: Arc::default(), server: None };
+        echo.resume()?;
+        Ok(echo)
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Closes the port and every connection.
+    pub fn stop(&mut self) {
+        self.server = None;
+    }
+
+    /// Opens the same port again.
+    ///
+    /// # Errors
+    /// Somebody took the port.
+    pub fn resume(&mut self) -> Result<(), Trouble> {
+        self.server = None;
+        let log = Arc::clone(&self.log);
+        self.server = Some(Server::start(
+            self.port,
+            Arc::new(move |request| -> Answer {
+                let log = Arc::clone(&log);
+                Box::pin(async move { Some(answer(request, &log).await) })
+            }),
+        )?);
+        Ok(())
+    }
+
+    /// Requests whose head reached the application, ever.
+    pub fn count(&self) -> u64 {
+        self.lock().count
+    }
+
+    /// The requests that reached it, oldest first, once their body was read.
+    pub fn received(&self) -> Vec<Received> {
+        self.lock().received.iter().cloned().collect()
+    }
+
+    /// The last request that reached it.
+    pub fn last(&self) -> Option<Received> {
+        self.lock().received.back().cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        lock(&self.log)
+    }
+}
+
+fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn answer(request: Request<Incoming>, log: &Mutex<Log>) -> Response<Body> {
+    // Counted before the body: a request that was let through and then broke off did reach the application.
+    lock(log).count += 1;
+    let (head, mut body) = request.into_parts();
+    let mut body_bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        body_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    let target = head.uri.path_and_query().map_or_else(|| head.uri.to_string(), ToString::to_string);
+    let headers = lines(&head.headers);
+    let received = Received { method: head.method.to_string(), target, headers, body_bytes };
+    {
+        let mut log = lock(log);
+        log.received.push_back(received.clone());
+        if log.received.len() > REMEMBERED {
+            log.received.pop_front();
+        }
+    }
+    let wishes = Wishes::of(head.uri.query().unwrap_or_default());
+    let wants_page = received.header("accept").is_some_and(|accept| accept.contains("text/html"));
+    let mut response = match (head.uri.path(), wishes.bytes) {
+        ("/sse", _) => events(wishes.events, wishes.interval),
+        (_, Some(bytes)) => typed("application/octet-stream", full(vec![b'x'; bytes])),
+        ("/", None) if wants_page => typed("text/html; charset=utf-8", full(page(&received))),
+        _ => typed("application/json", full(received.to_json().to_string())),
+    };
+    if let Some(status) = wishes.status {
+        *response.status_mut() = status;
+    }
+    for (name, value) in wishes.headers {
+        response.headers_mut().append(name, value);
+    }
+    response
+}
+
+/// What the query asks the answer to be.
+#[derive(Default)]
+struct Wishes {
+    status: Option<http::StatusCode>,
+    headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    bytes: Option<usize>,
+    events: u64,
+    interval: Duration,
+}
+
+impl Wishes {
+    fn of(query: &str) -> Self {
+        let mut wishes = Self { events: 3, interval: Duration::from_millis(50), ..Self::default() };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match name.as_ref() {
+                "status" => wishes.status = value.parse().ok(),
+                "bytes" => wishes.bytes = value.parse().ok(),
+                "events" => wishes.events = value.parse().unwrap_or(wishes.events),
+                "interval" => wishes.interval = value.parse().map_or(wishes.interval, Duration::from_millis),
+                "set-header" => {
+                    wishes.headers.extend(value.split_once(':').and_then(|(name, value)| {
+                        Some((name.trim().parse().ok()?, value.trim().parse().ok()?))
+                    }))
+                }
+                _ => {}
+            }
+        }
+        wishes
+    }
+}
+
+fn lines(headers: &HeaderMap) -> Vec<(String, String)> {
+    let latin1 = |bytes: &[u8]| bytes.iter().map(|byte| char::from(*byte)).collect();
+    headers.iter().map(|(name, value)| (name.to_string(), latin1(value.as_bytes()))).collect()
+}
+
+fn typed(content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response
+}
+
+/// Server-sent events, each written when its time has come.
+fn events(count: u64, interval: Duration) -> Response<Body> {
+    let frames = stream::unfold(0, move |sent| async move {
+        if sent >= count {
+            return None;
+        }
+        if sent > 0 {
+            tokio::time::sleep(interval).await;
+        }
+        Some((Ok(Frame::data(Bytes::from(format!("id: {sent}\ndata: event {sent}\n\n")))), sent + 1))
+    });
+    typed("text/event-stream", StreamBody::new(frames).boxed_unsync())
+}
+
+fn page(received: &Received) -> String {
+    let identity = received.headers.iter().filter(|(name, _)| name.starts_with("x-forwarded-"));
+    maud::html! {
+        (maud::DOCTYPE)
+        html lang="en" {
+            head { meta charset="utf-8"; title { "Echo" } }
+            body {
+                h1 { "You are through the gate" }
+                table { @for (name, value) in identity { tr { th align="left" { (name) } td { (value) } } } }
+                form method="post" action="/oauth2/logout" { button { "Sign out" } }
+                h2 { "Everything that arrived" }
+                pre { (format!("{:#}", received.to_json())) }
+            }
+        }
+    }
+    .into_string()
+}

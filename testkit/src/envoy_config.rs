@@ -1,0 +1,289 @@
+//! The shipped `envoy.yaml` with the few edits a test needs, so that what is tested is what is shipped.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::process::Trouble;
+
+const LISTENER_TYPE: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+const LISTENER_FILE: &str = "listener.json";
+
+/// An Envoy bootstrap configuration under edit. Envoy reads JSON as well as YAML, so JSON is what is written.
+#[derive(Clone, Debug)]
+pub struct EnvoyConfig {
+    bootstrap: Value,
+    lds_folder: Option<PathBuf>,
+}
+
+impl EnvoyConfig {
+    /// Reads an `envoy.yaml`.
+    ///
+    /// # Errors
+    /// The file can't be read, or is no YAML with a listener that has our filter.
+    pub fn load(path: &Path) -> Result<Self, Trouble> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Trouble::new(format!("{}: {error}", path.display())))?;
+        Self::parse(&text).map_err(|error| Trouble::new(format!("{}: {error}", path.display())))
+    }
+
+    /// The `envoy/envoy.yaml` of this repository.
+    ///
+    /// # Errors
+    /// As [`EnvoyConfig::load`].
+    pub fn shipped() -> Result<Self, Trouble> {
+        Self::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy/envoy.yaml"))
+    }
+
+    /// Reads the text of an `envoy.yaml`.
+    ///
+    /// # Errors
+    /// As [`EnvoyConfig::load`].
+    pub fn parse(text: &str) -> Result<Self, Trouble> {
+        let bootstrap: Value =
+            serde_saphyr::from_str(text).map_err(|error| Trouble::new(format!("is not YAML: {error}")))?;
+        let mut config = Self { bootstrap, lds_folder: None };
+        for (what, found) in [
+            ("a listener", config.find_listener().is_some()),
+            ("a Wasm filter", config.find_wasm().is_some()),
+            ("the filter's configuration", config.find_plugin().is_some()),
+            ("an admin port", config.bootstrap.pointer(ADMIN_ADDRESS).is_some()),
+        ] {
+            if !found {
+                return Err(Trouble::new(format!("does not have {what} where this kit looks for it")));
+            }
+        }
+        Ok(config)
+    }
+
+    /// Where browsers connect; on loopback only, because this is no production.
+    #[must_use]
+    pub fn listener_port(mut self, port: u16) -> Self {
+        if let Some(listener) = self.find_listener() {
+            listener["address"] = socket_address("127.0.0.1", port);
+        }
+        self
+    }
+
+    /// The admin port, on loopback.
+    #[must_use]
+    pub fn admin_port(mut self, port: u16) -> Self {
+        self.bootstrap["admin"]["address"] = socket_address("127.0.0.1", port);
+        self
+    }
+
+    /// Points a cluster at one host and port.
+    ///
+    /// # Panics
+    /// When there is no such cluster: a typing error in a test.
+    #[must_use]
+    pub fn cluster(mut self, name: &str, host: &str, port: u16) -> Self {
+        self.edit_cluster(name, |cluster| {
+            cluster["load_assignment"]["endpoints"] = json!([
+                {"lb_endpoints": [{"endpoint": {"address": socket_address(host, port)}}]}
+            ]);
+        });
+        self
+    }
+
+    /// Takes the active health check off a cluster, for peers that play dead or answer with nonsense on purpose.
+    ///
+    /// # Panics
+    /// When there is no such cluster.
+    #[must_use]
+    pub fn without_health_check(mut self, name: &str) -> Self {
+        self.edit_cluster(name, |cluster| {
+            if let Some(cluster) = cluster.as_object_mut() {
+                cluster.remove("health_checks");
+            }
+        });
+        self
+    }
+
+    /// The compiled filter to load.
+    #[must_use]
+    pub fn wasm(mut self, path: &Path) -> Self {
+        if let Some(wasm) = self.find_wasm() {
+            wasm["vm_config"]["code"] = json!({"local": {"filename": path}});
+        }
+        self
+    }
+
+    /// Edits the filter's configuration; it may stand in the file as a structure or as text.
+    ///
+    /// # Panics
+    /// When it is text and no JSON or YAML.
+    #[must_use]
+    pub fn plugin(mut self, edit: impl FnOnce(&mut Value)) -> Self {
+        let Some(plugin) = self.find_plugin() else { return self };
+        match plugin.as_str() {
+            Some(text) => {
+                let mut parsed: Value = match serde_saphyr::from_str(text) {
+                    Ok(parsed) => parsed,
+                    Err(error) => panic!("the filter's configuration: {error}"),
+                };
+                edit(&mut parsed);
+                *plugin = Value::String(parsed.to_string());
+            }
+            None => edit(plugin),
+        }
+        self
+    }
+
+    /// Edits the whole bootstrap, for what has no method of its own.
+    #[must_use]
+    pub fn bootstrap(mut self, edit: impl FnOnce(&mut Value)) -> Self {
+        edit(&mut self.bootstrap);
+        self
+    }
+
+    /// Moves the listener into a file of `folder` that Envoy watches, so that a running Envoy can be given another one
+    /// with [`EnvoyConfig::publish_listener`].
+    #[must_use]
+    pub fn with_lds(mut self, folder: &Path) -> Self {
+        self.lds_folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Writes the bootstrap to `path` (and the listener's file, with [`EnvoyConfig::with_lds`]).
+    ///
+    /// # Errors
+    /// A file can't be written.
+    pub fn write(&self, path: &Path) -> Result<(), Trouble> {
+        let mut bootstrap = self.bootstrap.clone();
+        if let Some(folder) = &self.lds_folder {
+            self.publish_listener()?;
+            if let Some(resources) = bootstrap["static_resources"].as_object_mut() {
+                resources.remove("listeners");
+            }
+            bootstrap["dynamic_resources"] = json!({"lds_config": {
+                "resource_api_version": "V3",
+                "path_config_source": {"path": folder.join(LISTENER_FILE), "watched_directory": {"path": folder}},
+            }});
+        }
+        std::fs::write(path, bootstrap.to_string())?;
+        Ok(())
+    }
+
+    /// Replaces the listener's file by this configuration's listener, at once and as a whole.
+    ///
+    /// # Errors
+    /// The file can't be written, or [`EnvoyConfig::with_lds`] was not called.
+    pub fn publish_listener(&self) -> Result<(), Trouble> {
+        let folder = self
+            .lds_folder
+            .as_ref()
+            .ok_or_else(|| Trouble::new("this configuration has no listener folder"))?;
+        let mut listener = self.bootstrap["static_resources"]["listeners"][0].clone();
+        listener["@type"] = json!(LISTENER_TYPE);
+        let response = json!({"resources": [listener]});
+        // Envoy watches for a rename into the folder; a plain write could be read half-way.
+        let draft = tempfile::NamedTempFile::new_in(folder)?;
+        std::fs::write(draft.path(), response.to_string())?;
+        draft.persist(folder.join(LISTENER_FILE)).map_err(|error| Trouble::from(error.error))?;
+        Ok(())
+    }
+
+    fn edit_cluster(&mut self, name: &str, edit: impl FnOnce(&mut Value)) {
+        let cluster = self.bootstrap["static_resources"]["clusters"]
+            .as_array_mut()
+            .and_then(|clusters| clusters.iter_mut().find(|cluster| cluster["name"] == name));
+        match cluster {
+            Some(cluster) => edit(cluster),
+            None => panic!("envoy.yaml has no cluster {name}"),
+        }
+    }
+
+    fn find_listener(&mut self) -> Option<&mut Value> {
+        self.bootstrap.pointer_mut("/static_resources/listeners/0")
+    }
+
+    fn find_wasm(&mut self) -> Option<&mut Value> {
+        self.find_listener()?
+            .pointer_mut("/filter_chains/0/filters/0/typed_config/http_filters")?
+            .as_array_mut()?
+            .iter_mut()
+            .find_map(|filter| {
+                filter.pointer_mut("/typed_config/config").filter(|config| config["vm_config"].is_object())
+            })
+    }
+
+    fn find_plugin(&mut self) -> Option<&mut Value> {
+        self.find_wasm()?.pointer_mut("/configuration/value")
+    }
+}
+
+const ADMIN_ADDRESS: &str = "/admin/address/socket_address/port_value";
+
+fn socket_address(host: &str, port: u16) -> Value {
+    json!({"socket_address": {"address": host, "port_value": port}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped() -> EnvoyConfig {
+        EnvoyConfig::shipped().unwrap()
+    }
+
+    #[test]
+    fn the_shipped_configuration_never_fails_open() {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy/envoy.yaml"))
+            .unwrap();
+        let mut config = shipped();
+        let wasm = config.find_wasm().unwrap();
+        assert_eq!(wasm["failure_policy"], "FAIL_RELOAD");
+        // True would have bodies buffered, and large ones refused, while a decision is pending.
+        assert_eq!(wasm["allow_on_headers_stop_iteration"], false);
+        assert!(!text.contains("fail_open: true"));
+        assert_eq!(config.bootstrap.pointer("/admin/address/socket_address/address").unwrap(), "127.0.0.1");
+    }
+
+    #[test]
+    fn edits_change_what_they_name_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("envoy.json");
+        shipped()
+            .listener_port(4001)
+            .admin_port(4002)
+            .cluster("redis", "127.0.0.1", 4003)
+            .wasm(Path::new("/x/gate.wasm"))
+            .plugin(|plugin| plugin["clock_leeway"] = json!("1s"))
+            .write(&path)
+            .unwrap();
+        let written: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let mut edited = EnvoyConfig { bootstrap: written, lds_folder: None };
+        assert_eq!(edited.find_listener().unwrap()["address"], socket_address("127.0.0.1", 4001));
+        assert_eq!(edited.bootstrap["admin"]["address"], socket_address("127.0.0.1", 4002));
+        let _ = edited.clone().plugin(|plugin| {
+            assert_eq!(plugin["clock_leeway"], "1s");
+            assert_eq!(plugin["client"]["id"], "mlflow");
+        });
+        assert_eq!(edited.find_wasm().unwrap()["vm_config"]["code"]["local"]["filename"], "/x/gate.wasm");
+        edited.edit_cluster("mlflow", |cluster| {
+            assert_eq!(
+                cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"],
+                socket_address("127.0.0.1", 5001)
+            );
+        });
+    }
+
+    #[test]
+    fn with_lds_the_listener_is_in_its_own_file_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("envoy.json");
+        shipped().with_lds(folder.path()).write(&path).unwrap();
+        let bootstrap: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let listener: Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join(LISTENER_FILE)).unwrap()).unwrap();
+        assert!(bootstrap["static_resources"].get("listeners").is_none());
+        assert_eq!(listener["resources"][0]["name"], "edge");
+    }
+
+    #[test]
+    fn a_file_without_the_filter_is_refused_with_what_is_missing() {
+        let error = EnvoyConfig::parse("admin: {}\nstatic_resources: {listeners: [{name: x}]}").unwrap_err();
+        assert!(error.to_string().contains("a Wasm filter"), "{error}");
+    }
+}

@@ -1,0 +1,221 @@
+//! Signing keys, the JWK set that shows their public halves, and tokens of any shape.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::Hmac;
+use p256::ecdsa::signature::Signer as _;
+use p256::elliptic_curve::Generate as _;
+use rsa::PrivateKey;
+use rsa::pkcs1v15;
+use rsa::signature::SignatureEncoding as _;
+use rsa::traits::PublicKeyParts as _;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256, Sha512};
+
+/// RSA keys take most of a second to make, so all providers of one process draw from the same row of them.
+static RSA_KEYS: Mutex<Vec<Arc<PrivateKey>>> = Mutex::new(Vec::new());
+
+const RSA_BITS: usize = 2048;
+
+/// What a token is signed with. Its algorithm is fixed by the key, whatever a header says.
+#[derive(Clone)]
+pub enum SigningKey {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256(Arc<PrivateKey>),
+    /// ECDSA on P-256 with SHA-256, signature as r‖s.
+    Es256(p256::ecdsa::SigningKey),
+    /// HMAC with SHA-256 under these bytes.
+    Hs256(Vec<u8>),
+    /// HMAC with SHA-512 under these bytes.
+    Hs512(Vec<u8>),
+    /// An empty signature.
+    Unsigned,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.algorithm())
+    }
+}
+
+impl SigningKey {
+    /// The `number`th RSA key of this process.
+    ///
+    /// # Panics
+    /// When the system has no randomness.
+    pub fn rsa(number: usize) -> Self {
+        let mut keys = RSA_KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+        while keys.len() <= number {
+            match PrivateKey::new(&mut system_random(), RSA_BITS) {
+                Ok(key) => keys.push(Arc::new(key)),
+                Err(error) => panic!("no RSA key: {error}"),
+            }
+        }
+        match keys.get(number) {
+            Some(key) => Self::Rs256(Arc::clone(key)),
+            None => unreachable!("keys were made up to that number"),
+        }
+    }
+
+    /// A new P-256 key.
+    pub fn ec() -> Self {
+        Self::Es256(p256::ecdsa::SigningKey::generate_from_rng(&mut system_random()))
+    }
+
+    /// The `alg` that says the truth about this key.
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Rs256(_) => "RS256",
+            Self::Es256(_) => "ES256",
+            Self::Hs256(_) => "HS256",
+            Self::Hs512(_) => "HS512",
+            Self::Unsigned => "none",
+        }
+    }
+
+    /// The key id: 43 base64url characters, as Keycloak's are.
+    pub fn kid(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Sha256::digest(self.public_parts().to_string()))
+    }
+
+    /// A header that says the truth.
+    pub fn header(&self, typ: &str) -> Value {
+        json!({"alg": self.algorithm(), "typ": typ, "kid": self.kid()})
+    }
+
+    /// The public key as a JWK for signatures; `null` for keys that have no public half.
+    pub fn jwk(&self) -> Value {
+        let mut jwk = self.public_parts();
+        if let Some(members) = jwk.as_object_mut() {
+            members.insert("kid".into(), json!(self.kid()));
+            members.insert("use".into(), json!("sig"));
+            members.insert("alg".into(), json!(self.algorithm()));
+        }
+        jwk
+    }
+
+    fn public_parts(&self) -> Value {
+        match self {
+            Self::Rs256(key) => json!({
+                "kty": "RSA",
+                "n": URL_SAFE_NO_PAD.encode(key.n().to_be_bytes_trimmed_vartime()),
+                "e": URL_SAFE_NO_PAD.encode(key.e().to_be_bytes_trimmed_vartime()),
+            }),
+            Self::Es256(key) => {
+                let point = key.verifying_key().to_sec1_point(false);
+                let coordinate =
+                    |bytes: Option<&p256::FieldBytes>| bytes.map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+                json!({"kty": "EC", "crv": "P-256", "x": coordinate(point.x()), "y": coordinate(point.y())})
+            }
+            Self::Hs256(_) | Self::Hs512(_) | Self::Unsigned => Value::Null,
+        }
+    }
+
+    /// Signs bytes.
+    ///
+    /// # Panics
+    /// Never with the keys that this module makes.
+    pub fn sign(&self, input: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Rs256(key) => pkcs1v15::SigningKey::<Sha256>::new((**key).clone()).sign(input).to_vec(),
+            Self::Es256(key) => {
+                let signature: p256::ecdsa::Signature = key.sign(input);
+                signature.to_bytes().to_vec()
+            }
+            Self::Hs256(secret) => mac::<Hmac<Sha256>>(secret, input),
+            Self::Hs512(secret) => mac::<Hmac<Sha512>>(secret, input),
+            Self::Unsigned => Vec::new(),
+        }
+    }
+
+    /// A compact JWS of these very texts, whether or not they are JSON.
+    pub fn token(&self, header: &str, payload: &str) -> String {
+        let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let signature = URL_SAFE_NO_PAD.encode(self.sign(input.as_bytes()));
+        format!("{input}.{signature}")
+    }
+}
+
+fn mac<M: hmac::Mac + hmac::KeyInit>(secret: &[u8], input: &[u8]) -> Vec<u8> {
+    match <M as hmac::KeyInit>::new_from_slice(secret) {
+        Ok(mut mac) => {
+            mac.update(input);
+            mac.finalize().into_bytes().to_vec()
+        }
+        Err(_) => unreachable!("HMAC takes keys of any length"),
+    }
+}
+
+fn system_random() -> rsa::rand_core::UnwrapErr<getrandom::SysRng> {
+    rsa::rand_core::UnwrapErr(getrandom::SysRng)
+}
+
+/// The keys of a realm.
+#[derive(Clone, Debug)]
+pub struct KeyRing {
+    /// Those the JWK set shows; the first of an algorithm signs.
+    pub listed: Vec<SigningKey>,
+    rsa_made: usize,
+    encryption: Value,
+}
+
+impl KeyRing {
+    /// One RSA and one EC key, and the encryption key that Keycloak always lists too.
+    pub fn new() -> Self {
+        // Nobody decrypts with it: any odd number of that size will do.
+        let mut modulus = super::random_bytes::<256>();
+        modulus[0] |= 0x80;
+        modulus[255] |= 1;
+        let encryption = json!({
+            "kid": URL_SAFE_NO_PAD.encode(Sha256::digest(modulus)), "kty": "RSA", "alg": "RSA-OAEP", "use": "enc",
+            "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB",
+        });
+        Self { listed: vec![SigningKey::rsa(0), SigningKey::ec()], rsa_made: 1, encryption }
+    }
+
+    /// The key that signs with `algorithm` now.
+    ///
+    /// # Panics
+    /// When the realm has no key for it: a typing error in a test.
+    pub fn active(&self, algorithm: &str) -> SigningKey {
+        match self.listed.iter().find(|key| key.algorithm() == algorithm) {
+            Some(key) => key.clone(),
+            None => panic!("this provider has no key for {algorithm}"),
+        }
+    }
+
+    /// New keys sign from now on.
+    pub fn rotate(&mut self, old: OldKeys) {
+        let mut listed = vec![SigningKey::rsa(self.rsa_made), SigningKey::ec()];
+        self.rsa_made += 1;
+        if old == OldKeys::StayListed {
+            listed.append(&mut self.listed);
+        }
+        self.listed = listed;
+    }
+
+    /// The JWK set document.
+    pub fn jwks(&self) -> Value {
+        let mut keys = vec![self.encryption.clone()];
+        keys.extend(self.listed.iter().map(SigningKey::jwk));
+        json!({"keys": keys})
+    }
+}
+
+impl Default for KeyRing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a rotation does to the keys before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldKeys {
+    /// Their tokens stay valid (Keycloak: passive).
+    StayListed,
+    /// Their tokens are worthless at once (Keycloak: disabled).
+    Removed,
+}

@@ -1,0 +1,11 @@
+//! End-to-end tests, and what they run against: [`Gate`], a whole gate of its own for each test, and the oracle
+//! [`assert_refused`], which looks at more than the status.
+//!
+//! Run them with `cargo xtask test e2e`, which builds the filter and says where Envoy and Redis are.
+
+mod fixture;
+mod oracle;
+mod secrets;
+
+pub use fixture::{Builder, Gate, SessionStore};
+pub use oracle::{RefusedBy, assert_allowed, assert_refused, assert_refused_by, assert_workers_alive};

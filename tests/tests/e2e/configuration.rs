@@ -1,0 +1,131 @@
+//! Configurations: what is refused, and what goes on meanwhile.
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::envoy::Verdict;
+use oidc_gate_tests::{Gate, assert_allowed, assert_workers_alive};
+use serde_json::json;
+
+#[test]
+fn pm12_a_configuration_with_ten_mistakes_is_refused_with_ten_errors_and_the_old_one_keeps_serving() {
+    let gate = Gate::builder().replaceable().start();
+    let browser = gate.signed_in("mlflow_user");
+    let bad = gate.config.clone().plugin(|plugin| {
+        plugin["public_url"] = json!("http://localhost:5000/path");
+        plugin["issuer"]["timeout"] = json!("forever");
+        plugin["issuer"]["cluster"] = json!("");
+        plugin["client"]["id"] = json!("");
+        plugin["login"]["scope"] = json!("profile");
+        plugin["session"]["keys"] = json!(["short"]);
+        plugin["session"]["idle_timeout"] = json!(5);
+        plugin["bearer"]["audiences"] = json!([]);
+        plugin["clock_leeway"] = json!("1h");
+        plugin["polcy"] = json!({});
+    });
+    assert_eq!(gate.envoy().push_listener(&bad).unwrap(), Verdict::Rejected);
+    let log = gate.envoy().log();
+    for field in [
+        "public_url",
+        "issuer.timeout",
+        "issuer.cluster",
+        "client.id",
+        "login.scope",
+        "session.keys",
+        "session.idle_timeout",
+        "bearer.audiences",
+        "clock_leeway",
+        "polcy",
+    ] {
+        assert!(
+            log.lines().any(|line| line.contains(&format!("  {field}"))),
+            "nothing about {field}:\n{log}"
+        );
+    }
+    assert!(log.contains("10 error"), "{log}");
+    assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn pm13_a_good_configuration_takes_over_without_a_gap_and_sessions_live_on() {
+    let gate = Gate::builder().replaceable().start();
+    let browser = gate.signed_in("mlflow_user");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut answers = 0;
+            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                let anonymous = Client::new().request("GET", &gate.url("/anonymous")).send().unwrap();
+                assert!([401, 503].contains(&anonymous.status), "{anonymous}");
+                let known = browser.fetch(&gate.url("/known")).unwrap();
+                assert_eq!(known.status, 200, "{known}");
+                answers += 1;
+            }
+            answers
+        });
+        let next = gate.config.clone().plugin(|plugin| plugin["clock_leeway"] = json!("30s"));
+        let verdict = gate.envoy().push_listener(&next);
+        let settled = assert_settled(&gate);
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(watcher.join().unwrap() > 0);
+        assert_eq!(verdict.unwrap(), Verdict::Accepted);
+        assert!(settled);
+    });
+    let anonymous_reached = gate.echo.received().iter().any(|received| received.target == "/anonymous");
+    assert!(!anonymous_reached);
+}
+
+/// Whether the new listener has served ten good requests in a row.
+fn assert_settled(gate: &Gate) -> bool {
+    let token = gate.provider.access_token("mlflow_user");
+    let good = || {
+        Client::new()
+            .request("GET", &gate.url("/settled"))
+            .bearer(&token)
+            .send()
+            .is_ok_and(|r| r.status == 200)
+    };
+    oidc_gate_testkit::process::wait_until(std::time::Duration::from_secs(20), || (0..10).all(|_| good()))
+}
+
+#[test]
+fn cf06_a_gate_without_its_secrets_does_not_start() {
+    for (variable, field) in [("SECRET_KEY", "session.keys[0]"), ("OIDC_CLIENT_SECRET", "client.secret")] {
+        let trouble = Gate::builder().env(variable, "").try_start().err().map(|trouble| trouble.to_string());
+        let trouble = trouble.unwrap_or_else(|| panic!("it starts without {variable}"));
+        assert!(trouble.contains(field) && trouble.contains(variable), "{trouble}");
+    }
+}
+
+#[test]
+fn cf04_secrets_do_not_show_in_the_admin_port() {
+    let gate = Gate::start();
+    gate.signed_in("mlflow_user");
+    let dump = gate.envoy().config_dump().unwrap();
+    assert!(dump.contains("OIDC_CLIENT_SECRET"), "the dump is not the configuration");
+    assert_eq!(gate.find_secret_in(&dump), None);
+    assert_eq!(gate.find_secret_in(&gate.envoy().admin("GET", "/stats").unwrap().text()), None);
+}
+
+#[test]
+fn decisions_are_counted_with_their_reasons() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    browser.fetch(&gate.url("/x")).unwrap();
+    Client::new().fetch(&gate.url("/x")).unwrap();
+    Client::new().fetching("GET", &gate.url("/x")).bearer("a.b.c").send().unwrap();
+    let metrics = gate.envoy().admin("GET", "/stats/prometheus").unwrap().text();
+    for (outcome, reason) in [
+        ("session", "none"),
+        ("refused", "no_credential"),
+        ("refused", "invalid_token"),
+        ("login", "no_credential"),
+    ] {
+        let counted =
+            metrics.lines().filter(|line| line.starts_with("oidc_gate_decisions_total")).any(|line| {
+                line.contains(&format!("outcome=\"{outcome}\""))
+                    && line.contains(&format!("reason=\"{reason}\""))
+                    && !line.ends_with(" 0")
+            });
+        assert!(counted, "{outcome} {reason}: {metrics}");
+    }
+}

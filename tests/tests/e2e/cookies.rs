@@ -1,0 +1,161 @@
+//! The gate's cookies: how they are set, and what happens to those that are not ours or no longer so.
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::provider::random_text;
+use oidc_gate_tests::{Gate, assert_allowed, assert_refused};
+
+#[test]
+fn ck01_every_cookie_is_http_only_lax_and_for_the_whole_site() {
+    let gate = Gate::start();
+    gate.provider.sign_in_as("mlflow_user");
+    let browser = Client::new();
+    let journey = browser.visit(&gate.url("/")).unwrap();
+    let ours: Vec<String> = journey
+        .hops
+        .iter()
+        .filter(|hop| hop.url.starts_with(&gate.origin()))
+        .flat_map(|hop| hop.header_lines("set-cookie"))
+        .collect();
+    assert!(ours.len() >= 2, "{ours:#?}");
+    for line in &ours {
+        for attribute in ["; HttpOnly", "; SameSite=Lax", "; Path=/"] {
+            assert!(line.contains(attribute), "{line}");
+        }
+        assert!(!line.to_ascii_lowercase().contains("domain="), "{line}");
+        // Plain http on loopback: a browser would drop Secure cookies of some hosts, and Safari of all.
+        assert!(!line.contains("; Secure") && !line.starts_with("__"), "{line}");
+    }
+    let login = ours.iter().find(|line| line.starts_with("oidc-gate-login-")).expect("a login cookie");
+    assert!(login.contains("; Max-Age=600"), "{login}");
+    gate.plant_secret(&gate.session_cookie(&browser).unwrap());
+}
+
+#[test]
+fn ck01_behind_https_every_cookie_has_the_host_prefix_and_secure() {
+    let gate = Gate::builder().env("MLFLOW_PUBLIC_URL", "https://mlflow.example.com").start();
+    let response = Client::new().navigate(&gate.url("/")).unwrap();
+    let cookies = response.header_lines("set-cookie");
+    assert!(!cookies.is_empty(), "{response}");
+    for line in cookies {
+        assert!(line.starts_with("__Host-oidc-gate") && line.contains("; Secure"), "{line}");
+    }
+}
+
+#[test]
+fn ck05_a_session_cookie_with_one_character_changed_opens_nothing() {
+    let gate = Gate::builder().workers(1).start();
+    let browser = gate.signed_in("mlflow_user");
+    let cookie = gate.session_cookie(&browser).unwrap();
+    let thief = Client::new();
+    let name = gate.session_cookie_name();
+    let mut answers = std::collections::BTreeSet::new();
+    for at in 0..cookie.len() {
+        let changed = if cookie.as_bytes()[at] == b'A' { "B" } else { "A" };
+        let forged = format!("{}{changed}{}", &cookie[..at], &cookie[at + 1..]);
+        thief.jar().plant("localhost", name, &forged);
+        let response = thief.fetch(&gate.url("/x")).unwrap();
+        assert_eq!(response.status, 401, "position {at}: {response}");
+        answers.insert(response.text());
+    }
+    for length in 0..cookie.len() {
+        thief.jar().plant("localhost", name, &cookie[..length]);
+        assert_eq!(thief.fetch(&gate.url("/x")).unwrap().status, 401, "{length} characters");
+    }
+    for longer in [format!("{cookie}A"), format!("{cookie}="), format!("{cookie}.x"), "x".repeat(5000)] {
+        thief.jar().plant("localhost", name, &longer);
+        assert_eq!(thief.fetch(&gate.url("/x")).unwrap().status, 401, "{longer}");
+    }
+    // No oracle: which check failed does not show.
+    assert_eq!(answers.len(), 1, "{answers:#?}");
+    assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
+}
+
+#[test]
+fn ck07_a_login_cookie_is_no_session_and_a_session_no_login() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let session = gate.session_cookie(&browser).unwrap();
+    let other = Client::new();
+    other.navigate(&gate.url("/")).unwrap();
+    let login =
+        other.jar().names().iter().find(|name| name.starts_with("oidc-gate-login-")).unwrap().to_string();
+    let sealed = other.jar().get(&login).unwrap().value.clone();
+    let thief = Client::new();
+    thief.jar().plant("localhost", gate.session_cookie_name(), &sealed);
+    assert_refused(&gate, 401, || thief.fetch(&gate.url("/x")));
+
+    let victim = Client::new();
+    let callback = gate.callback_of(&victim, "mlflow_user", "/");
+    let login =
+        victim.jar().names().iter().find(|name| name.starts_with("oidc-gate-login-")).unwrap().to_string();
+    victim.jar().plant("localhost", &login, &session);
+    assert_refused(&gate, 400, || victim.navigate(&callback));
+}
+
+#[test]
+fn a_session_of_another_gate_opens_nothing_here() {
+    let (here, there) = (Gate::start(), Gate::start());
+    let browser = there.signed_in("mlflow_admin");
+    let response = browser.fetch(&here.url("/x")).unwrap();
+    assert_eq!(response.status, 401, "{response}");
+}
+
+#[test]
+fn every_login_gets_a_session_cookie_of_its_own_and_the_one_before_is_worth_nothing() {
+    let gate = Gate::start();
+    let browser = Client::new();
+    gate.sign_in(&browser, "mlflow_user", "/");
+    let first = gate.session_cookie(&browser).unwrap();
+    gate.provider.sign_in_as("mlflow_user");
+    browser.visit(&gate.url("/oauth2/login?rd=%2F")).unwrap();
+    let second = gate.session_cookie(&browser).unwrap();
+    gate.plant_secret(&second);
+    assert_ne!(first, second);
+    // Session fixation: what somebody knew before the login opens nothing after it.
+    let thief = Client::new();
+    thief.jar().plant("localhost", gate.session_cookie_name(), &first);
+    let bound = std::time::Duration::from_secs(10);
+    // Each worker has a cache of its own.
+    let ended = || (0..20).all(|_| thief.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 401));
+    assert!(oidc_gate_testkit::process::wait_until(bound, ended), "the session before lives on");
+}
+
+#[test]
+fn two_different_session_cookies_are_refused_rather_than_chosen_from() {
+    let gate = Gate::start();
+    let (one, two) = (gate.signed_in("mlflow_user"), gate.signed_in("mlflow_admin"));
+    let name = gate.session_cookie_name();
+    let both = format!(
+        "{name}={}; {name}={}",
+        gate.session_cookie(&one).unwrap(),
+        gate.session_cookie(&two).unwrap()
+    );
+    assert_refused(&gate, 401, || {
+        Client::new().fetching("GET", &gate.url("/x")).header("cookie", &both).send()
+    });
+}
+
+#[test]
+fn ck11_cookie_headers_of_any_shape_are_survived() {
+    let gate = Gate::start();
+    let many = "a=b; ".repeat(4000);
+    for value in [
+        "",
+        ";",
+        "; ; ;",
+        ";=;",
+        "=",
+        "oidc-gate",
+        "oidc-gate=",
+        "oidc-gate==;oidc-gate-login-=",
+        many.as_str(),
+    ] {
+        assert_refused(&gate, 401, || {
+            Client::new().fetching("GET", &gate.url("/x")).header("cookie", value).send()
+        });
+    }
+    let planted = format!("{}={}", gate.session_cookie_name(), random_text(64));
+    assert_refused(&gate, 401, || {
+        Client::new().fetching("GET", &gate.url("/x")).header("cookie", &planted).send()
+    });
+}

@@ -1,0 +1,176 @@
+//! The ID token of a login: anything wrong with it, and there is no session.
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::provider::{Endpoint, Forgery, SigningKey, TokenKind};
+use oidc_gate_tests::Gate;
+use serde_json::{Value, json};
+
+fn set(name: &'static str, value: Value) -> Forgery {
+    Forgery::new().claims(move |claims| claims[name] = value.clone())
+}
+
+fn without(name: &'static str) -> Forgery {
+    Forgery::new().claims(move |claims| {
+        claims.as_object_mut().unwrap().remove(name);
+    })
+}
+
+/// Logs in while ID tokens are forged; whether there is a session afterwards.
+fn login(gate: &Gate, forgery: Forgery) -> bool {
+    gate.provider.forge(TokenKind::Id, forgery);
+    let browser = Client::new();
+    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let reached = gate.echo.count();
+    let response = browser.navigate(&callback).unwrap();
+    gate.provider.behave();
+    let session = gate.session_cookie(&browser);
+    if session.is_none() {
+        assert!((400..=503).contains(&response.status) && response.status != 500, "{response}");
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{response}");
+        assert_eq!(gate.echo.count(), reached);
+    }
+    session.is_some()
+}
+
+#[test]
+fn it01_to_it25_an_id_token_with_anything_wrong_makes_no_session() {
+    let gate = Gate::start();
+    let now = gate.provider.now();
+    let issuer = gate.provider.issuer();
+    let jwk = gate.provider.key("RS256").jwk().to_string();
+    let secret = gate.provider.client_secret().to_owned();
+    let access_token = gate.provider.access_token("mlflow_user");
+    let for_another = gate.provider.id_token("mlflow_user", "another-nonce");
+    let cases: Vec<(&str, Forgery)> = vec![
+        ("iss is another", set("iss", json!("http://localhost:1/realms/mlflow"))),
+        ("iss with a slash", set("iss", json!(format!("{issuer}/")))),
+        ("iss is a list", set("iss", json!([issuer]))),
+        ("iss is absent", without("iss")),
+        ("aud is another", set("aud", json!("other"))),
+        ("aud is an empty list", set("aud", json!([]))),
+        ("aud is a list of numbers", set("aud", json!([1]))),
+        ("aud is an object", set("aud", json!({}))),
+        ("aud is absent", without("aud")),
+        // OIDC Core 3.1.3.7 (3): audiences that we don't trust.
+        ("aud has others besides us", set("aud", json!(["mlflow", "account"]))),
+        ("azp is another", set("azp", json!("other"))),
+        ("sub is absent", without("sub")),
+        ("sub is empty", set("sub", json!(""))),
+        ("sub is null", set("sub", json!(null))),
+        ("sub is a number", set("sub", json!(123))),
+        ("iat is absent", without("iat")),
+        ("iat is an object", set("iat", json!({}))),
+        ("iat lies ahead", set("iat", json!(now + 3600))),
+        ("exp is absent", without("exp")),
+        ("exp was six minutes ago", set("exp", json!(now - 360))),
+        ("exp is text", set("exp", json!("9999999999"))),
+        ("exp is negative", set("exp", json!(-1))),
+        ("nbf is text", set("nbf", json!("x"))),
+        ("nbf lies ahead", set("nbf", json!(now + 3600))),
+        ("nonce is another", set("nonce", json!("1"))),
+        ("nonce is absent", without("nonce")),
+        ("nonce is null", set("nonce", json!(null))),
+        ("at_hash is wrong", set("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA"))),
+        (
+            "signature is changed",
+            Forgery::new().token(|token| {
+                let at = token.rfind('.').unwrap() + 20;
+                let flipped = if token.as_bytes()[at] == b'A' { "B" } else { "A" };
+                format!("{}{flipped}{}", &token[..at], &token[at + 1..])
+            }),
+        ),
+        ("unsigned, alg none", Forgery::new().key(SigningKey::Unsigned)),
+        (
+            "unsigned with a junk signature",
+            Forgery::new().key(SigningKey::Unsigned).token(|token| format!("{token}AAAA")),
+        ),
+        ("another algorithm of the same key set", Forgery::new().key(gate.provider.key("ES256"))),
+        ("a foreign key", Forgery::new().key(SigningKey::rsa(7))),
+        ("HMAC with the client secret", Forgery::new().key(SigningKey::Hs256(secret.into_bytes()))),
+        ("HMAC with the JWK", Forgery::new().key(SigningKey::Hs256(jwk.into_bytes()))),
+        ("HMAC with nothing", Forgery::new().key(SigningKey::Hs256(Vec::new()))),
+        ("critical header", Forgery::new().header(|header| header["crit"] = json!(["exp"]))),
+        ("an access token instead", Forgery::new().token(move |_| access_token.clone())),
+        ("the ID token of another login", Forgery::new().token(move |_| for_another.clone())),
+        ("typ of a logout token", Forgery::new().header(|header| header["typ"] = json!("logout+jwt"))),
+        ("a member twice", Forgery::new().payload_text(|text| text.replacen('{', "{\"sub\":\"admin\",", 1))),
+        (
+            "a member twice, escaped",
+            Forgery::new().payload_text(|text| text.replacen('{', "{\"\\u0073ub\":\"x\",", 1)),
+        ),
+        ("a list", Forgery::new().payload_text(|text| format!("[{text}]"))),
+        ("a number", Forgery::new().payload_text(|_| "7".to_owned())),
+        ("nested 20,000 deep", Forgery::new().payload_text(|_| "[".repeat(20_000))),
+        ("no token at all", Forgery::new().token(|_| String::new())),
+    ];
+    for (name, forgery) in cases {
+        assert!(!login(&gate, forgery), "{name} was accepted");
+        oidc_gate_tests::assert_workers_alive(&gate);
+    }
+    assert!(login(&gate, Forgery::new()), "a good one must still do");
+}
+
+#[test]
+fn what_a_provider_may_do_is_accepted() {
+    let gate = Gate::start();
+    for (name, forgery) in [
+        ("aud is a list with us alone", set("aud", json!(["mlflow"]))),
+        ("no at_hash", without("at_hash")),
+        ("no azp", without("azp")),
+        ("no typ claim", without("typ")),
+        ("clock a little ahead", set("iat", json!(gate.provider.now() + 30))),
+        ("just expired within the leeway", set("exp", json!(gate.provider.now() - 5))),
+        ("unknown claims", set("unknown", json!({"a": [1, 2, {"b": null}]}))),
+    ] {
+        assert!(login(&gate, forgery), "{name} was refused");
+    }
+}
+
+#[test]
+fn it28_clocks_may_differ_by_the_leeway_and_no_more() {
+    let gate = Gate::builder().plugin(|plugin| plugin["clock_leeway"] = "30s".into()).start();
+    // Backwards it is `iat` before the login began that gives the provider's clock away.
+    for (offset, accepted) in [(0, true), (20, true), (-20, true), (45, false), (-45, false), (-340, false)] {
+        gate.provider.set_clock_offset(offset);
+        assert_eq!(
+            login(&gate, Forgery::new()),
+            accepted,
+            "{offset} s: {}",
+            gate.envoy().trouble("is asked why")
+        );
+    }
+}
+
+#[test]
+fn it23_userinfo_of_somebody_else_makes_no_session() {
+    let gate = Gate::builder().plugin(|plugin| plugin["login"]["userinfo"] = true.into()).start();
+    assert!(login(&gate, Forgery::new()));
+    assert!(gate.provider.count(Endpoint::UserInfo) >= 1);
+    for value in [json!("another"), json!(null), json!(7)] {
+        gate.provider.edit_document(Endpoint::UserInfo, move |document| document["sub"] = value.clone());
+        let browser = Client::new();
+        let callback = gate.callback_of(&browser, "mlflow_user", "/");
+        let response = browser.navigate(&callback).unwrap();
+        assert_eq!(gate.session_cookie(&browser), None, "{response}");
+        gate.provider.behave();
+    }
+}
+
+#[test]
+fn it27_metadata_of_another_issuer_leaves_the_gate_closed_and_says_why() {
+    let gate = Gate::builder()
+        .plugin(|plugin| plugin["issuer"]["startup_wait"] = "500ms".into())
+        .provider(|provider| {
+            provider.edit_document(Endpoint::Discovery, |document| {
+                document["issuer"] = json!("http://keycloak:8080/realms/mlflow")
+            });
+        })
+        .start();
+    let response = Client::new().navigate(&gate.url("/")).unwrap();
+    assert_eq!(response.status, 503, "{response}");
+    assert!(response.header("retry-after").is_some(), "{response}");
+    assert_eq!(gate.echo.count(), 0);
+    gate.envoy()
+        .wait_for_log("http://keycloak:8080/realms/mlflow", std::time::Duration::from_secs(10))
+        .unwrap();
+}

@@ -1,0 +1,13 @@
+//! The gate from outside: each test starts a gate of its own and looks at what people, scripts and the application see.
+//! Names begin with the id of the line of the threat list that they cover, where there is one.
+
+mod bearer;
+mod callback;
+mod configuration;
+mod cookies;
+mod id_token;
+mod login;
+mod outages;
+mod propagation;
+mod replies;
+mod sign_out;

@@ -1,0 +1,177 @@
+//! Redis or the provider is away: nobody gets in, nobody is thrown out for good, nothing has to be restarted.
+
+use std::time::Duration;
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::process::wait_until;
+use oidc_gate_testkit::provider::{Behaviour, Endpoint, Times};
+use oidc_gate_testkit::redis::Script;
+use oidc_gate_tests::{Gate, assert_refused, assert_workers_alive};
+
+const BOUND: Duration = Duration::from_secs(20);
+
+#[test]
+fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
+    let mut gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let browser = gate.signed_in("mlflow_user");
+    gate.redis().stop();
+    let url = gate.url("/x");
+    // Each worker has a cache of its own.
+    let unavailable = || (0..20).all(|_| browser.navigate(&url).is_ok_and(|response| response.status == 503));
+    assert!(wait_until(BOUND, unavailable), "served from a cache for too long");
+    let page = assert_refused(&gate, 503, || browser.navigate(&url));
+    assert!(page.header("retry-after").is_some(), "{page}");
+    let json = assert_refused(&gate, 503, || browser.fetch(&url));
+    assert!(json.header("retry-after").is_some() && json.json()["error_code"].is_string(), "{json}");
+
+    gate.redis().resume().unwrap();
+    // It came back empty: the session is gone, and the person signs in again.
+    let back = || browser.navigate(&url).is_ok_and(|response| response.status == 302);
+    assert!(wait_until(BOUND, back), "{}", gate.envoy().trouble("does not recover"));
+    gate.sign_in(&browser, "mlflow_user", "/x");
+}
+
+#[test]
+fn with_redis_down_a_callback_spends_no_code_and_works_when_it_is_back() {
+    let mut gate = Gate::start();
+    let browser = Client::new();
+    let callback = gate.callback_of(&browser, "mlflow_user", "/x");
+    gate.redis().stop();
+    let page = browser.navigate(&callback).unwrap();
+    assert_eq!(page.status, 503, "{page}");
+    assert!(page.header("retry-after").is_some(), "{page}");
+    assert_eq!(gate.provider.count(Endpoint::Token), 0);
+    gate.redis().resume().unwrap();
+    let works = || browser.navigate(&callback).is_ok_and(|response| [302, 303].contains(&response.status));
+    assert!(wait_until(BOUND, works), "{}", gate.envoy().trouble("does not recover"));
+    assert_eq!(gate.provider.count(Endpoint::Token), 1);
+}
+
+#[test]
+fn a_frozen_redis_is_503_within_its_timeout() {
+    let mut gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let browser = gate.signed_in("mlflow_user");
+    gate.redis().freeze();
+    let url = gate.url("/x");
+    let unavailable = || {
+        let response = browser.fetching("GET", &url).timeout(Duration::from_secs(5)).send();
+        response.is_ok_and(|response| response.status == 503)
+    };
+    assert!(wait_until(BOUND, unavailable), "{}", gate.envoy().trouble("waits for a frozen Redis"));
+    gate.redis().thaw();
+    let works = || browser.fetch(&url).is_ok_and(|response| response.status == 200);
+    assert!(wait_until(BOUND, works), "{}", gate.envoy().trouble("does not recover"));
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn answers_that_redis_would_not_give_are_503_and_never_a_session() {
+    let gate = Gate::builder().fake_redis(Script::Close).start();
+    let cookie = {
+        // A well-formed ticket: what another gate issued.
+        let elsewhere = Gate::start();
+        let browser = elsewhere.signed_in("mlflow_user");
+        elsewhere.session_cookie(&browser).unwrap()
+    };
+    let oidc_gate_tests::SessionStore::Fake(fake) = &gate.store else { panic!("not a fake") };
+    for (name, script) in [
+        ("closed", Script::Close),
+        ("silent", Script::Silent),
+        ("empty", Script::Reply(Vec::new())),
+        ("loading", Script::Reply(b"-LOADING Redis is loading the dataset in memory\r\n".to_vec())),
+        ("wrong password", Script::Reply(b"-WRONGPASS invalid username-password pair\r\n".to_vec())),
+        ("signed in and nothing more", Script::Reply(b"+OK\r\n".to_vec())),
+        ("half a value", Script::Reply(b"+OK\r\n$100\r\nabc".to_vec())),
+        ("a list without end", Script::Reply(b"+OK\r\n*1000000000\r\n".to_vec())),
+        ("a value without end", Script::Reply(b"+OK\r\n$99999999999999999999\r\n".to_vec())),
+        ("negative lengths", Script::Reply(b"+OK\r\n$-5\r\n".to_vec())),
+        ("another type", Script::Reply(b"+OK\r\n:42\r\n:42\r\n:42\r\n".to_vec())),
+        ("nested lists", Script::Reply([b"+OK\r\n".to_vec(), b"*1\r\n".repeat(10_000)].concat())),
+        ("HTTP", Script::Reply(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec())),
+        ("noise", Script::Reply(vec![0xff; 70_000])),
+        ("the answer and more", Script::Reply(b"+OK\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n".to_vec())),
+    ] {
+        fake.play(script);
+        let client = Client::new();
+        client.jar().plant("localhost", gate.session_cookie_name(), &cookie);
+        let before = fake.connections();
+        eprintln!("{name}");
+        assert_refused(&gate, 503, || client.fetch(&gate.url("/x")));
+        assert!(fake.connections() > before, "{name}: Redis was not asked");
+    }
+}
+
+#[test]
+fn a_gate_that_starts_before_its_provider_answers_503_and_then_works() {
+    let mut gate = Gate::builder()
+        .plugin(|plugin| plugin["issuer"]["startup_wait"] = "500ms".into())
+        .provider(oidc_gate_testkit::provider::Provider::stop)
+        .start();
+    let page = Client::new().navigate(&gate.url("/")).unwrap();
+    assert_eq!(page.status, 503, "{page}");
+    assert!(page.header("retry-after").is_some(), "{page}");
+    gate.provider.resume().unwrap();
+    let works = || Client::new().navigate(&gate.url("/")).is_ok_and(|response| response.status == 302);
+    assert!(wait_until(Duration::from_secs(60), works), "{}", gate.envoy().trouble("does not recover"));
+    gate.signed_in("mlflow_user");
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn pm13_a_request_that_comes_before_discovery_is_done_waits_for_it() {
+    let gate = Gate::builder()
+        .provider(|provider| {
+            provider.misbehave(
+                Endpoint::Discovery,
+                Times::Next(1),
+                Behaviour::Delay(Duration::from_millis(1500)),
+            );
+        })
+        .start();
+    let response = Client::new().navigate(&gate.url("/")).unwrap();
+    assert_eq!(response.status, 302, "{response}");
+}
+
+#[test]
+fn with_the_provider_down_sessions_and_known_tokens_go_on() {
+    let mut gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let token = gate.provider.access_token("mlflow_user");
+    assert_workers_alive(&gate);
+    gate.provider.stop();
+    for _ in 0..5 {
+        assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
+        assert_eq!(Client::new().request("GET", &gate.url("/x")).bearer(&token).send().unwrap().status, 200);
+    }
+    let login = Client::new();
+    let response = login.navigate(&gate.url("/")).unwrap();
+    // Metadata is known: the browser is sent there, and finds out.
+    assert!([302, 503].contains(&response.status), "{response}");
+}
+
+#[test]
+fn discovery_documents_of_any_shape_leave_the_gate_closed_and_alive() {
+    for (name, behaviour) in [
+        ("500", Behaviour::json(500, "{}")),
+        ("HTML", Behaviour::answer(200, "text/html", "<html>")),
+        ("empty", Behaviour::json(200, "")),
+        ("a list", Behaviour::json(200, "[]")),
+        ("deep", Behaviour::json(200, "[".repeat(100_000))),
+        ("cut off", Behaviour::CloseMidBody),
+        ("dropped", Behaviour::DropAnswer),
+    ] {
+        let gate = Gate::builder()
+            .plugin(|plugin| plugin["issuer"]["startup_wait"] = "300ms".into())
+            .provider(move |provider| provider.misbehave(Endpoint::Discovery, Times::Always, behaviour))
+            .start();
+        let response = Client::new().navigate(&gate.url("/")).unwrap();
+        assert_eq!(response.status, 503, "{name}: {response}");
+        gate.provider.behave();
+        let works = || Client::new().navigate(&gate.url("/")).is_ok_and(|response| response.status == 302);
+        assert!(
+            wait_until(Duration::from_secs(60), works),
+            "{name}: {}",
+            gate.envoy().trouble("does not recover")
+        );
+    }
+}

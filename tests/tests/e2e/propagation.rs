@@ -1,0 +1,249 @@
+//! What the application is told, and what it is not.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use oidc_gate_testkit::browser::{Client, raw};
+use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, Times, User};
+use oidc_gate_tests::{Gate, assert_allowed};
+use serde_json::json;
+
+/// Names that an application could take for an identity.
+const FORGED: [&str; 14] = [
+    "X-Forwarded-User",
+    "X-Forwarded-Preferred-Username",
+    "X-Forwarded-Email",
+    "X-Forwarded-Groups",
+    "X-Forwarded-Access-Token",
+    "X-Auth-Request-User",
+    "X-Auth-Request-Email",
+    "X-Remote-User",
+    "Remote-User",
+    "X-Oidc-Gate-Assertion",
+    "X-Oidc-Gate-Anything",
+    "X.Forwarded.User",
+    "x-forwarded.groups",
+    "X-WebAuth-User",
+];
+
+#[test]
+fn hd01_identity_headers_are_what_the_gate_knows_and_nothing_that_the_client_sent() {
+    let gate = Gate::start();
+    let subject = gate.provider.user("mlflow_user").subject;
+    let browser = gate.signed_in("mlflow_user");
+    let token = gate.provider.access_token("mlflow_user");
+    for (how, request) in [
+        ("session", browser.fetching("GET", &gate.url("/x"))),
+        ("bearer", Client::new().request("GET", &gate.url("/x")).bearer(&token)),
+        ("session over HTTP/2", browser.fetching("GET", &gate.url("/x")).http2()),
+    ] {
+        let request = FORGED.iter().fold(request, |request, name| {
+            request.header(&name.to_lowercase(), "admin").header(&name.to_lowercase(), "/mlflow_admins")
+        });
+        let received = assert_allowed(&gate, || request.send());
+        assert_eq!(received.header("x-forwarded-user"), Some(subject.as_str()), "{how}");
+        assert_eq!(received.header("x-forwarded-preferred-username"), Some("mlflow_user"), "{how}");
+        assert_eq!(received.header("x-forwarded-email"), Some("mlflow_user@example.com"), "{how}");
+        assert_eq!(received.header("x-forwarded-groups"), Some("/mlflow_users"), "{how}");
+        let forged: Vec<_> =
+            received.headers.iter().filter(|(_, v)| v == "admin" || v == "/mlflow_admins").collect();
+        assert_eq!(forged, Vec::<&(String, String)>::new(), "{how}");
+    }
+}
+
+#[test]
+fn hd03_hop_by_hop_tricks_do_not_take_an_identity_header_away() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let received = assert_allowed(&gate, || {
+        let request = browser.request("GET", &gate.url("/x"));
+        request.header("connection", "close, x-forwarded-user, x-forwarded-groups").send()
+    });
+    assert!(received.header("x-forwarded-user").is_some() && received.header("x-forwarded-groups").is_some());
+}
+
+#[test]
+fn hd05_claims_that_are_no_header_values_arrive_encoded() {
+    let gate = Gate::start();
+    for (name, expected) in [
+        ("a\r\nX-Admin: 1", "a%0D%0AX-Admin: 1"),
+        ("tab\there", "tab%09here"),
+        ("nul\0", "nul%00"),
+        ("é", "%C3%A9"),
+        (" admin ", "%20admin%20"),
+        ("100%", "100%25"),
+    ] {
+        let forgery = Forgery::new().claims(move |claims| claims["preferred_username"] = json!(name));
+        let token = gate.provider.forged_access_token("mlflow_user", &forgery);
+        let received =
+            assert_allowed(&gate, || Client::new().request("GET", &gate.url("/x")).bearer(&token).send());
+        assert_eq!(received.header("x-forwarded-preferred-username"), Some(expected), "{name:?}");
+        assert_eq!(received.header("x-admin"), None);
+    }
+}
+
+#[test]
+fn hd09_a_claim_that_is_not_there_leaves_no_header() {
+    let gate = Gate::start();
+    let forgery = Forgery::new().claims(|claims| {
+        claims.as_object_mut().unwrap().remove("email");
+    });
+    let token = gate.provider.forged_access_token("mlflow_user", &forgery);
+    let received = assert_allowed(&gate, || {
+        Client::new()
+            .request("GET", &gate.url("/x"))
+            .bearer(&token)
+            .header("x-forwarded-email", "a@b.c")
+            .send()
+    });
+    assert_eq!(received.values("x-forwarded-email"), Vec::<&str>::new());
+}
+
+#[test]
+fn a_person_with_five_hundred_groups_signs_in_and_uses_the_application() {
+    let gate = Gate::start();
+    let names: Vec<String> = (0..500).map(|number| format!("/group-{number}")).collect();
+    let mut groups: Vec<&str> = names.iter().map(String::as_str).collect();
+    groups.push("/mlflow_users");
+    gate.provider.add_user(User::new("busy", &groups));
+    let browser = gate.signed_in("busy");
+    let received = assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
+    let groups = received.header("x-forwarded-groups").unwrap();
+    assert!(
+        groups.split(',').any(|group| group == "/mlflow_users") && groups.len() <= 8192,
+        "{}",
+        groups.len()
+    );
+}
+
+#[test]
+fn hd11_credentials_stay_at_the_gate_and_other_cookies_pass_unchanged() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let ours = format!("{}={}", gate.session_cookie_name(), gate.session_cookie(&browser).unwrap());
+    for (sent, arrives) in [
+        (format!("a=1; {ours}; b=\"2 3\""), Some("a=1; b=\"2 3\"")),
+        (ours.clone(), None),
+        (format!("{ours}; oidc-gate-login-abcdefgh=x"), None),
+    ] {
+        let received = assert_allowed(&gate, || {
+            Client::new().fetching("GET", &gate.url("/x")).header("cookie", &sent).send()
+        });
+        assert_eq!(received.header("cookie"), arrives);
+        assert_eq!(received.header("authorization"), None);
+    }
+}
+
+#[test]
+fn hd08_the_application_cannot_set_our_cookies_and_its_401_is_its_own() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let before = gate.session_cookie(&browser);
+    let query = "/x?set-header=set-cookie:oidc-gate=evil;Path=/&set-header=set-cookie:oidc-gate-login-abcdefgh=evil\
+                 &set-header=set-cookie:theirs=1&set-header=www-authenticate:Basic&status=401";
+    let response = browser.navigate(&gate.url(query)).unwrap();
+    assert_eq!(response.status, 401, "{response}");
+    assert_eq!(response.header("www-authenticate"), Some("Basic"), "{response}");
+    assert_eq!(response.header_lines("set-cookie"), ["theirs=1"], "{response}");
+    assert_eq!(gate.session_cookie(&browser), before);
+}
+
+#[test]
+fn az05_the_application_sees_the_real_client_and_the_public_host() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let received = assert_allowed(&gate, || {
+        browser
+            .fetching("GET", &gate.url("/x"))
+            .header("x-forwarded-for", "127.0.0.9")
+            .header("x-real-ip", "127.0.0.9")
+            .header("forwarded", "for=127.0.0.9")
+            .header("x-forwarded-host", "evil.example")
+            .header("x-forwarded-prefix", "/evil")
+            .header("x-original-url", "/evil")
+            .header("x-http-method-override", "DELETE")
+            .send()
+    });
+    let spoofed: Vec<_> =
+        received.headers.iter().filter(|(_, v)| v.contains("evil") || v.contains("127.0.0.9")).collect();
+    assert_eq!(spoofed, Vec::<&(String, String)>::new());
+    // One address, Envoy's: it stands for a loopback peer with the machine's own.
+    assert!(
+        received.header("x-forwarded-for").is_some_and(|address| address.parse::<IpAddr>().is_ok()),
+        "{received:?}"
+    );
+    assert_eq!(received.header("x-forwarded-host"), gate.origin().strip_prefix("http://"));
+    assert_eq!(received.values("x-http-method-override"), Vec::<&str>::new());
+}
+
+#[test]
+fn rx10_a_large_upload_passes_whole_and_a_refused_one_not_at_all() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let artifact = vec![b'x'; 64 << 20];
+    let url = gate.url("/api/2.0/mlflow-artifacts/artifacts/1/model.bin");
+    let received = assert_allowed(&gate, || browser.fetching("PUT", &url).body(artifact.clone()).send());
+    assert_eq!(received.body_bytes, artifact.len() as u64);
+    let before = gate.echo.count();
+    // The answer may come before all of the body is sent; then the connection ends under the sender.
+    let refused = Client::new().request("PUT", &url).body(artifact).send();
+    if let Ok(response) = refused {
+        assert_eq!(response.status, 401, "{response}");
+    }
+    assert_eq!(gate.echo.count(), before);
+    oidc_gate_tests::assert_workers_alive(&gate);
+}
+
+#[test]
+fn rx10_an_upload_that_comes_before_the_decision_is_held_back_and_then_passes_whole() {
+    let wait = Duration::from_millis(1500);
+    let gate = Gate::builder()
+        .provider(move |provider| {
+            provider.misbehave(Endpoint::Discovery, Times::Next(1), Behaviour::Delay(wait));
+        })
+        .start();
+    let artifact = vec![b'x'; 16 << 20];
+    let url = gate.url("/api/2.0/mlflow-artifacts/artifacts/1/model.bin");
+    let token = gate.provider.access_token("mlflow_user");
+    let received = assert_allowed(&gate, || {
+        Client::new().request("PUT", &url).bearer(&token).body(artifact.clone()).send()
+    });
+    assert_eq!(received.body_bytes, artifact.len() as u64);
+}
+
+#[test]
+fn events_arrive_one_by_one() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let cookie = gate.session_cookie(&browser).unwrap();
+    let mut connection = raw::Connection::open(gate.port()).unwrap();
+    connection
+        .send(format!(
+            "GET /sse?events=3&interval=400 HTTP/1.1\r\nHost: localhost:{}\r\nAccept: text/event-stream\r\n\
+             Connection: close\r\nCookie: {}={cookie}\r\n\r\n",
+            gate.port(),
+            gate.session_cookie_name()
+        ))
+        .unwrap();
+    let has = |text: &'static str| move |read: &[u8]| String::from_utf8_lossy(read).contains(text);
+    let bound = Duration::from_secs(10);
+    let first = connection.read_until(bound, has("event 0")).unwrap();
+    assert!(!has("event 2")(first), "the first event waited for the last");
+    let start = Instant::now();
+    connection.read_until(bound, has("event 2")).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(500));
+}
+
+#[test]
+fn pm09_head_is_a_get_and_ranges_and_downloads_pass() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let response = browser.fetching("HEAD", &gate.url("/x")).send().unwrap();
+    assert_eq!(response.status, 200, "{response}");
+    let download = browser.fetch(&gate.url("/x?bytes=8000000")).unwrap();
+    assert_eq!(download.body.len(), 8_000_000);
+    let received = assert_allowed(&gate, || {
+        browser.fetching("GET", &gate.url("/x")).header("range", "bytes=0-9").send()
+    });
+    assert_eq!(received.header("range"), Some("bytes=0-9"));
+}

@@ -1,0 +1,111 @@
+//! Signing out.
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::provider::Endpoint;
+use oidc_gate_tests::{Gate, assert_refused};
+
+#[test]
+fn signing_out_ends_the_session_here_and_at_the_provider_and_offers_a_way_back() {
+    let mut gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let cookie = gate.session_cookie(&browser).unwrap();
+    let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
+    assert_eq!(response.status, 303, "{response}");
+    let journey = browser.follow(response).unwrap();
+
+    assert!(
+        journey.end().url.starts_with(&gate.url("/oauth2/signed-out")),
+        "{:#?}\n{}",
+        journey.urls(),
+        gate.envoy().trouble("is asked why")
+    );
+    assert_eq!(journey.end().status, 200, "{}", journey.end());
+    assert!(journey.end().text().contains("/oauth2/login"), "{}", journey.end());
+    assert_eq!(gate.session_cookie(&browser), None);
+    assert_eq!(gate.provider.sessions(), 0);
+    assert_eq!(gate.redis().keys("mlflow:s:*").unwrap(), Vec::<String>::new());
+
+    // Whoever kept the cookie has nothing, and whoever comes back has to sign in.
+    let thief = Client::new();
+    thief.jar().plant("localhost", gate.session_cookie_name(), &cookie);
+    let bound = std::time::Duration::from_secs(10);
+    // Each worker has a cache of its own.
+    let ended = || (0..20).all(|_| thief.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 401));
+    assert!(oidc_gate_testkit::process::wait_until(bound, ended), "the session outlives the sign-out");
+    let again = browser.visit(&gate.url("/")).unwrap();
+    assert!(again.end().form_action().is_some(), "{}", again.end());
+}
+
+#[test]
+fn lo16_another_site_cannot_sign_anybody_out() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let url = gate.url("/oauth2/logout");
+    assert_refused(&gate, 403, || {
+        let image = browser.request("GET", &url).header("sec-fetch-site", "cross-site");
+        image.header("sec-fetch-dest", "image").header("sec-fetch-mode", "no-cors").send()
+    });
+    assert_refused(&gate, 403, || {
+        let form =
+            browser.navigation("POST", &url).without("sec-fetch-site").header("sec-fetch-site", "cross-site");
+        form.header("origin", "http://evil.example").form(&[]).send()
+    });
+    let link = browser
+        .navigation("GET", &url)
+        .without("sec-fetch-site")
+        .header("sec-fetch-site", "cross-site")
+        .send();
+    let page = link.unwrap();
+    assert_eq!(page.status, 200, "{page}");
+    assert_eq!(gate.provider.count(Endpoint::EndSession), 0);
+    assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
+}
+
+#[test]
+fn lo16_sign_out_leads_nowhere_but_to_our_own_page() {
+    let gate = Gate::start();
+    for query in [
+        "?rd=http://evil.example",
+        "?post_logout_redirect_uri=http://evil.example",
+        "?state=x&redirect=//evil.example",
+    ] {
+        let browser = gate.signed_in("mlflow_user");
+        let response = browser.submit(&gate.url(&format!("/oauth2/logout{query}")), &[]).unwrap();
+        let journey = browser.follow(response).unwrap();
+        assert!(
+            journey.end().url.starts_with(&gate.url("/oauth2/signed-out")),
+            "{:#?}\n{}",
+            journey.urls(),
+            gate.envoy().trouble("is asked why")
+        );
+    }
+}
+
+#[test]
+fn signing_out_without_a_session_is_harmless() {
+    let gate = Gate::start();
+    let response = Client::new().submit(&gate.url("/oauth2/logout"), &[]).unwrap();
+    assert!([200, 302, 303].contains(&response.status), "{response}");
+    oidc_gate_tests::assert_workers_alive(&gate);
+}
+
+#[test]
+fn lo19_with_the_provider_down_the_session_here_still_ends() {
+    let mut gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    gate.provider.stop();
+    let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
+    assert!([200, 303].contains(&response.status), "{response}\n{}", gate.envoy().trouble("is asked why"));
+    assert_eq!(gate.session_cookie(&browser), None);
+    assert_eq!(gate.redis().keys("mlflow:s:*").unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn lo17_the_signed_out_page_survives_any_state() {
+    let gate = Gate::start();
+    for query in ["", "?state=", "?state=wrong", "?state=a&state=b", "?state=%ff%00", "?error=x"] {
+        let response = Client::new().navigate(&gate.url(&format!("/oauth2/signed-out{query}"))).unwrap();
+        assert!([200, 400].contains(&response.status), "{query}: {response}");
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{query}");
+    }
+}

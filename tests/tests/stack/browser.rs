@@ -1,0 +1,247 @@
+//! Headless Chromium, driven like a person drives it: addresses, clicks, keys, tabs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use oidc_gate_testkit::process::{Process, accepts_connections, free_port, required_path, wait_until};
+use tempfile::TempDir;
+use thirtyfour::error::WebDriverResult;
+use thirtyfour::{By, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver, WindowHandle};
+use tokio::runtime::Runtime;
+
+use crate::stack::{BOUND, PASSWORD, Stack};
+
+/// The gate's session cookie on a loopback address without TLS.
+const SESSION_COOKIE: &str = "oidc-gate";
+/// A page that takes longer to load than this has failed.
+const PAGE_LOAD: Duration = Duration::from_secs(60);
+
+/// A browser with a profile of its own. When the test fails, dropping it leaves a picture of what it showed.
+pub struct Browser {
+    // Used by `driver`, which is gone before it.
+    runtime: Runtime,
+    driver: Option<WebDriver>,
+    _chromedriver: Process,
+    _profile: TempDir,
+    failures: PathBuf,
+}
+
+/// A tab of a browser.
+#[derive(Clone, Debug)]
+pub struct Tab(WindowHandle);
+
+impl Browser {
+    /// Starts one.
+    pub fn start(stack: &Stack) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let chromedriver = required_path("OIDC_GATE_CHROMEDRIVER").unwrap();
+        let mut command = Command::new(chromedriver);
+        command.arg(format!("--port={port}"));
+        let log = profile.path().join("chromedriver.log");
+        let mut chromedriver = Process::start("chromedriver", &mut command, &log).unwrap();
+        chromedriver.wait_until(BOUND, || accepts_connections(port)).unwrap();
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let driver = runtime.block_on(connect(port, &profile.path().join("profile")));
+        let driver = driver.unwrap_or_else(|error| panic!("{}", chromedriver.trouble(&error.to_string())));
+        Self {
+            runtime,
+            driver: Some(driver),
+            _chromedriver: chromedriver,
+            _profile: profile,
+            failures: stack.folder().join("failures"),
+        }
+    }
+
+    /// Types an address, and waits until its page is loaded.
+    #[track_caller]
+    pub fn open(&self, url: &str) {
+        self.try_open(url).unwrap_or_else(|error| panic!("{url} is not shown: {error}"));
+    }
+
+    /// As [`Browser::open`], where it may be that nobody answers.
+    pub fn try_open(&self, url: &str) -> WebDriverResult<()> {
+        self.runtime.block_on(self.driver().goto(url))
+    }
+
+    /// Loads the page anew.
+    pub fn reload(&self) {
+        self.runtime.block_on(self.driver().refresh()).unwrap();
+    }
+
+    /// The address bar.
+    pub fn url(&self) -> String {
+        self.runtime.block_on(self.driver().current_url()).map(String::from).unwrap_or_default()
+    }
+
+    /// All that can be read on the page; nothing while another one is being loaded.
+    pub fn text(&self) -> String {
+        self.evaluate("return document.body ? document.body.innerText : ''")
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// The status that the page came with.
+    pub fn status(&self) -> Option<u64> {
+        self.evaluate("return performance.getEntriesByType('navigation')[0].responseStatus").as_u64()
+    }
+
+    /// What a script returns; null when the page goes away meanwhile.
+    pub fn evaluate(&self, script: &str) -> serde_json::Value {
+        let result = self.runtime.block_on(self.driver().execute(script, Vec::new()));
+        result.map(|value| value.json().clone()).unwrap_or_default()
+    }
+
+    /// Whether the page has such an element.
+    pub fn has(&self, selector: &str) -> bool {
+        self.runtime.block_on(self.driver().find(By::Css(selector))).is_ok()
+    }
+
+    /// Clicks the first such element.
+    #[track_caller]
+    pub fn click(&self, selector: &str) {
+        let clicked =
+            self.runtime.block_on(async { self.driver().find(By::Css(selector)).await?.click().await });
+        clicked.unwrap_or_else(|error| panic!("{selector} can't be clicked: {error}\n{}", self.shown()));
+    }
+
+    /// Types into the first such element.
+    #[track_caller]
+    pub fn write(&self, selector: &str, text: &str) {
+        let written =
+            self.runtime.block_on(async { self.driver().find(By::Css(selector)).await?.send_keys(text).await });
+        written.unwrap_or_else(|error| panic!("{selector} can't be filled: {error}\n{}", self.shown()));
+    }
+
+    /// Waits until the page is as wanted.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, condition: impl FnMut() -> bool) {
+        assert!(wait_until(BOUND, condition), "not within {BOUND:?}: {what}\n{}", self.shown());
+    }
+
+    /// Waits until a text can be read on the page.
+    #[track_caller]
+    pub fn wait_for_text(&self, text: &str) {
+        self.wait_for(text, || self.text().contains(text));
+    }
+
+    /// Waits for Keycloak's login form, which must be Keycloak's.
+    #[track_caller]
+    pub fn wait_for_login_form(&self, stack: &Stack) {
+        self.wait_for("Keycloak's login form", || self.has("#kc-form-login"));
+        assert!(self.url().starts_with(stack.keycloak()), "{}", self.shown());
+    }
+
+    /// Fills in Keycloak's login form and sends it.
+    #[track_caller]
+    pub fn submit_login(&self, user: &str) {
+        self.write("#username", user);
+        self.write("#password", PASSWORD);
+        self.click("#kc-login");
+    }
+
+    /// Opens a page of the gate, logs in, and waits until the browser is back at the gate.
+    #[track_caller]
+    pub fn sign_in(&self, stack: &Stack, path: &str, user: &str) {
+        self.open(&stack.url(path));
+        self.wait_for_login_form(stack);
+        self.submit_login(user);
+        self.wait_for("the way back from Keycloak", || {
+            let url = self.url();
+            url.starts_with(&stack.url("/")) && !url.contains("/oauth2/callback")
+        });
+    }
+
+    /// The gate's session cookie.
+    pub fn session_cookie(&self) -> Option<String> {
+        let cookie = self.runtime.block_on(self.driver().get_named_cookie(SESSION_COOKIE)).ok()?;
+        Some(cookie.value)
+    }
+
+    /// The tab that is in front.
+    pub fn tab(&self) -> Tab {
+        Tab(self.runtime.block_on(self.driver().window()).unwrap())
+    }
+
+    /// Opens a tab and brings it to the front.
+    pub fn new_tab(&self) -> Tab {
+        let tab = self.runtime.block_on(self.driver().new_tab()).unwrap();
+        let tab = Tab(tab);
+        self.switch_to(&tab);
+        tab
+    }
+
+    /// Brings a tab to the front.
+    pub fn switch_to(&self, tab: &Tab) {
+        self.runtime.block_on(self.driver().switch_to_window(tab.0.clone())).unwrap();
+    }
+
+    /// Takes a picture for the documentation, when somebody asked for pictures by naming a folder.
+    pub fn picture(&self, name: &str) {
+        if let Some(folder) = std::env::var_os("OIDC_GATE_SCREENSHOTS") {
+            self.screenshot(&PathBuf::from(folder).join(name)).unwrap();
+        }
+    }
+
+    /// What the browser shows, for the text of a failed assertion.
+    pub fn shown(&self) -> String {
+        format!("the browser is at {} (status {:?}) and shows:\n{}", self.url(), self.status(), self.text())
+    }
+
+    fn screenshot(&self, path: &Path) -> WebDriverResult<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        self.runtime.block_on(self.driver().screenshot(path))
+    }
+
+    fn driver(&self) -> &WebDriver {
+        self.driver.as_ref().expect("it is there until drop")
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let test = std::thread::current().name().unwrap_or("test").replace("::", "-");
+            let path = self.failures.join(format!("{test}.png"));
+            match self.screenshot(&path) {
+                Ok(()) => eprintln!("{}\nA picture of it is {}", self.shown(), path.display()),
+                Err(error) => eprintln!("there is no picture of the failure: {error}"),
+            }
+        }
+        if let Some(driver) = self.driver.take() {
+            // When this fails, the end of chromedriver ends the browser.
+            let _ = self.runtime.block_on(driver.quit());
+        }
+    }
+}
+
+async fn connect(port: u16, profile: &Path) -> WebDriverResult<WebDriver> {
+    let mut chromium = DesiredCapabilities::chrome();
+    for argument in [
+        "--headless=new",
+        // Chromium's sandbox refuses to run as root, as in a container.
+        "--no-sandbox",
+        "--disable-gpu",
+        // /dev/shm of a container is small.
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--no-first-run",
+        // It speaks to nobody but the stack.
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1280,900",
+        "--lang=en",
+    ] {
+        chromium.add_arg(argument)?;
+    }
+    chromium.add_arg(&format!("--user-data-dir={}", profile.display()))?;
+    let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), chromium).await?;
+    driver.set_page_load_timeout(PAGE_LOAD).await?;
+    Ok(driver)
+}

@@ -1,0 +1,8 @@
+//! The whole stack as people meet it: real Keycloak, real MLflow, a real browser and MLflow's own Python client.
+//!
+//! Run with `cargo xtask test stack`, which starts a stack for them. They share it and some of them take parts of it
+//! away, so they run one after the other.
+
+mod browser;
+mod login;
+mod stack;
