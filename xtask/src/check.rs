@@ -1,0 +1,79 @@
+//! `cargo xtask check`: everything about the code that needs no test to be known.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::command::describe;
+use crate::install::cargo_tool::CargoTool;
+use crate::install::wasm;
+use crate::progress::Progress;
+use crate::signals;
+use crate::workspace::{PLUGIN_PACKAGE, PLUGIN_TARGET, Workspace};
+
+const CARGO_DENY_VERSION: &str = "0.20.2";
+/// Where cargo-deny gets its advisories.
+const ADVISORIES_HOST: &str = "github.com:443";
+const REACHABLE_BOUND: Duration = Duration::from_secs(5);
+
+/// Formatting, lints, documentation, dependencies. All of them run, whatever fails.
+///
+/// # Errors
+/// When one of them finds something; its own output says what.
+pub fn run(workspace: &Workspace, progress: &Progress) -> Result<()> {
+    wasm::ensure_target(workspace, PLUGIN_TARGET, progress)?;
+    let deny = CargoTool { package: "cargo-deny", version: CARGO_DENY_VERSION, program: "cargo-deny" };
+    let deny = deny.ensure(workspace, progress)?;
+    let native = ["--workspace", "--exclude", PLUGIN_PACKAGE];
+    let plugin = ["--package", PLUGIN_PACKAGE, "--target", PLUGIN_TARGET];
+    let mut failed = Vec::new();
+    let mut step = |name: &'static str, command: &mut Command| -> Result<()> {
+        signals::check()?;
+        println!("\n$ {}", describe(command));
+        let started = Instant::now();
+        let success = command.stdin(Stdio::null()).status()?.success();
+        println!("{} {name} ({} s)", if success { "✓" } else { "✗" }, started.elapsed().as_secs());
+        if !success {
+            failed.push(name);
+        }
+        Ok(())
+    };
+    step("format", workspace.cargo().args(["fmt", "--all", "--check"]))?;
+    step(
+        "lints",
+        workspace.cargo().args(["clippy", "--locked", "--all-targets"]).args(native).args(WARNINGS),
+    )?;
+    step("lints of the plugin", workspace.cargo().args(["clippy", "--locked"]).args(plugin).args(WARNINGS))?;
+    let documentation = |packages: &[&str]| {
+        let mut cargo = workspace.cargo();
+        cargo.args(["doc", "--locked", "--no-deps"]).args(packages).env("RUSTDOCFLAGS", "-D warnings");
+        cargo
+    };
+    step("documentation", &mut documentation(&native))?;
+    step("documentation of the plugin", &mut documentation(&plugin))?;
+    let cargo_deny = || {
+        let mut command = Command::new(&deny);
+        command.current_dir(workspace.root());
+        command
+    };
+    step("dependencies", cargo_deny().args(["--offline", "check", "bans", "licenses", "sources"]))?;
+    if advisories_are_reachable() {
+        step("advisories", cargo_deny().args(["check", "advisories"]))?;
+    } else {
+        println!("\n- advisories: NOT checked, {ADVISORIES_HOST} cannot be reached from here");
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    println!("\nall checks passed");
+    Ok(())
+}
+
+const WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+
+fn advisories_are_reachable() -> bool {
+    let Ok(addresses) = ADVISORIES_HOST.to_socket_addrs() else { return false };
+    addresses.into_iter().any(|address| TcpStream::connect_timeout(&address, REACHABLE_BOUND).is_ok())
+}

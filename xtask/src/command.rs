@@ -1,0 +1,128 @@
+//! Child programs that run to their end: what they print is progress, and when they fail it is the error message.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Task;
+
+/// Lines of a failed program that go into the error.
+const TAIL_LINES: usize = 40;
+
+/// Runs a program to its end; each line it prints becomes the task's detail.
+///
+/// # Errors
+/// When it cannot be started or exits with anything but 0; the error then holds its last lines.
+pub fn run(command: &mut Command, task: &Task) -> Result<()> {
+    let shown = describe(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    let (sender, lines) = channel();
+    forward(child.stdout.take(), sender.clone());
+    forward(child.stderr.take(), sender);
+    let mut tail = VecDeque::with_capacity(TAIL_LINES);
+    for line in lines {
+        if !line.trim().is_empty() {
+            task.detail(&console::strip_ansi_codes(&line));
+            if tail.len() == TAIL_LINES {
+                tail.pop_front();
+            }
+            tail.push_back(line);
+        }
+    }
+    let status = child.wait()?;
+    crate::signals::check()?;
+    if !status.success() {
+        bail!("`{shown}` failed ({status}); it printed last:\n{}", Vec::from(tail).join("\n"));
+    }
+    Ok(())
+}
+
+/// Runs a program to its end and returns what it wrote to standard output.
+///
+/// # Errors
+/// When it cannot be started or exits with anything but 0.
+pub fn output(command: &mut Command) -> Result<String> {
+    let shown = describe(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
+    if !output.status.success() {
+        bail!("`{shown}` failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A program on `PATH`.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|folder| folder.join(program)).find(|path| is_executable(path))
+}
+
+/// The command line as a person would type it.
+pub fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+fn forward(stream: Option<impl Read + Send + 'static>, lines: Sender<String>) {
+    let Some(stream) = stream else { return };
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            // The receiver lives until both streams have ended.
+            let _ = lines.send(String::from_utf8_lossy(&line).trim_end().to_owned());
+            line.clear();
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Progress;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_failed_program_is_reported_with_what_it_printed_on_both_streams() {
+        let task = Progress::new().task("test");
+        let error = run(&mut shell("echo one; echo two >&2; exit 3"), &task).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3"), "{error}");
+        assert!(error.contains("one") && error.contains("two"), "{error}");
+    }
+
+    #[test]
+    fn output_is_what_was_written_to_standard_output_only() {
+        assert_eq!(output(&mut shell("echo out; echo err >&2")).unwrap(), "out\n");
+    }
+
+    #[test]
+    fn a_program_that_prints_bytes_that_are_not_text_is_no_error() {
+        let task = Progress::new().task("test");
+        run(&mut shell("printf '\\377\\n'"), &task).unwrap();
+    }
+
+    #[test]
+    fn programs_are_found_on_the_path_and_missing_ones_are_not() {
+        assert!(find("sh").is_some());
+        assert_eq!(find("no-such-program-anywhere"), None);
+    }
+}

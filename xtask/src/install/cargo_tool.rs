@@ -1,0 +1,49 @@
+//! Cargo's companions, built from crates.io into `.oidc-gate/tools` at an exact version.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::command::run;
+use crate::progress::Progress;
+use crate::signals;
+use crate::workspace::Workspace;
+
+/// A program from a crate.
+pub struct CargoTool<'a> {
+    /// The crate's name on crates.io.
+    pub package: &'a str,
+    /// Its exact version.
+    pub version: &'a str,
+    /// The program that is needed; the crate may install others beside it.
+    pub program: &'a str,
+}
+
+impl CargoTool<'_> {
+    /// The program's path.
+    pub fn ensure(&self, workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+        let root = workspace.tools().join(format!("{}-{}", self.package, self.version));
+        let program = root.join("bin").join(self.program);
+        if program.is_file() {
+            return Ok(program);
+        }
+        let task = progress.task(format!("{} {}", self.package, self.version));
+        let install = |lock: &[&str]| {
+            let mut cargo = workspace.cargo();
+            cargo.args(["install", self.package, "--version", self.version, "--root"]).arg(&root).args(lock);
+            // It will run for seconds, and a fully optimised build takes minutes more.
+            cargo.envs([("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"), ("CARGO_PROFILE_RELEASE_LTO", "off")]);
+            run(&mut cargo, &task)
+        };
+        if install(&["--locked"]).is_err() {
+            // A mirror of crates.io may not have a dependency's newest version yet; an older one does as well.
+            signals::check()?;
+            install(&[])?;
+        }
+        if !program.is_file() {
+            bail!("{} {} installs no program {}", self.package, self.version, self.program);
+        }
+        task.finish("from crates.io");
+        Ok(program)
+    }
+}

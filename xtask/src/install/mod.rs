@@ -1,0 +1,57 @@
+//! Everything the repository needs besides Rust: installed once under `.oidc-gate/`, at exact versions.
+//!
+//! Each `ensure` returns at once when the thing is there, and otherwise installs it completely or not at all.
+
+pub mod apt;
+pub mod cargo_tool;
+pub mod chromium;
+pub mod envoy;
+pub mod keycloak;
+pub mod mlflow;
+pub mod python;
+pub mod redis;
+pub mod wasm;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// Unpacks a zip archive (or a wheel, which is one), Unix permissions included.
+pub fn unzip(archive: &Path, into: &Path) -> Result<()> {
+    let file = fs::File::open(archive).with_context(|| format!("opening {}", archive.display()))?;
+    zip::ZipArchive::new(file)
+        .and_then(|mut zip| zip.extract(into))
+        .with_context(|| format!("unpacking {}", archive.display()))
+}
+
+/// Makes a folder that is either complete or absent: `fill` works in a neighbour that is renamed at the end.
+pub fn folder_at_once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let unfinished = folder.with_added_extension("new");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    fs::create_dir_all(&unfinished)?;
+    fill(&unfinished)?;
+    fs::rename(&unfinished, folder).with_context(|| format!("completing {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_could_not_be_filled_is_not_there() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("tool");
+        folder_at_once(&folder, |new| {
+            fs::write(new.join("half"), "")?;
+            anyhow::bail!("no space left")
+        })
+        .unwrap_err();
+        assert!(!folder.exists());
+        folder_at_once(&folder, |new| Ok(fs::write(new.join("whole"), "")?)).unwrap();
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["whole"], "what the failed attempt left behind is gone");
+    }
+}

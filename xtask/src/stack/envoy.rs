@@ -1,0 +1,76 @@
+//! The gate: Envoy with the shipped configuration, pointed at this stack's servers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use oidc_gate_testkit::envoy_config::EnvoyConfig;
+
+use super::daemon::Launch;
+use super::instance::Instance;
+use super::secrets::{OIDC_CLIENT_SECRET, REDIS_PASSWORD, SECRET_KEY};
+use crate::workspace::Workspace;
+
+/// What the filter must have in its environment.
+const REQUIRED: [&str; 3] = [SECRET_KEY, OIDC_CLIENT_SECRET, REDIS_PASSWORD];
+/// What `.env` may change.
+const OPTIONAL: [&str; 3] = ["OIDC_SCOPE", "OIDC_ADMIN_GROUP_NAME", "OIDC_GROUP_NAME"];
+
+/// The filter that this stack runs: a copy, so that a build does not change what is running.
+pub fn wasm(instance: &Instance) -> PathBuf {
+    instance.run_file("oidc_gate.wasm")
+}
+
+/// Takes over a newly built filter.
+pub fn adopt(built: &Path, instance: &Instance) -> Result<()> {
+    let wasm = wasm(instance);
+    let new = wasm.with_added_extension("new");
+    std::fs::copy(built, &new).with_context(|| format!("copying {}", built.display()))?;
+    Ok(std::fs::rename(new, wasm)?)
+}
+
+/// How Envoy is started.
+pub fn launch(binary: &Path, workspace: &Workspace, instance: &Instance) -> Result<Launch> {
+    let ports = &instance.plan.ports;
+    let wasm = wasm(instance);
+    let file = instance.run_file("envoy.json");
+    EnvoyConfig::load(&workspace.root().join("envoy/envoy.yaml"))?
+        .listener_port(ports.gate)
+        .admin_port(ports.envoy_admin)
+        .cluster("mlflow", "127.0.0.1", ports.application)
+        .cluster("keycloak", "127.0.0.1", ports.provider)
+        .cluster("redis", "127.0.0.1", ports.redis)
+        .wasm(&wasm)
+        .write(&file)?;
+    let mut environment = BTreeMap::from([
+        ("MLFLOW_PUBLIC_URL".to_owned(), instance.public_url()),
+        ("OIDC_ISSUER_URL".to_owned(), instance.issuer_url()),
+    ]);
+    for name in REQUIRED {
+        environment.insert(name.to_owned(), instance.secrets.required(name).to_owned());
+    }
+    for name in OPTIONAL {
+        if let Some(value) = instance.secrets.optional(name) {
+            environment.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    let words = [
+        "--config-path".to_owned(),
+        file.display().to_string(),
+        "--concurrency".to_owned(),
+        instance.plan.workers.to_string(),
+        // The filter's own words, and of Envoy only what is wrong.
+        "--log-level".to_owned(),
+        "warning".to_owned(),
+        "--component-log-level".to_owned(),
+        "wasm:info".to_owned(),
+        // Several stacks on one machine would otherwise fight for one shared memory segment.
+        "--disable-hot-restart".to_owned(),
+    ];
+    Ok(Launch {
+        program: binary.to_owned(),
+        arguments: words.map(Into::into).to_vec(),
+        environment,
+        inputs: vec![file, wasm],
+    })
+}

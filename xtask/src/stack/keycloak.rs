@@ -1,0 +1,97 @@
+//! Keycloak with the development realm, from a copy of the built distribution that has its own data.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::daemon::Launch;
+use super::instance::{Instance, REALM};
+use super::part::Part;
+use super::probe;
+use super::secrets::{KEYCLOAK_ADMIN_PASSWORD, OIDC_CLIENT_SECRET};
+use crate::workspace::Workspace;
+
+/// The gate's name at the provider, as in the realm file and `envoy/envoy.yaml`.
+pub const CLIENT_ID: &str = "mlflow";
+/// The administrator of Keycloak itself.
+pub const ADMIN: &str = "admin";
+
+/// How Keycloak is started.
+pub fn launch(distribution: &Path, workspace: &Workspace, instance: &Instance) -> Result<Launch> {
+    let home = instance.data(Part::Keycloak);
+    if !home.join("bin").exists() {
+        link_tree(distribution, &home).with_context(|| format!("copying Keycloak to {}", home.display()))?;
+    }
+    let import = home.join("data/import");
+    fs::create_dir_all(&import)?;
+    fs::copy(workspace.root().join("keycloak/realm-mlflow.json"), import.join("realm-mlflow.json"))?;
+    let ports = &instance.plan.ports;
+    let words = [
+        "start".to_owned(),
+        "--optimized".to_owned(),
+        "--import-realm".to_owned(),
+        "--cache=local".to_owned(),
+        // It reports each second of its own start as an outage.
+        "--log-level=info,io.smallrye.health:error".to_owned(),
+        "--http-enabled=true".to_owned(),
+        "--http-host=127.0.0.1".to_owned(),
+        format!("--http-port={}", ports.provider),
+        format!("--http-management-port={}", ports.provider_management),
+        format!("--hostname={}", instance.provider_url()),
+    ];
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Ok(Launch {
+        program: home.join("bin/kc.sh"),
+        arguments: words.map(Into::into).to_vec(),
+        environment: BTreeMap::from([
+            variable("KC_BOOTSTRAP_ADMIN_USERNAME", ADMIN),
+            variable("KC_BOOTSTRAP_ADMIN_PASSWORD", instance.secrets.required(KEYCLOAK_ADMIN_PASSWORD)),
+            // What the realm file asks for.
+            variable("MLFLOW_CLIENT_SECRET", instance.secrets.required(OIDC_CLIENT_SECRET)),
+            variable("MLFLOW_PUBLIC_URL", &instance.public_url()),
+            variable("MLFLOW_BACKCHANNEL_URL", &instance.public_url()),
+            variable("JAVA_OPTS_KC_HEAP", "-Xms128m -Xmx512m"),
+        ]),
+        inputs: Vec::new(),
+    })
+}
+
+/// # Errors
+/// When Keycloak's database knows another client secret than `.env`: an existing realm is not imported again.
+pub fn check_client(instance: &Instance) -> Result<()> {
+    let address =
+        format!("{}/protocol/openid-connect/token", instance.issuer_url().replace("localhost", "127.0.0.1"));
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", CLIENT_ID),
+        ("client_secret", instance.secrets.required(OIDC_CLIENT_SECRET)),
+    ];
+    let status =
+        probe::agent().post(&address).send_form(form).context("asking Keycloak for a token")?.status();
+    if status == 401 {
+        bail!(
+            "Keycloak refuses {OIDC_CLIENT_SECRET} of {}: its realm {REALM} was made with another one. Put that one \
+             back, or start over with `cargo xtask down --volumes`",
+            instance.env_file().display()
+        );
+    }
+    Ok(())
+}
+
+/// Copies a folder by hard links: the distribution's files are never written to, and 300 MB stay on disk once.
+fn link_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            link_tree(&entry.path(), &target)?;
+        } else if fs::hard_link(entry.path(), &target).is_err() {
+            // `.oidc-gate/data` may be on another disk.
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}

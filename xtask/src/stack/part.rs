@@ -1,0 +1,138 @@
+//! The parts of a stack: what each one is called, how it starts and when it is ready.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use super::daemon::{Launch, State};
+use super::instance::{Instance, Mode};
+use super::probe;
+use super::{envoy, keycloak, light, mlflow, redis};
+use crate::install;
+use crate::progress::Progress;
+use crate::workspace::Workspace;
+
+/// A server of the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The session store.
+    Redis,
+    /// The OpenID provider.
+    Keycloak,
+    /// The application.
+    Mlflow,
+    /// The light stack's provider.
+    Provider,
+    /// The light stack's application: it answers with what it received.
+    Echo,
+    /// The gate.
+    Envoy,
+}
+
+impl Part {
+    /// The parts of a stack, in the order in which they are stopped last to first.
+    pub fn of(mode: Mode) -> &'static [Self] {
+        match mode {
+            Mode::Full => &[Self::Redis, Self::Keycloak, Self::Mlflow, Self::Envoy],
+            Mode::Light => &[Self::Redis, Self::Provider, Self::Echo, Self::Envoy],
+        }
+    }
+
+    /// The name in commands, logs and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Keycloak => "keycloak",
+            Self::Mlflow => "mlflow",
+            Self::Provider => "provider",
+            Self::Echo => "echo",
+            Self::Envoy => "envoy",
+        }
+    }
+
+    /// Where a person finds it; the application has no address but the gate's.
+    pub fn url(self, instance: &Instance) -> String {
+        let ports = &instance.plan.ports;
+        match self {
+            Self::Redis => format!("redis://127.0.0.1:{}", ports.redis),
+            Self::Keycloak | Self::Provider => instance.provider_url(),
+            Self::Mlflow | Self::Echo => "through envoy".to_owned(),
+            Self::Envoy => {
+                format!("{}  (admin http://127.0.0.1:{})", instance.public_url(), ports.envoy_admin)
+            }
+        }
+    }
+
+    /// The ports it listens on.
+    pub fn ports(self, instance: &Instance) -> Vec<u16> {
+        let ports = &instance.plan.ports;
+        match self {
+            Self::Redis => vec![ports.redis],
+            Self::Keycloak => vec![ports.provider, ports.provider_management],
+            Self::Provider => vec![ports.provider],
+            Self::Mlflow | Self::Echo => vec![ports.application],
+            Self::Envoy => vec![ports.gate, ports.envoy_admin],
+        }
+    }
+
+    /// How it is started; its configuration is written anew.
+    pub fn launch(self, workspace: &Workspace, instance: &Instance, progress: &Progress) -> Result<Launch> {
+        match self {
+            Self::Redis => redis::launch(&install::redis::ensure(progress)?, instance),
+            Self::Keycloak => {
+                keycloak::launch(&install::keycloak::ensure(workspace, progress)?, workspace, instance)
+            }
+            Self::Mlflow => mlflow::launch(&install::mlflow::ensure(workspace, progress)?, instance),
+            Self::Provider => light::provider(instance),
+            Self::Echo => light::echo(instance),
+            Self::Envoy => envoy::launch(&install::envoy::ensure(workspace, progress)?, workspace, instance),
+        }
+    }
+
+    /// Whether it answers.
+    pub fn is_ready(self, instance: &Instance) -> bool {
+        let ports = &instance.plan.ports;
+        let issuer = format!("/realms/{}/.well-known/openid-configuration", super::instance::REALM);
+        match self {
+            Self::Redis => redis::answers(instance),
+            Self::Keycloak => {
+                probe::is_ok(ports.provider_management, "/health/ready")
+                    && probe::is_ok(ports.provider, &issuer)
+            }
+            Self::Provider => probe::is_ok(ports.provider, &issuer),
+            Self::Mlflow => probe::is_ok(ports.application, "/health"),
+            Self::Echo => probe::is_ok(ports.application, "/"),
+            Self::Envoy => probe::is_ok(ports.envoy_admin, "/ready"),
+        }
+    }
+
+    /// Starts it, unless exactly this is running, and waits until it is ready. An outdated process is ended first.
+    pub fn bring_up(self, workspace: &Workspace, instance: &Instance, progress: &Progress) -> Result<()> {
+        let launch = self.launch(workspace, instance, progress)?;
+        let daemon = instance.daemon(self);
+        if daemon.is_current(&launch)? && self.is_ready(instance) {
+            return Ok(());
+        }
+        let task = progress.task(format!("{} starts", self.name()));
+        daemon.stop()?;
+        daemon.start(&launch)?;
+        daemon.wait_until_ready(self.start_bound(), || self.is_ready(instance))?;
+        if self == Self::Keycloak {
+            keycloak::check_client(instance)?;
+        }
+        if let State::Running(pid) = daemon.state() {
+            task.finish(&format!("process {pid}"));
+        }
+        Ok(())
+    }
+
+    /// A generous limit for a slow or busy machine; a first start of Keycloak fills its database.
+    fn start_bound(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Keycloak => 300,
+            Self::Mlflow => 180,
+            Self::Redis | Self::Provider | Self::Echo | Self::Envoy => 60,
+        })
+    }
+}

@@ -1,0 +1,39 @@
+//! The light stack's servers, as processes of their own.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use oidc_gate_testkit::echo::Echo;
+use oidc_gate_testkit::provider::{Provider, Setup};
+
+use super::keycloak::CLIENT_ID;
+use super::secrets::OIDC_CLIENT_SECRET;
+use crate::signals;
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// Serves the provider until a signal ends it; the client's secret comes from the environment.
+pub fn provider(port: u16, public_url: &str) -> Result<()> {
+    let client_secret =
+        std::env::var(OIDC_CLIENT_SECRET).with_context(|| format!("{OIDC_CLIENT_SECRET} is not set"))?;
+    let redirect_uris = vec![format!("{public_url}/*")];
+    let provider =
+        Provider::start(Setup { port, client_id: CLIENT_ID.to_owned(), client_secret, redirect_uris })?;
+    println!("{} is up", provider.issuer());
+    until_signalled();
+    Ok(())
+}
+
+/// Serves the echo application until a signal ends it.
+pub fn echo(port: u16) -> Result<()> {
+    let echo = Echo::start_on(port)?;
+    println!("http://localhost:{} is up", echo.port());
+    until_signalled();
+    Ok(())
+}
+
+fn until_signalled() {
+    while !signals::interrupted() {
+        std::thread::sleep(POLL);
+    }
+}

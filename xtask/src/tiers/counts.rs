@@ -1,0 +1,114 @@
+//! How many tests passed, as the test runners' own closing lines say.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// Tests of one or more runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tests that passed.
+    pub passed: u64,
+    /// Tests that failed.
+    pub failed: u64,
+    /// Tests that were ignored.
+    pub skipped: u64,
+}
+
+impl Counts {
+    /// Reads the closing line of libtest or of wasm-bindgen's runner, which has the same form:
+    /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 filtered out; finished in 0.01s`.
+    pub fn of_result_line(line: &str) -> Option<Self> {
+        let line = console::strip_ansi_codes(line);
+        let (_, counted) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
+        let mut counts = Self::default();
+        for item in counted.split(';') {
+            let mut words = item.split_whitespace();
+            let (Some(number), Some(what)) = (words.next(), words.next()) else { continue };
+            let field = match what {
+                "passed" => &mut counts.passed,
+                "failed" => &mut counts.failed,
+                "ignored" => &mut counts.skipped,
+                _ => continue,
+            };
+            *field = number.parse().ok()?;
+        }
+        Some(counts)
+    }
+
+    /// Tests that ran.
+    pub fn ran(self) -> u64 {
+        self.passed + self.failed
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 {
+            write!(out, ", {} skipped", self.skipped)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_lines_of_both_runners_are_read() {
+        for (line, passed, failed, skipped) in [
+            (
+                "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s",
+                5,
+                0,
+                1,
+            ),
+            (
+                "test result: FAILED. 0 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s",
+                0,
+                2,
+                0,
+            ),
+            ("test result: ok. 7 passed; 0 failed; 0 ignored; 0 filtered out; finished in 0.02s", 7, 0, 0),
+            (
+                "test result: \u{1b}[32mok\u{1b}[0m. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+                12,
+                0,
+                0,
+            ),
+        ] {
+            assert_eq!(Counts::of_result_line(line), Some(Counts { passed, failed, skipped }), "{line}");
+        }
+    }
+
+    #[test]
+    fn other_lines_are_no_results() {
+        for line in [
+            "",
+            "running 5 tests",
+            "test a ... ok",
+            "test result",
+            "5 passed; 0 failed",
+            "test result: ok. x passed",
+        ] {
+            assert_eq!(Counts::of_result_line(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_sum_is_printed_in_the_form_that_ci_reads() {
+        let mut sum = Counts { passed: 1, failed: 0, skipped: 0 };
+        assert_eq!(sum.to_string(), "1 passed, 0 failed");
+        sum += Counts { passed: 2, failed: 3, skipped: 4 };
+        assert_eq!(sum.to_string(), "3 passed, 3 failed, 4 skipped");
+    }
+}

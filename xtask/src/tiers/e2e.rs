@@ -1,0 +1,26 @@
+//! The filter in real Envoy with real Redis; the tests start both themselves.
+
+use anyhow::Result;
+
+use super::{Runs, integration_tests, stack};
+use crate::install;
+use crate::progress::Progress;
+use crate::workspace::{TESTS_PACKAGE, Workspace};
+
+/// Each test has an Envoy and a Redis of its own; more of them at once than cores make each other late.
+const TEST_THREADS: &str = "2";
+
+pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
+    let tests = integration_tests(workspace, |name| name != stack::TEST)?;
+    let wasm = install::wasm::build(workspace, progress)?;
+    let mut cargo = workspace.cargo();
+    cargo
+        // The library is what the tests share: fixture and oracle, which have tests too.
+        .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--lib"])
+        .args(tests.iter().flat_map(|name| ["--test", name]))
+        .args(["--", "--test-threads", TEST_THREADS])
+        .env("OIDC_GATE_ENVOY", install::envoy::ensure(workspace, progress)?)
+        .env("OIDC_GATE_REDIS", install::redis::ensure(progress)?)
+        .env("OIDC_GATE_WASM", wasm);
+    runs.cargo_test(&mut cargo)
+}

@@ -1,0 +1,46 @@
+//! Pure code: natively, then the core once more as Wasm, where it lives.
+
+use anyhow::Result;
+
+use super::Runs;
+use crate::command::find;
+use crate::install::cargo_tool::CargoTool;
+use crate::install::{apt, wasm};
+use crate::progress::Progress;
+use crate::workspace::{NODE_TARGET, PLUGIN_PACKAGE, TESTS_PACKAGE, Workspace};
+
+const CORE_PACKAGE: &str = "oidc-gate-core";
+
+pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
+    let mut native = workspace.cargo();
+    native.args(["test", "--locked", "--no-fail-fast", "--workspace"]);
+    // The plugin has no tests of its own, and the others need servers.
+    runs.cargo_test(native.args(["--exclude", PLUGIN_PACKAGE, "--exclude", TESTS_PACKAGE]))?;
+    under_node(workspace, progress, runs)
+}
+
+fn under_node(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
+    if find("node").is_none() {
+        let task = progress.task("node");
+        apt::install(&["nodejs"], &task)?;
+        task.finish("Debian package");
+    }
+    wasm::ensure_target(workspace, NODE_TARGET, progress)?;
+    // The runner and the library in the tests speak a private protocol that changes with every version.
+    let version = workspace.locked_version("wasm-bindgen")?;
+    let program = "wasm-bindgen-test-runner";
+    let runner =
+        CargoTool { package: "wasm-bindgen-cli", version: &version, program }.ensure(workspace, progress)?;
+    let mut node = workspace.cargo();
+    node.args([
+        "test",
+        "--locked",
+        "--no-fail-fast",
+        "--package",
+        CORE_PACKAGE,
+        "--lib",
+        "--target",
+        NODE_TARGET,
+    ]);
+    runs.cargo_test(node.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner))
+}

@@ -1,0 +1,86 @@
+//! Where the repository is, and how its other tools are called.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use cargo_metadata::{Metadata, MetadataCommand};
+
+/// The cdylib that Envoy loads.
+pub const PLUGIN_PACKAGE: &str = "oidc-gate";
+/// The end-to-end and stack tests.
+pub const TESTS_PACKAGE: &str = "oidc-gate-tests";
+/// What Envoy's V8 runs.
+pub const PLUGIN_TARGET: &str = "wasm32-wasip1";
+/// What node runs the core's unit tests as.
+pub const NODE_TARGET: &str = "wasm32-unknown-unknown";
+
+/// The checked-out repository.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    root: PathBuf,
+}
+
+impl Workspace {
+    /// The repository this command was built from.
+    pub fn locate() -> Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = manifest.parent().context("xtask lies outside a workspace")?.to_path_buf();
+        anyhow::ensure!(
+            root.join("Cargo.toml").is_file(),
+            "{} has moved since xtask was built; run `cargo xtask` from the new place",
+            root.display()
+        );
+        Ok(Self { root })
+    }
+
+    /// The folder of the workspace's `Cargo.toml`.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The git-ignored folder of everything that is installed or started here.
+    pub fn state(&self) -> PathBuf {
+        self.root.join(".oidc-gate")
+    }
+
+    /// Programs installed for this repository only, shared by all its stacks.
+    pub fn tools(&self) -> PathBuf {
+        self.state().join("tools")
+    }
+
+    /// Archives, kept so that a second installation needs no network.
+    pub fn downloads(&self) -> PathBuf {
+        self.state().join("downloads")
+    }
+
+    /// A cargo command in the workspace, of the toolchain that runs xtask.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&self.root);
+        cargo
+    }
+
+    /// Packages, targets and the target folder.
+    pub fn metadata(&self) -> Result<Metadata> {
+        MetadataCommand::new().current_dir(&self.root).no_deps().exec().context("`cargo metadata` failed")
+    }
+
+    /// The version of a crate in `Cargo.lock`.
+    ///
+    /// # Errors
+    /// When the crate is not there, or there more than once.
+    pub fn locked_version(&self, name: &str) -> Result<String> {
+        let metadata = MetadataCommand::new()
+            .current_dir(&self.root)
+            .other_options(vec!["--locked".into()])
+            .exec()
+            .context("`cargo metadata` failed")?;
+        let versions: Vec<_> = metadata.packages.iter().filter(|package| package.name == name).collect();
+        match versions.as_slice() {
+            [package] => Ok(package.version.to_string()),
+            [] => anyhow::bail!("Cargo.lock has no {name}"),
+            _ => anyhow::bail!("Cargo.lock has {name} in several versions"),
+        }
+    }
+}
