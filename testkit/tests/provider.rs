@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use oidc_gate_testkit::browser::raw::Connection;
 use oidc_gate_testkit::browser::{Client, Response};
-use oidc_gate_testkit::process::free_port;
+use oidc_gate_testkit::process::{free_port, wait_until};
 use oidc_gate_testkit::provider::{
     Behaviour, Endpoint, Forgery, OldKeys, Provider, Setup, SigningKey, Times, TokenKind,
 };
@@ -196,7 +197,15 @@ fn it_misbehaves_as_often_as_it_is_told_and_counts_every_call() {
     }
     assert_eq!(client.request("GET", &jwks).send().unwrap().status, 200);
     provider.misbehave(Endpoint::Jwks, Times::Always, Behaviour::Hang);
-    assert!(client.request("GET", &jwks).timeout(Duration::from_millis(100)).send().is_err());
+    let mut waiting = Connection::open(provider.port()).unwrap();
+    waiting
+        .send(format!(
+            "GET {} HTTP/1.1\r\nHost: a\r\n\r\n",
+            jwks.split_once(&format!(":{}", provider.port())).unwrap().1
+        ))
+        .unwrap();
+    assert!(wait_until(Duration::from_secs(20), || provider.count(Endpoint::Jwks) == 5));
+    assert_eq!(waiting.read_to_end(Duration::from_millis(100)).unwrap(), b"");
     provider.misbehave(Endpoint::Jwks, Times::Always, Behaviour::DropAnswer);
     provider.behave();
     provider.edit_document(Endpoint::Jwks, |document| document["keys"] = json!([]));
