@@ -48,7 +48,7 @@ pub enum SessionStore {
     Fake(FakeRedis),
 }
 
-type PrepareProvider = Box<dyn FnOnce(&mut Provider)>;
+type PrepareProvider = Box<dyn FnOnce(&Provider)>;
 type EditConfig = Box<dyn FnOnce(EnvoyConfig) -> EnvoyConfig>;
 
 /// A gate about to be started.
@@ -99,7 +99,7 @@ impl Builder {
 
     /// Does something to the provider before Envoy starts.
     #[must_use]
-    pub fn provider(mut self, prepare: impl FnOnce(&mut Provider) + 'static) -> Self {
+    pub fn provider(mut self, prepare: impl FnOnce(&Provider) + 'static) -> Self {
         self.before.push(Box::new(prepare));
         self
     }
@@ -132,9 +132,9 @@ impl Builder {
         let redis_server = required_path("OIDC_GATE_REDIS")?;
         let port = free_port();
         let public_url = format!("http://localhost:{port}");
-        let mut provider = Provider::start(Setup::for_gate(&public_url))?;
+        let provider = Provider::start(Setup::for_gate(&public_url))?;
         for prepare in self.before {
-            prepare(&mut provider);
+            prepare(&provider);
         }
         let echo = Echo::start()?;
         let fake = self.fake_redis.is_some();

@@ -103,7 +103,7 @@ fn answers_that_redis_would_not_give_are_503_and_never_a_session() {
 
 #[test]
 fn a_gate_that_starts_before_its_provider_answers_503_and_then_works() {
-    let mut gate = Gate::builder()
+    let gate = Gate::builder()
         .plugin(|plugin| plugin["issuer"]["startup_wait"] = "500ms".into())
         .provider(oidc_gate_testkit::provider::Provider::stop)
         .start();
@@ -134,7 +134,7 @@ fn pm13_a_request_that_comes_before_discovery_is_done_waits_for_it() {
 
 #[test]
 fn with_the_provider_down_sessions_and_known_tokens_go_on() {
-    let mut gate = Gate::start();
+    let gate = Gate::start();
     let browser = gate.signed_in("mlflow_user");
     let token = gate.provider.access_token("mlflow_user");
     assert_workers_alive(&gate);
