@@ -12,7 +12,7 @@ const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
 fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
-    let mut gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
     let browser = gate.signed_in("mlflow_user");
     gate.redis().stop();
     let url = gate.url("/x");
@@ -33,7 +33,7 @@ fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
 
 #[test]
 fn with_redis_down_a_callback_spends_no_code_and_works_when_it_is_back() {
-    let mut gate = Gate::start();
+    let gate = Gate::start();
     let browser = Client::new();
     let callback = gate.callback_of(&browser, "mlflow_user", "/x");
     gate.redis().stop();
@@ -49,7 +49,7 @@ fn with_redis_down_a_callback_spends_no_code_and_works_when_it_is_back() {
 
 #[test]
 fn a_frozen_redis_is_503_within_its_timeout() {
-    let mut gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
     let browser = gate.signed_in("mlflow_user");
     gate.redis().freeze();
     let url = gate.url("/x");
@@ -73,7 +73,7 @@ fn answers_that_redis_would_not_give_are_503_and_never_a_session() {
         let browser = elsewhere.signed_in("mlflow_user");
         elsewhere.session_cookie(&browser).unwrap()
     };
-    let oidc_gate_tests::SessionStore::Fake(fake) = &gate.store else { panic!("not a fake") };
+    let fake = gate.fake_redis();
     for (name, script) in [
         ("closed", Script::Close),
         ("silent", Script::Silent),
