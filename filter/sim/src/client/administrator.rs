@@ -1,0 +1,27 @@
+//! Somebody at the provider's console.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::provider::admin::ACTIONS;
+use crate::provider::announce;
+use crate::world::{Act, World};
+
+/// Does something now and then, for as long as people use the gate.
+pub async fn run(world: Rc<World>) {
+    let mean = u64::try_from(world.plan.people.administrator.as_millis()).unwrap_or(10_000);
+    loop {
+        world.executor.sleep(Duration::from_millis(world.rng.between(1, 2 * mean))).await;
+        if world.act() != Act::Use {
+            return;
+        }
+        let action = *world.rng.pick(&ACTIONS);
+        let now = world.executor.now();
+        let announced = world.provider.administer(action, now);
+        world.trace.event(now, "administrator", announced.len() as u64, || format!("{action:?} {announced:?}"));
+        // One after the other, each waiting for the answer.
+        for sid in announced {
+            announce(&world, &sid).await;
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Everybody in front of the gate: browsers, API clients, the administrator, and somebody who should not get in.
+
+pub mod administrator;
+pub mod api;
+pub mod attacker;
+pub mod browser;
+pub mod exchange;
+pub mod jar;
