@@ -84,6 +84,10 @@ pub struct People {
     pub api_clients: usize,
     /// Whether somebody tries what is forbidden.
     pub attacker: bool,
+    /// Whether somebody kept copies of credentials, and tries them when their session has ended.
+    pub ghost: bool,
+    /// Requests at once around the end of an access token.
+    pub herd: u64,
     /// How long people wait between two clicks, on average.
     pub think: Duration,
     /// Requests at once, when a tab loads a page.
@@ -189,7 +193,7 @@ impl Plan {
             faults: Faults::draw(&rng, weather),
             envoys: *rng.pick(&[1, 2, 2, 2, 3]),
             workers: *rng.pick(&[1, 2, 2, 3]),
-            duration: millis(15_000, 50_000),
+            duration: millis(8_000, 36_000),
             cache_ttl: one_of(&[0, 1_000, 2_000, 5_000, 5_000]),
             idle_timeout,
             absolute_timeout,
@@ -211,8 +215,10 @@ impl Plan {
                 tabs: *rng.pick(&[1, 2, 3]),
                 api_clients: *rng.pick(&[0, 1, 2]),
                 attacker: rng.permille(300),
-                think: one_of(&[300, 800, 2_000]),
-                burst: *rng.pick(&[1, 2, 4, 12]),
+                ghost: rng.permille(600),
+                herd: *rng.pick(&[0, 0, 4, 16]),
+                think: one_of(&[400, 1_000, 2_500]),
+                burst: *rng.pick(&[1, 2, 3, 10]),
                 sign_out: *rng.pick(&[0, 0, 10, 40]),
                 abort: *rng.pick(&[0, 30, 100]),
                 administrator: one_of(&[0, 0, 6_000, 12_000]),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use oidc_gate_core::config::{self, Config};
 use serde_json::json;
 
-use crate::client::{administrator, api, attacker, browser};
+use crate::client::{administrator, api, attacker, browser, ghost};
 use crate::envoy::{Envoy, WorkerId};
 use crate::executor::{Executor, Moment, Owner, Span, Step};
 use crate::faults::{self, Faults, Scope};
@@ -253,6 +253,9 @@ impl World {
         if people.attacker {
             self.spawn_outside("attacker", attacker::run(self.clone()));
         }
+        if people.ghost {
+            self.spawn_outside("ghost", ghost::run(self.clone()));
+        }
         if !people.administrator.is_zero() {
             self.spawn_outside("administrator", administrator::run(self.clone()));
         }
@@ -316,6 +319,11 @@ impl World {
     /// A number for the next request.
     pub fn next_request(&self) -> u64 {
         self.requests.set(self.requests.get() + 1);
+        self.requests.get()
+    }
+
+    /// The number of the latest request.
+    pub fn requests(&self) -> u64 {
         self.requests.get()
     }
 

@@ -63,6 +63,14 @@ pub fn open(world: &Rc<World>, number: usize) {
     for _ in 0..world.plan.people.tabs {
         world.spawn_outside("tab", browser.clone().tab());
     }
+    if world.plan.people.herd > 0 {
+        world.spawn_outside("herd", browser.herd());
+    }
+}
+
+/// Whether an answer brings a session.
+fn signs_in(seen: &Seen) -> bool {
+    seen.status() == 303 && seen.headers("set-cookie").any(|cookie| cookie.starts_with(SESSION_COOKIE))
 }
 
 impl Browser {
@@ -75,6 +83,25 @@ impl Browser {
                 Act::Show if !self.shown.replace(true) => return self.show().await,
                 Act::Show | Act::Leave => return,
             }
+        }
+    }
+
+    /// Many requests at once, around the time at which the session's access token ends.
+    async fn herd(self: Rc<Self>) {
+        let world = self.world.clone();
+        while world.act() == Act::Use {
+            let now = world.executor.now();
+            let ends = self.jar.get(SESSION_COOKIE).and_then(|value| world.ledger.token_end(&value));
+            // From well before its end, when it may be refreshed ahead, to shortly after.
+            let early = Duration::from_millis(world.rng.below(3_000));
+            let pause = ends.map_or(Duration::ZERO, |ends| ends.since(now).saturating_sub(early));
+            world.executor.sleep(pause.max(Duration::from_millis(300))).await;
+            if world.act() == Act::Use && self.jar.get(SESSION_COOKIE).is_some() {
+                for _ in 0..world.plan.people.herd {
+                    world.spawn_outside("fetch", self.clone().fetch());
+                }
+            }
+            world.executor.sleep(Duration::from_millis(world.rng.between(200, 4_000))).await;
         }
     }
 
@@ -153,13 +180,25 @@ impl Browser {
         let mut target = page.to_owned();
         let mut site = "none";
         for _ in 0..MAX_HOPS {
+            let callback = target.starts_with("/oauth2/callback");
+            if callback && self.world.rng.permille(150) {
+                // Clicked twice, or sent again by a browser that had no answer: whichever comes first counts.
+                let again = self.send(self.navigation(&target, site));
+                let both = futures_util::future::join(self.send(self.navigation(&target, site)), again);
+                let (one, other) = both.await;
+                if [&one, &other].into_iter().flatten().any(signs_in) {
+                    self.logins.borrow_mut().push(self.world.executor.now());
+                    target = "/".to_owned();
+                    continue;
+                }
+            }
             let Some(seen) = self.send(self.navigation(&target, site)).await else { return Landing::Nowhere };
             let location = match (&seen, seen.header("location")) {
                 (Seen::Served, _) => return Landing::Application,
                 (_, Some(location)) => location.to_owned(),
                 (_, None) => return Landing::Page(seen.status()),
             };
-            if target.starts_with("/oauth2/callback") && seen.headers("set-cookie").any(|c| c.starts_with(SESSION_COOKIE)) {
+            if callback && signs_in(&seen) {
                 self.logins.borrow_mut().push(self.world.executor.now());
             }
             target = match location.strip_prefix(&format!("{ISSUER}/protocol/openid-connect/auth?")) {
