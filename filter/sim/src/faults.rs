@@ -130,6 +130,16 @@ impl Faults {
         self.log.borrow().iter().rev().take_while(|(at, _)| *at >= since).any(|(_, scope)| scope.covers(envoy, worker))
     }
 
+    /// When something went wrong last for anybody of an Envoy.
+    pub fn last_of(&self, envoy: usize) -> Moment {
+        let log = self.log.borrow();
+        let hit = log.iter().rev().find(|(_, scope)| match scope {
+            Scope::All => true,
+            Scope::Envoy(hit) | Scope::Worker(hit, _) => *hit == envoy,
+        });
+        hit.map_or(Moment::ZERO, |(at, _)| *at)
+    }
+
     /// Whether a worker has stood still since then.
     pub fn stalled_since(&self, envoy: usize, worker: usize, since: Moment) -> bool {
         self.stalls.borrow().iter().any(|(until, scope)| *until >= since && scope.covers(envoy, worker))

@@ -149,7 +149,11 @@ async fn latency(world: &World, peer: Peer, limit: Duration) {
         Peer::Redis => (1_500, 30_000),
         Peer::Provider => (12_000, 200_000),
     };
-    let longest = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX) / 10 * 4;
+    let share = match peer {
+        Peer::Redis => 2,
+        Peer::Provider => 4,
+    };
+    let longest = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX) / 10 * share;
     let micros = match rng.below(100) {
         0..93 => rng.between(100, usual),
         93..99 => rng.between(usual, slow),

@@ -40,6 +40,14 @@ pub struct Plan {
     pub idle_timeout: Duration,
     /// `session.absolute_timeout`
     pub absolute_timeout: Duration,
+    /// `session.refresh_ahead`
+    pub refresh_ahead: Duration,
+    /// `session.check_interval`
+    pub check_interval: Option<Duration>,
+    /// Whether a session without refresh token goes on until its timeouts (`session.without_refresh_token`).
+    pub keep_without_refresh: bool,
+    /// `bearer.check_interval`
+    pub bearer_check_interval: Option<Duration>,
     /// `session.redis.timeout`
     pub redis_timeout: Duration,
     /// `issuer.timeout`
@@ -69,6 +77,10 @@ pub struct ProviderPlan {
     pub rotation: bool,
     /// Whether a logout is announced to one Envoy or to each.
     pub announces_to_each: bool,
+    /// Whether a logout token names the session, or the user only (backchannel.logout.session.required).
+    pub announces_sid: bool,
+    /// Whether the client has an admin URL, where "Logout all" and "not before" are announced.
+    pub admin_url: bool,
 }
 
 /// Who uses the gate, and how.
@@ -94,6 +106,8 @@ pub struct People {
     pub burst: u64,
     /// How often a click is on "sign out", in 1000.
     pub sign_out: u64,
+    /// How often a click is on a button of the account page, in 1000.
+    pub account: u64,
     /// How often a tab is closed before its answer is there, in 1000.
     pub abort: u64,
     /// How long the administrator waits between two actions, on average; zero for one who does nothing.
@@ -197,6 +211,10 @@ impl Plan {
             cache_ttl: one_of(&[0, 1_000, 2_000, 5_000, 5_000]),
             idle_timeout,
             absolute_timeout,
+            refresh_ahead: one_of(&[0, 1_000, 2_000, 30_000]),
+            check_interval: rng.permille(200).then(|| one_of(&[1_000, 3_000])),
+            keep_without_refresh: rng.permille(500),
+            bearer_check_interval: rng.permille(200).then(|| one_of(&[1_000, 3_000])),
             redis_timeout: one_of(&[300, 1_000, 2_000]),
             issuer_timeout: one_of(&[1_000, 5_000]),
             redis_password: rng.permille(500),
@@ -208,6 +226,8 @@ impl Plan {
                 refresh_tokens: rng.permille(900),
                 rotation: rng.permille(800),
                 announces_to_each: rng.permille(300),
+                announces_sid: rng.permille(850),
+                admin_url: rng.permille(500),
             },
             people: People {
                 users: *rng.pick(&[1, 2, 3]),
@@ -220,6 +240,7 @@ impl Plan {
                 think: one_of(&[400, 1_000, 2_500]),
                 burst: *rng.pick(&[1, 2, 3, 10]),
                 sign_out: *rng.pick(&[0, 0, 10, 40]),
+                account: *rng.pick(&[0, 0, 20, 40]),
                 abort: *rng.pick(&[0, 30, 100]),
                 administrator: one_of(&[0, 0, 6_000, 12_000]),
                 sticky: rng.permille(300),

@@ -29,7 +29,7 @@ pub const KEY: &str = "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=";
 /// `clock_leeway`
 pub const LEEWAY: Duration = Duration::from_secs(2);
 /// How long after the last fault everything has to work again.
-const SETTLING: Duration = Duration::from_secs(25);
+const SETTLING: Duration = Duration::from_secs(15);
 /// How long the people then have to show it.
 const SHOWING: Duration = Duration::from_secs(60);
 /// How long whatever is still under way then may take.
@@ -379,16 +379,25 @@ fn configuration(plan: &Plan) -> Config {
     if plan.redis_password {
         redis["password"] = json!(REDIS_PASSWORD);
     }
+    let mut session = json!({
+        "keys": [KEY], "cache_ttl": millis(plan.cache_ttl), "idle_timeout": millis(plan.idle_timeout),
+        "absolute_timeout": millis(plan.absolute_timeout), "refresh_ahead": millis(plan.refresh_ahead),
+        "without_refresh_token": if plan.keep_without_refresh { "keep" } else { "end" }, "redis": redis,
+    });
+    if let Some(interval) = plan.check_interval {
+        session["check_interval"] = json!(millis(interval));
+    }
+    let mut bearer = json!({"audiences": [CLIENT], "algorithms": ["RS256"]});
+    if let Some(interval) = plan.bearer_check_interval {
+        bearer["check_interval"] = json!(millis(interval));
+    }
     let document = json!({
         "public_url": ORIGIN,
         "issuer": {"url": ISSUER, "cluster": "keycloak", "timeout": millis(plan.issuer_timeout), "refresh_interval": "30s"},
         "client": {"id": CLIENT, "secret": SECRET},
         "login": {},
-        "session": {
-            "keys": [KEY], "cache_ttl": millis(plan.cache_ttl), "idle_timeout": millis(plan.idle_timeout),
-            "absolute_timeout": millis(plan.absolute_timeout), "redis": redis,
-        },
-        "bearer": {"audiences": [CLIENT], "algorithms": ["RS256"]},
+        "session": session,
+        "bearer": bearer,
         "groups": {},
         "policy": {"preset": "mlflow", "users": "mlflow_users"},
         "clock_leeway": millis(LEEWAY),

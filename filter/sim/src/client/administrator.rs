@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::provider::admin::{ACTIONS, Action};
-use crate::provider::announce;
+use crate::provider::{announce, tell_admin_url};
 use crate::world::{Act, World};
 
 /// Does something now and then, for as long as people use the gate.
@@ -30,6 +30,25 @@ pub async fn run(world: Rc<World>) {
         // One after the other, each waiting for the answer.
         for sid in announced {
             announce(&world, &sid).await;
+        }
+        if !world.plan.provider.admin_url {
+            continue;
+        }
+        let ended = world.ledger.ended_until(now);
+        match action {
+            Action::LogOutAll => {
+                world.ledger.everybody_is_void(now);
+                if tell_admin_url(&world, "/oauth2/k_logout", "LOGOUT").await {
+                    let now = world.executor.now();
+                    ended.iter().for_each(|sid| world.ledger.announced(sid, now));
+                }
+                // Whoever signs in within the same second is meant, too.
+                world.ledger.everybody_is_void(world.executor.now());
+            }
+            Action::PushNotBefore => {
+                tell_admin_url(&world, "/oauth2/k_push_not_before", "PUSH_NOT_BEFORE").await;
+            }
+            _ => {}
         }
     }
 }

@@ -116,6 +116,9 @@ impl Browser {
         if self.world.rng.permille(people.sign_out) {
             return self.sign_out().await;
         }
+        if self.world.rng.permille(people.account) {
+            return self.account().await;
+        }
         let page = *self.world.rng.pick(&PAGES);
         let page = page.split('#').next().unwrap_or("/");
         if self.world.rng.permille(people.abort) {
@@ -244,8 +247,14 @@ impl Browser {
 
     /// Signs out here and at the provider.
     async fn sign_out(&self) {
+        if let Some(seen) = self.send(self.navigation("/oauth2/logout", "same-origin")).await {
+            self.follow_to_end_session(&seen).await;
+        }
+    }
+
+    /// Where the gate has ended its session, the provider's is next.
+    async fn follow_to_end_session(&self, seen: &Seen) {
         let world = &self.world;
-        let Some(seen) = self.send(self.navigation("/oauth2/logout", "same-origin")).await else { return };
         let Some(location) = seen.header("location") else { return };
         let Some(query) = location.strip_prefix(&format!("{ISSUER}/protocol/openid-connect/logout?")) else { return };
         world.executor.sleep(Duration::from_millis(world.rng.between(2, 40))).await;
@@ -259,6 +268,34 @@ impl Browser {
         if let Some(location) = logged_out.location {
             let target = location.strip_prefix(ORIGIN).unwrap_or(&location).to_owned();
             self.send(self.navigation(&target, "cross-site")).await;
+        }
+    }
+
+    /// Opens the account page and ends another session, or all of them.
+    async fn account(&self) {
+        let Some(Seen::Answered(page)) = self.send(self.navigation("/oauth2/account", "none")).await else { return };
+        let others: Vec<&str> = page
+            .body
+            .split("sign-out?session=")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        if page.status != 200 {
+            return;
+        }
+        let target = if others.is_empty() || self.world.rng.permille(400) {
+            "/oauth2/account/sign-out?everywhere=true".to_owned()
+        } else {
+            format!("/oauth2/account/sign-out?session={}", self.world.rng.pick(&others))
+        };
+        let ask = Ask::new(&self.world, "POST", &target)
+            .header(":authority", AUTHORITY)
+            .header("origin", ORIGIN)
+            .header("sec-fetch-site", "same-origin")
+            .header("sec-fetch-mode", "navigate")
+            .header("sec-fetch-dest", "document");
+        if let Some(seen) = self.send(ask).await {
+            self.follow_to_end_session(&seen).await;
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_channel::oneshot::channel;
 use oidc_gate_core::gate::Decision;
+use oidc_gate_core::http::body::Body;
 use oidc_gate_core::http::reply::Reply;
 
 use crate::envoy::WorkerId;
@@ -116,8 +117,10 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, ask: Ask) -> Option<Seen>
     let (sender, receiver) = channel();
     let inside = world.clone();
     let task = world.executor.spawn(worker.owner(), Span::Finite, "stream", async move {
-        let headers = ask.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
-        let decision = gate.decide(headers).await;
+        let headers: Vec<(String, Vec<u8>)> =
+            ask.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+        let body = if gate.reads_body(&headers) { arriving(&inside, ask.body.clone()) } else { Body::none() };
+        let decision = gate.decide(headers, body).await;
         let seen = judge(&inside, &ask, at, arrived, decision);
         // The client may have gone at this very moment.
         let _ = sender.send(seen);
@@ -126,6 +129,20 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, ask: Ask) -> Option<Seen>
     let seen = receiver.await.ok()?;
     pause().await;
     Some(seen)
+}
+
+/// A body comes with its headers or a little later.
+fn arriving(world: &Rc<World>, bytes: Vec<u8>) -> Body {
+    if world.rng.permille(500) {
+        return Body::of(bytes);
+    }
+    let (arrival, body) = Body::arriving();
+    let pause = world.executor.sleep(Duration::from_micros(world.rng.between(50, 5_000)));
+    world.spawn_outside("body", async move {
+        pause.await;
+        arrival.complete(Ok(bytes));
+    });
+    body
 }
 
 /// Everything that leaves the gate passes here.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use oidc_gate_core::gate::Decision;
 use oidc_gate_core::http::reply::Reply;
 use oidc_gate_core::policy::{HeaderChange, Permit};
+use oidc_gate_core::session::ticket::Ticket as Ticket_;
 
-use super::{Ledger, Rule, SESSION_COOKIE, Ticket, TokenKind, bump, session_cookie, short};
+use super::{Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, TokenKind, bump, session_cookie, short};
 use crate::client::exchange::Ask;
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
@@ -18,19 +19,11 @@ pub const PROMPT: Duration = Duration::from_millis(1_500);
 /// For what a step or two of the clock and the network take.
 const SLACK: Duration = Duration::from_millis(1_100);
 
-/// What the gate can do already; a rule about what it can't do yet would say nothing.
-pub mod abilities {
-    /// It refreshes sessions.
-    pub const REFRESH: bool = false;
-    /// It hears announcements of logouts, and spreads revocations between Envoys.
-    pub const REVOCATION: bool = false;
-}
-
 /// What a request's own credential stands for.
 enum Truth {
     Nobody,
     Session(Ticket),
-    Bearer { subject: String, sid: Option<String>, ends: Moment },
+    Bearer(Issued),
 }
 
 impl Ledger {
@@ -44,6 +37,11 @@ impl Ledger {
         {
             ticket.weakened.get_or_insert(now);
             self.disturbed.set(now);
+        }
+        if ask.path() == "/oauth2/account/sign-out"
+            && let Truth::Session(ticket) = self.truth(ask)
+        {
+            self.user_weakened(&ticket.subject, now);
         }
     }
 
@@ -61,6 +59,7 @@ impl Ledger {
                 match ask.path() {
                     "/oauth2/callback" => self.login_answered(ask, reply, now),
                     "/oauth2/logout" => self.logout_answered(ask, reply, at, now),
+                    "/oauth2/account/sign-out" => self.account_answered(ask, reply, at, arrived, now),
                     path if path.starts_with("/oauth2/") => {}
                     _ => self.check_refusal(world, ask, at, arrived, reply, now),
                 }
@@ -72,11 +71,7 @@ impl Ledger {
         if let Some(value) = ask.get("authorization") {
             let token = value.strip_prefix("Bearer ").unwrap_or_default();
             return match self.tokens.borrow().get(token) {
-                Some(issued) if issued.kind == TokenKind::Access => Truth::Bearer {
-                    subject: issued.subject.clone(),
-                    sid: issued.sid.clone(),
-                    ends: issued.ends,
-                },
+                Some(issued) if issued.kind == TokenKind::Access => Truth::Bearer(issued.clone()),
                 _ => Truth::Nobody,
             };
         }
@@ -107,7 +102,7 @@ impl Ledger {
                 return self.violate(Rule::PermitOfItsOwn, now, what);
             }
             Truth::Session(ticket) => (&ticket.subject, Some(&ticket.sid)),
-            Truth::Bearer { subject, sid, .. } => (subject, sid.as_ref()),
+            Truth::Bearer(token) => (&token.subject, token.sid.as_ref()),
         };
         if permit.subject() != Some(subject) {
             let what = format!("request {number} of {subject} passed as {:?}", permit.subject());
@@ -126,28 +121,41 @@ impl Ledger {
                     ticket.used = now;
                 }
             }
-            Truth::Bearer { ends, .. } => {
-                if world.envoys[at.envoy].clock_is_right() && arrived > ends.plus(LEEWAY + self.facts.skew + SLACK) {
-                    dead(*ends, "the token's end");
+            Truth::Bearer(token) => {
+                let end = token.ends.plus(LEEWAY + self.facts.skew + SLACK);
+                if world.envoys[at.envoy].clock_is_right() && arrived > end {
+                    dead(token.ends, "the token's end");
                 }
             }
             Truth::Nobody => {}
         }
-        if abilities::REVOCATION
-            && let Some(announced) = sid.and_then(|sid| self.sessions.borrow().get(sid)?.announced)
-            && arrived > announced.plus(PROMPT)
-            && !world.faults.excuse(at.envoy, at.worker, announced)
+        if let Some(announced) = sid.and_then(|sid| self.sessions.borrow().get(sid)?.announced)
+            && self.must_know(world, at, announced, arrived)
+            && !self.is_of_the_same_second(&truth, announced)
         {
             dead(announced, "its end was announced");
         }
-        if let Some(taken) = self.groups_taken.borrow().get(subject)
-            && abilities::REFRESH
-            && self.facts.refresh_tokens
-            && arrived > taken.plus(self.facts.access_lifetime + LEEWAY + self.facts.cache_ttl + SLACK)
-            && !world.faults.any_since(*taken)
-        {
-            dead(*taken, "the group was taken away");
+    }
+
+    /// A logout token that names only the user ends what was issued before its second: nobody can tell what came within.
+    fn is_of_the_same_second(&self, truth: &Truth, announced: Moment) -> bool {
+        match truth {
+            Truth::Bearer(token) => !self.facts.announces_sid && announced.since(token.issued) < SAME_SECOND,
+            _ => false,
         }
+    }
+
+    /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from reading
+    /// that log gives it time, counted anew from when it is over.
+    fn must_know(&self, world: &World, at: WorkerId, since: Moment, arrived: Moment) -> bool {
+        let now = world.executor.now();
+        let quiet = world.faults.last_of(at.envoy);
+        let redis = self.facts.redis_timeout;
+        // Somebody may have died while it read, and nobody else reads before that would have been over.
+        let repaired = PROMPT + redis * 3 + Duration::from_secs(2);
+        arrived > since.plus(PROMPT + redis)
+            && (quiet < since || arrived > quiet.plus(repaired))
+            && !world.faults.redis_is_away(at.envoy, now)
     }
 
     /// The ends of a browser session.
@@ -162,24 +170,33 @@ impl Ledger {
         let facts = &self.facts;
         if let Some((signed_out, by)) = ticket.signed_out {
             // The workers of one Envoy know at once. Another one may have read it just before, and remembers that.
-            let bound = match (by == at.envoy, abilities::REVOCATION) {
-                (true, _) => Duration::ZERO,
-                (false, true) if !world.faults.excuse(at.envoy, at.worker, signed_out) => PROMPT,
-                (false, _) => facts.cache_ttl + facts.redis_timeout + SLACK,
-            };
+            let remembered = facts.cache_ttl + facts.redis_timeout + SLACK;
             let stalled = world.faults.stalled_since(at.envoy, at.worker, signed_out);
-            if arrived > signed_out.plus(bound) && !(stalled && by != at.envoy) {
+            let late = if by == at.envoy {
+                world.faults.last_of(at.envoy) < signed_out || arrived > signed_out.plus(remembered)
+            } else {
+                self.must_know(world, at, signed_out, arrived) || arrived > signed_out.plus(remembered)
+            };
+            if late && !stalled {
                 dead(signed_out, "its sign-out was confirmed");
             }
         }
+        let asks = facts.check_interval.map_or(facts.access_lifetime, |interval| interval.min(facts.access_lifetime));
+        let asked = asks + facts.skew * 2 + SLACK;
         let ended = self.sessions.borrow().get(&ticket.sid).and_then(|session| session.ended);
         if let Some(ended) = ended
-            && abilities::REFRESH
-            && facts.refresh_tokens
-            && arrived > ended.plus(facts.access_lifetime + LEEWAY + facts.cache_ttl + SLACK)
+            && (facts.refresh_tokens || !facts.keeps_without_refresh)
+            && arrived > ended.plus(facts.access_lifetime.max(asked) + facts.skew * 2 + SLACK)
             && !world.faults.any_since(ended)
         {
             dead(ended, "the provider ended its session, without a word");
+        }
+        if let Some(taken) = self.groups_taken.borrow().get(&ticket.subject)
+            && facts.refresh_tokens
+            && arrived > taken.plus(asked + PROMPT + facts.redis_timeout)
+            && !world.faults.any_since(*taken)
+        {
+            dead(*taken, "the group was taken away");
         }
         if world.faults.clocks_were_right() {
             let tolerance = facts.skew * 2 + SLACK;
@@ -265,6 +282,29 @@ impl Ledger {
         }
     }
 
+    /// Sign-out of one of a person's sessions, or of all of them.
+    fn account_answered(&self, ask: &Ask, reply: &Reply, at: WorkerId, arrived: Moment, now: Moment) {
+        let Truth::Session(own) = self.truth(ask) else { return };
+        self.user_weakened(&own.subject, now);
+        if reply.status != 303 {
+            return;
+        }
+        bump(&self.counts.sign_outs);
+        let query = ask.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
+        let named = query.strip_prefix("session=");
+        for (value, ticket) in self.tickets.borrow_mut().iter_mut() {
+            let is_meant = match named {
+                Some(name) => {
+                    Ticket_::parse(value).is_some_and(|ticket| ticket.record_name().as_str() == name)
+                }
+                None => ticket.created < arrived,
+            };
+            if is_meant && ticket.subject == own.subject {
+                ticket.signed_out.get_or_insert((now, at.envoy));
+            }
+        }
+    }
+
     /// The gate did not let a request through. When nothing went wrong, it needs a reason.
     fn check_refusal(&self, world: &World, ask: &Ask, at: WorkerId, arrived: Moment, reply: &Reply, now: Moment) {
         let facts = &self.facts;
@@ -292,10 +332,10 @@ impl Ledger {
                 );
                 self.violate(Rule::NobodyThrownOut, now, what);
             }
-            Truth::Bearer { subject, sid, ends } => {
-                let weakened = sid.is_some_and(|sid| self.is_weakened(&sid, now));
-                let over = now.plus(facts.skew + SLACK) >= ends;
-                if weakened || over || self.lacks_group(&subject) {
+            Truth::Bearer(token) => {
+                let weakened = token.sid.is_some_and(|sid| self.is_weakened(&sid, now));
+                let over = now.plus(facts.skew + SLACK) >= token.ends;
+                if weakened || over || self.lacks_group(&token.subject) {
                     return;
                 }
                 let what = format!("request {number} at {at} was answered with {} although its token is good", reply.status);
@@ -308,7 +348,8 @@ impl Ledger {
     fn is_weakened(&self, sid: &str, now: Moment) -> bool {
         let sessions = self.sessions.borrow();
         sessions.get(sid).is_none_or(|session| {
-            session.weakened.is_some() || now.plus(SLACK) >= session.opened.plus(self.facts.sso_max)
+            session.weakened.is_some()
+                || now.plus(SLACK * 2 + self.facts.skew) >= session.opened.plus(self.facts.sso_max)
         })
     }
 
@@ -329,6 +370,6 @@ impl Ledger {
             || near(ticket.created, facts.absolute_timeout)
             || near(ticket.used, facts.idle_timeout.saturating_sub(lag))
             || near(ticket.used, facts.sso_idle.saturating_sub(facts.access_lifetime))
-            || (!facts.refresh_tokens && abilities::REFRESH && near(ticket.created, facts.access_lifetime))
+            || (!facts.refresh_tokens && !facts.keeps_without_refresh && near(ticket.created, facts.access_lifetime))
     }
 }

@@ -20,6 +20,9 @@ use crate::plan::{Plan, Weather};
 /// The session cookie's name.
 pub const SESSION_COOKIE: &str = "__Host-oidc-gate";
 
+/// Times in tokens are whole seconds, and clocks differ.
+const SAME_SECOND: Duration = Duration::from_millis(2_500);
+
 /// What must never happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -80,6 +83,8 @@ pub struct Issued {
     pub subject: String,
     /// The provider's session.
     pub sid: Option<String>,
+    /// When it was given out.
+    pub issued: Moment,
     /// Its `exp`.
     pub ends: Moment,
 }
@@ -96,6 +101,9 @@ pub struct Ledger {
     ever_disabled: RefCell<BTreeSet<String>>,
     refresh: presentations::Presentations,
     disturbed: Cell<Moment>,
+    /// Until when new sessions may rightly end at once: of everybody, and of some users.
+    void_until: Cell<Moment>,
+    users_void_until: RefCell<BTreeMap<String, Moment>>,
     /// When Redis lost everything last.
     forgotten: Cell<Option<Moment>>,
     violation: RefCell<Option<Violation>>,
@@ -132,6 +140,9 @@ struct Facts {
     sso_max: Duration,
     refresh_tokens: bool,
     skew: Duration,
+    keeps_without_refresh: bool,
+    check_interval: Option<Duration>,
+    announces_sid: bool,
 }
 
 struct Code {
@@ -183,6 +194,9 @@ impl Ledger {
                 sso_max: plan.provider.sso_max,
                 refresh_tokens: plan.provider.refresh_tokens,
                 skew: plan.skew,
+                keeps_without_refresh: plan.keep_without_refresh,
+                check_interval: plan.check_interval,
+                announces_sid: plan.provider.announces_sid,
             },
             tokens: RefCell::default(),
             codes: RefCell::default(),
@@ -193,6 +207,8 @@ impl Ledger {
             ever_disabled: RefCell::default(),
             refresh: presentations::Presentations::default(),
             disturbed: Cell::default(),
+            void_until: Cell::default(),
+            users_void_until: RefCell::default(),
             forgotten: Cell::default(),
             violation: RefCell::default(),
             counts: Counts::default(),
@@ -225,8 +241,9 @@ impl Ledger {
     // What the provider did.
 
     /// It gave out a token.
-    pub fn issued(&self, text: &str, kind: TokenKind, subject: &str, sid: Option<&str>, ends: Moment) {
-        let issued = Issued { kind, subject: subject.to_owned(), sid: sid.map(str::to_owned), ends };
+    pub fn issued(&self, text: &str, kind: TokenKind, whose: (&str, &str), from: Moment, ends: Moment) {
+        let (subject, sid) = (whose.0.to_owned(), Some(whose.1.to_owned()));
+        let issued = Issued { kind, subject, sid, issued: from, ends };
         self.tokens.borrow_mut().insert(text.to_owned(), issued);
     }
 
@@ -258,7 +275,10 @@ impl Ledger {
 
     /// A session began.
     pub fn session_opened(&self, sid: &str, subject: &str, now: Moment) {
-        let session = Session { subject: subject.to_owned(), opened: now, ..Session::default() };
+        let user = self.users_void_until.borrow().get(subject).copied();
+        let void = now < self.void_until.get() || user.is_some_and(|until| now < until);
+        let weakened = void.then_some(now);
+        let session = Session { subject: subject.to_owned(), opened: now, weakened, ..Session::default() };
         self.sessions.borrow_mut().insert(sid.to_owned(), session);
     }
 
@@ -276,6 +296,42 @@ impl Ledger {
         if let Some(session) = self.sessions.borrow_mut().get_mut(sid) {
             session.weakened.get_or_insert(now);
         }
+    }
+
+    /// All sessions of a user may end, and those that begin in the same second.
+    pub fn user_weakened(&self, subject: &str, now: Moment) {
+        self.disturbed.set(now);
+        self.users_void_until.borrow_mut().insert(subject.to_owned(), now.plus(SAME_SECOND));
+        for session in self.sessions.borrow_mut().values_mut().filter(|session| session.subject == subject) {
+            session.weakened.get_or_insert(now);
+        }
+        for ticket in self.tickets.borrow_mut().values_mut().filter(|ticket| ticket.subject == subject) {
+            ticket.weakened.get_or_insert(now);
+        }
+    }
+
+    /// [`Ledger::user_weakened`], by a session of the user's.
+    pub fn user_of_session_weakened(&self, sid: &str, now: Moment) {
+        let subject = self.sessions.borrow().get(sid).map(|session| session.subject.clone());
+        if let Some(subject) = subject {
+            self.user_weakened(&subject, now);
+        }
+    }
+
+    /// Everything that was issued until now may end, and what is issued in the same second.
+    pub fn everybody_is_void(&self, now: Moment) {
+        self.disturbed.set(now);
+        self.void_until.set(now.plus(SAME_SECOND));
+        for session in self.sessions.borrow_mut().values_mut() {
+            session.weakened.get_or_insert(now);
+        }
+    }
+
+    /// Sessions that the provider has ended until then.
+    pub fn ended_until(&self, now: Moment) -> Vec<String> {
+        let sessions = self.sessions.borrow();
+        let ended = sessions.iter().filter(|(_, session)| session.ended.is_some_and(|ended| ended <= now));
+        ended.map(|(sid, _)| sid.clone()).collect()
     }
 
     /// The gate confirmed that it knows of a session's end.

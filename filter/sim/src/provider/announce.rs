@@ -17,6 +17,19 @@ const PATH: &str = "/oauth2/backchannel-logout";
 /// How long Keycloak waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Tells the client's admin URL of a "Logout all" or a "not before"; whether it confirmed.
+pub async fn tell_admin_url(world: &Rc<World>, path: &str, action: &str) -> bool {
+    if world.faults.loses_announcement(&world.plan) {
+        return false;
+    }
+    let token = world.provider.admin_token(action, world.executor.now());
+    let ask = Ask::new(world, "POST", path).header(":authority", AUTHORITY).body(token.into_bytes());
+    let answered = within(&world.executor, PATIENCE, exchange(world, world.any_worker(None), ask)).await;
+    let status = answered.flatten().map_or(0, |seen| seen.status());
+    world.trace.event(world.executor.now(), "announced", u64::from(status), || format!("{action}: {status}"));
+    matches!(status, 200 | 204)
+}
+
 /// Announces that a session has ended: to a worker by chance, or to one of each Envoy. Returns when all have answered or
 /// the time is up, as Keycloak does.
 pub async fn announce(world: &Rc<World>, sid: &str) {
@@ -30,6 +43,9 @@ pub async fn announce(world: &Rc<World>, sid: &str) {
             continue;
         }
         let at = WorkerId { envoy, worker: world.rng.index(world.plan.workers) };
+        if !world.plan.provider.announces_sid {
+            world.ledger.user_of_session_weakened(sid, world.executor.now());
+        }
         let body = form_urlencoded::Serializer::new(String::new())
             .append_pair("logout_token", &world.provider.logout_token(sid, world.executor.now()))
             .finish();
@@ -40,6 +56,9 @@ pub async fn announce(world: &Rc<World>, sid: &str) {
         let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
         let status = answered.flatten().map_or(0, |seen| seen.status());
         let now = world.executor.now();
+        if !world.plan.provider.announces_sid {
+            world.ledger.user_of_session_weakened(sid, now);
+        }
         world.trace.event(now, "announced", u64::from(status), || format!("end of {sid} to {at}: {status}"));
         if status == 200 || status == 204 {
             world.ledger.announced(sid, now);
@@ -54,13 +73,28 @@ impl super::Provider {
         state.serial += 1;
         let subject = state.sessions.get(sid).map(|session| state.users[session.user].subject.clone());
         let iat = epoch_secs(now);
-        let claims = json!({
+        let mut claims = json!({
             "iss": ISSUER, "aud": CLIENT, "sub": subject, "sid": sid, "iat": iat, "exp": iat + 120,
             "jti": format!("logout-{}", state.serial), "typ": "Logout",
             "events": {
                 "http://schemas.openid.net/event/backchannel-logout": {}, "revoke_offline_access": true,
             },
         });
+        if !self.plan.announces_sid {
+            claims.as_object_mut().map(|members| members.remove("sid"));
+        }
         state.keys[state.keys.len() - 1].sign("logout+jwt", &claims)
+    }
+
+    /// What Keycloak posts to a client's admin URL: a bare token, without issuer and audience.
+    fn admin_token(&self, action: &str, now: Moment) -> String {
+        let mut state = self.state.borrow_mut();
+        state.serial += 1;
+        let not_before = if action == "PUSH_NOT_BEFORE" { state.not_before } else { epoch_secs(now) };
+        let claims = json!({
+            "id": format!("admin-{}", state.serial), "expiration": epoch_secs(now) + 30, "resource": CLIENT,
+            "action": action, "notBefore": not_before,
+        });
+        state.keys[state.keys.len() - 1].sign("JWT", &claims)
     }
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use announce::announce;
+pub use announce::{announce, tell_admin_url};
 pub use sign::{Key, verify};
 
 use crate::executor::Moment;

@@ -122,8 +122,8 @@ impl Provider {
         }
         let id = key.sign("JWT", &id);
         let ends = now.plus(lifetime);
-        self.ledger.issued(&access, TokenKind::Access, &user.subject, Some(sid), ends);
-        self.ledger.issued(&id, TokenKind::Id, &user.subject, Some(sid), ends);
+        self.ledger.issued(&access, TokenKind::Access, (&user.subject, sid), now, ends);
+        self.ledger.issued(&id, TokenKind::Id, (&user.subject, sid), now, ends);
         let mut answer = json!({
             "token_type": "Bearer", "access_token": access, "id_token": id, "expires_in": lifetime.as_secs(),
             "session_state": sid, "scope": "openid profile email",

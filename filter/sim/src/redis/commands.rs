@@ -11,9 +11,9 @@ type Set = BTreeSet<Vec<u8>>;
 type Sorted = BTreeMap<Vec<u8>, f64>;
 
 /// Commands that change something: a replica, or a server that is out of memory, refuses them.
-const WRITES: [&str; 26] = [
+const WRITES: [&str; 27] = [
     "SET", "SETNX", "GETDEL", "GETEX", "INCR", "INCRBY", "DEL", "UNLINK", "EXPIRE", "PEXPIRE", "PEXPIREAT",
-    "PERSIST", "HSET", "HSETNX", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "XADD",
+    "PERSIST", "HSET", "HSETNX", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "ZREMRANGEBYRANK", "XADD",
     "XTRIM", "FLUSHALL", "EVAL", "EVALSHA",
 ];
 
@@ -47,8 +47,8 @@ fn arity(name: &str) -> Option<(usize, usize)> {
         "SETNX" | "INCRBY" | "HGET" | "HEXISTS" | "SISMEMBER" | "ZSCORE" => (3, 3),
         "SET" | "HMGET" | "HDEL" | "SADD" | "SREM" | "ZREM" => (3, ANY),
         "EXPIRE" | "PEXPIRE" | "PEXPIREAT" => (3, 4),
-        "HSETNX" | "HINCRBY" | "ZREMRANGEBYSCORE" => (4, 4),
-        "HSET" | "ZADD" | "ZRANGEBYSCORE" | "XRANGE" | "XREVRANGE" | "XREAD" | "XTRIM" => (4, ANY),
+        "HSETNX" | "HINCRBY" | "ZREMRANGEBYSCORE" | "ZREMRANGEBYRANK" => (4, 4),
+        "HSET" | "ZADD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE" | "XRANGE" | "XREVRANGE" | "XREAD" | "XTRIM" => (4, ANY),
         "XADD" => (5, ANY),
         "XINFO" => (2, 4),
         _ => return None,
@@ -152,7 +152,8 @@ fn run(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
         }
         "SISMEMBER" => Reply::truth(keys.get::<Set>(&args[1])?.is_some_and(|set| set.contains(&args[2]))),
         "SCARD" => Reply::count(keys.get::<Set>(&args[1])?.map_or(0, BTreeSet::len)),
-        "ZADD" | "ZREM" | "ZSCORE" | "ZCARD" | "ZRANGEBYSCORE" | "ZREMRANGEBYSCORE" => sorted(keys, name, args)?,
+        "ZADD" | "ZREM" | "ZSCORE" | "ZCARD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE" | "ZREMRANGEBYSCORE"
+        | "ZREMRANGEBYRANK" => sorted(keys, name, args)?,
         "XADD" => stream::add(keys, args)?,
         "XTRIM" => stream::trim(keys, args)?,
         "XLEN" => stream::len(keys, args)?,
@@ -330,6 +331,7 @@ fn sorted(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply>
             score.map_or(Reply::Nil, |score| Reply::Bulk(score.to_string().into_bytes()))
         }
         "ZCARD" => Reply::count(keys.get::<Sorted>(key)?.map_or(0, BTreeMap::len)),
+        "ZRANGE" | "ZREVRANGE" | "ZREMRANGEBYRANK" => ranked(keys, name, args)?,
         _ => {
             let (least, most) = (score(&args[2])?, score(&args[3])?);
             let within = |score: f64| {
@@ -361,6 +363,48 @@ fn sorted(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply>
             Reply::Array(found.into_iter().skip(skip).take(take).map(|(_, member)| Reply::Bulk(member)).collect())
         }
     })
+}
+
+/// What goes by place: `ZRANGE key start stop [WITHSCORES]`, `ZREVRANGE`, `ZREMRANGEBYRANK key start stop`.
+fn ranked(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
+    let (start, stop) = (integer(&args[2])?, integer(&args[3])?);
+    let with_scores = match &args[4..] {
+        [] => false,
+        [word] if is(word, "WITHSCORES") => true,
+        _ => return Err(Reply::syntax()),
+    };
+    let Some(set) = keys.get::<Sorted>(&args[1])? else {
+        let removes = name == "ZREMRANGEBYRANK";
+        return Ok(if removes { Reply::Integer(0) } else { Reply::Array(Vec::new()) });
+    };
+    let mut all: Vec<(f64, Vec<u8>)> = set.iter().map(|(member, score)| (*score, member.clone())).collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+    if name == "ZREVRANGE" {
+        all.reverse();
+    }
+    let len = i64::try_from(all.len()).unwrap_or(i64::MAX);
+    // Negative numbers count from the end.
+    let place = |index: i64| if index < 0 { len + index } else { index };
+    let first = usize::try_from(place(start).max(0)).unwrap_or(usize::MAX);
+    let end = usize::try_from((place(stop) + 1).clamp(0, len)).unwrap_or_default();
+    let chosen = all.get(first..end).unwrap_or_default().to_vec();
+    if name == "ZREMRANGEBYRANK" {
+        keys.change(&args[1], |set: &mut Sorted| {
+            for (_, member) in &chosen {
+                set.remove(member);
+            }
+        })?;
+        return Ok(Reply::count(chosen.len()));
+    }
+    Ok(Reply::Array(
+        chosen
+            .into_iter()
+            .flat_map(|(score, member)| {
+                let score = with_scores.then(|| Reply::Bulk(score.to_string().into_bytes()));
+                [Some(Reply::Bulk(member)), score].into_iter().flatten()
+            })
+            .collect(),
+    ))
 }
 
 /// A score, and whether it is excluded.
