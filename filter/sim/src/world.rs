@@ -14,7 +14,7 @@ use crate::envoy::{Envoy, WorkerId};
 use crate::executor::{Executor, Moment, Owner, Span, Step};
 use crate::faults::{self, Faults, Scope};
 use crate::ledger::{Ledger, Rule, Violation};
-use crate::plan::Plan;
+use crate::plan::{Event, Plan, Weather};
 use crate::provider::{CLIENT, ISSUER, ORIGIN, Provider, SECRET};
 use crate::redis::Server;
 use crate::rng::Rng;
@@ -28,8 +28,6 @@ pub const REDIS_PASSWORD: &str = "redis-s3cret-7";
 pub const KEY: &str = "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=";
 /// `clock_leeway`
 pub const LEEWAY: Duration = Duration::from_secs(2);
-/// How long after the last fault everything has to work again.
-const SETTLING: Duration = Duration::from_secs(15);
 /// How long the people then have to show it.
 const SHOWING: Duration = Duration::from_secs(60);
 /// How long whatever is still under way then may take.
@@ -177,7 +175,7 @@ impl World {
             }
             self.go_on_until(end, act, &mut steps);
             let next = match act {
-                Act::Use => SETTLING,
+                Act::Use => self.settling(),
                 Act::Wait => SHOWING,
                 Act::Show | Act::Leave => DRAINING,
             };
@@ -217,6 +215,17 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// How long after the last fault everything has to work again. After a call that failed, the next refresh of a
+    /// session may be put off for 30 s; after a step of the clock that takes as much longer.
+    fn settling(&self) -> Duration {
+        Duration::from_secs(match self.plan.weather {
+            Weather::Calm => 4,
+            Weather::Crashes => 15,
+            Weather::Storm if self.plan.faults.events.contains(&Event::ClockStep) => 65,
+            Weather::Storm => 35,
+        })
     }
 
     fn check_patience(&self) {

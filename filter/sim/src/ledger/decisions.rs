@@ -56,6 +56,15 @@ impl Ledger {
             }
             Decision::Reply { reply, .. } => {
                 bump(&self.counts.answered);
+                // Not let in, but known: that counts as use.
+                let mut tickets = self.tickets.borrow_mut();
+                if let Some(ticket) = session_cookie(ask).and_then(|value| tickets.get_mut(value)) {
+                    ticket.tried = now;
+                    if reply.status == 403 {
+                        ticket.used = now;
+                    }
+                }
+                drop(tickets);
                 match ask.path() {
                     "/oauth2/callback" => self.login_answered(ask, reply, now),
                     "/oauth2/logout" => self.logout_answered(ask, reply, at, now),
@@ -119,6 +128,7 @@ impl Ledger {
                 let mut tickets = self.tickets.borrow_mut();
                 if let Some(ticket) = session_cookie(ask).and_then(|value| tickets.get_mut(value)) {
                     ticket.used = now;
+                    ticket.tried = ticket.tried.max(arrived);
                 }
             }
             Truth::Bearer(token) => {
@@ -172,11 +182,12 @@ impl Ledger {
             // The workers of one Envoy know at once. Another one may have read it just before, and remembers that.
             let remembered = facts.cache_ttl + facts.redis_timeout + SLACK;
             let stalled = world.faults.stalled_since(at.envoy, at.worker, signed_out);
-            let late = if by == at.envoy {
-                world.faults.last_of(at.envoy) < signed_out || arrived > signed_out.plus(remembered)
+            let knows = if by == at.envoy {
+                world.faults.last_of(at.envoy) < signed_out
             } else {
-                self.must_know(world, at, signed_out, arrived) || arrived > signed_out.plus(remembered)
+                self.must_know(world, at, signed_out, arrived)
             };
+            let late = arrived > signed_out && knows || arrived > signed_out.plus(remembered);
             if late && !stalled {
                 dead(signed_out, "its sign-out was confirmed");
             }
@@ -203,8 +214,8 @@ impl Ledger {
             if arrived > ticket.created.plus(facts.absolute_timeout + tolerance) {
                 dead(ticket.created, "it began");
             }
-            if arrived > ticket.used.plus(facts.idle_timeout + tolerance) {
-                dead(ticket.used, "it was used last");
+            if arrived > ticket.tried.plus(facts.idle_timeout + tolerance) {
+                dead(ticket.tried, "it was used last");
             }
         }
     }
@@ -263,6 +274,7 @@ impl Ledger {
             chain: code.chain,
             created: now,
             used: now,
+            tried: now,
             weakened: None,
             signed_out: None,
         };
@@ -349,7 +361,7 @@ impl Ledger {
         let sessions = self.sessions.borrow();
         sessions.get(sid).is_none_or(|session| {
             session.weakened.is_some()
-                || now.plus(SLACK * 2 + self.facts.skew) >= session.opened.plus(self.facts.sso_max)
+                || now.plus(SLACK * 2 + self.facts.skew + self.facts.slow_call) >= session.opened.plus(self.facts.sso_max)
         })
     }
 
@@ -369,7 +381,10 @@ impl Ledger {
             || self.is_weakened(&ticket.sid, now)
             || near(ticket.created, facts.absolute_timeout)
             || near(ticket.used, facts.idle_timeout.saturating_sub(lag))
-            || near(ticket.used, facts.sso_idle.saturating_sub(facts.access_lifetime))
-            || (!facts.refresh_tokens && !facts.keeps_without_refresh && near(ticket.created, facts.access_lifetime))
+            || near(ticket.used, facts.sso_idle.saturating_sub(facts.access_lifetime + facts.slow_call))
+            // Lifetimes count from before the call that brought the token, and that may have taken a while.
+            || (!facts.refresh_tokens
+                && !facts.keeps_without_refresh
+                && near(ticket.created, facts.access_lifetime.saturating_sub(facts.slow_call)))
     }
 }

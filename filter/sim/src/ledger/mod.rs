@@ -143,6 +143,7 @@ struct Facts {
     keeps_without_refresh: bool,
     check_interval: Option<Duration>,
     announces_sid: bool,
+    slow_call: Duration,
 }
 
 struct Code {
@@ -171,7 +172,10 @@ struct Ticket {
     sid: String,
     chain: u64,
     created: Moment,
+    /// When it was last let in, or at least known.
     used: Moment,
+    /// When somebody last came with it: that may count as use, whatever came of it.
+    tried: Moment,
     /// From when on it may rightly be gone.
     weakened: Option<Moment>,
     /// When its sign-out was confirmed, and by which Envoy.
@@ -197,6 +201,7 @@ impl Ledger {
                 keeps_without_refresh: plan.keep_without_refresh,
                 check_interval: plan.check_interval,
                 announces_sid: plan.provider.announces_sid,
+                slow_call: plan.issuer_timeout * 8 / 10,
             },
             tokens: RefCell::default(),
             codes: RefCell::default(),
