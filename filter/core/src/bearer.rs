@@ -1,35 +1,53 @@
-//! Bearer tokens (RFC 6750) → principal: form, signature, issuer, audience, lifetime, binding. A verdict is remembered
-//! under the hash of the whole token, until the token expires or the keys change.
+//! Bearer tokens (RFC 6750) → principal: form, signature, issuer, audience, lifetime, binding, and whether their session
+//! still lives. A verdict is remembered under the hash of the whole token, until the token expires or the keys change.
 
 use std::cell::{Cell, RefCell};
-use std::num::NonZeroUsize;
 use std::rc::Rc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, Config};
 use crate::error::Rejection;
-use crate::host::Host;
 use crate::http::request::Request;
 use crate::jose::claims::Claims;
 use crate::jose::error::TokenError;
 use crate::jose::kind::AccessToken;
 use crate::jose::validity::{Clock, Validity};
-use crate::oidc::provider::Keeper;
+use crate::oidc::introspection;
+use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::principal::Principal;
-use crate::session::cache::Cache;
+use crate::session::cache::{Cache, Weigh};
+use crate::session::endings::Marks;
+use crate::sync::within;
 use crate::time::Timestamp;
 
-/// Verdicts that one worker remembers at most.
-const CACHE_CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+/// Bytes of verdicts that one worker remembers at most.
+const CACHE_CAPACITY: usize = 8 * 1024 * 1024;
+/// How long the first tokens after a start wait until it is known what has ended.
+const FIRST_READ_WAIT: Duration = Duration::from_secs(1);
 
 /// Verifies bearer tokens for one tenant.
 pub struct Verifier {
     config: Rc<Config>,
     accepted: config::Bearer,
-    verdicts: RefCell<Cache<Principal>>,
+    verdicts: RefCell<Cache<[u8; 32], Verdict>>,
     keys_of: Cell<Option<Timestamp>>,
+}
+
+/// A token that is good.
+struct Verdict {
+    principal: Rc<Principal>,
+    marks: Marks,
+    /// When the provider was last asked about it.
+    checked: Cell<Timestamp>,
+}
+
+impl Weigh for Verdict {
+    fn weight(&self) -> usize {
+        self.principal.weight()
+    }
 }
 
 impl Verifier {
@@ -42,35 +60,63 @@ impl Verifier {
     /// Who presents this token.
     ///
     /// # Errors
-    /// [`Rejection::InvalidToken`], or [`Rejection::Unavailable`] when the keys can't be had.
-    pub async fn verify(
-        &self,
-        keeper: &Keeper,
-        host: &dyn Host,
-        token: &str,
-    ) -> Result<Rc<Principal>, Rejection> {
+    /// [`Rejection::InvalidToken`], or [`Rejection::Unavailable`] when the keys, or the provider's word where it is
+    /// wanted, can't be had.
+    pub async fn verify(&self, rp: &RelyingParty, token: &str) -> Result<Rc<Principal>, Rejection> {
         // The whole token: same header and payload with another signature is another token (BT15).
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let provider = keeper.current().await?;
+        let provider = rp.provider.current().await?;
         if self.keys_of.replace(Some(provider.fetched)) != Some(provider.fetched) {
             self.verdicts.borrow_mut().clear();
         }
-        if let Some(principal) = self.verdicts.borrow_mut().get(&key, host.now()) {
-            return Ok(principal);
+        let now = rp.host.now();
+        let known = self.verdicts.borrow_mut().get(&key, now);
+        let verdict = match known {
+            Some(verdict) => verdict,
+            None => {
+                let (verdict, expires) = self.judge(rp, token).await?;
+                let verdict = Rc::new(verdict);
+                self.verdicts.borrow_mut().put(key, verdict.clone(), expires);
+                verdict
+            }
+        };
+        // Its user or its session may have been signed out.
+        if let Ok(browser) = rp.browser() {
+            let sessions = &browser.sessions;
+            // Without Redis tokens are good all the same.
+            within(&*rp.host, FIRST_READ_WAIT, sessions.log.first_read()).await;
+            sessions.catch_up();
+            if sessions.endings.cover(&verdict.marks) {
+                return Err(Rejection::InvalidToken(TokenError::SignedOut));
+            }
         }
-        let verified =
-            verify::<AccessToken>(keeper, host, token, &self.accepted.algorithms).await.map_err(|error| {
-                match error {
-                    VerifyError::Token(error) => Rejection::InvalidToken(error),
-                    VerifyError::Unavailable(rejection) => rejection,
-                }
+        if let Some(interval) = self.accepted.check_interval
+            && now.since(verdict.checked.get()) >= interval
+        {
+            if let Err(rejection) = introspection::require_active(rp, token).await {
+                self.verdicts.borrow_mut().remove(&key);
+                return Err(rejection);
+            }
+            verdict.checked.set(now);
+        }
+        Ok(verdict.principal.clone())
+    }
+
+    async fn judge(&self, rp: &RelyingParty, token: &str) -> Result<(Verdict, Timestamp), Rejection> {
+        let verified = verify::<AccessToken>(&rp.provider, &*rp.host, token, &self.accepted.algorithms)
+            .await
+            .map_err(|error| match error {
+                VerifyError::Token(error) => Rejection::InvalidToken(error),
+                VerifyError::Unavailable(rejection) => rejection,
             })?;
         let claims = verified.claims();
-        let expires = self.check(claims, host.now()).map_err(Rejection::InvalidToken)?;
+        let expires = self.check(claims, rp.host.now()).map_err(Rejection::InvalidToken)?;
         let principal = Principal::from_claims(&self.config, claims).map_err(Rejection::InvalidToken)?;
-        let principal = Rc::new(principal);
-        self.verdicts.borrow_mut().put(key, principal.clone(), expires);
-        Ok(principal)
+        // One that does not say when it was issued may have been issued before anything.
+        let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
+        let marks = Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued);
+        let checked = Cell::new(Timestamp::default());
+        Ok((Verdict { principal: Rc::new(principal), marks, checked }, expires))
     }
 
     /// RFC 9068 4, and when the token ends.

@@ -25,6 +25,10 @@ pub enum Rejection {
     NotFound,
     /// Ours, but not with this method: 405 with `Allow`.
     MethodNotAllowed(&'static str),
+    /// A logout token, or a provider's administrative message, that does not verify: 400 (Back-Channel Logout 1.0 2.8).
+    InvalidLogoutToken(TokenError),
+    /// A logout that the provider announced could not be carried out, or not everywhere: 400 (2.8).
+    LogoutFailed(Dependency),
     /// The callback can't be completed: a page that says what to do.
     Login(LoginError),
     /// Somebody we depend on is away: 503 with Retry-After.
@@ -63,6 +67,8 @@ pub enum Malformed {
     TokenInQuery,
     /// Parameters missing, repeated or of the wrong form.
     Parameters,
+    /// A body that is missing, too long, or not what its content type says.
+    Body,
 }
 
 /// Why a session cookie did not help.
@@ -78,8 +84,14 @@ pub enum SessionEnd {
     Unreadable,
     /// Unused for longer than the idle timeout.
     Idle,
-    /// Older than the absolute timeout.
+    /// Older than the absolute timeout, or than what the provider gave for it.
     Expired,
+    /// Signed out: here, at the provider, or by an administrator.
+    SignedOut,
+    /// The provider refused to renew it.
+    RefreshRefused,
+    /// The provider renewed it with something that does not belong to it.
+    RefreshInvalid,
 }
 
 /// Who was refused, and what would have let them in.
@@ -134,6 +146,8 @@ pub enum Dependency {
     Redis(&'static str),
     /// No randomness, or no signature verification in this host.
     Host,
+    /// Envoy does not hand the request's body over (`allow_on_headers_stop_iteration`), or it is very slow.
+    Body,
 }
 
 impl Rejection {
@@ -149,6 +163,8 @@ impl Rejection {
             Self::CrossSite => "cross_site",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::InvalidLogoutToken(_) => "invalid_logout_token",
+            Self::LogoutFailed(_) => "logout_failed",
             Self::Login(error) => error.label(),
             Self::Unavailable(dependency) => dependency.label(),
         }
@@ -157,9 +173,9 @@ impl Rejection {
     /// What the log adds to the label: precise, and without secrets.
     pub fn detail(&self) -> Option<String> {
         match self {
-            Self::InvalidToken(error) | Self::Login(LoginError::IdToken(error)) => {
-                Some(error.label().to_owned())
-            }
+            Self::InvalidToken(error)
+            | Self::InvalidLogoutToken(error)
+            | Self::Login(LoginError::IdToken(error)) => Some(error.label().to_owned()),
             Self::Login(LoginError::Provider { error, description }) => {
                 Some(format!("{error}: {}", description.as_deref().unwrap_or("no description")))
             }
@@ -167,6 +183,7 @@ impl Rejection {
                 Some((*what).to_owned())
             }
             Self::Unavailable(Dependency::Redis(what)) => Some((*what).to_owned()),
+            Self::LogoutFailed(dependency) => Some(dependency.label().to_owned()),
             Self::NotAllowed(refused) => Some(format!("needs one of [{}]", refused.needed.join(", "))),
             _ => None,
         }
@@ -180,6 +197,7 @@ impl Rejection {
         "malformed_authority",
         "token_in_query",
         "malformed_parameters",
+        "malformed_body",
         "no_credential",
         "unusable_authorization",
         "invalid_token",
@@ -189,6 +207,11 @@ impl Rejection {
         "session_unreadable",
         "session_idle",
         "session_expired",
+        "session_signed_out",
+        "session_refresh_refused",
+        "session_refresh_invalid",
+        "invalid_logout_token",
+        "logout_failed",
         "not_allowed",
         "cross_site",
         "not_found",
@@ -208,6 +231,7 @@ impl Rejection {
         "provider_unavailable",
         "redis_unavailable",
         "host_unavailable",
+        "body_unavailable",
     ];
 }
 
@@ -220,6 +244,7 @@ impl Malformed {
             Self::Authority => "malformed_authority",
             Self::TokenInQuery => "token_in_query",
             Self::Parameters => "malformed_parameters",
+            Self::Body => "malformed_body",
         }
     }
 }
@@ -233,6 +258,9 @@ impl SessionEnd {
             Self::Unreadable => "session_unreadable",
             Self::Idle => "session_idle",
             Self::Expired => "session_expired",
+            Self::SignedOut => "session_signed_out",
+            Self::RefreshRefused => "session_refresh_refused",
+            Self::RefreshInvalid => "session_refresh_invalid",
         }
     }
 }
@@ -262,6 +290,7 @@ impl Dependency {
             Self::Provider => "provider_unavailable",
             Self::Redis(_) => "redis_unavailable",
             Self::Host => "host_unavailable",
+            Self::Body => "body_unavailable",
         }
     }
 }

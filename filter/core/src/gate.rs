@@ -6,16 +6,19 @@ use crate::bearer::{self, Authorization};
 use crate::config::{self, Access, Config};
 use crate::error::{LoginError, Malformed, Refused, Rejection};
 use crate::host::{Host, Level};
+use crate::http::body::Body;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request};
 use crate::http::return_path::ReturnPath;
+use crate::http::same_site;
 use crate::metrics::{self, Outcome};
+use crate::oidc::admin_callback::{self, Action};
 use crate::oidc::relying_party::RelyingParty;
-use crate::oidc::{authorization, callback, logout};
+use crate::oidc::{account, authorization, backchannel, callback, logout};
 use crate::policy::identity::Headers;
 use crate::policy::{Permit, Policy};
 use crate::principal::Principal;
-use crate::session::record::Record;
+use crate::session::store::Entry;
 
 /// One tenant's gate in one worker.
 pub struct Gate {
@@ -47,7 +50,7 @@ pub enum Decision {
 /// What a request presents.
 enum Credential {
     Bearer(Rc<Principal>),
-    Session(Rc<Record>),
+    Session(Rc<Entry>),
 }
 
 impl Gate {
@@ -71,15 +74,32 @@ impl Gate {
     /// Starts the jobs of the root context.
     pub fn background(&self) {
         self.host.spawn(Box::pin(self.rp.provider.clone().run()));
+        if let Ok(browser) = self.rp.browser() {
+            self.host.spawn(Box::pin(browser.sessions.log.clone().run()));
+        }
     }
 
-    /// Decides about one request; `headers` as Envoy has them, pseudo-headers included.
-    pub async fn decide(self: Rc<Self>, headers: Vec<(String, Vec<u8>)>) -> Decision {
+    /// Whether [`Gate::decide`] reads the body of a request with these headers. Any other body stays where it is until
+    /// the decision is made.
+    pub fn reads_body(&self, headers: &[(String, Vec<u8>)]) -> bool {
+        let value = |wanted: &str| {
+            headers.iter().find(|(name, _)| name == wanted).map_or(&b""[..], |(_, value)| value.as_slice())
+        };
+        let path = value(":path").split(|byte| *byte == b'?').next().unwrap_or_default();
+        let endpoints = [backchannel::PATH, admin_callback::LOGOUT_PATH, admin_callback::NOT_BEFORE_PATH];
+        value(":method") == b"POST"
+            && self.rp.browser().is_ok()
+            && endpoints.iter().any(|endpoint| endpoint.as_bytes() == path)
+    }
+
+    /// Decides about one request; `headers` as Envoy has them, pseudo-headers included. `body` is read where
+    /// [`Gate::reads_body`] says so.
+    pub async fn decide(self: Rc<Self>, headers: Vec<(String, Vec<u8>)>, body: Body) -> Decision {
         let request = match Request::parse(headers) {
             Ok(request) => request,
             Err(malformed) => return self.refuse_unparsed(malformed),
         };
-        if let Some(outcome) = self.endpoint(&request).await {
+        if let Some(outcome) = self.endpoint(&request, body).await {
             return match outcome {
                 Ok(reply) => self.answer(&request, reply),
                 Err(refused) => self.refuse(&request, refused).await,
@@ -99,8 +119,9 @@ impl Gate {
     }
 
     /// Our own endpoints, by the path exactly as it was sent (CB15); `None` when it is none of them.
-    async fn endpoint(self: &Rc<Self>, request: &Request) -> Option<Result<Reply, Refused>> {
+    async fn endpoint(self: &Rc<Self>, request: &Request, body: Body) -> Option<Result<Reply, Refused>> {
         self.rp.browser().ok()?;
+        let rp = &self.rp;
         Some(match (request.raw_path(), request.method()) {
             ("/oauth2/login", "GET" | "HEAD") => {
                 let target = request.query_pairs().find(|(name, _)| name == "rd");
@@ -110,9 +131,29 @@ impl Gate {
             (authorization::CALLBACK_PATH, "GET") => callback::complete(&self.rp, request).await,
             ("/oauth2/logout", "GET" | "POST") => logout::end(&self.rp, request).await,
             (logout::SIGNED_OUT_PATH, "GET" | "HEAD") => Ok(logout::signed_out(&self.rp, request)),
-            ("/oauth2/login" | logout::SIGNED_OUT_PATH, _) => {
+            (account::PATH, "GET" | "HEAD") => account::show(rp, request)
+                .await
+                .map_err(|rejection| Refused { retry_path: account::PATH.to_owned(), ..rejection.into() }),
+            (account::SIGN_OUT_PATH, "POST") => account::sign_out(rp, request).await,
+            (backchannel::PATH, "POST") => {
+                backchannel::logout(rp, request, body).await.map_err(Refused::from)
+            }
+            (admin_callback::LOGOUT_PATH, "POST") => {
+                admin_callback::receive(rp, Action::Logout, body).await.map_err(Refused::from)
+            }
+            (admin_callback::NOT_BEFORE_PATH, "POST") => {
+                admin_callback::receive(rp, Action::PushNotBefore, body).await.map_err(Refused::from)
+            }
+            ("/oauth2/login" | logout::SIGNED_OUT_PATH | account::PATH, _) => {
                 Err(Rejection::MethodNotAllowed("GET, HEAD").into())
             }
+            (
+                account::SIGN_OUT_PATH
+                | backchannel::PATH
+                | admin_callback::LOGOUT_PATH
+                | admin_callback::NOT_BEFORE_PATH,
+                _,
+            ) => Err(Rejection::MethodNotAllowed("POST").into()),
             (authorization::CALLBACK_PATH, _) => Err(Rejection::MethodNotAllowed("GET").into()),
             ("/oauth2/logout", _) => Err(Rejection::MethodNotAllowed("GET, POST").into()),
             _ => return None,
@@ -126,8 +167,8 @@ impl Gate {
         match self.credential(request).await? {
             Credential::Bearer(principal) => Ok((self.policy.permit(request, &principal)?, Outcome::Bearer)),
             Credential::Session(session) => {
-                self.check_same_site(request)?;
-                Ok((self.policy.permit(request, &session.principal)?, Outcome::Session))
+                same_site::check(request, &self.rp.config.public_url.origin)?;
+                Ok((self.policy.permit(request, &session.record.principal)?, Outcome::Session))
             }
         }
     }
@@ -137,7 +178,7 @@ impl Gate {
         match (bearer::authorization(request), &self.bearer) {
             (Authorization::Absent, _) => self.rp.session(request).await.map(Credential::Session),
             (Authorization::Bearer(token), Some(verifier)) => {
-                verifier.verify(&self.rp.provider, &*self.host, token).await.map(Credential::Bearer)
+                verifier.verify(&self.rp, token).await.map(Credential::Bearer)
             }
             _ => Err(Rejection::UnusableAuthorization),
         }
@@ -147,23 +188,6 @@ impl Gate {
     pub fn sets_our_cookie(&self, set_cookie: &[u8]) -> bool {
         let name = set_cookie.split(|byte| matches!(byte, b'=' | b';')).next().unwrap_or_default();
         self.rp.cookies.is_ours(name.trim_ascii())
-    }
-
-    /// A cookie comes along by itself, so who sent the request has to be asked: an unsafe method from another site's
-    /// page is refused (RFC 10017). Clients that are no browsers send neither header.
-    fn check_same_site(&self, request: &Request) -> Result<(), Rejection> {
-        if request.is_safe() {
-            return Ok(());
-        }
-        let same = match request.header("sec-fetch-site") {
-            Some(site) => matches!(site, "same-origin" | "none"),
-            None if request.has_header("sec-fetch-site") => false,
-            None => {
-                !request.has_header("origin")
-                    || request.header("origin") == Some(&self.rp.config.public_url.origin)
-            }
-        };
-        if same { Ok(()) } else { Err(Rejection::CrossSite) }
     }
 
     /// Whoever could sign in is sent there; everybody else gets the one answer for this refusal.

@@ -18,6 +18,7 @@
 //! | [`jose`] | untrusted → verified token, JWK set, algorithms |
 //! | [`json`] | strict JSON: no duplicate members, bounded depth, typed access |
 //! | [`encoding`] | base64url and base64 |
+//! | [`lease`], [`sync`] | one worker for all of an Envoy's; waiting within a worker |
 //! | [`redis`] | a RESP pipeline over one callout |
 //! | [`seal`] | authenticated encryption with a key ring |
 //! | [`config`] | raw → validated configuration, every error at once |
@@ -36,6 +37,7 @@ pub mod host;
 pub mod http;
 pub mod jose;
 pub mod json;
+pub mod lease;
 pub mod metrics;
 pub mod oidc;
 pub mod policy;

@@ -1,5 +1,8 @@
 //! The counters. All of them exist from the start; labels are part of the name and are taken out again by Envoy's
 //! `stats_tags`: `oidc_gate_decisions_total.outcome.<outcome>.reason.<reason>`.
+//!
+//! Refreshes and logouts are counted besides, once for each session or message: `oidc_gate_refreshes_total` and
+//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome.
 
 use crate::error::Rejection;
 use crate::host::Counter;
@@ -38,6 +41,67 @@ impl Outcome {
     }
 }
 
+/// How a refresh ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// The session was renewed.
+    Renewed,
+    /// The provider refused: the session ended.
+    Refused,
+    /// The answer did not belong to the session: it ended.
+    Invalid,
+    /// No usable answer: tried again later.
+    Failed,
+    /// Renewed, but Redis did not take it.
+    Lost,
+}
+
+/// What signed somebody out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logout {
+    /// The person, here.
+    Person,
+    /// The person, one or all of their sessions, on the account page.
+    Account,
+    /// The provider, by a logout token.
+    BackChannel,
+    /// The provider, all users of the realm.
+    Everyone,
+    /// The provider, all that was issued before a moment.
+    NotBefore,
+}
+
+const REFRESHES: [(Refresh, &str); 5] = [
+    (Refresh::Renewed, "renewed"),
+    (Refresh::Refused, "refused"),
+    (Refresh::Invalid, "invalid"),
+    (Refresh::Failed, "failed"),
+    (Refresh::Lost, "lost"),
+];
+const LOGOUTS: [(Logout, &str); 5] = [
+    (Logout::Person, "person"),
+    (Logout::Account, "account"),
+    (Logout::BackChannel, "back_channel"),
+    (Logout::Everyone, "everyone"),
+    (Logout::NotBefore, "not_before"),
+];
+
+/// The counter for one refresh.
+pub fn refresh(outcome: Refresh) -> Counter {
+    let place = REFRESHES.iter().position(|(known, _)| *known == outcome).unwrap_or_default();
+    Counter(decisions().saturating_add(place))
+}
+
+/// The counter for one sign-out.
+pub fn logout(by: Logout) -> Counter {
+    let place = LOGOUTS.iter().position(|(known, _)| *known == by).unwrap_or_default();
+    Counter(decisions().saturating_add(REFRESHES.len()).saturating_add(place))
+}
+
+fn decisions() -> usize {
+    Rejection::LABELS.len().saturating_mul(2).saturating_add(FORWARDED_OR_ANSWERED.len())
+}
+
 /// The counter for one decision; `reason` is a label of [`Rejection`] for logins and refusals.
 pub fn decision(outcome: Outcome, reason: &str) -> Counter {
     let reasons = Rejection::LABELS;
@@ -61,7 +125,12 @@ pub fn names() -> Vec<String> {
     let plain = FORWARDED_OR_ANSWERED.into_iter().map(|outcome| name(outcome, "none"));
     let refused = Rejection::LABELS.iter().map(|reason| name(Outcome::Refused, reason));
     let login = Rejection::LABELS.iter().map(|reason| name(Outcome::Login, reason));
-    plain.chain(refused).chain(login).collect()
+    let refreshes = REFRESHES.iter().map(|(_, label)| ("refreshes", label));
+    let logouts = LOGOUTS.iter().map(|(_, label)| ("logouts", label));
+    let others = refreshes
+        .chain(logouts)
+        .map(|(what, label)| format!("oidc_gate_{what}_total.outcome.{label}.reason.none"));
+    plain.chain(refused).chain(login).chain(others).collect()
 }
 
 #[cfg(test)]
@@ -82,5 +151,14 @@ mod tests {
         ] {
             assert!(names[decision(outcome, reason).0].ends_with(expected), "{expected}");
         }
+        for (outcome, label) in REFRESHES {
+            assert!(
+                names[refresh(outcome).0].starts_with(&format!("oidc_gate_refreshes_total.outcome.{label}."))
+            );
+        }
+        for (by, label) in LOGOUTS {
+            assert!(names[logout(by).0].starts_with(&format!("oidc_gate_logouts_total.outcome.{label}.")));
+        }
+        assert_eq!(logout(Logout::NotBefore).0 + 1, names.len());
     }
 }

@@ -67,4 +67,11 @@ impl Principal {
             sid,
         })
     }
+
+    /// About how many bytes it holds.
+    pub fn weight(&self) -> usize {
+        let texts = [&self.preferred_username, &self.name, &self.email, &self.sid].into_iter().flatten();
+        let texts = texts.chain([&self.issuer, &self.subject]).chain(&self.groups);
+        texts.fold(size_of::<Self>(), |sum, text| sum.saturating_add(text.len()).saturating_add(32))
+    }
 }

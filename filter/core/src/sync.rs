@@ -1,7 +1,9 @@
 //! Waiting, in one thread: time limits, events, and jobs that outlive who waits for them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
+use std::hash::Hash;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 
-use crate::host::Host;
+use crate::host::{Host, LocalFuture};
 
 /// The future's output, or `None` when it takes longer than `limit`.
 pub async fn within<T>(host: &dyn Host, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
@@ -68,5 +70,76 @@ impl Event {
     /// Whether somebody waits. Tasks that were dropped count until the next [`Event::notify`].
     pub fn is_awaited(&self) -> bool {
         !self.0.waiting.borrow().is_empty()
+    }
+}
+
+/// Work that one task does for all who want it at the same time.
+pub struct Flights<K>(Rc<RefCell<HashMap<K, Event>>>);
+
+/// What a task does about some work.
+pub enum Role<K: Hash + Eq + Clone> {
+    /// It does it; the others are woken when this is dropped, also when the task itself is dropped in between.
+    Lead(Leader<K>),
+    /// It waits until whoever does it has finished or given up.
+    Follow(LocalFuture<'static, ()>),
+}
+
+/// Does the work.
+pub struct Leader<K: Hash + Eq + Clone> {
+    flights: Flights<K>,
+    key: K,
+}
+
+impl<K> Default for Flights<K> {
+    fn default() -> Self {
+        Self(Rc::default())
+    }
+}
+
+impl<K> Clone for Flights<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Hash + Eq + Clone> Flights<K> {
+    /// Begins the work, or waits for whoever has begun it.
+    pub fn join(&self, key: K) -> Role<K> {
+        let mut flights = self.0.borrow_mut();
+        match flights.get(&key) {
+            Some(landed) => Role::Follow(Box::pin(landed.next())),
+            None => {
+                flights.insert(key.clone(), Event::default());
+                Role::Lead(Leader { flights: self.clone(), key })
+            }
+        }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Drop for Leader<K> {
+    fn drop(&mut self) {
+        let landed = self.flights.0.borrow_mut().remove(&self.key);
+        if let Some(landed) = landed {
+            landed.notify();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestHost;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn followers_are_woken_when_the_leader_is_done_or_gone() {
+        let flights = Flights::default();
+        let Role::Lead(leader) = flights.join(1) else { panic!("the first one leads") };
+        let Role::Follow(landed) = flights.join(1) else { panic!("the second one follows") };
+        assert!(matches!(flights.join(2), Role::Lead(_)), "other work is other work");
+        drop(leader);
+        TestHost::new().run(landed);
+        assert!(matches!(flights.join(1), Role::Lead(_)), "it can be done again");
     }
 }

@@ -61,6 +61,15 @@ impl TestHost {
         self.clusters.borrow_mut().insert(cluster.to_owned(), Box::new(answer));
     }
 
+    pub fn now_millis(&self) -> u64 {
+        self.now.get().as_millis()
+    }
+
+    /// Lets time pass while jobs run.
+    pub async fn sleep_for(self: Rc<Self>, duration: Duration) {
+        self.sleep(duration).await;
+    }
+
     pub fn log_lines(&self) -> Vec<String> {
         self.log.borrow().clone()
     }

@@ -1,8 +1,8 @@
 //! Signature checks by the host's BoringSSL: Envoy's foreign function `verify_signature`.
 
 use oidc_gate_core::host::{CryptoUnavailable, HostSignature};
-use proxy_wasm::hostcalls::call_foreign_function;
-use proxy_wasm::types::Status;
+
+use crate::hostcalls::{Refused, foreign_function};
 
 /// Asks the host. An `Err` means that it cannot say; a signature that does not verify is `Ok(false)`.
 pub fn verify_signature(
@@ -21,9 +21,9 @@ pub fn verify_signature(
     for (number, field) in [(1, hash.as_bytes()), (2, spki_der), (3, signature), (4, signed)] {
         push_bytes(&mut arguments, number, field);
     }
-    let result = match call_foreign_function("verify_signature", Some(&arguments)) {
-        Ok(result) => result.unwrap_or_default(),
-        Err(Status::NotFound) => {
+    let result = match foreign_function("verify_signature", &arguments) {
+        Ok(result) => result,
+        Err(Refused::NOT_FOUND) => {
             return Err(CryptoUnavailable("the foreign function verify_signature is missing"));
         }
         // A key or signature that BoringSSL can't read verifies nothing.

@@ -1,7 +1,7 @@
 //! Polls the core's futures in Envoy's callbacks.
 //!
-//! A task belongs to a stream or to the root context. The SDK gives the answer of a callout to the context in whose
-//! callback it was sent, and drops it once that context is gone. So within a stream's callback only that stream's own
+//! A task belongs to a stream or to the root context. The host gives the answer of a callout to the context that was
+//! effective when it was sent, and cancels the call once that context is gone. So within a stream's callback only that stream's own
 //! task runs; everything else waits for a callback of the root context, which lives as long as the plugin.
 
 use std::cell::{Cell, RefCell};
@@ -247,7 +247,7 @@ impl Call {
     }
 }
 
-/// A callout that somebody waits for. The SDK drops the answer to a stream that is gone, so its booking has to go with
+/// A callout that somebody waits for. The host sends no answer to a stream that is gone, so its booking has to go with
 /// the stream's future.
 pub struct Booking {
     call: Rc<Call>,

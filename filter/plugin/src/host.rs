@@ -10,12 +10,10 @@ use oidc_gate_core::host::{
 };
 use oidc_gate_core::metrics;
 use oidc_gate_core::time::Timestamp;
-use proxy_wasm::hostcalls::dispatch_http_call;
-use proxy_wasm::types::Status;
 
+use crate::crypto;
 use crate::executor::{Executor, Owner, Sleep};
-use crate::hostcalls::{self, Map};
-use crate::{crypto, hostcalls as calls};
+use crate::hostcalls::{self as calls, Buffer, Map, Refused};
 
 /// One plugin instance's view of Envoy.
 pub struct EnvoyHost {
@@ -43,12 +41,11 @@ impl EnvoyHost {
 
 impl Host for EnvoyHost {
     fn call(&self, callout: Callout) -> LocalFuture<'static, Result<CalloutReply, CalloutError>> {
-        let headers: Vec<(&str, &str)> =
-            callout.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let body = (!callout.body.is_empty()).then_some(callout.body.as_slice());
-        let booking = match dispatch_http_call(&callout.cluster, headers, body, Vec::new(), callout.timeout) {
+        let headers: Vec<(&str, &[u8])> =
+            callout.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let booking = match calls::http_call(&callout.cluster, &headers, &callout.body, callout.timeout) {
             Ok(token) => self.executor.sent(token),
-            Err(Status::BadArgument) => self.executor.not_sent(CalloutError::UnknownCluster),
+            Err(Refused::BAD_ARGUMENT) => self.executor.not_sent(CalloutError::UnknownCluster),
             Err(_) => self.executor.not_sent(CalloutError::NotSent),
         };
         Box::pin(booking.answer())
@@ -109,7 +106,7 @@ pub fn log(level: Level, message: &str) {
         Level::Warn => 3,
         Level::Error => 4,
     };
-    hostcalls::log(level, message);
+    calls::log(level, message);
 }
 
 /// Reads the answer to a callout, in the callback that announces it. A call that failed has no headers, and asking for
@@ -118,11 +115,11 @@ pub fn callout_reply(num_headers: usize, body_size: usize) -> Result<CalloutRepl
     if num_headers == 0 {
         return Err(CalloutError::Reset);
     }
-    let headers = hostcalls::headers(Map::CalloutResponseHeaders);
+    let headers = calls::headers(Map::CalloutResponseHeaders);
     let status = headers
         .iter()
         .find(|(name, _)| name == ":status")
         .and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok())
         .ok_or(CalloutError::Reset)?;
-    Ok(CalloutReply { status, headers, body: hostcalls::callout_body(body_size) })
+    Ok(CalloutReply { status, headers, body: calls::bytes(Buffer::CalloutResponseBody, body_size) })
 }

@@ -1,8 +1,9 @@
-//! The hostcalls whose wrappers in the SDK panic on a status or a byte that a peer can cause. These return an error
-//! instead. The only `unsafe` of the project is in this file.
+//! What the plugin asks of its host (proxy-wasm ABI 0.2.1). Nothing here panics, whatever status or byte comes back. The
+//! only `unsafe` of the project is in this file and in [`crate::abi`], its other direction.
 #![allow(unsafe_code)]
 
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
+use std::time::Duration;
 
 #[derive(Clone, Copy)]
 pub enum Map {
@@ -12,13 +13,26 @@ pub enum Map {
     CalloutResponseHeaders = 6,
 }
 
+/// `proxy_buffer_type_t`
+#[derive(Clone, Copy)]
+pub enum Buffer {
+    RequestBody = 0,
+    CalloutResponseBody = 4,
+    PluginConfiguration = 7,
+}
+
 /// The host refused; the number is proxy-wasm's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused(pub u32);
 
+impl Refused {
+    /// `proxy_status_t`: there is no such thing.
+    pub const NOT_FOUND: Self = Self(1);
+    /// An argument is wrong; for a callout, the cluster's name.
+    pub const BAD_ARGUMENT: Self = Self(2);
+}
+
 const OK: u32 = 0;
-/// proxy-wasm ABI 0.2.1, `proxy_buffer_type_t`
-const CALLOUT_RESPONSE_BODY: u32 = 4;
 const HTTP_REQUEST_STREAM: u32 = 0;
 const COUNTER: u32 = 0;
 
@@ -67,6 +81,26 @@ unsafe extern "C" {
         headers_len: usize,
         grpc_status: i32,
     ) -> u32;
+    fn proxy_http_call(
+        cluster: *const u8,
+        cluster_len: usize,
+        headers: *const u8,
+        headers_len: usize,
+        body: *const u8,
+        body_len: usize,
+        trailers: *const u8,
+        trailers_len: usize,
+        timeout: u32,
+        token: *mut u32,
+    ) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_len: usize,
+        arguments: *const u8,
+        arguments_len: usize,
+        results: *mut *mut u8,
+        results_len: *mut usize,
+    ) -> u32;
     fn proxy_continue_stream(stream: u32) -> u32;
     fn proxy_set_effective_context(context: u32) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
@@ -105,13 +139,62 @@ pub fn remove_header(map: Map, name: &str) -> Result<(), Refused> {
     check(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
 }
 
-pub fn callout_body(len: usize) -> Vec<u8> {
+/// At most `len` bytes of a buffer, in the callback that announces it.
+pub fn bytes(buffer: Buffer, len: usize) -> Vec<u8> {
     let mut data = null_mut();
     let mut got = 0;
     // SAFETY: the host writes to the two out-pointers only.
-    let status = unsafe { proxy_get_buffer_bytes(CALLOUT_RESPONSE_BODY, 0, len, &mut data, &mut got) };
+    let status = unsafe { proxy_get_buffer_bytes(buffer as u32, 0, len, &mut data, &mut got) };
     // SAFETY: as above.
     if status == OK { unsafe { take(data, got) } } else { Vec::new() }
+}
+
+/// Sends a request through a cluster; the answer comes with the token, to the context that is effective now.
+pub fn http_call(
+    cluster: &str,
+    headers: &[(&str, &[u8])],
+    body: &[u8],
+    timeout: Duration,
+) -> Result<u32, Refused> {
+    let headers = serialize_pairs(headers);
+    let trailers = serialize_pairs(&[]);
+    let timeout = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    let mut token = 0;
+    // SAFETY: pointers and lengths belong to live slices; the host writes to the out-pointer only.
+    check(unsafe {
+        proxy_http_call(
+            cluster.as_ptr(),
+            cluster.len(),
+            headers.as_ptr(),
+            headers.len(),
+            body.as_ptr(),
+            body.len(),
+            trailers.as_ptr(),
+            trailers.len(),
+            timeout,
+            &mut token,
+        )
+    })?;
+    Ok(token)
+}
+
+/// Calls a function that only this host has.
+pub fn foreign_function(name: &str, arguments: &[u8]) -> Result<Vec<u8>, Refused> {
+    let mut data = null_mut();
+    let mut len = 0;
+    // SAFETY: pointers and lengths belong to live slices; the host writes to the two out-pointers only.
+    check(unsafe {
+        proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            &mut data,
+            &mut len,
+        )
+    })?;
+    // SAFETY: as above.
+    Ok(unsafe { take(data, len) })
 }
 
 pub fn shared_data(key: &str) -> Option<(Vec<u8>, u32)> {
@@ -193,9 +276,9 @@ fn check(status: u32) -> Result<(), Refused> {
 /// Takes over memory that the host filled.
 ///
 /// # Safety
-/// `data` is null, or was allocated for the host by the SDK's `proxy_on_memory_allocate` with exactly `len` bytes.
+/// `data` is null, or was allocated for the host by [`crate::abi`]'s `proxy_on_memory_allocate` with exactly `len` bytes.
 unsafe fn take(data: *mut u8, len: usize) -> Vec<u8> {
-    if data.is_null() || data == null::<u8>().cast_mut() {
+    if data.is_null() {
         return Vec::new();
     }
     // SAFETY: the caller's promise.

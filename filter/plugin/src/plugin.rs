@@ -1,34 +1,63 @@
 //! The root context: configuration in, gate out, and the jobs that outlive requests.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use oidc_gate_core::config;
 use oidc_gate_core::gate::Gate;
-use oidc_gate_core::host::Level;
+use oidc_gate_core::host::{CalloutError, CalloutReply, Level};
 use oidc_gate_core::jose::probe;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
 
 use crate::executor::{Executor, Owner};
-use crate::host::{EnvoyHost, callout_reply, log};
+use crate::host::{EnvoyHost, log};
+use crate::hostcalls::{self, Buffer};
 use crate::stream::Stream;
 
 /// One plugin instance in one worker.
 pub struct Plugin {
     executor: Rc<Executor>,
     host: Rc<EnvoyHost>,
-    gate: Option<Rc<Gate>>,
+    gate: RefCell<Option<Rc<Gate>>>,
 }
 
 impl Plugin {
     pub fn new(id: u32) -> Self {
         let executor = Rc::new(Executor::new(id));
-        Self { host: Rc::new(EnvoyHost::new(executor.clone())), executor, gate: None }
+        Self { host: Rc::new(EnvoyHost::new(executor.clone())), executor, gate: RefCell::default() }
     }
 
-    fn configure(&self) -> Option<Rc<Gate>> {
-        let json = self.get_plugin_configuration().unwrap_or_default();
-        let config = match config::load(&json, &|name| std::env::var(name).ok()) {
+    /// A new configuration, of `size` bytes; false when it is not good.
+    pub fn configure(&self, size: usize) -> bool {
+        self.host.define_counters();
+        let gate = self.load(&hostcalls::bytes(Buffer::PluginConfiguration, size));
+        if let Some(gate) = &gate {
+            gate.background();
+            // First work happens in the first tick: the instance that only tries a configuration never gets one.
+            self.executor.arm();
+        }
+        // Without a gate Envoy refuses the configuration and goes on with the one before.
+        let is_good = gate.is_some();
+        self.gate.replace(gate);
+        is_good
+    }
+
+    pub fn tick(&self) {
+        self.executor.ticked();
+        self.executor.fire_timers();
+        self.executor.run(Owner::Root);
+    }
+
+    pub fn stream(&self, id: u32) -> Stream {
+        Stream::new(id, self.gate.borrow().clone(), self.executor.clone())
+    }
+
+    pub fn answered(&self, token: u32, reply: Result<CalloutReply, CalloutError>) {
+        self.executor.answered(token, reply);
+        self.executor.run(Owner::Root);
+    }
+
+    fn load(&self, json: &[u8]) -> Option<Rc<Gate>> {
+        let config = match config::load(json, &|name| std::env::var(name).ok()) {
             Ok(config) => config,
             Err(errors) => {
                 log(
@@ -64,43 +93,5 @@ impl Drop for Plugin {
     /// Tasks hold the host, which holds the executor, which holds the tasks: without this nothing would ever be freed.
     fn drop(&mut self) {
         self.executor.clear();
-    }
-}
-
-impl Context for Plugin {
-    fn on_http_call_response(&mut self, token: u32, num_headers: usize, body_size: usize, _: usize) {
-        self.executor.answered(token, callout_reply(num_headers, body_size));
-        self.executor.run(Owner::Root);
-    }
-}
-
-impl RootContext for Plugin {
-    fn on_configure(&mut self, _: usize) -> bool {
-        self.host.define_counters();
-        self.gate = self.configure();
-        match &self.gate {
-            Some(gate) => {
-                gate.background();
-                // First work happens in the first tick: the instance that only tries a configuration never gets one.
-                self.executor.arm();
-                true
-            }
-            // Envoy refuses the configuration and goes on with the one before.
-            None => false,
-        }
-    }
-
-    fn on_tick(&mut self) {
-        self.executor.ticked();
-        self.executor.fire_timers();
-        self.executor.run(Owner::Root);
-    }
-
-    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(id, self.gate.clone(), self.executor.clone())))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
     }
 }

@@ -1,18 +1,18 @@
 //! One HTTP stream: asks the gate, holds everything back until it has decided, and does what it says.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use oidc_gate_core::gate::{Decision, Gate};
+use oidc_gate_core::host::{CalloutError, CalloutReply};
+use oidc_gate_core::http::body::{Arrival, Body, MAX_BODY_LEN, TooLong};
 use oidc_gate_core::http::reply::Reply;
 use oidc_gate_core::policy::identity::is_stripped;
 use oidc_gate_core::policy::{HeaderChange, Permit};
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::Action;
 
+use crate::abi::Action;
 use crate::executor::{Executor, Owner};
-use crate::host::callout_reply;
-use crate::hostcalls::{self, Map};
+use crate::hostcalls::{self, Buffer, Map};
 
 /// Requests of one worker that may wait for their decision at the same time; more get 503 at once.
 const MAX_WAITING: usize = 4096;
@@ -36,77 +36,93 @@ pub struct Stream {
     gate: Option<Rc<Gate>>,
     executor: Rc<Executor>,
     phase: Rc<Cell<Phase>>,
-    task: Option<u64>,
+    task: Cell<Option<u64>>,
+    /// The body, where an endpoint of the gate reads it.
+    incoming: RefCell<Option<Incoming>>,
+}
+
+/// A body that is being collected.
+struct Incoming {
+    bytes: Vec<u8>,
+    arrival: Arrival,
 }
 
 impl Stream {
     pub fn new(id: u32, gate: Option<Rc<Gate>>, executor: Rc<Executor>) -> Self {
-        Self { id, gate, executor, phase: Rc::new(Cell::new(Phase::Deciding)), task: None }
-    }
-
-    fn hold_back(&self) -> Action {
-        match self.phase.get() {
-            Phase::Forwarded => Action::Continue,
-            Phase::Deciding | Phase::Waiting | Phase::Replied => Action::Pause,
+        Self {
+            id,
+            gate,
+            executor,
+            phase: Rc::new(Cell::new(Phase::Deciding)),
+            task: Cell::default(),
+            incoming: RefCell::default(),
         }
     }
 
-    /// There is no gate, or no room: nothing passes.
-    fn unavailable(&self) -> Action {
-        self.phase.set(Phase::Replied);
-        let headers: [(&str, &[u8]); 2] = [("retry-after", b"5"), ("cache-control", b"no-store")];
-        // Should even that be refused, the request stays held.
-        let _ = hostcalls::send_local_response(503, "oidc_gate_overloaded", &headers, b"", None);
-        Action::Pause
-    }
-}
-
-impl Context for Stream {
-    fn on_http_call_response(&mut self, token: u32, num_headers: usize, body_size: usize, _: usize) {
-        self.executor.answered(token, callout_reply(num_headers, body_size));
-        self.executor.run(Owner::Stream(self.id));
-    }
-}
-
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+    pub fn request_headers(&self, end_of_stream: bool) -> Action {
         let Some(gate) = self.gate.clone() else { return self.unavailable() };
         if self.executor.waiting() >= MAX_WAITING {
             return self.unavailable();
         }
         let headers = hostcalls::headers(Map::RequestHeaders);
+        let reads_body = !end_of_stream && gate.reads_body(&headers);
+        let body = if reads_body {
+            let (arrival, body) = Body::arriving();
+            *self.incoming.borrow_mut() = Some(Incoming { bytes: Vec::new(), arrival });
+            body
+        } else {
+            Body::none()
+        };
         let phase = self.phase.clone();
         let task = Box::pin(async move {
-            let decision = gate.decide(headers).await;
+            let decision = gate.decide(headers, body).await;
             let was = phase.get();
             phase.set(carry_out(decision));
             if was == Phase::Waiting && phase.get() == Phase::Forwarded {
                 hostcalls::continue_request();
             }
         });
-        self.task = Some(self.executor.spawn(Owner::Stream(self.id), task));
+        self.task.set(Some(self.executor.spawn(Owner::Stream(self.id), task)));
         self.executor.run(Owner::Stream(self.id));
         if self.phase.get() == Phase::Deciding {
             self.phase.set(Phase::Waiting);
         }
-        self.hold_back()
+        match self.phase.get() {
+            Phase::Forwarded => Action::Continue,
+            Phase::Waiting if reads_body => Action::Stop,
+            Phase::Deciding | Phase::Waiting | Phase::Replied => Action::StopAllAndWatermark,
+        }
     }
 
-    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
-        self.hold_back()
+    pub fn request_body(&self, size: usize, end_of_stream: bool) -> Action {
+        if self.phase.get() == Phase::Forwarded {
+            return Action::Continue;
+        }
+        if let Some(incoming) = self.incoming.borrow_mut().as_mut() {
+            // One byte more than allowed tells that it is too long.
+            let room = MAX_BODY_LEN.saturating_add(1).saturating_sub(incoming.bytes.len());
+            incoming.bytes.extend(hostcalls::bytes(Buffer::RequestBody, size.min(room)));
+        }
+        let is_long = |incoming: &Incoming| incoming.bytes.len() > MAX_BODY_LEN;
+        if end_of_stream || self.incoming.borrow().as_ref().is_some_and(is_long) {
+            self.body_arrived();
+        }
+        // It is for the gate and goes no further.
+        Action::StopNoBuffer
     }
 
-    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+    pub fn request_trailers(&self) -> Action {
         // HD04: identity in trailers is as little the client's to claim as in headers.
         for (name, _) in hostcalls::headers(Map::RequestTrailers) {
             if is_stripped(&name) {
                 let _ = hostcalls::remove_header(Map::RequestTrailers, &name);
             }
         }
-        self.hold_back()
+        self.body_arrived();
+        if self.phase.get() == Phase::Forwarded { Action::Continue } else { Action::Stop }
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    pub fn response_headers(&self) {
         // Our own replies pass here, too; what the application sets in our name is taken out (CK12).
         if let (Phase::Forwarded, Some(gate)) = (self.phase.get(), &self.gate) {
             let cookies: Vec<_> = hostcalls::headers(Map::ResponseHeaders)
@@ -121,13 +137,34 @@ impl HttpContext for Stream {
                 }
             }
         }
-        Action::Continue
+    }
+
+    pub fn answered(&self, token: u32, reply: Result<CalloutReply, CalloutError>) {
+        self.executor.answered(token, reply);
+        self.executor.run(Owner::Stream(self.id));
+    }
+
+    fn body_arrived(&self) {
+        let incoming = self.incoming.borrow_mut().take();
+        if let Some(Incoming { bytes, arrival }) = incoming {
+            arrival.complete(if bytes.len() > MAX_BODY_LEN { Err(TooLong) } else { Ok(bytes) });
+            self.executor.run(Owner::Stream(self.id));
+        }
+    }
+
+    /// There is no gate, or no room: nothing passes.
+    fn unavailable(&self) -> Action {
+        self.phase.set(Phase::Replied);
+        let headers: [(&str, &[u8]); 2] = [("retry-after", b"5"), ("cache-control", b"no-store")];
+        // Should even that be refused, the request stays held.
+        let _ = hostcalls::send_local_response(503, "oidc_gate_overloaded", &headers, b"", None);
+        Action::StopAllAndWatermark
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(task) = self.task {
+        if let Some(task) = self.task.get() {
             self.executor.cancel(task);
         }
     }

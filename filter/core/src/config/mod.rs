@@ -157,6 +157,8 @@ pub struct Login {
     pub timeout: Duration,
     /// Signature algorithms accepted for ID tokens.
     pub id_token_algorithms: Vec<Algorithm>,
+    /// Where sign-out may lead besides our own page; compared whole.
+    pub logout_return_urls: Vec<String>,
 }
 
 /// Browser sessions.
@@ -170,10 +172,25 @@ pub struct Session {
     pub absolute_timeout: Duration,
     /// How long a worker may answer from its own memory.
     pub cache_ttl: Duration,
+    /// How long before its end an access token is refreshed in the background; half of its life at most.
+    pub refresh_ahead: Duration,
+    /// A session is refreshed at least this often while it is used, whatever its access token says.
+    pub check_interval: Option<Duration>,
+    /// What becomes of a session when the provider gives no refresh token.
+    pub without_refresh_token: WithoutRefreshToken,
     /// Cookie name without the `__Host-` prefix.
     pub cookie_name: String,
     /// Where records are kept.
     pub redis: Redis,
+}
+
+/// What becomes of a session when the provider gives no refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutRefreshToken {
+    /// It ends with its access token: the provider can't be asked any more.
+    End,
+    /// It goes on until its timeouts, whatever the provider does.
+    Keep,
 }
 
 /// The Redis behind an Envoy cluster with a TCP connection pool.
@@ -181,6 +198,8 @@ pub struct Session {
 pub struct Redis {
     /// The Envoy cluster.
     pub cluster: String,
+    /// Redis Cluster: the Envoy cluster (ORIGINAL_DST by header) that reaches the nodes named in redirections.
+    pub nodes: Option<String>,
     /// ACL user; absent for `requirepass`.
     pub username: Option<String>,
     /// Password, when Redis asks for one.
@@ -200,6 +219,8 @@ pub struct Bearer {
     pub algorithms: Vec<Algorithm>,
     /// A token that lives longer than this (exp − iat) is refused.
     pub max_lifetime: Option<Duration>,
+    /// The provider is asked about a token at least this often while it is used (RFC 7662).
+    pub check_interval: Option<Duration>,
 }
 
 /// Where group names come from.

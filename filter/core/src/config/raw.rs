@@ -109,6 +109,9 @@ pub(super) struct Login {
     /// Signature algorithms accepted for ID tokens.
     #[serde(default)]
     pub id_token_algorithms: Setting<List<Text>>,
+    /// URLs that sign-out may lead to, besides the gate's own page; compared whole.
+    #[serde(default)]
+    pub logout_return_urls: Setting<List<Text>>,
 }
 
 /// Browser sessions.
@@ -127,11 +130,31 @@ pub(super) struct Session {
     /// How long a worker answers from its own memory before it asks Redis again.
     #[serde(default)]
     pub cache_ttl: Setting<Span>,
+    /// How long before its end an access token is refreshed in the background; half of its life at most.
+    #[serde(default)]
+    pub refresh_ahead: Setting<Span>,
+    /// Refresh a session that is used at least this often, however long its access token lives.
+    #[serde(default)]
+    pub check_interval: Setting<Span>,
+    /// What becomes of a session when the provider gives no refresh token.
+    #[serde(default)]
+    pub without_refresh_token: Setting<WithoutRefreshToken>,
     /// Name of the session cookie, without the `__Host-` that the gate adds over https.
     #[serde(default)]
     pub cookie_name: Setting<Text>,
     /// Where session records are kept.
     pub redis: Setting<Redis>,
+}
+
+/// What becomes of a session when the provider gives no refresh token.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WithoutRefreshToken {
+    /// It ends with its access token.
+    End,
+    /// It goes on until its timeouts, whatever happens at the provider.
+    Keep,
 }
 
 /// The Redis that keeps session records.
@@ -141,6 +164,9 @@ pub(super) struct Session {
 pub(super) struct Redis {
     /// The Envoy cluster, with the TCP connection pool.
     pub cluster: Setting<Text>,
+    /// For Redis Cluster: the Envoy cluster of type ORIGINAL_DST that reaches the nodes which redirections name.
+    #[serde(default)]
+    pub nodes: Setting<Text>,
     /// ACL user; leave it out where Redis has a password only.
     #[serde(default)]
     pub username: Setting<Text>,
@@ -168,6 +194,9 @@ pub(super) struct Bearer {
     /// A token that was issued for longer than this is refused; no limit when left out.
     #[serde(default)]
     pub max_lifetime: Setting<Span>,
+    /// Ask the provider about a token that is used at least this often (introspection).
+    #[serde(default)]
+    pub check_interval: Setting<Span>,
 }
 
 /// Where group names come from.

@@ -34,7 +34,7 @@ pub fn json_schema() -> Value {
     if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
         definitions.insert("ListOfAlgorithm".to_owned(), list_of_algorithms());
     }
-    for choice in ["ClientAuthentication", "Preset", "Access"] {
+    for choice in ["ClientAuthentication", "WithoutRefreshToken", "Preset", "Access"] {
         if let Some(definition) = schema.pointer_mut(&format!("/$defs/{choice}")) {
             let by_name = definition.take();
             *definition = json!({"anyOf": [by_name, {"$ref": "#/$defs/FromEnvironment"}]});
@@ -44,7 +44,7 @@ pub fn json_schema() -> Value {
 }
 
 /// Section, field, default and bounds; the root has no name.
-fn timings() -> [(&'static str, &'static str, Timing); 11] {
+fn timings() -> [(&'static str, &'static str, Timing); 14] {
     [
         ("", "clock_leeway", limits::CLOCK_LEEWAY),
         ("Issuer", "timeout", limits::ISSUER_TIMEOUT),
@@ -55,12 +55,15 @@ fn timings() -> [(&'static str, &'static str, Timing); 11] {
         ("Session", "idle_timeout", limits::IDLE_TIMEOUT),
         ("Session", "absolute_timeout", limits::ABSOLUTE_TIMEOUT),
         ("Session", "cache_ttl", limits::CACHE_TTL),
+        ("Session", "refresh_ahead", limits::REFRESH_AHEAD),
+        ("Session", "check_interval", limits::CHECK_INTERVAL),
         ("Redis", "timeout", limits::REDIS_TIMEOUT),
         ("Bearer", "max_lifetime", limits::MAX_LIFETIME),
+        ("Bearer", "check_interval", limits::CHECK_INTERVAL),
     ]
 }
 
-fn defaults() -> [(&'static str, &'static str, Value); 9] {
+fn defaults() -> [(&'static str, &'static str, Value); 10] {
     let names =
         |algorithms: &[Algorithm]| algorithms.iter().map(|algorithm| algorithm.name()).collect::<Value>();
     [
@@ -69,6 +72,7 @@ fn defaults() -> [(&'static str, &'static str, Value); 9] {
         ("Login", "scope", json!(login::DEFAULT_SCOPE)),
         ("Login", "userinfo", json!(false)),
         ("Login", "id_token_algorithms", names(&login::DEFAULT_ID_TOKEN_ALGORITHMS)),
+        ("Session", "without_refresh_token", json!("end")),
         ("Session", "cookie_name", json!(session::DEFAULT_COOKIE_NAME)),
         ("Redis", "prefix", json!(session::DEFAULT_PREFIX)),
         ("Bearer", "algorithms", names(&bearer::DEFAULT_ALGORITHMS)),

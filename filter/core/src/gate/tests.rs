@@ -1,8 +1,11 @@
 //! The way of a request, end to end in memory.
 
+mod account;
+mod back_channel;
 mod bearer;
 mod callback;
 mod login;
+mod refresh;
 mod sessions;
 
 use super::Decision;

@@ -189,6 +189,11 @@ pub fn render(page: &Page<'_>) -> String {
             footer { "Request id " code { (page.request_id) } }
         }
     };
+    document(page.title, &body)
+}
+
+/// A whole document around its body.
+pub fn document(title: &str, body: &Markup) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -196,7 +201,7 @@ pub fn render(page: &Page<'_>) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="robots" content="noindex";
-                title { (page.title) }
+                title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
             body { (body) }
@@ -242,7 +247,7 @@ fn button(action: &Action<'_>) -> Markup {
 }
 
 /// What a person is shown of a foreign value: no control or direction-changing characters, and not without end.
-fn printable(value: &str) -> String {
+pub fn printable(value: &str) -> String {
     value
         .chars()
         .filter(|c| {

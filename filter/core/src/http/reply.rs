@@ -63,7 +63,17 @@ impl Reply {
 
     /// A page for a person.
     pub fn page(status: u16, page: &Page<'_>, form_origin: Option<&str>) -> Self {
-        let mut reply = Self::new(status, "text/html; charset=utf-8", pages::render(page));
+        Self { status, ..Self::document(pages::render(page), form_origin) }
+    }
+
+    /// Done, and nothing to say.
+    pub fn done() -> Self {
+        Self::new(200, "text/plain; charset=utf-8", String::new())
+    }
+
+    /// A document of our own.
+    pub fn document(html: String, form_origin: Option<&str>) -> Self {
+        let mut reply = Self::new(200, "text/html; charset=utf-8", html);
         reply.headers.push(("content-security-policy", pages::content_security_policy(form_origin)));
         reply.headers.push(("x-frame-options", "DENY".to_owned()));
         reply
@@ -119,7 +129,7 @@ pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
     if let Some(challenge) = challenge(rejection) {
         reply.headers.push(("www-authenticate", challenge));
     }
-    if status == 503 {
+    if matches!(rejection, Rejection::Unavailable(_) | Rejection::LogoutFailed(_)) || status == 503 {
         reply.headers.push(("retry-after", RETRY_AFTER_SECS.to_string()));
     }
     if let Rejection::MethodNotAllowed(allow) = rejection {
@@ -130,7 +140,7 @@ pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
 
 fn status(rejection: &Rejection) -> u16 {
     match rejection {
-        Rejection::Malformed(_) => 400,
+        Rejection::Malformed(_) | Rejection::InvalidLogoutToken(_) | Rejection::LogoutFailed(_) => 400,
         Rejection::NoCredential
         | Rejection::UnusableAuthorization
         | Rejection::InvalidToken(_)
@@ -193,6 +203,8 @@ fn api_error(rejection: &Rejection) -> (&'static str, String) {
             ("BAD_REQUEST", "Send the access token in the Authorization header, never in the query.")
         }
         Rejection::Malformed(_) => ("BAD_REQUEST", "The request is malformed."),
+        Rejection::InvalidLogoutToken(_) => ("BAD_REQUEST", "The logout token is not valid."),
+        Rejection::LogoutFailed(dependency) => ("BAD_REQUEST", unavailable(*dependency)),
         Rejection::NoCredential | Rejection::SessionEnded(_) => (
             "UNAUTHENTICATED",
             "Authentication is required: send `Authorization: Bearer <access token>` (MLflow: MLFLOW_TRACKING_TOKEN), \
@@ -228,7 +240,7 @@ const fn unavailable(dependency: Dependency) -> &'static str {
             "The identity provider can't be reached right now. Try again in a few seconds."
         }
         Dependency::Redis(_) => "The session store can't be reached right now. Try again in a few seconds.",
-        Dependency::Host => "The gate can't work right now. Try again in a few seconds.",
+        Dependency::Host | Dependency::Body => "The gate can't work right now. Try again in a few seconds.",
     }
 }
 
@@ -246,7 +258,7 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
             page.title("Not available right now").text(unavailable(*dependency)).retry(asked.retry_path)
         }
         Rejection::Login(error) => pages::login_error(page, error),
-        Rejection::Malformed(_) => {
+        Rejection::Malformed(_) | Rejection::InvalidLogoutToken(_) | Rejection::LogoutFailed(_) => {
             page.title("Bad request").text("Your browser sent something that can't be understood safely.")
         }
         Rejection::NotFound => page.title("Not found").text("There is nothing here."),

@@ -19,7 +19,7 @@ pub struct Claims(Map<String, Value>);
 
 impl Claims {
     /// Only what a signature or the provider's own connection vouches for becomes claims.
-    pub(super) const fn new(members: Map<String, Value>) -> Self {
+    pub(crate) const fn new(members: Map<String, Value>) -> Self {
         Self(members)
     }
 

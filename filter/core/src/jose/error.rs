@@ -95,6 +95,27 @@ pub enum TokenError {
     /// Issued before the login began.
     #[error("issued before the login began")]
     IssuedBeforeLogin,
+    /// The ID token of a refresh speaks of another login than the one before (OIDC Core 12.2).
+    #[error("of another login")]
+    OtherLogin,
+    /// Its user or session was signed out.
+    #[error("signed out")]
+    SignedOut,
+    /// The provider says that it is not good any more (RFC 7662 2.2).
+    #[error("not active")]
+    Inactive,
+    /// `events` does not say that this is a logout (Back-Channel Logout 1.0 2.4), or not the one that was asked for.
+    #[error("no logout event")]
+    NoLogoutEvent,
+    /// A logout token must have none (Back-Channel Logout 1.0 2.4).
+    #[error("a nonce in a logout token")]
+    UnexpectedNonce,
+    /// Neither `sub` nor `sid`: whose logout?
+    #[error("neither sub nor sid")]
+    NobodyNamed,
+    /// Issued too long ago for what should arrive at once.
+    #[error("too old")]
+    TooOld,
     /// `at_hash` is not the access token's.
     #[error("at_hash does not match")]
     WrongAccessTokenHash,
@@ -140,6 +161,13 @@ impl TokenError {
             Self::WrongAuthorizedParty => "wrong_authorized_party",
             Self::WrongNonce => "wrong_nonce",
             Self::IssuedBeforeLogin => "issued_before_login",
+            Self::OtherLogin => "other_login",
+            Self::SignedOut => "signed_out",
+            Self::Inactive => "token_inactive",
+            Self::NoLogoutEvent => "no_logout_event",
+            Self::UnexpectedNonce => "unexpected_nonce",
+            Self::NobodyNamed => "nobody_named",
+            Self::TooOld => "token_too_old",
             Self::WrongAccessTokenHash => "wrong_access_token_hash",
             Self::SenderConstrained => "sender_constrained",
             Self::LivesTooLong => "token_lives_too_long",

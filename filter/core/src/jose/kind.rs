@@ -15,6 +15,11 @@ pub enum IdToken {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessToken {}
 
+/// Keycloak's administrative messages: bare JWTs without a mark of their own. What tells them from ID tokens is what
+/// claims they must and must not have; `oidc::admin_callback` looks at that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminAction {}
+
 /// OIDC Back-Channel Logout 2.4: says that a session has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogoutToken {}
@@ -33,6 +38,13 @@ impl TokenKind for AccessToken {
             return payload_type.is_none_or(|mark| mark == "Bearer");
         }
         is_plain_jwt(header_type) && payload_type == Some("Bearer")
+    }
+}
+
+impl TokenKind for AdminAction {
+    /// Header `JWT` or none, no mark in the payload.
+    fn accepts(header_type: Option<&str>, payload_type: Option<&str>) -> bool {
+        is_plain_jwt(header_type) && payload_type.is_none()
     }
 }
 
@@ -62,6 +74,7 @@ mod sealed {
     /// No kinds but ours.
     pub trait Sealed {}
     impl Sealed for super::IdToken {}
+    impl Sealed for super::AdminAction {}
     impl Sealed for super::AccessToken {}
     impl Sealed for super::LogoutToken {}
 }
@@ -120,6 +133,12 @@ mod tests {
         assert_eq!(accepted::<LogoutToken>(), pairs(&HEADERS[8..10], &[None, Some("Logout")]));
     }
 
+    #[test]
+    fn an_administrative_message_has_no_mark_of_another_kind() {
+        assert_eq!(accepted::<AdminAction>(), pairs(&HEADERS[0..4], &[None]));
+    }
+
+    /// Administrative messages are told from ID tokens by their claims: see `oidc::admin_callback`.
     #[test]
     fn no_token_is_of_two_kinds() {
         let all = [accepted::<IdToken>(), accepted::<AccessToken>(), accepted::<LogoutToken>()].concat();

@@ -8,11 +8,12 @@ use crate::host::Level;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
+use crate::json::ClaimError;
 use crate::oidc::authorization::{self, Flow};
 use crate::oidc::relying_party::RelyingParty;
-use crate::oidc::{id_token, token_endpoint, userinfo};
+use crate::oidc::{id_token, refresh, token_endpoint, userinfo};
 use crate::principal::Principal;
-use crate::session::record::Record;
+use crate::session::record::{Grant, Record};
 use crate::session::ticket::Ticket;
 use crate::sync::finish;
 
@@ -102,17 +103,32 @@ async fn authorized(rp: &RelyingParty, response: Response) -> Result<String, Rej
 
 async fn exchange(rp: Rc<RelyingParty>, code: String, flow: Flow) -> Result<Ticket, Rejection> {
     let browser = rp.browser()?;
+    let asked = rp.host.now();
     let tokens = token_endpoint::exchange_code(&rp, &code, &flow).await?;
-    let verified = id_token::validate(&rp, &tokens, &flow).await?;
-    let claims =
-        if browser.login.userinfo { userinfo::merge(&rp, &tokens, verified).await? } else { verified };
+    let id_token = tokens.id_token.clone().ok_or(LoginError::TokenResponse("a member is missing"))?;
+    let validated = id_token::validate(&rp, &id_token, &tokens, &flow).await?;
+    let access_until = refresh::access_until(&tokens, Some(validated.expires), asked);
+    let (issued, claims) = (validated.issued, validated.claims);
+    let claim = |error: ClaimError| LoginError::IdToken(error.into());
+    let grant = Grant {
+        access_until,
+        issued,
+        auth_time: claims.auth_time().map_err(claim)?,
+        azp: claims.azp().map_err(claim)?.map(str::to_owned),
+        nonce: flow.nonce,
+        obtained: asked,
+        refresh_until: tokens.refresh_expires_in.map(|left| asked.plus(left)),
+        refresh_token: tokens.refresh_token.clone(),
+        id_token,
+    };
+    let claims = if browser.login.userinfo { userinfo::merge(&rp, &tokens, claims).await? } else { claims };
     let principal = Principal::from_claims(&rp.config, &claims).map_err(LoginError::IdToken)?;
     let user = format!(
         "user={:?} sub={}",
         principal.preferred_username.as_deref().unwrap_or("-"),
         principal.subject
     );
-    let record = Record::begin(principal, tokens.id_token, rp.host.now(), &browser.config);
+    let record = Record::begin(principal, grant, rp.host.now(), &browser.config);
     let ticket = browser.sessions.create(&record).await?;
     rp.host.log(Level::Info, &format!("signed in {user}"));
     Ok(ticket)

@@ -1,4 +1,4 @@
-//! ID token validation (OIDC Core 3.1.3.7), in its order and with its numbers.
+//! ID token validation (OIDC Core 3.1.3.7 at login, 12.2 at refresh), in its order and with its numbers.
 
 use std::time::Duration;
 
@@ -14,24 +14,96 @@ use crate::oidc::authorization::Flow;
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::token_endpoint::Tokens;
 use crate::oidc::verify::{VerifyError, verify};
+use crate::session::record::Record;
+use crate::time::Timestamp;
 
-/// Verifies the ID token of a code exchange and gives back its claims.
+/// An ID token that is good for what it was given for.
+pub struct Validated {
+    /// What it says.
+    pub claims: Claims,
+    /// `iat`.
+    pub issued: Timestamp,
+    /// `exp`.
+    pub expires: Timestamp,
+}
+
+/// Verifies the ID token of a code exchange.
 ///
 /// # Errors
 /// [`LoginError::IdToken`] with the first rule that it breaks; [`Rejection::Unavailable`] when keys can't be had.
-pub async fn validate(rp: &RelyingParty, tokens: &Tokens, flow: &Flow) -> Result<Claims, Rejection> {
+pub async fn validate(
+    rp: &RelyingParty,
+    id_token: &str,
+    tokens: &Tokens,
+    flow: &Flow,
+) -> Result<Validated, Rejection> {
+    verified(rp, id_token, tokens, |claims, issued| {
+        // (10) it was issued for this login, so not before it began; `iat` counts whole seconds.
+        let leeway = rp.config.clock_leeway;
+        if issued.plus(leeway).plus(Duration::from_secs(1)) < flow.created {
+            return Err(TokenError::IssuedBeforeLogin);
+        }
+        // (11) nonce: always sent, so always required.
+        let nonce = claims.nonce()?.ok_or(TokenError::WrongNonce)?;
+        require_nonce(nonce, &flow.nonce)
+    })
+    .await
+}
+
+/// Verifies the ID token of a refresh: it speaks of the same login as the one before (OIDC Core 12.2).
+///
+/// # Errors
+/// As [`validate`].
+pub async fn validate_refreshed(
+    rp: &RelyingParty,
+    id_token: &str,
+    tokens: &Tokens,
+    record: &Record,
+) -> Result<Validated, Rejection> {
+    verified(rp, id_token, tokens, |claims, issued| {
+        // iss is the configured one, as always. sub is the same:
+        if claims.require_subject()? != record.principal.subject {
+            return Err(TokenError::OtherLogin);
+        }
+        // iat is when it was issued; not before the one that it replaces.
+        if issued.plus(rp.config.clock_leeway) < record.grant.issued {
+            return Err(TokenError::OtherLogin);
+        }
+        // auth_time, if there, is that of the login; azp is the same, or absent as before.
+        let auth_time = claims.auth_time()?;
+        let same_login =
+            auth_time.is_none() || record.grant.auth_time.is_none() || auth_time == record.grant.auth_time;
+        let azp = claims.azp()?;
+        if !same_login || (azp != record.grant.azp.as_deref()) {
+            return Err(TokenError::OtherLogin);
+        }
+        // nonce should not be there; if it is, it is that of the login.
+        claims.nonce()?.map_or(Ok(()), |nonce| require_nonce(nonce, &record.grant.nonce))
+    })
+    .await
+}
+
+async fn verified(
+    rp: &RelyingParty,
+    id_token: &str,
+    tokens: &Tokens,
+    check_login: impl FnOnce(&Claims, Timestamp) -> Result<(), TokenError>,
+) -> Result<Validated, Rejection> {
     let browser = rp.browser()?;
     // (6) signature with the provider's keys; (7) algorithm as configured. Encryption (1) and HS keys (8) are not
     // for us.
+    let algorithms = &browser.login.id_token_algorithms;
     let token =
-        verify::<IdToken>(&rp.provider, &*rp.host, &tokens.id_token, &browser.login.id_token_algorithms)
-            .await
-            .map_err(|error| match error {
+        verify::<IdToken>(&rp.provider, &*rp.host, id_token, algorithms).await.map_err(
+            |error| match error {
                 VerifyError::Token(error) => LoginError::IdToken(error).into(),
                 VerifyError::Unavailable(rejection) => rejection,
-            })?;
+            },
+        )?;
     let claims = token.claims();
-    check(rp, claims, flow).map_err(LoginError::IdToken)?;
+    let validity = check(rp, claims).map_err(LoginError::IdToken)?;
+    let issued = require("iat", validity.issued).map_err(|error| LoginError::IdToken(error.into()))?;
+    check_login(claims, issued).map_err(LoginError::IdToken)?;
     // (3.1.3.8) at_hash, when present, belongs to the access token that came along.
     if let Some(at_hash) = claims.at_hash().map_err(|error| LoginError::IdToken(error.into()))? {
         let expected = left_half_hash(token.algorithm(), &tokens.access_token);
@@ -39,10 +111,11 @@ pub async fn validate(rp: &RelyingParty, tokens: &Tokens, flow: &Flow) -> Result
             return Err(LoginError::IdToken(TokenError::WrongAccessTokenHash).into());
         }
     }
-    Ok(token.into_claims())
+    Ok(Validated { issued, expires: validity.expires, claims: token.into_claims() })
 }
 
-fn check(rp: &RelyingParty, claims: &Claims, flow: &Flow) -> Result<(), TokenError> {
+/// What holds at login and at refresh.
+fn check(rp: &RelyingParty, claims: &Claims) -> Result<Validity, TokenError> {
     let client_id = rp.config.client.id.as_str();
     // (2) iss exactly the issuer.
     claims.require_issuer(&rp.config.issuer.url)?;
@@ -57,20 +130,11 @@ fn check(rp: &RelyingParty, claims: &Claims, flow: &Flow) -> Result<(), TokenErr
     }
     claims.require_subject()?;
     // (9) exp; nbf and iat not in the future.
-    let now = rp.host.now();
-    let leeway = rp.config.clock_leeway;
     let validity = Validity::of(claims)?;
-    validity.require_now(Clock { now, leeway })?;
-    // (10) it was issued for this login, so not before it began.
-    let issued = require("iat", validity.issued)?;
-    // `iat` counts whole seconds.
-    if issued.plus(leeway).plus(Duration::from_secs(1)) < flow.created {
-        return Err(TokenError::IssuedBeforeLogin);
-    }
-    // (11) nonce: always sent, so always required.
-    let nonce = claims.nonce()?.ok_or(TokenError::WrongNonce)?;
-    if !bool::from(nonce.as_bytes().ct_eq(flow.nonce.as_bytes())) {
-        return Err(TokenError::WrongNonce);
-    }
-    Ok(())
+    validity.require_now(Clock { now: rp.host.now(), leeway: rp.config.clock_leeway })?;
+    Ok(validity)
+}
+
+fn require_nonce(sent: &str, expected: &str) -> Result<(), TokenError> {
+    if bool::from(sent.as_bytes().ct_eq(expected.as_bytes())) { Ok(()) } else { Err(TokenError::WrongNonce) }
 }

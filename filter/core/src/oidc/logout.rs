@@ -1,4 +1,5 @@
-//! Sign-out: the session here first, then the provider's (RP-Initiated Logout 1.0).
+//! Sign-out: the session here first, then the provider's (RP-Initiated Logout 1.0). Afterwards there is a page with a way
+//! back in, or one of the configured addresses.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,7 +9,10 @@ use crate::error::{Dependency, Refused, Rejection};
 use crate::http::pages::Page;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
+use crate::metrics::{self, Logout};
 use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::revocation;
+use crate::session::record::Grant;
 use crate::session::ticket::Ticket;
 use crate::sync::finish;
 
@@ -33,7 +37,7 @@ pub async fn end(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refu
         AskedBy::OtherSite => return Err(Rejection::CrossSite.into()),
     }
     // On the root context: a tab that is closed right after the click does not undo it.
-    let id_token = match rp.ticket(request) {
+    let grant = match rp.ticket(request) {
         Ok(ticket) => finish(&*rp.host, end_session(rp.clone(), ticket))
             .await
             .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
@@ -44,27 +48,44 @@ pub async fn end(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refu
             })?,
         Err(_) => None,
     };
+    leave(rp, request, grant.as_ref())
+}
+
+/// The session here has ended; now the provider's.
+///
+/// # Errors
+/// No randomness.
+pub fn leave(rp: &Rc<RelyingParty>, request: &Request, grant: Option<&Grant>) -> Result<Reply, Refused> {
     let forget = rp.cookies.delete(rp.cookies.session());
-    let reply = match end_session_location(rp, id_token.as_deref())? {
+    revoke(rp, grant);
+    let id_token = grant.map(|grant| grant.id_token.as_str());
+    let reply = match end_session_location(rp, id_token, return_url(rp, request))? {
         Some((location, state)) => Reply::see_other(location).with_cookies([rp.cookies.set(
             &rp.cookies.logout(),
             &state,
             STATE_LIFETIME,
         )]),
-        None => Reply::see_other(SIGNED_OUT_PATH.to_owned()),
+        None => {
+            let target = return_url(rp, request).map_or(SIGNED_OUT_PATH, |(_, url)| url);
+            Reply::see_other(target.to_owned())
+        }
     };
     Ok(reply.with_cookies([forget]))
 }
 
-/// Deletes the session and gives back its ID token: the provider wants to know whose session ends.
-async fn end_session(rp: Rc<RelyingParty>, ticket: Ticket) -> Result<Option<String>, Rejection> {
+/// Deletes the session and gives back what the provider gave for it: it wants to know whose session ends.
+async fn end_session(rp: Rc<RelyingParty>, ticket: Ticket) -> Result<Option<Grant>, Rejection> {
     let browser = rp.browser()?;
-    let id_token = match browser.sessions.load(&ticket).await {
-        Ok(record) => Some(record.id_token.clone()),
-        Err(_) => None,
-    };
+    let entry = browser.sessions.load(&ticket).await.ok();
+    rp.host.count(metrics::logout(Logout::Person));
     match browser.sessions.delete(&ticket).await {
-        Ok(()) => Ok(id_token),
+        Ok(()) => {
+            if let Some(entry) = &entry {
+                // Nothing depends on it.
+                let _ = browser.sessions.index.remove(&entry.record, &ticket.record_name()).await;
+            }
+            Ok(entry.map(|entry| entry.record.grant.clone()))
+        }
         Err(rejection) => {
             delete_later(&rp, ticket);
             Err(rejection)
@@ -79,13 +100,43 @@ pub fn signed_out(rp: &RelyingParty, request: &Request) -> Reply {
     let sent = rp.cookies.ours(request).find(|(candidate, _)| *candidate == name).map(|(_, value)| value);
     let returned = request.query_pairs().find(|(name, _)| name == "state").map(|(_, value)| value);
     let both_ended = sent.zip(returned.as_deref()).is_some_and(|(sent, returned)| sent == returned);
+    let forget = [rp.cookies.delete(&name), rp.attempts.reset()];
+    if both_ended && let Some(url) = returned.as_deref().and_then(|state| chosen_url(rp, state)) {
+        return Reply::see_other(url.to_owned()).with_cookies(forget);
+    }
     let page = Page::new(200, request.id()).title("You are signed out").sign_in("/");
     let page = page.text(if both_ended {
         "Your session here and the one at the identity provider have ended."
     } else {
         "There is no session of yours here. The identity provider may still know you."
     });
-    Reply::page(200, &page, None).with_cookies([rp.cookies.delete(&name), rp.attempts.reset()])
+    Reply::page(200, &page, None).with_cookies(forget)
+}
+
+/// Where `rd` leads to, and its place in the list: one of the configured addresses, compared whole, or nowhere (LO16).
+fn return_url<'a>(rp: &'a RelyingParty, request: &Request) -> Option<(usize, &'a str)> {
+    let (_, wanted) = request.query_pairs().find(|(name, _)| name == "rd")?;
+    let allowed = &rp.browser().ok()?.login.logout_return_urls;
+    allowed.iter().enumerate().find(|(_, url)| **url == wanted).map(|(place, url)| (place, url.as_str()))
+}
+
+/// `state` names the place in the list of configured addresses, and nothing else.
+fn chosen_url<'a>(rp: &'a RelyingParty, state: &str) -> Option<&'a str> {
+    let (_, place) = state.split_once('.')?;
+    rp.browser().ok()?.login.logout_return_urls.get(place.parse::<usize>().ok()?).map(String::as_str)
+}
+
+/// Where the provider has no end_session, its session ends with the refresh token; and end_session does not end what was
+/// granted for offline use.
+fn revoke(rp: &Rc<RelyingParty>, grant: Option<&Grant>) {
+    let Some(refresh_token) = grant.and_then(|grant| grant.refresh_token.clone()) else { return };
+    let has_end_session = rp.provider.now().is_none_or(|known| known.metadata.end_session_endpoint.is_some());
+    let is_offline = rp
+        .browser()
+        .is_ok_and(|browser| browser.login.scope.split(' ').any(|scope| scope == "offline_access"));
+    if is_offline || !has_end_session {
+        revocation::revoke_later(rp, refresh_token);
+    }
 }
 
 enum AskedBy {
@@ -123,6 +174,7 @@ fn confirmation(rp: &RelyingParty, request: &Request) -> Reply {
 fn end_session_location(
     rp: &RelyingParty,
     id_token: Option<&str>,
+    return_url: Option<(usize, &str)>,
 ) -> Result<Option<(String, String)>, Rejection> {
     let Some(mut url) = rp.provider.now().and_then(|known| known.metadata.end_session_endpoint.clone())
     else {
@@ -130,7 +182,10 @@ fn end_session_location(
     };
     let mut bytes = [0; 16];
     rp.host.random(&mut bytes)?;
-    let state = base64url(bytes);
+    let mut state = base64url(bytes);
+    if let Some((place, _)) = return_url {
+        state.push_str(&format!(".{place}"));
+    }
     let return_to = format!("{}{SIGNED_OUT_PATH}", rp.config.public_url.origin);
     {
         let mut query = url.query_pairs_mut();

@@ -22,6 +22,10 @@ pub struct Metadata {
     pub userinfo_endpoint: Option<Url>,
     /// Where browsers are sent to sign out (RP-Initiated Logout 1.0 2.1).
     pub end_session_endpoint: Option<Url>,
+    /// Where tokens are revoked (RFC 7009).
+    pub revocation_endpoint: Option<Url>,
+    /// Where the provider is asked about tokens (RFC 7662).
+    pub introspection_endpoint: Option<Url>,
     /// Whether every authorization response carries `iss` (RFC 9207 3).
     pub iss_parameter_supported: bool,
 }
@@ -86,6 +90,9 @@ impl Metadata {
             jwks_uri: required("jwks_uri")?,
             userinfo_endpoint: endpoint(&document, "userinfo_endpoint", issuer)?,
             end_session_endpoint: endpoint(&document, "end_session_endpoint", issuer)?,
+            // Nobody needs them to sign in: where they lie elsewhere, they are not used.
+            revocation_endpoint: endpoint(&document, "revocation_endpoint", issuer).ok().flatten(),
+            introspection_endpoint: endpoint(&document, "introspection_endpoint", issuer).ok().flatten(),
             iss_parameter_supported: flag(&document, "authorization_response_iss_parameter_supported"),
         })
     }

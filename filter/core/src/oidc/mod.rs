@@ -1,13 +1,21 @@
-//! OpenID Connect: discovery, authorization request, callback, token endpoint, ID token, UserInfo, logout.
+//! OpenID Connect: discovery, authorization request, callback, token endpoint, ID token, UserInfo, refresh, logout from
+//! here and from the provider, the account page.
 
+pub mod account;
+pub mod admin_callback;
 pub mod attempts;
 pub mod authorization;
+pub mod backchannel;
 pub mod callback;
+pub mod client;
 pub mod id_token;
+pub mod introspection;
 pub mod logout;
 pub mod metadata;
 pub mod provider;
+pub mod refresh;
 pub mod relying_party;
+pub mod revocation;
 pub mod token_endpoint;
 pub mod userinfo;
 pub mod verify;

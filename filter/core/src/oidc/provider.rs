@@ -17,6 +17,7 @@ use crate::encoding::base64url;
 use crate::error::{Dependency, Rejection};
 use crate::host::{Callout, CalloutReply, Host, Level};
 use crate::jose::jwk_set::JwkSet;
+use crate::lease::Lease;
 use crate::oidc::metadata::Metadata;
 use crate::sync::{Event, within};
 use crate::time::Timestamp;
@@ -63,6 +64,7 @@ pub struct Keeper {
     seen: Cell<Option<u32>>,
     failures: Cell<u32>,
     next_attempt: Cell<Timestamp>,
+    lease: Lease,
     shared_key: String,
 }
 
@@ -74,7 +76,9 @@ impl Keeper {
             .chain_update([0])
             .chain_update(issuer.cluster.as_bytes())
             .finalize();
+        let shared_key = format!("oidc-gate.provider.{}", base64url(digest));
         Self {
+            lease: Lease::new(host.clone(), format!("{shared_key}.lease")),
             host,
             issuer,
             current: RefCell::default(),
@@ -83,7 +87,7 @@ impl Keeper {
             seen: Cell::default(),
             failures: Cell::default(),
             next_attempt: Cell::default(),
-            shared_key: format!("oidc-gate.provider.{}", base64url(digest)),
+            shared_key,
         }
     }
 
@@ -91,9 +95,11 @@ impl Keeper {
     pub async fn run(self: Rc<Self>) {
         loop {
             self.look();
-            if self.is_due() && self.take_lease() {
+            // One worker fetches.
+            let longest = self.issuer.timeout.saturating_mul(2).saturating_add(Duration::from_secs(1));
+            if self.is_due() && self.lease.take(longest) {
                 self.fetch_and_share().await;
-                self.release_lease();
+                self.lease.put_off(Duration::ZERO);
             }
             let wanted = self.wanted.next();
             let pause = if self.changed.is_awaited() { LOOK_AWAITED } else { LOOK };
@@ -142,7 +148,7 @@ impl Keeper {
             return Some(provider);
         }
         // A fetch that began after ours is under way: its keys are worth waiting for.
-        let under_way = self.read_millis("refetched").is_some_and(|(at, _)| at > than.fetched);
+        let under_way = self.read_millis("refetched").is_some_and(|at| at > than.fetched);
         if !self.may_refetch() && !under_way {
             return None;
         }
@@ -205,7 +211,7 @@ impl Keeper {
                 from_the_future
                     || age >= self.issuer.refresh_interval
                     || (self.may_refetch()
-                        && self.read_millis("wanted").is_some_and(|(at, _)| at > provider.fetched))
+                        && self.read_millis("wanted").is_some_and(|at| at > provider.fetched))
             }
         }
     }
@@ -214,33 +220,12 @@ impl Keeper {
     fn may_refetch(&self) -> bool {
         let now = self.host.now();
         self.read_millis("refetched")
-            .is_none_or(|(at, _)| now.since(at) >= MIN_REFETCH || at.since(now) >= MIN_REFETCH)
+            .is_none_or(|at| now.since(at) >= MIN_REFETCH || at.since(now) >= MIN_REFETCH)
     }
 
-    fn read_millis(&self, part: &str) -> Option<(Timestamp, u32)> {
-        let (bytes, version) = self.host.shared_get(&format!("{}.{part}", self.shared_key))?;
-        Some((Timestamp::from_millis(std::str::from_utf8(&bytes).ok()?.parse().ok()?), version))
-    }
-
-    /// One worker fetches. The lease ends by itself when its holder does.
-    fn take_lease(&self) -> bool {
-        let now = self.host.now();
-        let key = format!("{}.lease", self.shared_key);
-        if self.host.shared_get(&key).is_none() {
-            // Compare-and-swap needs something to compare with.
-            let _ = self.host.shared_set(&key, b"0", None);
-        }
-        let held = self.read_millis("lease");
-        let longest = self.issuer.timeout.saturating_mul(2).saturating_add(Duration::from_secs(1));
-        if held.is_some_and(|(until, _)| now < until && until.since(now) <= longest) {
-            return false;
-        }
-        let until = now.plus(longest).as_millis().to_string();
-        held.is_some_and(|(_, version)| self.host.shared_set(&key, until.as_bytes(), Some(version)).is_ok())
-    }
-
-    fn release_lease(&self) {
-        let _ = self.host.shared_set(&format!("{}.lease", self.shared_key), b"0", None);
+    fn read_millis(&self, part: &str) -> Option<Timestamp> {
+        let (bytes, _) = self.host.shared_get(&format!("{}.{part}", self.shared_key))?;
+        Some(Timestamp::from_millis(std::str::from_utf8(&bytes).ok()?.parse().ok()?))
     }
 
     async fn fetch_and_share(&self) {

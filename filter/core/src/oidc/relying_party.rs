@@ -1,6 +1,7 @@
 //! The relying party: everything that the OpenID Connect flows of one tenant share in one worker.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -11,9 +12,9 @@ use crate::http::cookies::CookieJar;
 use crate::http::request::Request;
 use crate::oidc::attempts::Attempts;
 use crate::oidc::provider::Keeper;
+use crate::oidc::refresh::{self, Refreshes};
 use crate::seal::KeyRing;
-use crate::session::record::Record;
-use crate::session::store::Store;
+use crate::session::store::{Entry, Store};
 use crate::session::ticket::Ticket;
 
 /// One client of one provider.
@@ -41,6 +42,8 @@ pub struct Browser {
     pub keys: KeyRing,
     /// Where sessions are.
     pub sessions: Rc<Store>,
+    /// Renews them.
+    pub refreshes: Refreshes,
 }
 
 impl RelyingParty {
@@ -51,8 +54,9 @@ impl RelyingParty {
         let cookies = CookieJar::new(name, &config.public_url);
         let browser = config.login.clone().zip(config.session.clone()).map(|(login, session)| {
             let keys = KeyRing::new(session.keys.clone(), &tenant(&config, &session));
-            let sessions = Rc::new(Store::new(host.clone(), session.clone(), keys.clone()));
-            Browser { login, config: session, keys, sessions }
+            let keep = endings_matter(&session, config.bearer.as_ref());
+            let sessions = Rc::new(Store::new(host.clone(), session.clone(), keys.clone(), keep));
+            Browser { login, config: session, keys, sessions, refreshes: Refreshes::default() }
         });
         Self {
             provider: Rc::new(Keeper::new(host.clone(), config.issuer.clone())),
@@ -92,10 +96,10 @@ impl RelyingParty {
     /// The session that this browser's cookie opens.
     ///
     /// # Errors
-    /// As [`RelyingParty::ticket`], and as [`Store::load`].
-    pub async fn session(&self, request: &Request) -> Result<Rc<Record>, Rejection> {
+    /// As [`RelyingParty::ticket`], and as [`refresh::current`].
+    pub async fn session(self: &Rc<Self>, request: &Request) -> Result<Rc<Entry>, Rejection> {
         let ticket = self.ticket(request)?;
-        self.browser()?.sessions.load(&ticket).await
+        refresh::current(self, &ticket).await
     }
 
     /// The provider's origin, which the sign-out form leads on to.
@@ -103,6 +107,14 @@ impl RelyingParty {
         let provider = self.provider.now()?;
         provider.metadata.end_session_endpoint.as_ref().map(|url| url.origin().ascii_serialization())
     }
+}
+
+/// How long an ending matters: until every session, and every access token that was issued before it, has ended by
+/// itself. Tokens that may live for longer than we know are taken for a day's.
+fn endings_matter(session: &config::Session, bearer: Option<&config::Bearer>) -> Duration {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let tokens = bearer.map_or(Duration::ZERO, |bearer| bearer.max_lifetime.unwrap_or(DAY));
+    session.absolute_timeout.max(tokens)
 }
 
 /// Everything that sets this gate apart from another one with the same keys, so that neither opens what the other

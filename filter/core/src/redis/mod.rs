@@ -1,14 +1,22 @@
 //! Redis behind an Envoy cluster with a TCP connection pool: one callout carries a RESP pipeline and brings back all
 //! replies, or it failed.
 
+pub mod cluster;
 pub mod resp;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::config;
 use crate::host::{Callout, CalloutError, Host};
 use crate::secret::Secret;
+use cluster::{Redirection, Slots, slot};
 use resp::Value;
+
+/// Redirections that one call follows.
+const MAX_REDIRECTIONS: usize = 4;
+/// Names the node to Envoy's ORIGINAL_DST cluster (`use_http_header`).
+const NODE_HEADER: &str = "x-envoy-original-dst-host";
 
 /// Longest value that is sent or accepted: beyond 64 KiB Redis' replies are cut silently on some transports.
 pub const MAX_VALUE_LEN: usize = 60 * 1024;
@@ -18,17 +26,36 @@ pub const MAX_VALUE_LEN: usize = 60 * 1024;
 #[error("{0}")]
 pub struct RedisError(pub &'static str);
 
+impl RedisError {
+    /// In words, for the log.
+    pub fn text(&self) -> &'static str {
+        self.0
+    }
+}
+
 /// A connection-less client: every call is a pipeline of its own.
 #[derive(Clone)]
 pub struct Redis {
     host: Rc<dyn Host>,
     config: config::Redis,
+    slots: Rc<Slots>,
+}
+
+/// Where a pipeline is sent.
+#[derive(Clone, Copy)]
+enum Target {
+    /// The configured cluster.
+    Any,
+    /// A node that has the slot.
+    Node(SocketAddr),
+    /// A node that will have the slot.
+    Asking(SocketAddr),
 }
 
 impl Redis {
     /// For the cluster, credentials and timeout of the configuration.
     pub fn new(host: Rc<dyn Host>, config: config::Redis) -> Self {
-        Self { host, config }
+        Self { host, config, slots: Rc::default() }
     }
 
     /// A key in this tenant's part of the store.
@@ -41,11 +68,65 @@ impl Redis {
         key
     }
 
-    /// Runs the commands in order and gives back one reply each.
+    /// Runs the commands in order and gives back one reply each. In a Redis Cluster all of them have to be about one
+    /// slot; redirections are followed.
     ///
     /// # Errors
     /// Anything but exactly one well-formed, error-free reply per command.
     pub async fn run(&self, commands: &[Command]) -> Result<Vec<Value>, RedisError> {
+        let Some(nodes) = &self.config.nodes else {
+            return self
+                .send(commands, &self.config.cluster, Target::Any)
+                .await
+                .map_err(|failed| failed.error);
+        };
+        let slot = commands.iter().find_map(Command::key).map(slot);
+        let known = slot.and_then(|slot| self.slots.node(slot));
+        let mut target = known.map_or(Target::Any, Target::Node);
+        let mut failure = RedisError("redirected again and again");
+        for _ in 0..=MAX_REDIRECTIONS {
+            let cluster = if matches!(target, Target::Any) { &self.config.cluster } else { nodes };
+            let Failed { error, redirection } = match self.send(commands, cluster, target).await {
+                Ok(replies) => return Ok(replies),
+                Err(failed) => failed,
+            };
+            failure = error;
+            target = match (redirection, target) {
+                (Some(Redirection::Moved(node)), _) => {
+                    if let Some(slot) = slot {
+                        self.slots.moved(slot, node);
+                    }
+                    Target::Node(node)
+                }
+                (Some(Redirection::Ask(node)), _) => Target::Asking(node),
+                // It may be gone, and another one in its place.
+                (None, Target::Node(node) | Target::Asking(node)) => {
+                    self.slots.forget(node);
+                    Target::Any
+                }
+                (None, Target::Any) => break,
+            };
+        }
+        Err(failure)
+    }
+
+    /// Runs commands that have nothing to do with each other, in order; gives back one reply each.
+    ///
+    /// # Errors
+    /// As [`Redis::run`], for any of them.
+    pub async fn run_each(&self, commands: Vec<Command>) -> Result<Vec<Value>, RedisError> {
+        if self.config.nodes.is_none() {
+            return if commands.is_empty() { Ok(Vec::new()) } else { self.run(&commands).await };
+        }
+        let mut replies = Vec::new();
+        for command in commands {
+            replies.extend(self.run(&[command]).await?);
+        }
+        Ok(replies)
+    }
+
+    async fn send(&self, commands: &[Command], cluster: &str, target: Target) -> Result<Vec<Value>, Failed> {
+        let failed = |what| Failed { error: RedisError(what), redirection: None };
         let mut body = Vec::new();
         let mut expected = commands.len();
         if let Some(password) = &self.config.password {
@@ -56,28 +137,32 @@ impl Redis {
             auth.secret(password).encode(&mut body);
             expected = expected.saturating_add(1);
         }
+        let asking = matches!(target, Target::Asking(_));
         for command in commands {
+            if asking {
+                Command::new("ASKING").encode(&mut body);
+                expected = expected.saturating_add(1);
+            }
             command.encode(&mut body);
         }
         // The last reply is one that only an answer to this very pipeline can have.
         let mut nonce = [0; 9];
-        self.host.random(&mut nonce).map_err(|_| RedisError("no randomness"))?;
+        self.host.random(&mut nonce).map_err(|_| failed("no randomness"))?;
         let nonce = crate::encoding::base64url(nonce);
         Command::new("ECHO").arg(nonce.as_bytes()).encode(&mut body);
         expected = expected.saturating_add(1);
 
-        let callout = Callout {
-            cluster: self.config.cluster.clone(),
-            headers: vec![
-                (":method".to_owned(), "POST".to_owned()),
-                (":path".to_owned(), "/".to_owned()),
-                (":authority".to_owned(), self.config.cluster.clone()),
-            ],
-            body,
-            timeout: self.config.timeout,
-        };
+        let mut headers = vec![
+            (":method".to_owned(), "POST".to_owned()),
+            (":path".to_owned(), "/".to_owned()),
+            (":authority".to_owned(), cluster.to_owned()),
+        ];
+        if let Target::Node(node) | Target::Asking(node) = target {
+            headers.push((NODE_HEADER.to_owned(), node.to_string()));
+        }
+        let callout = Callout { cluster: cluster.to_owned(), headers, body, timeout: self.config.timeout };
         let reply = self.host.call(callout).await.map_err(|error| {
-            RedisError(match error {
+            failed(match error {
                 CalloutError::UnknownCluster => "unknown cluster",
                 CalloutError::NotSent => "no healthy host",
                 CalloutError::Reset => "connection lost",
@@ -86,18 +171,27 @@ impl Redis {
         match reply.status {
             // Envoy makes this up once connected; it says nothing about Redis.
             200 => {}
-            504 => return Err(RedisError("timeout")),
-            _ => return Err(RedisError("can't connect")),
+            504 => return Err(failed("timeout")),
+            _ => return Err(failed("can't connect")),
         }
-        let mut replies = resp::parse_exactly(&reply.body, expected)?;
+        let mut replies = resp::parse_exactly(&reply.body, expected)
+            .map_err(|error| Failed { error, redirection: cluster::redirection(&reply.body) })?;
         if replies.pop() != Some(Value::Bulk(nonce.into_bytes())) {
-            return Err(RedisError("reply of another request"));
+            return Err(failed("reply of another request"));
         }
         if self.config.password.is_some() {
             replies.remove(0);
         }
+        if asking {
+            replies = replies.into_iter().skip(1).step_by(2).collect();
+        }
         Ok(replies)
     }
+}
+
+struct Failed {
+    error: RedisError,
+    redirection: Option<Redirection>,
 }
 
 /// One command with its arguments.
@@ -122,6 +216,16 @@ impl Command {
     #[must_use]
     pub fn number(self, value: u64) -> Self {
         self.arg(value.to_string())
+    }
+
+    /// The key that it is about.
+    fn key(&self) -> Option<&[u8]> {
+        let at = match self.args.first()?.expose() {
+            b"MULTI" | b"EXEC" => return None,
+            b"EVAL" => 3,
+            _ => 1,
+        };
+        self.args.get(at).map(Secret::expose)
     }
 
     fn secret(mut self, value: &Secret) -> Self {

@@ -1,49 +1,74 @@
-//! A worker's own memory of sessions and of verified tokens: least recently used goes first, every entry has an end.
+//! A worker's own memory of sessions and of verified tokens: least recently used goes first, every entry has an end,
+//! and all of them together have a size.
 
-use std::num::NonZeroUsize;
+use std::hash::Hash;
 use std::rc::Rc;
 
 use lru::LruCache;
 
 use crate::time::Timestamp;
 
-/// Keyed by a hash of the whole credential.
-pub struct Cache<V> {
-    entries: LruCache<[u8; 32], (Timestamp, Rc<V>)>,
+/// What an entry costs besides its value, in bytes: key, list and table.
+const OVERHEAD: usize = 128;
+
+/// Something whose size in memory is known.
+pub trait Weigh {
+    /// About how many bytes it holds.
+    fn weight(&self) -> usize;
 }
 
-impl<V> Cache<V> {
-    /// Holds `capacity` entries at most.
-    pub fn new(capacity: NonZeroUsize) -> Self {
-        Self { entries: LruCache::new(capacity) }
+/// Bounded in bytes.
+pub struct Cache<K: Hash + Eq, V> {
+    entries: LruCache<K, (Timestamp, Rc<V>)>,
+    weight: usize,
+    capacity: usize,
+}
+
+impl<K: Hash + Eq, V: Weigh> Cache<K, V> {
+    /// Holds `capacity` bytes at most.
+    pub fn new(capacity: usize) -> Self {
+        Self { entries: LruCache::unbounded(), weight: 0, capacity }
     }
 
     /// The value, while it may still be used.
-    pub fn get(&mut self, key: &[u8; 32], now: Timestamp) -> Option<Rc<V>> {
-        match self.entries.get(key) {
-            Some((until, value)) if now < *until => Some(value.clone()),
-            Some(_) => {
-                self.entries.pop(key);
-                None
-            }
-            None => None,
-        }
+    pub fn get(&mut self, key: &K, now: Timestamp) -> Option<Rc<V>> {
+        let (until, value) = self.entries.get(key)?;
+        (now < *until).then(|| value.clone())
+    }
+
+    /// The value, even if it may not be used any more without asking.
+    pub fn stale(&mut self, key: &K) -> Option<Rc<V>> {
+        self.entries.get(key).map(|(_, value)| value.clone())
     }
 
     /// Remembers a value until `until`.
-    pub fn put(&mut self, key: [u8; 32], value: Rc<V>, until: Timestamp) {
-        self.entries.put(key, (until, value));
+    pub fn put(&mut self, key: K, value: Rc<V>, until: Timestamp) {
+        self.weight = self.weight.saturating_add(cost(&*value));
+        if let Some((_, (_, replaced))) = self.entries.push(key, (until, value)) {
+            self.weight = self.weight.saturating_sub(cost(&*replaced));
+        }
+        while self.weight > self.capacity {
+            let Some((_, (_, oldest))) = self.entries.pop_lru() else { return };
+            self.weight = self.weight.saturating_sub(cost(&*oldest));
+        }
     }
 
     /// Forgets one value.
-    pub fn remove(&mut self, key: &[u8; 32]) {
-        self.entries.pop(key);
+    pub fn remove(&mut self, key: &K) {
+        if let Some((_, value)) = self.entries.pop(key) {
+            self.weight = self.weight.saturating_sub(cost(&*value));
+        }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.weight = 0;
     }
+}
+
+fn cost(value: &impl Weigh) -> usize {
+    value.weight().saturating_add(OVERHEAD)
 }
 
 #[cfg(test)]
@@ -52,16 +77,41 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    impl Weigh for &'static str {
+        fn weight(&self) -> usize {
+            self.len()
+        }
+    }
+
     #[test]
     fn ss10_the_least_recently_used_goes_first_and_nothing_outlives_its_end() {
-        let mut cache = Cache::new(NonZeroUsize::new(2).unwrap());
+        let mut cache = Cache::new(2 * (OVERHEAD + 1));
         let at = Timestamp::from_secs;
-        cache.put([1; 32], Rc::new('a'), at(10));
-        cache.put([2; 32], Rc::new('b'), at(20));
-        assert!(cache.get(&[1; 32], at(9)).is_some());
-        cache.put([3; 32], Rc::new('c'), at(20));
-        assert!(cache.get(&[2; 32], at(9)).is_none(), "evicted");
-        assert!(cache.get(&[1; 32], at(10)).is_none(), "ended");
-        assert_eq!(cache.get(&[3; 32], at(10)).as_deref(), Some(&'c'));
+        cache.put(1, Rc::new("a"), at(10));
+        cache.put(2, Rc::new("b"), at(20));
+        assert!(cache.get(&1, at(9)).is_some());
+        cache.put(3, Rc::new("c"), at(20));
+        assert!(cache.get(&2, at(9)).is_none(), "evicted");
+        assert!(cache.get(&1, at(10)).is_none(), "ended");
+        assert_eq!(cache.stale(&1).as_deref(), Some(&"a"), "but still known");
+        assert_eq!(cache.get(&3, at(10)).as_deref(), Some(&"c"));
+    }
+
+    #[test]
+    fn ss10_its_size_counts_bytes_and_not_entries() {
+        let mut cache = Cache::new(1000);
+        let until = Timestamp::from_secs(1);
+        for key in 0..100 {
+            cache.put(key, Rc::new("0123456789"), until);
+            cache.put(key, Rc::new("01234"), until);
+        }
+        assert!(cache.weight <= 1000 && cache.entries.len() == 1000 / (OVERHEAD + 5));
+        cache.remove(&99);
+        cache.remove(&99);
+        let weight: usize = cache.entries.iter().map(|(_, (_, value))| value.len() + OVERHEAD).sum();
+        assert_eq!(cache.weight, weight);
+        let huge: &'static str = Box::leak("x".repeat(2000).into_boxed_str());
+        cache.put(1, Rc::new(huge), until);
+        assert!(cache.entries.is_empty() && cache.weight == 0, "too large to be kept");
     }
 }

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config;
+use crate::config::{self, WithoutRefreshToken};
 use crate::error::SessionEnd;
 use crate::principal::Principal;
+use crate::session::endings::Marks;
 use crate::time::Timestamp;
 
 /// Version of the record's form; another one is not read.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
+/// A moment this far in the future tells of a clock that was wrong.
+const WRONG_CLOCK: Duration = Duration::from_secs(300);
 
 /// A browser session. Its limits are inside the seal: what Redis says about lifetimes is only for tidying up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,15 +29,52 @@ pub struct Record {
     pub expires: Timestamp,
     /// When it was last known to be in use; lags by up to [`touch_interval`].
     pub last_used: Timestamp,
+    /// What the provider gave for it.
+    pub grant: Grant,
+}
+
+/// What the provider gave for a session, at login or at the latest refresh.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
     /// The ID token, for `id_token_hint` at logout.
     pub id_token: String,
+    /// Renews all of this; used once.
+    pub refresh_token: Option<String>,
+    /// When it was given, by our clock.
+    pub obtained: Timestamp,
+    /// When the access token ends, by our clock.
+    pub access_until: Timestamp,
+    /// When the refresh token ends, if the provider says so.
+    pub refresh_until: Option<Timestamp>,
+    /// `iat` of the ID token: the provider's clock.
+    pub issued: Timestamp,
+    /// `auth_time` of the login, which a refresh does not change (OIDC Core 12.2).
+    pub auth_time: Option<Timestamp>,
+    /// `nonce` of the login, which a refresh repeats or leaves out.
+    pub nonce: String,
+    /// `azp` of the login, which a refresh does not change.
+    pub azp: Option<String>,
+}
+
+/// Whether the provider has to be asked before, or while, a session is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// No.
+    Fresh,
+    /// Soon: in the background.
+    Due,
+    /// Before this request, though the access token is still good: if the provider is away, the session goes on.
+    CheckDue,
+    /// Before this request: the access token has ended.
+    Stale,
 }
 
 impl Record {
     /// A session that begins now.
-    pub fn begin(principal: Principal, id_token: String, now: Timestamp, config: &config::Session) -> Self {
+    pub fn begin(principal: Principal, grant: Grant, now: Timestamp, config: &config::Session) -> Self {
         let expires = now.plus(config.absolute_timeout);
-        Self { schema: SCHEMA, principal, created: now, expires, last_used: now, id_token }
+        Self { schema: SCHEMA, principal, created: now, expires, last_used: now, grant }
     }
 
     /// Whether the session still lives.
@@ -44,8 +84,8 @@ impl Record {
     pub fn check(&self, now: Timestamp, config: &config::Session) -> Result<(), SessionEnd> {
         // A clock that was set back must not make sessions eternal: the configured limit counts from `created`, too.
         // One from the future tells of a clock that was wrong: who knows how long it lives.
-        let from_the_future = self.created.since(now) > Duration::from_secs(300);
-        if now >= self.expires || from_the_future || now.since(self.created) >= config.absolute_timeout {
+        let from_the_future = self.created.since(now) > WRONG_CLOCK;
+        if now >= self.end(config) || from_the_future || now.since(self.created) >= config.absolute_timeout {
             return Err(SessionEnd::Expired);
         }
         if now.since(self.last_used) >= config.idle_timeout {
@@ -54,14 +94,52 @@ impl Record {
         Ok(())
     }
 
-    /// How long Redis should keep it: what is left of the absolute timeout, or the idle one if that is shorter.
+    /// When it ends if it is used all the time and nothing else ends it: never after the refresh token does.
+    pub fn end(&self, config: &config::Session) -> Timestamp {
+        let grant = &self.grant;
+        let grant_end = match (&grant.refresh_token, config.without_refresh_token) {
+            (Some(_), _) => grant.refresh_until,
+            (None, WithoutRefreshToken::End) => Some(grant.access_until),
+            (None, WithoutRefreshToken::Keep) => None,
+        };
+        grant_end.map_or(self.expires, |end| end.min(self.expires))
+    }
+
+    /// Whether the provider has to be asked.
+    pub fn freshness(&self, now: Timestamp, config: &config::Session) -> Freshness {
+        let grant = &self.grant;
+        if grant.refresh_token.is_none() {
+            return Freshness::Fresh;
+        }
+        if now >= grant.access_until || grant.obtained.since(now) > WRONG_CLOCK {
+            return Freshness::Stale;
+        }
+        if config.check_interval.is_some_and(|interval| now.since(grant.obtained) >= interval) {
+            return Freshness::CheckDue;
+        }
+        // A short-lived token must not be refreshed all the time.
+        let half = grant.access_until.since(grant.obtained).checked_div(2).unwrap_or_default();
+        if grant.access_until.since(now) <= config.refresh_ahead.min(half) {
+            Freshness::Due
+        } else {
+            Freshness::Fresh
+        }
+    }
+
+    /// How long Redis should keep it: what is left of the session, or the idle timeout if that is shorter.
     pub fn time_to_live(&self, now: Timestamp, config: &config::Session) -> Duration {
-        self.expires.since(now).min(config.idle_timeout).max(Duration::from_millis(1))
+        self.end(config).since(now).min(config.idle_timeout).max(Duration::from_millis(1))
     }
 
     /// Whether its use should be written down again.
     pub fn is_due_for_touch(&self, now: Timestamp, config: &config::Session) -> bool {
         now.since(self.last_used) >= touch_interval(config)
+    }
+
+    /// What would end it.
+    pub fn marks(&self) -> Marks {
+        let principal = &self.principal;
+        Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), self.grant.issued)
     }
 }
 
@@ -72,4 +150,96 @@ pub fn touch_interval(config: &config::Session) -> Duration {
         .checked_div(10)
         .unwrap_or_default()
         .clamp(Duration::from_secs(1), Duration::from_secs(60))
+}
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principal::Kind;
+    use crate::testing::world;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn config() -> config::Session {
+        world::config().session.unwrap()
+    }
+
+    fn record() -> Record {
+        let principal = Principal {
+            issuer: "https://idp.example".into(),
+            subject: "s-1".into(),
+            kind: Kind::Person,
+            preferred_username: None,
+            name: None,
+            email: None,
+            groups: vec![],
+            sid: None,
+        };
+        let grant = Grant {
+            id_token: "id".into(),
+            refresh_token: Some("secret".into()),
+            obtained: NOW,
+            access_until: NOW.plus(secs(300)),
+            refresh_until: None,
+            issued: NOW,
+            auth_time: None,
+            nonce: "n".into(),
+            azp: None,
+        };
+        Record::begin(principal, grant, NOW, &config())
+    }
+
+    #[test]
+    fn the_provider_is_asked_ahead_of_the_end_and_before_use_after_it() {
+        let (record, config) = (record(), config());
+        let at = |seconds| record.freshness(NOW.plus(secs(seconds)), &config);
+        assert_eq!([at(0), at(269)], [Freshness::Fresh; 2]);
+        assert_eq!([at(270), at(299)], [Freshness::Due; 2]);
+        assert_eq!(at(300), Freshness::Stale);
+        assert_eq!(record.freshness(NOW.minus(secs(301)), &config), Freshness::Stale, "a clock set back");
+        let checked = config::Session { check_interval: Some(secs(60)), ..config.clone() };
+        assert_eq!(record.freshness(NOW.plus(secs(60)), &checked), Freshness::CheckDue);
+        assert_eq!(record.freshness(NOW.plus(secs(300)), &checked), Freshness::Stale);
+        let mut short = record;
+        short.grant.access_until = NOW.plus(secs(10));
+        let at = |seconds| short.freshness(NOW.plus(secs(seconds)), &config);
+        assert_eq!([at(4), at(5)], [Freshness::Fresh, Freshness::Due], "half of a short life");
+        short.grant.refresh_token = None;
+        assert_eq!(short.freshness(NOW.plus(secs(10)), &config), Freshness::Fresh);
+    }
+
+    #[test]
+    fn ss07_no_session_outlives_what_the_provider_gave_for_it() {
+        let (mut record, mut config) = (record(), config());
+        let ends = |record: &Record, config: &config::Session| record.end(config).since(NOW).as_secs();
+        assert_eq!(ends(&record, &config), 12 * 3600);
+        record.grant.refresh_until = Some(NOW.plus(secs(1800)));
+        assert_eq!(ends(&record, &config), 1800);
+        assert_eq!(record.check(NOW.plus(secs(1800)), &config), Err(SessionEnd::Expired));
+        assert_eq!(record.time_to_live(NOW.plus(secs(60)), &config), secs(1740));
+        record.grant.refresh_until = Some(NOW.plus(secs(100 * 3600)));
+        assert_eq!(ends(&record, &config), 12 * 3600, "nor the absolute timeout");
+        record.grant.refresh_token = None;
+        assert_eq!(ends(&record, &config), 300);
+        config.without_refresh_token = WithoutRefreshToken::Keep;
+        assert_eq!(ends(&record, &config), 12 * 3600);
+    }
+
+    #[test]
+    fn printing_a_record_shows_no_token() {
+        let printed = format!("{:?}", record());
+        assert!(printed.contains("[redacted]") && !printed.contains("secret"));
+    }
 }

@@ -1,10 +1,6 @@
-//! Sessions in Redis, and the worker's cache in front of them.
-//!
-//! `{prefix}:s:{name}` is a hash of `ver` (a counter) and `rec` (the sealed record), with a TTL. `{prefix}:code:{hash}`
-//! marks a login flow as done. Each operation touches one key.
+//! The session store of one worker: records in Redis, a cache in front, endings that reach all workers.
 
 use std::cell::RefCell;
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,40 +13,70 @@ use crate::host::{Host, Level};
 use crate::redis::resp::Value;
 use crate::redis::{Command, MAX_VALUE_LEN, Redis, RedisError};
 use crate::seal::{KeyRing, Purpose};
-use crate::session::cache::Cache;
-use crate::session::ended::{Ended, News};
-use crate::session::record::{Record, SCHEMA};
+use crate::session::cache::{Cache, Weigh};
+use crate::session::endings::{Ending, Endings, Forget, Marks, session_key};
+use crate::session::index::Index;
+use crate::session::log::Log;
+use crate::session::record::{Record, SCHEMA, touch_interval};
+use crate::session::script;
 use crate::session::ticket::{RecordName, Ticket};
+use crate::sync::{Flights, Role};
 
-/// Sessions that one worker remembers at most.
-const CACHE_CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
-
-/// Writes `rec` only if the session still exists in the version that was read: a logout is never undone.
-const TOUCH: &str = "if redis.call('HGET',KEYS[1],'ver')~=ARGV[1] then return 0 end \
-    redis.call('HSET',KEYS[1],'ver',ARGV[2],'rec',ARGV[3]) redis.call('PEXPIRE',KEYS[1],ARGV[4]) return 1";
+/// Bytes of sessions that one worker remembers at most.
+const CACHE_CAPACITY: usize = 16 * 1024 * 1024;
 
 /// The session store of one worker.
 pub struct Store {
-    host: Rc<dyn Host>,
-    config: config::Session,
-    redis: Redis,
+    pub(super) host: Rc<dyn Host>,
+    pub(super) config: config::Session,
+    pub(super) redis: Redis,
     keys: KeyRing,
-    cache: RefCell<Cache<Entry>>,
-    ended: Ended,
+    cache: RefCell<Cache<[u8; 16], Entry>>,
+    reads: Flights<[u8; 16]>,
+    /// What ended.
+    pub endings: Rc<Endings>,
+    /// Tells other Envoys what ended.
+    pub log: Rc<Log>,
+    /// Which sessions belong together.
+    pub index: Index,
 }
 
-#[derive(Clone)]
-struct Entry {
-    record: Record,
-    version: u64,
+/// A session as it was read or written.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it says.
+    pub record: Record,
+    /// Counts its writes.
+    pub version: u64,
+    pub(super) name: RecordName,
+    fingerprint: [u8; 32],
+    marks: Marks,
+    weight: usize,
+}
+
+impl Weigh for Entry {
+    fn weight(&self) -> usize {
+        self.weight
+    }
 }
 
 impl Store {
-    /// For the store, keys and limits of the configuration.
-    pub fn new(host: Rc<dyn Host>, config: config::Session, keys: KeyRing) -> Self {
+    /// For the store, keys and limits of the configuration. `keep` is how long endings matter.
+    pub fn new(host: Rc<dyn Host>, config: config::Session, keys: KeyRing, keep: Duration) -> Self {
         let redis = Redis::new(host.clone(), config.redis.clone());
-        let ended = Ended::new(host.clone(), &config.redis.prefix);
-        Self { host, redis, keys, cache: RefCell::new(Cache::new(CACHE_CAPACITY)), ended, config }
+        let endings = Rc::new(Endings::new(host.clone(), &config.redis.prefix));
+        let log = Log::new(host.clone(), redis.clone(), endings.clone(), &config.redis, keep);
+        Self {
+            index: Index::new(redis.clone(), config.absolute_timeout),
+            cache: RefCell::new(Cache::new(CACHE_CAPACITY)),
+            reads: Flights::default(),
+            log: Rc::new(log),
+            host,
+            redis,
+            keys,
+            endings,
+            config,
+        }
     }
 
     /// Takes a login flow for this callback; the second to ask, on any worker of any Envoy, is refused, whatever code it
@@ -60,13 +86,24 @@ impl Store {
     /// [`LoginError::CodeUsed`], or Redis can't say (then the code is not spent).
     pub async fn take_flow(&self, state: &str, keep: Duration) -> Result<(), Rejection> {
         let hash = Sha256::new().chain_update(b"oidc-gate/flow/1").chain_update(state).finalize();
-        let key = self.redis.key(&["code", &base64url(hash)]);
-        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        let set = Command::new("SET").arg(key).arg("1").arg("NX").arg("PX").number(keep);
+        if self.take_once("code", &base64url(hash), keep).await? {
+            Ok(())
+        } else {
+            Err(LoginError::CodeUsed.into())
+        }
+    }
+
+    /// Whether this is the first to come with `id`, on any worker of any Envoy, since `keep` ago.
+    ///
+    /// # Errors
+    /// Redis can't say.
+    pub async fn take_once(&self, what: &str, id: &str, keep: Duration) -> Result<bool, Rejection> {
+        let key = self.redis.key(&[what, id]);
+        let set = Command::new("SET").arg(key).arg("1").arg("NX").arg("PX").number(millis(keep));
         match self.run_one(set).await? {
-            Value::Simple(ok) if ok == "OK" => Ok(()),
-            Value::Nil => Err(LoginError::CodeUsed.into()),
-            _ => Err(Dependency::Redis("wrong type of reply").into()),
+            Value::Simple(ok) if ok == "OK" => Ok(true),
+            Value::Nil => Ok(false),
+            _ => Err(wrong_type()),
         }
     }
 
@@ -77,13 +114,15 @@ impl Store {
     pub async fn create(&self, record: &Record) -> Result<Ticket, Rejection> {
         let ticket = Ticket::generate(&*self.host)?;
         let sealed = self.seal(&ticket, record, 1)?;
+        // The indexes first: who signs this user out a moment later must find the session.
+        self.index.add(record, &ticket.record_name()).await.map_err(unavailable)?;
         let key = self.key(&ticket.record_name());
         let ttl = self.ttl(record);
         let replies = self
             .redis
             .run(&[
                 Command::new("MULTI"),
-                Command::new("HSET").arg(key.clone()).arg("ver").arg("1").arg("rec").arg(sealed),
+                Command::new("HSET").arg(key.clone()).arg("ver").arg("1").arg("rec").arg(sealed.clone()),
                 Command::new("PEXPIRE").arg(key).number(ttl),
                 Command::new("EXEC"),
             ])
@@ -91,148 +130,233 @@ impl Store {
             .map_err(unavailable)?;
         match replies.last() {
             Some(Value::Array(results)) if results.as_slice() == [Value::Integer(2), Value::Integer(1)] => {}
-            _ => return Err(Dependency::Redis("wrong type of reply").into()),
+            _ => return Err(wrong_type()),
         }
-        self.remember(&ticket, Entry { record: record.clone(), version: 1 });
+        self.remember(self.entry(&ticket, record.clone(), 1, sealed.len()));
         Ok(ticket)
     }
 
     /// The session that a ticket opens.
     ///
     /// # Errors
-    /// [`Rejection::SessionEnded`] only when Redis said so; a store that does not answer is
+    /// [`Rejection::SessionEnded`] only when Redis or the list of endings said so; a store that does not answer is
     /// [`Rejection::Unavailable`], never "no session".
-    pub async fn load(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Record>, Rejection> {
-        self.forget_ended();
-        let now = self.host.now();
-        let cached = self.cache.borrow_mut().get(&ticket.fingerprint(), now);
-        let entry = match cached {
+    pub async fn load(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
+        self.catch_up();
+        let entry = match self.cached(ticket) {
             Some(entry) => entry,
-            None => self.fetch(ticket).await?,
+            None => self.read_once(ticket).await?,
         };
-        let now = self.host.now();
-        entry.record.check(now, &self.config).map_err(Rejection::SessionEnded)?;
-        if entry.record.is_due_for_touch(now, &self.config) {
-            self.touch_later(ticket, &entry);
-        }
-        Ok(Rc::new(entry.record.clone()))
+        self.alive(&entry)?;
+        Ok(entry)
     }
 
-    /// Ends a session: when this returns, no worker that reads Redis finds it.
+    /// The session as Redis has it now.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub async fn reload(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
+        self.catch_up();
+        let entry = self.fetch(ticket).await?;
+        self.alive(&entry)?;
+        Ok(entry)
+    }
+
+    /// Ends a session: when this returns, no worker that reads Redis finds it, and within a second none that remembers
+    /// it answers from memory.
     ///
     /// # Errors
     /// Redis did not confirm it. This Envoy does not know the session any more all the same.
     pub async fn delete(&self, ticket: &Ticket) -> Result<(), Rejection> {
-        let fingerprint = ticket.fingerprint();
-        self.cache.borrow_mut().remove(&fingerprint);
-        self.ended.add(&fingerprint);
-        match self.run_one(Command::new("DEL").arg(self.key(&ticket.record_name()))).await? {
-            Value::Integer(_) => Ok(()),
-            _ => Err(Dependency::Redis("wrong type of reply").into()),
+        self.end(std::slice::from_ref(&ticket.record_name()), Vec::new()).await
+    }
+
+    /// Ends sessions by name, and whatever else `endings` says.
+    ///
+    /// # Errors
+    /// As [`Store::delete`].
+    pub async fn end(&self, names: &[RecordName], mut endings: Vec<Ending>) -> Result<(), Rejection> {
+        endings.extend(names.iter().map(Ending::session));
+        let logged = self.log.append(endings).await.map_err(unavailable);
+        self.catch_up();
+        let deletions = names.iter().map(|name| Command::new("DEL").arg(self.key(name))).collect();
+        let deleted = self.redis.run_each(deletions).await.map_err(unavailable);
+        deleted.and(logged)
+    }
+
+    /// Forgets what others ended or changed.
+    pub fn catch_up(&self) {
+        match self.endings.catch_up() {
+            Forget::Sessions(names) => {
+                let mut cache = self.cache.borrow_mut();
+                names.iter().for_each(|name| cache.remove(name));
+            }
+            Forget::Everything => self.cache.borrow_mut().clear(),
         }
     }
 
-    /// What another worker of this Envoy ended is not answered from the cache any more.
-    fn forget_ended(&self) {
-        match self.ended.news() {
-            News::Ended(fingerprints) => {
-                let mut cache = self.cache.borrow_mut();
-                fingerprints.iter().for_each(|fingerprint| cache.remove(fingerprint));
+    fn alive(&self, entry: &Entry) -> Result<(), Rejection> {
+        let now = self.host.now();
+        if self.endings.cover(&entry.marks) {
+            self.forget(&entry.name);
+            return Err(Rejection::SessionEnded(SessionEnd::SignedOut));
+        }
+        entry.record.check(now, &self.config).map_err(Rejection::SessionEnded)
+    }
+
+    fn cached(&self, ticket: &Ticket) -> Option<Rc<Entry>> {
+        let key = session_key(&ticket.record_name());
+        let entry = self.cache.borrow_mut().get(&key, self.host.now());
+        // A right id with a wrong secret is another ticket.
+        entry.filter(|entry| entry.fingerprint == ticket.fingerprint())
+    }
+
+    /// However many requests of one session come at once, one of them asks Redis.
+    async fn read_once(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
+        match self.reads.join(session_key(&ticket.record_name())) {
+            Role::Lead(_until_read) => self.read(ticket).await,
+            Role::Follow(read) => {
+                read.await;
+                match self.cached(ticket) {
+                    Some(entry) => Ok(entry),
+                    None => self.read(ticket).await,
+                }
             }
-            News::TooMany => self.cache.borrow_mut().clear(),
+        }
+    }
+
+    /// Reads a session and writes down its use, in one go where this worker knew it before.
+    async fn read(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
+        let is_due = |entry: &Entry| {
+            let now = self.host.now();
+            entry.record.is_due_for_touch(now, &self.config) && entry.record.check(now, &self.config).is_ok()
+        };
+        let known = self.cache.borrow_mut().stale(&session_key(&ticket.record_name()));
+        if let Some(known) = known
+            && known.fingerprint == ticket.fingerprint()
+            && is_due(&known)
+        {
+            return self.touch(ticket, &known).await;
+        }
+        let entry = self.fetch(ticket).await?;
+        if !is_due(&entry) {
+            return Ok(entry);
+        }
+        match self.touch(ticket, &entry).await {
+            Err(Rejection::Unavailable(problem)) => {
+                self.host.log(Level::Warn, &format!("session use not written: {problem:?}"));
+                Ok(entry)
+            }
+            outcome => outcome,
         }
     }
 
     async fn fetch(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
-        let name = ticket.record_name();
-        let reply = self.run_one(Command::new("HMGET").arg(self.key(&name)).arg("ver").arg("rec")).await?;
-        let Value::Array(fields) = reply else {
-            return Err(Dependency::Redis("wrong type of reply").into());
-        };
-        let (version, sealed) = match <[Value; 2]>::try_from(fields) {
-            Ok([Value::Nil, Value::Nil]) => return Err(Rejection::SessionEnded(SessionEnd::Unknown)),
-            Ok([Value::Bulk(version), Value::Bulk(sealed)]) => (version, sealed),
-            _ => return Err(Rejection::SessionEnded(SessionEnd::Unreadable)),
-        };
-        let entry = self
-            .open(ticket, &name, &version, &sealed)
-            .ok_or(Rejection::SessionEnded(SessionEnd::Unreadable))?;
-        // It may have ended while Redis answered, or Redis may not have heard of it yet.
-        if self.ended.contains(&ticket.fingerprint()) {
-            return Err(Rejection::SessionEnded(SessionEnd::Unknown));
+        let key = self.key(&ticket.record_name());
+        let reply = self.run_one(Command::new("HMGET").arg(key).arg("ver").arg("rec")).await?;
+        let Value::Array(fields) = reply else { return Err(wrong_type()) };
+        match fields.as_slice() {
+            [Value::Nil, Value::Nil] => Err(self.gone(ticket)),
+            [Value::Bulk(version), Value::Bulk(sealed)] => self.opened(ticket, version, sealed),
+            // Half a record is none of ours.
+            _ => Err(Rejection::SessionEnded(SessionEnd::Unreadable)),
         }
-        Ok(self.remember(ticket, entry))
     }
 
-    /// `None` for whatever does not open under this ticket, is of another version, or is no record.
-    fn open(&self, ticket: &Ticket, name: &RecordName, version: &[u8], sealed: &[u8]) -> Option<Entry> {
-        let version: u64 = std::str::from_utf8(version).ok()?.parse().ok()?;
-        let plain = self
-            .keys
-            .open(
-                Purpose::Session,
-                ticket.secret(),
-                &[name.as_str().as_bytes(), &version.to_be_bytes()],
-                sealed,
-            )
-            .ok()?;
-        let record: Record = serde_json::from_slice(&plain).ok()?;
-        (record.schema == SCHEMA).then_some(Entry { record, version })
+    async fn touch(&self, ticket: &Ticket, entry: &Rc<Entry>) -> Result<Rc<Entry>, Rejection> {
+        let mut record = entry.record.clone();
+        record.last_used = self.host.now();
+        let version = entry.version.saturating_add(1);
+        let sealed = self.seal(ticket, &record, version)?;
+        let size = sealed.len();
+        let reply = self
+            .eval(script::TOUCH, &entry.name, |command| {
+                command.number(entry.version).number(version).arg(sealed).number(self.ttl(&record))
+            })
+            .await?;
+        match self.outcome(ticket, reply)? {
+            ScriptReply::Word(word) if word == "written" => {
+                Ok(self.remember(self.entry(ticket, record, version, size)))
+            }
+            // A refresh is under way, which writes it down as well.
+            ScriptReply::Word(word) if word == "busy" => Ok(self.remember((**entry).clone())),
+            ScriptReply::Changed(entry) => Ok(entry),
+            _ => Err(wrong_type()),
+        }
+    }
+
+    /// Understands what a script of ours answers: a word, or a newer record.
+    pub(super) fn outcome(&self, ticket: &Ticket, reply: Value) -> Result<ScriptReply, Rejection> {
+        let Value::Array(parts) = reply else { return Err(wrong_type()) };
+        match parts.as_slice() {
+            [Value::Bulk(word)] if word == b"gone" => Err(self.gone(ticket)),
+            [Value::Bulk(word), Value::Bulk(version), Value::Bulk(sealed)] if word == b"changed" => {
+                self.opened(ticket, version, sealed).map(ScriptReply::Changed)
+            }
+            [Value::Bulk(word)] => Ok(ScriptReply::Word(String::from_utf8_lossy(word).into_owned())),
+            [Value::Bulk(word), Value::Integer(number)] => Ok(ScriptReply::Number(
+                String::from_utf8_lossy(word).into_owned(),
+                u64::try_from(*number).unwrap_or_default(),
+            )),
+            _ => Err(wrong_type()),
+        }
+    }
+
+    fn gone(&self, ticket: &Ticket) -> Rejection {
+        self.forget(&ticket.record_name());
+        Rejection::SessionEnded(SessionEnd::Unknown)
+    }
+
+    /// Nothing but a record that this ticket opens, in this version, is a session.
+    fn opened(&self, ticket: &Ticket, version: &[u8], sealed: &[u8]) -> Result<Rc<Entry>, Rejection> {
+        let name = ticket.record_name();
+        let open = || {
+            let version: u64 = std::str::from_utf8(version).ok()?.parse().ok()?;
+            let context = [name.as_bytes(), &version.to_be_bytes()];
+            let plain = self.keys.open(Purpose::Session, ticket.secret(), &context, sealed).ok()?;
+            let record: Record = serde_json::from_slice(&plain).ok()?;
+            (record.schema == SCHEMA).then_some((record, version))
+        };
+        let (record, version) = open().ok_or(Rejection::SessionEnded(SessionEnd::Unreadable))?;
+        Ok(self.remember(self.entry(ticket, record, version, sealed.len())))
+    }
+
+    pub(super) fn entry(&self, ticket: &Ticket, record: Record, version: u64, size: usize) -> Entry {
+        let name = ticket.record_name();
+        let marks = record.marks().of_session(&name);
+        Entry { record, version, fingerprint: ticket.fingerprint(), marks, name, weight: size }
     }
 
     /// Bound to the record's name and version: it opens nowhere else.
-    fn seal(&self, ticket: &Ticket, record: &Record, version: u64) -> Result<Vec<u8>, Rejection> {
+    pub(super) fn seal(&self, ticket: &Ticket, record: &Record, version: u64) -> Result<Vec<u8>, Rejection> {
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(record).map_err(|_| LoginError::TooLarge)?);
         let name = ticket.record_name();
-        let version = version.to_be_bytes();
-        let context = [name.as_str().as_bytes(), &version];
+        let context = [name.as_bytes(), &version.to_be_bytes()];
         let sealed = self.keys.seal(&*self.host, Purpose::Session, ticket.secret(), &context, &plain)?;
         if sealed.len() > MAX_VALUE_LEN { Err(LoginError::TooLarge.into()) } else { Ok(sealed) }
     }
 
-    fn remember(&self, ticket: &Ticket, entry: Entry) -> Rc<Entry> {
+    pub(super) fn remember(&self, entry: Entry) -> Rc<Entry> {
         let entry = Rc::new(entry);
-        let until = self.host.now().plus(self.config.cache_ttl).min(entry.record.expires);
-        self.cache.borrow_mut().put(ticket.fingerprint(), entry.clone(), until);
+        // Its use is written down when it is read again.
+        let ttl = self.config.cache_ttl.min(touch_interval(&self.config));
+        let until = self.host.now().plus(ttl).min(entry.record.expires);
+        self.cache.borrow_mut().put(session_key(&entry.name), entry.clone(), until);
         entry
     }
 
-    /// Writes down that the session is in use, in the background: the request does not wait, and a Redis that is away
-    /// does not matter for it.
-    fn touch_later(self: &Rc<Self>, ticket: &Ticket, entry: &Entry) {
-        let mut touched = entry.clone();
-        touched.record.last_used = self.host.now();
-        touched.version = entry.version.saturating_add(1);
-        // Remembered at once, so that the next requests of this worker don't write as well.
-        self.remember(ticket, touched.clone());
-        let (store, ticket, read) = (self.clone(), ticket.clone(), entry.version);
-        self.host.spawn(Box::pin(async move {
-            match store.touch(&ticket, &touched, read).await {
-                Ok(true) => {}
-                // Another worker was first, or the session ended: what Redis has is right.
-                Ok(false) => store.cache.borrow_mut().remove(&ticket.fingerprint()),
-                Err(rejection) => store.host.log(
-                    Level::Warn,
-                    &format!("session use not written: {}", rejection.detail().unwrap_or_default()),
-                ),
-            }
-        }));
+    pub(super) fn forget(&self, name: &RecordName) {
+        self.cache.borrow_mut().remove(&session_key(name));
     }
 
-    async fn touch(&self, ticket: &Ticket, entry: &Entry, read: u64) -> Result<bool, Rejection> {
-        let sealed = self.seal(ticket, &entry.record, entry.version)?;
-        let script = Command::new("EVAL")
-            .arg(TOUCH)
-            .arg("1")
-            .arg(self.key(&ticket.record_name()))
-            .number(read)
-            .number(entry.version)
-            .arg(sealed)
-            .number(self.ttl(&entry.record));
-        match self.run_one(script).await? {
-            Value::Integer(written) => Ok(written == 1),
-            _ => Err(Dependency::Redis("wrong type of reply").into()),
-        }
+    pub(super) async fn eval(
+        &self,
+        script: &str,
+        name: &RecordName,
+        arguments: impl FnOnce(Command) -> Command,
+    ) -> Result<Value, Rejection> {
+        let command = Command::new("EVAL").arg(script).arg("1").arg(self.key(name));
+        self.run_one(arguments(command)).await
     }
 
     async fn run_one(&self, command: Command) -> Result<Value, Rejection> {
@@ -240,15 +364,44 @@ impl Store {
         replies.pop().ok_or(Rejection::Unavailable(Dependency::Redis("incomplete reply")))
     }
 
+    /// Which of these sessions are there.
+    ///
+    /// # Errors
+    /// Redis can't say.
+    pub async fn existing(&self, names: Vec<RecordName>) -> Result<Vec<RecordName>, Rejection> {
+        let commands = names.iter().map(|name| Command::new("EXISTS").arg(self.key(name))).collect();
+        let replies = self.redis.run_each(commands).await.map_err(unavailable)?;
+        let there = replies.into_iter().map(|reply| reply == Value::Integer(1));
+        Ok(names.into_iter().zip(there).filter_map(|(name, there)| there.then_some(name)).collect())
+    }
+
     fn key(&self, name: &RecordName) -> String {
         self.redis.key(&["s", name.as_str()])
     }
 
-    fn ttl(&self, record: &Record) -> u64 {
-        u64::try_from(record.time_to_live(self.host.now(), &self.config).as_millis()).unwrap_or(u64::MAX)
+    pub(super) fn ttl(&self, record: &Record) -> u64 {
+        millis(record.time_to_live(self.host.now(), &self.config))
     }
 }
 
-fn unavailable(RedisError(what): RedisError) -> Rejection {
-    Rejection::Unavailable(Dependency::Redis(what))
+/// What a script of ours answered.
+pub(super) enum ScriptReply {
+    /// `[word]`
+    Word(String),
+    /// `[word, number]`
+    Number(String, u64),
+    /// The record was written meanwhile.
+    Changed(Rc<Entry>),
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn wrong_type() -> Rejection {
+    Dependency::Redis("wrong type of reply").into()
+}
+
+pub(super) fn unavailable(error: RedisError) -> Rejection {
+    Rejection::Unavailable(Dependency::Redis(error.text()))
 }

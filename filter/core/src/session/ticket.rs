@@ -8,6 +8,8 @@ use crate::host::{Host, RandomUnavailable};
 
 const ID_LEN: usize = 16;
 const SECRET_LEN: usize = 32;
+/// SHA-256.
+const DIGEST_LEN: usize = 32;
 /// base64url of 48 bytes.
 const TEXT_LEN: usize = 64;
 
@@ -83,6 +85,17 @@ impl RecordName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// As bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// From what an index holds, or a form of ours sent back.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let digest = from_base64url(text).ok()?;
+        (digest.len() == DIGEST_LEN).then(|| Self(base64url(digest)))
+    }
 }
 
 #[cfg(test)]
@@ -100,6 +113,11 @@ mod tests {
         assert_eq!(again.secret(), ticket.secret());
         assert_eq!(again.fingerprint(), ticket.fingerprint());
         assert_eq!(ticket.to_cookie().len(), TEXT_LEN);
+        let name = ticket.record_name();
+        assert_eq!(RecordName::parse(name.as_bytes()), Some(name.clone()));
+        for other in [&name.as_bytes()[1..], b"", &[name.as_bytes(), b"A"].concat(), b"../../../etc/passwd"] {
+            assert_eq!(RecordName::parse(other), None);
+        }
     }
 
     #[test]

@@ -23,6 +23,14 @@ pub struct MemoryProvider {
     pub raw_id_token: RefCell<Option<String>>,
     /// The whole answer of the token endpoint instead.
     pub token_override: RefCell<Option<Override>>,
+    /// Claims that the ID token of a refresh has besides, or `null` to leave one out.
+    pub refreshed: RefCell<Value>,
+    /// The only refresh token that is good.
+    pub refresh_token: RefCell<String>,
+    /// Every token that the introspection endpoint calls active.
+    pub active: Cell<bool>,
+    pub introspections: Cell<u32>,
+    pub revoked: RefCell<Vec<String>>,
     pub token_requests: RefCell<Vec<HashMap<String, String>>>,
     pub discovery_requests: Cell<u32>,
     pub jwks_requests: Cell<u32>,
@@ -41,6 +49,8 @@ impl MemoryProvider {
                 "jwks_uri": at("certs"),
                 "userinfo_endpoint": at("userinfo"),
                 "end_session_endpoint": at("logout"),
+                "revocation_endpoint": at("revoke"),
+                "introspection_endpoint": at("token/introspect"),
                 "authorization_response_iss_parameter_supported": true,
                 "code_challenge_methods_supported": ["plain", "S256"],
             })),
@@ -50,6 +60,11 @@ impl MemoryProvider {
             })),
             raw_id_token: RefCell::default(),
             token_override: RefCell::default(),
+            refreshed: RefCell::new(json!({})),
+            refresh_token: RefCell::new("refresh-secret-0".into()),
+            active: Cell::new(true),
+            introspections: Cell::default(),
+            revoked: RefCell::default(),
             token_requests: RefCell::default(),
             discovery_requests: Cell::default(),
             jwks_requests: Cell::default(),
@@ -57,7 +72,7 @@ impl MemoryProvider {
         })
     }
 
-    pub fn answer(&self, callout: &Callout) -> Result<CalloutReply, CalloutError> {
+    pub fn answer(&self, callout: &Callout, now: u64) -> Result<CalloutReply, CalloutError> {
         if self.down.get() {
             return Ok(CalloutReply { status: 503, ..CalloutReply::default() });
         }
@@ -70,21 +85,71 @@ impl MemoryProvider {
             self.jwks_requests.set(self.jwks_requests.get() + 1);
             return Ok(reply(200, &self.keys.borrow()));
         }
+        let form: HashMap<String, String> = form_urlencoded::parse(&callout.body).into_owned().collect();
+        if path.ends_with("/introspect") {
+            self.introspections.set(self.introspections.get() + 1);
+            return Ok(reply(200, &json!({"active": self.active.get()})));
+        }
+        if path.ends_with("/revoke") {
+            self.revoked.borrow_mut().push(form["token"].clone());
+            return Ok(CalloutReply { status: 200, ..CalloutReply::default() });
+        }
         assert!(path.ends_with("/token"), "{path}");
-        self.token_requests.borrow_mut().push(form_urlencoded::parse(&callout.body).into_owned().collect());
+        self.token_requests.borrow_mut().push(form.clone());
         if let Some(answer) = &*self.token_override.borrow() {
             return answer();
         }
-        let id_token = self.raw_id_token.borrow().clone().unwrap_or_else(|| {
-            sign(
-                Algorithm::Rs256,
-                Some(TestKey::Rsa.key_id()),
-                json!({"typ": "JWT"}),
-                self.id_token.borrow().clone(),
-            )
+        let mut claims = self.id_token.borrow().clone();
+        if form["grant_type"] == "refresh_token" {
+            if form["refresh_token"] != *self.refresh_token.borrow() {
+                return Ok(reply(400, &json!({"error": "invalid_grant"})));
+            }
+            claims.as_object_mut().unwrap().remove("nonce");
+            claims["iat"] = now.into();
+            claims["exp"] = (now + 300).into();
+            change(&mut claims, self.refreshed.borrow().clone());
+        }
+        let id_token = self.raw_id_token.borrow().clone().unwrap_or_else(|| self.signed(claims));
+        // Each refresh token works once.
+        let refresh_token = format!("refresh-secret-{}", self.token_requests.borrow().len());
+        self.refresh_token.replace(refresh_token.clone());
+        let body = json!({
+            "token_type": "Bearer", "access_token": "at-secret", "id_token": id_token, "expires_in": 300,
+            "refresh_token": refresh_token,
         });
-        let body = json!({"token_type": "Bearer", "access_token": "at-secret", "id_token": id_token, "expires_in": 300});
         Ok(reply(200, &body))
+    }
+
+    /// An ID token with these claims.
+    pub fn signed(&self, claims: Value) -> String {
+        sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), json!({"typ": "JWT"}), claims)
+    }
+
+    /// How often a refresh token was presented.
+    pub fn refreshes(&self) -> usize {
+        let requests = self.token_requests.borrow();
+        requests.iter().filter(|form| form["grant_type"] == "refresh_token").count()
+    }
+
+    /// A logout token with these changes to good claims; `null` leaves one out.
+    pub fn logout_token(&self, now: u64, changes: Value) -> String {
+        let mut claims = json!({
+            "iss": ISSUER, "aud": "mlflow", "sub": "s-1", "sid": "sid-1", "jti": format!("jti-{now}"), "iat": now,
+            "exp": now + 120, "typ": "Logout",
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}, "revoke_offline_access": true},
+        });
+        change(&mut claims, changes);
+        sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), json!({"typ": "logout+jwt"}), claims)
+    }
+
+    /// Keycloak's administrative message with these changes.
+    pub fn admin_action(&self, now: u64, action: &str, changes: Value) -> String {
+        let mut claims = json!({
+            "id": format!("id-{now}-{action}"), "expiration": now + 30, "resource": "mlflow", "action": action,
+            "notBefore": now,
+        });
+        change(&mut claims, changes);
+        sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), json!({"typ": "JWT"}), claims)
     }
 
     /// A bearer token with these changes to good claims.
@@ -93,10 +158,17 @@ impl MemoryProvider {
             "iss": ISSUER, "sub": "s-1", "aud": "mlflow", "typ": "Bearer", "iat": now, "exp": now + 300,
             "preferred_username": "mona", "groups": ["/mlflow_users"],
         });
-        for (name, value) in changes.as_object().unwrap() {
-            claims[name] = value.clone();
-        }
+        change(&mut claims, changes);
         sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), json!({"typ": "at+jwt"}), claims)
+    }
+}
+
+fn change(claims: &mut Value, changes: Value) {
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+            value => claims[name] = value.clone(),
+        }
     }
 }
 

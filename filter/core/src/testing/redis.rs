@@ -1,17 +1,28 @@
-//! A Redis in memory: the commands that the store uses, with their real replies.
+//! A Redis in memory: the commands that the store uses, with their real replies, and its scripts written out in Rust.
+//! That the scripts themselves say the same is for the simulator, which runs them, and for real Redis to show.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::host::{Callout, CalloutError, CalloutReply};
+use crate::session::script;
 
 #[derive(Default)]
 pub struct MemoryRedis {
-    hashes: RefCell<HashMap<String, HashMap<String, Vec<u8>>>>,
+    hashes: RefCell<HashMap<String, Hash>>,
     strings: RefCell<HashMap<String, Vec<u8>>>,
+    sets: RefCell<HashMap<String, Scored>>,
+    streams: RefCell<HashMap<String, Scored>>,
     down: RefCell<Option<CalloutError>>,
+    now: Cell<u64>,
+    /// How many callouts came, polls of the log not counted.
+    pub operations: Cell<u32>,
 }
+
+type Hash = HashMap<String, Vec<u8>>;
+/// Members with their scores, or values with their ids.
+type Scored = Vec<(u64, Vec<u8>)>;
 
 impl MemoryRedis {
     pub fn new() -> Rc<Self> {
@@ -22,9 +33,10 @@ impl MemoryRedis {
         *self.down.borrow_mut() = error;
     }
 
+    /// Of all keys but the log's.
     pub fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> =
-            self.hashes.borrow().keys().chain(self.strings.borrow().keys()).cloned().collect();
+        let (hashes, strings, sets) = (self.hashes.borrow(), self.strings.borrow(), self.sets.borrow());
+        let mut keys: Vec<String> = hashes.keys().chain(strings.keys()).chain(sets.keys()).cloned().collect();
         keys.sort();
         keys
     }
@@ -32,24 +44,43 @@ impl MemoryRedis {
     pub fn forget_everything(&self) {
         self.hashes.borrow_mut().clear();
         self.strings.borrow_mut().clear();
+        self.sets.borrow_mut().clear();
+        self.streams.borrow_mut().clear();
     }
 
     /// Changes the sealed record of every session.
     pub fn tamper(&self, change: impl Fn(&mut Vec<u8>)) {
+        self.change_field("rec", change);
+    }
+
+    /// Changes a field of every session.
+    pub fn change_field(&self, field: &str, change: impl Fn(&mut Vec<u8>)) {
         for hash in self.hashes.borrow_mut().values_mut() {
-            if let Some(record) = hash.get_mut("rec") {
-                change(record);
+            if let Some(value) = hash.get_mut(field) {
+                change(value);
             }
         }
     }
 
-    pub fn answer(&self, callout: &Callout) -> Result<CalloutReply, CalloutError> {
+    /// Writes a field of every session.
+    pub fn set_field(&self, field: &str, value: &str) {
+        for hash in self.hashes.borrow_mut().values_mut() {
+            hash.insert(field.to_owned(), value.as_bytes().to_vec());
+        }
+    }
+
+    pub fn answer(&self, callout: &Callout, now: u64) -> Result<CalloutReply, CalloutError> {
         if let Some(error) = *self.down.borrow() {
             return Err(error);
         }
+        self.now.set(now);
         let mut replies = Vec::new();
         let mut queued: Option<Vec<Vec<u8>>> = None;
-        for command in commands(&callout.body) {
+        let commands = commands(&callout.body);
+        if !commands.iter().any(|command| command[0] == b"XRANGE") {
+            self.operations.set(self.operations.get() + 1);
+        }
+        for command in commands {
             match (command[0].as_slice(), &mut queued) {
                 (b"MULTI", _) => {
                     queued = Some(Vec::new());
@@ -72,52 +103,187 @@ impl MemoryRedis {
 
     fn execute(&self, command: &[Vec<u8>]) -> Vec<u8> {
         let text = |index: usize| String::from_utf8_lossy(&command[index]).into_owned();
+        let key = || text(1);
         let mut hashes = self.hashes.borrow_mut();
+        let mut sets = self.sets.borrow_mut();
         match command[0].as_slice() {
             b"AUTH" => b"+OK\r\n".to_vec(),
             b"ECHO" => bulk(Some(&command[1])),
-            b"SET" => {
-                let mut strings = self.strings.borrow_mut();
-                if strings.contains_key(&text(1)) {
-                    return bulk(None);
-                }
-                strings.insert(text(1), command[2].clone());
-                b"+OK\r\n".to_vec()
-            }
+            b"SET" => match self.strings.borrow_mut().insert(key(), command[2].clone()) {
+                Some(_) => b"$-1\r\n".to_vec(),
+                None => b"+OK\r\n".to_vec(),
+            },
             b"HSET" => {
-                let hash = hashes.entry(text(1)).or_default();
+                let hash = hashes.entry(key()).or_default();
                 for pair in command[2..].chunks(2) {
                     hash.insert(String::from_utf8_lossy(&pair[0]).into_owned(), pair[1].clone());
                 }
-                format!(":{}\r\n", command[2..].len() / 2).into_bytes()
+                integer(command[2..].len() / 2)
             }
-            b"PEXPIRE" => b":1\r\n".to_vec(),
+            b"PEXPIRE" => integer(1),
             b"HMGET" => {
-                let hash = hashes.get(&text(1));
+                let hash = hashes.get(&key());
                 let values = command[2..].iter().map(|field| {
                     bulk(hash.and_then(|hash| hash.get(&*String::from_utf8_lossy(field))).map(Vec::as_slice))
                 });
-                let mut reply = format!("*{}\r\n", command.len() - 2).into_bytes();
-                reply.extend(values.flatten());
-                reply
+                array(values)
             }
             b"DEL" => {
                 let removed =
-                    hashes.remove(&text(1)).is_some() || self.strings.borrow_mut().remove(&text(1)).is_some();
-                format!(":{}\r\n", u8::from(removed)).into_bytes()
+                    hashes.remove(&key()).is_some() || self.strings.borrow_mut().remove(&key()).is_some();
+                integer(usize::from(removed))
             }
-            // The only script is the store's: write when the version is the one that was read.
-            b"EVAL" => match hashes.get_mut(&text(3)) {
-                Some(hash) if hash.get("ver") == Some(&command[4]) => {
-                    hash.insert("ver".into(), command[5].clone());
-                    hash.insert("rec".into(), command[6].clone());
-                    b":1\r\n".to_vec()
+            b"EXISTS" => integer(usize::from(hashes.contains_key(&key()))),
+            b"ZADD" => {
+                let set = sets.entry(key()).or_default();
+                set.push((text(2).parse().unwrap(), command[3].clone()));
+                set.sort();
+                integer(1)
+            }
+            b"ZREM" => {
+                sets.entry(key()).or_default().retain(|(_, member)| *member != command[2]);
+                integer(1)
+            }
+            b"ZREMRANGEBYSCORE" => {
+                let oldest = text(3).parse().unwrap();
+                sets.entry(key()).or_default().retain(|(score, _)| *score > oldest);
+                integer(0)
+            }
+            b"ZREMRANGEBYRANK" => {
+                let set = sets.entry(key()).or_default();
+                let surplus = set.len().saturating_sub(100);
+                set.drain(..surplus);
+                integer(surplus)
+            }
+            b"ZREVRANGE" => {
+                let set = sets.get(&key()).cloned().unwrap_or_default();
+                array(set.iter().rev().flat_map(|(score, member)| {
+                    [bulk(Some(member)), bulk(Some(score.to_string().as_bytes()))]
+                }))
+            }
+            b"XADD" => {
+                let mut streams = self.streams.borrow_mut();
+                let stream = streams.entry(key()).or_default();
+                let id = stream.last().map_or(1, |(id, _)| id + 1);
+                stream.push((id, command[7].clone()));
+                bulk(Some(format!("{id}-0").as_bytes()))
+            }
+            b"XRANGE" | b"XREVRANGE" => {
+                let stream = self.streams.borrow().get(&key()).cloned().unwrap_or_default();
+                let after = text(2).trim_start_matches('(').trim_end_matches("-0").parse().unwrap_or(0);
+                let mut entries: Vec<_> = stream.into_iter().filter(|(id, _)| *id > after).collect();
+                if command[0] == b"XREVRANGE" {
+                    entries.reverse();
                 }
-                _ => b":0\r\n".to_vec(),
-            },
+                entries.truncate(text(5).parse().unwrap());
+                array(entries.iter().map(|(id, value)| {
+                    let fields = array([bulk(Some(b"e")), bulk(Some(value))]);
+                    array([bulk(Some(format!("{id}-0").as_bytes())), fields])
+                }))
+            }
+            b"EVAL" => self
+                .script(&text(1), hashes.get_mut(&text(3)), &text(3), &command[4..])
+                .unwrap_or_else(|| {
+                    hashes.remove(&text(3));
+                    integer(1)
+                }),
             other => format!("-ERR unknown command {}\r\n", String::from_utf8_lossy(other)).into_bytes(),
         }
     }
+
+    /// `None`: the key is deleted.
+    fn script(
+        &self,
+        script: &str,
+        hash: Option<&mut Hash>,
+        _key: &str,
+        arguments: &[Vec<u8>],
+    ) -> Option<Vec<u8>> {
+        let word = |word: &str| bulk(Some(word.as_bytes()));
+        let argument = |index: usize| arguments[index].clone();
+        let number = |index: usize| String::from_utf8_lossy(&arguments[index]).parse::<u64>().unwrap();
+        let now = self.now.get();
+        let answers_words = [script::TOUCH, script::ACQUIRE].contains(&script);
+        let Some(hash) = hash else {
+            return Some(if answers_words { array([word("gone")]) } else { integer(0) });
+        };
+        let field = |hash: &Hash, name: &str| hash.get(name).cloned();
+        let time = |hash: &Hash, name: &str| {
+            field(hash, name).map(|value| String::from_utf8_lossy(&value).parse::<u64>().unwrap())
+        };
+        let changed = |hash: &Hash| {
+            array([word("changed"), bulk(field(hash, "ver").as_deref()), bulk(field(hash, "rec").as_deref())])
+        };
+        let fence_is_ours = field(hash, "fence").as_ref() == arguments.first();
+        let ours = fence_is_ours && field(hash, "ver").as_ref() == arguments.get(1);
+        let set =
+            |hash: &mut Hash, name: &str, value: String| hash.insert(name.to_owned(), value.into_bytes());
+        Some(match script {
+            script::TOUCH if field(hash, "ver").as_ref() != arguments.first() => changed(hash),
+            script::TOUCH if hash.contains_key("until") => array([word("busy")]),
+            script::TOUCH => {
+                hash.insert("ver".into(), argument(1));
+                hash.insert("rec".into(), argument(2));
+                array([word("written")])
+            }
+            script::ACQUIRE => {
+                if field(hash, "ver").as_ref() != arguments.first() {
+                    return Some(changed(hash));
+                }
+                let left = |until: Option<u64>| until.unwrap_or(0).saturating_sub(now) as usize;
+                if left(time(hash, "retry")) > 0 {
+                    return Some(array([word("later"), integer(left(time(hash, "retry")))]));
+                }
+                if hash.contains_key("until") {
+                    if left(time(hash, "until")) > 0 {
+                        return Some(array([word("held"), integer(left(time(hash, "until")))]));
+                    }
+                    if !hash.contains_key("lapsed") {
+                        set(hash, "lapsed", "1".into());
+                        set(hash, "until", (now + number(2)).to_string());
+                        return Some(array([word("held"), integer(number(2) as usize)]));
+                    }
+                }
+                let fence = time(hash, "fence").unwrap_or(0) + 1;
+                set(hash, "fence", fence.to_string());
+                set(hash, "until", (now + number(1)).to_string());
+                hash.remove("lapsed");
+                hash.remove("retry");
+                array([word("yours"), integer(fence as usize)])
+            }
+            script::RENEW if fence_is_ours && hash.contains_key("until") => {
+                set(hash, "until", (now + number(1)).to_string());
+                hash.remove("lapsed");
+                integer(1)
+            }
+            script::COMMIT if ours => {
+                hash.insert("ver".into(), argument(2));
+                hash.insert("rec".into(), argument(3));
+                let _ = ["until", "lapsed", "retry", "fails"].map(|name| hash.remove(name));
+                integer(1)
+            }
+            script::PUT_OFF if fence_is_ours => {
+                let fails = time(hash, "fails").unwrap_or(0) + 1;
+                set(hash, "fails", fails.to_string());
+                let pause = (number(1) << (fails - 1).min(16)).min(number(2));
+                set(hash, "retry", (now + pause).to_string());
+                let _ = ["until", "lapsed"].map(|name| hash.remove(name));
+                integer(pause as usize)
+            }
+            script::END if ours => return None,
+            script::RENEW | script::COMMIT | script::PUT_OFF | script::END => integer(0),
+            other => format!("-ERR unknown script {other}\r\n").into_bytes(),
+        })
+    }
+}
+
+fn integer(number: usize) -> Vec<u8> {
+    format!(":{number}\r\n").into_bytes()
+}
+
+fn array(items: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let items: Vec<_> = items.into_iter().collect();
+    [format!("*{}\r\n", items.len()).into_bytes(), items.concat()].concat()
 }
 
 fn bulk(value: Option<&[u8]>) -> Vec<u8> {

@@ -13,6 +13,7 @@ use super::redis::MemoryRedis;
 use crate::config::*;
 use crate::gate::{Decision, Gate};
 use crate::host::Host as _;
+use crate::http::body::Body;
 use crate::http::reply::Reply;
 use crate::jose::algorithm::Algorithm;
 use crate::secret::Secret;
@@ -21,7 +22,8 @@ pub struct World {
     pub host: Rc<TestHost>,
     pub redis: Rc<MemoryRedis>,
     pub provider: Rc<MemoryProvider>,
-    pub gate: Rc<Gate>,
+    pub gate: RefCell<Rc<Gate>>,
+    pub config: Config,
     pub cookies: RefCell<BTreeMap<String, String>>,
 }
 
@@ -55,15 +57,20 @@ pub fn config() -> Config {
             userinfo: false,
             timeout: Duration::from_secs(600),
             id_token_algorithms: vec![Algorithm::Rs256],
+            logout_return_urls: vec![],
         }),
         session: Some(Session {
             keys: vec![Secret::new(*b"0123456789abcdefghijklmnopqrstuv")],
             idle_timeout: Duration::from_secs(3600),
             absolute_timeout: Duration::from_secs(12 * 3600),
             cache_ttl: Duration::from_secs(5),
+            refresh_ahead: Duration::from_secs(30),
+            check_interval: None,
+            without_refresh_token: WithoutRefreshToken::End,
             cookie_name: "oidc-gate".into(),
             redis: Redis {
                 cluster: "redis".into(),
+                nodes: None,
                 username: None,
                 password: Some(Secret::new("redis-s3cret")),
                 prefix: "mlflow".into(),
@@ -74,6 +81,7 @@ pub fn config() -> Config {
             audiences: vec!["mlflow".into()],
             algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
             max_lifetime: None,
+            check_interval: None,
         }),
         groups: Groups { claim: vec!["groups".into()] },
         policy: Policy {
@@ -94,14 +102,37 @@ impl World {
 
     pub fn with(config: Config) -> Self {
         let host = TestHost::new();
-        let redis = MemoryRedis::new();
         let provider = MemoryProvider::new(host.now().as_secs());
+        Self::around(host, MemoryRedis::new(), provider, config)
+    }
+
+    /// Another Envoy with the same configuration, Redis and provider, at the same time.
+    pub fn other_envoy(&self) -> Self {
+        let host = TestHost::new();
+        host.advance(self.host.now().since(host.now()));
+        Self::around(host, self.redis.clone(), self.provider.clone(), self.config.clone())
+    }
+
+    fn around(
+        host: Rc<TestHost>,
+        redis: Rc<MemoryRedis>,
+        provider: Rc<MemoryProvider>,
+        config: Config,
+    ) -> Self {
         let (r, p) = (redis.clone(), provider.clone());
-        host.on("redis", move |callout| r.answer(callout));
-        host.on("keycloak", move |callout| p.answer(callout));
-        let gate = Gate::new(config, host.clone());
+        let [clock, other_clock] = [(); 2].map(|()| Rc::downgrade(&host));
+        host.on("redis", move |callout| r.answer(callout, clock.upgrade().unwrap().now().as_millis()));
+        host.on("keycloak", move |callout| p.answer(callout, other_clock.upgrade().unwrap().now().as_secs()));
+        let gate = Gate::new(config.clone(), host.clone());
         gate.background();
-        Self { host, redis, provider, gate, cookies: RefCell::default() }
+        Self { host, redis, provider, gate: RefCell::new(gate), config, cookies: RefCell::default() }
+    }
+
+    /// The same worker with another configuration.
+    pub fn replace_gate(&self, config: Config) {
+        let gate = Gate::new(config, self.host.clone());
+        gate.background();
+        self.gate.replace(gate);
     }
 
     pub fn now(&self) -> u64 {
@@ -110,10 +141,16 @@ impl World {
 
     /// Sends a request without cookies.
     pub fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Decision {
+        self.send_with(method, target, headers, Body::none())
+    }
+
+    /// Sends a request with a body.
+    pub fn send_with(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body) -> Decision {
         let mut all = vec![(":method", method), (":path", target), (":authority", "mlflow.example")];
         all.extend_from_slice(headers);
         let all = all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
-        self.host.run(self.gate.clone().decide(all))
+        let gate = self.gate.borrow().clone();
+        self.host.run(gate.decide(all, body))
     }
 
     /// Sends a request as the browser, which keeps the cookies of the answer.

@@ -25,7 +25,14 @@ pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Repo
         written => text::filled_list(written, &at, "no token could be accepted", algorithm),
     };
     let max_lifetime = limits::MAX_LIFETIME.read_optional(raw.max_lifetime, &place.field("max_lifetime"));
-    Ok(Bearer { audiences: audiences?, algorithms: algorithms?, max_lifetime: max_lifetime? })
+    let check_interval =
+        limits::CHECK_INTERVAL.read_optional(raw.check_interval, &place.field("check_interval"));
+    Ok(Bearer {
+        audiences: audiences?,
+        algorithms: algorithms?,
+        max_lifetime: max_lifetime?,
+        check_interval: check_interval?,
+    })
 }
 
 #[cfg(test)]
@@ -43,7 +50,17 @@ mod tests {
     }
 
     fn read(audiences: Setting<List<Text>>, algorithms: Setting<List<Text>>) -> Result<Bearer, String> {
-        checked(|place| bearer(raw::Bearer { audiences, algorithms, max_lifetime: Setting::Absent }, place))
+        checked(|place| {
+            bearer(
+                raw::Bearer {
+                    audiences,
+                    algorithms,
+                    max_lifetime: Setting::Absent,
+                    check_interval: Setting::Absent,
+                },
+                place,
+            )
+        })
     }
 
     #[test]

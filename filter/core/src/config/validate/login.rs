@@ -3,8 +3,9 @@
 use super::algorithm::algorithm;
 use super::text;
 use super::timing::limits;
+use super::url::{self, Transport};
 use crate::config::error::{Place, Reported};
-use crate::config::leaf::{Flag, Text};
+use crate::config::leaf::{Flag, List, Text};
 use crate::config::setting::Setting;
 use crate::config::{Login, raw};
 use crate::jose::algorithm::Algorithm;
@@ -15,7 +16,7 @@ pub(in crate::config) const DEFAULT_SCOPE: &str = "openid profile email";
 /// OIDC Core 3.1.3.7 (7): the default of a client's registration.
 pub(in crate::config) const DEFAULT_ID_TOKEN_ALGORITHMS: [Algorithm; 1] = [Algorithm::Rs256];
 
-pub(super) fn login(raw: raw::Login, place: &Place<'_>) -> Result<Login, Reported> {
+pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) -> Result<Login, Reported> {
     let at = place.field("scope");
     let scope =
         raw.scope.or_else(|| Ok(Text(DEFAULT_SCOPE.to_owned()))).and_then(|Text(text)| scope(&text, &at));
@@ -26,11 +27,17 @@ pub(super) fn login(raw: raw::Login, place: &Place<'_>) -> Result<Login, Reporte
         Setting::Absent => Ok(DEFAULT_ID_TOKEN_ALGORITHMS.to_vec()),
         written => text::filled_list(written, &at, "no ID token could be accepted", algorithm),
     };
+    let at = place.field("logout_return_urls");
+    let logout_return_urls = raw
+        .logout_return_urls
+        .or_else(|| Ok(List(Vec::new())))
+        .and_then(|list| text::list(list, &at, |written, at| url::return_url(written, at, transport)));
     Ok(Login {
         scope: scope?,
         userinfo: userinfo?.0,
         timeout: timeout?,
         id_token_algorithms: id_token_algorithms?,
+        logout_return_urls: logout_return_urls?,
     })
 }
 

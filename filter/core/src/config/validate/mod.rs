@@ -47,7 +47,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     let at = place.field("client");
     let secret = if raw.login.is_absent() { client::Secret::Optional } else { client::Secret::Required };
     let client = raw.client.required(&at).and_then(|raw| client::client(raw, secret, &at));
-    let login = section(raw.login, &place.field("login"), login::login);
+    let login = section(raw.login, &place.field("login"), |raw, at| login::login(raw, at, transport));
     let session = section(raw.session, &place.field("session"), session::session);
     let bearer = section(raw.bearer, &place.field("bearer"), bearer::bearer);
     let groups = section(raw.groups, &place.field("groups"), groups);

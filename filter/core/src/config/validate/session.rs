@@ -5,7 +5,7 @@ use super::text;
 use super::timing::limits;
 use crate::config::error::{Place, Reported};
 use crate::config::leaf::{List, SecretText, Text};
-use crate::config::{Redis, Session, raw};
+use crate::config::{Redis, Session, WithoutRefreshToken, raw};
 use crate::secret::Secret;
 
 /// Cookie name where none is configured.
@@ -24,6 +24,15 @@ pub(super) fn session(raw: raw::Session, place: &Place<'_>) -> Result<Session, R
     let absolute_timeout =
         limits::ABSOLUTE_TIMEOUT.read(raw.absolute_timeout, &place.field("absolute_timeout"));
     let cache_ttl = limits::CACHE_TTL.read(raw.cache_ttl, &place.field("cache_ttl"));
+    let refresh_ahead = limits::REFRESH_AHEAD.read(raw.refresh_ahead, &place.field("refresh_ahead"));
+    let check_interval =
+        limits::CHECK_INTERVAL.read_optional(raw.check_interval, &place.field("check_interval"));
+    let without_refresh_token = raw.without_refresh_token.or_else(|| Ok(raw::WithoutRefreshToken::End)).map(
+        |written| match written {
+            raw::WithoutRefreshToken::End => WithoutRefreshToken::End,
+            raw::WithoutRefreshToken::Keep => WithoutRefreshToken::Keep,
+        },
+    );
     let at = place.field("cookie_name");
     let cookie_name = raw
         .cookie_name
@@ -44,6 +53,9 @@ pub(super) fn session(raw: raw::Session, place: &Place<'_>) -> Result<Session, R
         idle_timeout: idle_timeout?,
         absolute_timeout: absolute_timeout?,
         cache_ttl: cache_ttl?,
+        refresh_ahead: refresh_ahead?,
+        check_interval: check_interval?,
+        without_refresh_token: without_refresh_token?,
         cookie_name: cookie_name?,
         redis: redis?,
     })
@@ -88,6 +100,17 @@ pub(super) fn is_token_char(byte: u8) -> bool {
 fn redis(raw: raw::Redis, place: &Place<'_>) -> Result<Redis, Reported> {
     let at = place.field("cluster");
     let cluster = raw.cluster.required(&at).and_then(|written| text::name(written.0, &at));
+    let at = place.field("nodes");
+    let nodes = raw
+        .nodes
+        .optional()
+        .and_then(|written| written.map(|Text(name)| text::name(name, &at)).transpose())
+        .and_then(|nodes| match (&nodes, &cluster) {
+            (Some(nodes), Ok(cluster)) if nodes == cluster => Err(
+                at.refuse("is session.redis.cluster too; it needs a cluster of type ORIGINAL_DST of its own")
+            ),
+            _ => Ok(nodes),
+        });
     let user_at = place.field("username");
     let username = raw
         .username
@@ -118,6 +141,7 @@ fn redis(raw: raw::Redis, place: &Place<'_>) -> Result<Redis, Reported> {
     }
     Ok(Redis {
         cluster: cluster?,
+        nodes: nodes?,
         username: username?,
         password: password?,
         prefix: prefix?,

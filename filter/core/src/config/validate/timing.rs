@@ -72,6 +72,8 @@ pub(in crate::config) mod limits {
     pub(in crate::config) const REDIS_TIMEOUT: Timing =
         Timing::new(secs(2), Duration::from_millis(10), secs(30));
     pub(in crate::config) const MAX_LIFETIME: Timing = Timing { default: None, least: secs(1), most: YEAR };
+    pub(in crate::config) const REFRESH_AHEAD: Timing = Timing::new(secs(30), secs(0), secs(3600));
+    pub(in crate::config) const CHECK_INTERVAL: Timing = Timing { default: None, least: secs(1), most: DAY };
     /// More would keep expired tokens alive rather than forgive a clock.
     pub(in crate::config) const CLOCK_LEEWAY: Timing = Timing::new(secs(60), secs(0), secs(300));
 }

@@ -71,6 +71,23 @@ pub(super) fn allowed_origin(
     Ok(url.origin().ascii_serialization())
 }
 
+/// A page that sign-out may lead to; a fragment would be no part of what is compared.
+pub(super) fn return_url(
+    written: String,
+    place: &Place<'_>,
+    transport: Transport,
+) -> Result<String, Reported> {
+    let written = text::without_wildcard(written, place)?;
+    let url = parse(&written, place)?;
+    refuse_parts(&written, &url, place, &[Part::UserInfo, Part::Fragment])?;
+    transport.accept(&url, place)?;
+    if written.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(written)
+    } else {
+        Err(place.refuse("must be ASCII, with everything else percent-encoded"))
+    }
+}
+
 fn origin(written: &str, place: &Place<'_>) -> Result<Url, Reported> {
     let url = parse(written, place)?;
     refuse_parts(written, &url, place, &[Part::UserInfo, Part::Path, Part::Query, Part::Fragment])?;

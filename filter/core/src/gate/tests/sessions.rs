@@ -145,7 +145,7 @@ fn a_sign_out_on_one_worker_is_one_on_all() {
     world.log_in("/");
     let gate = Gate::new(config(), world.host.clone());
     gate.background();
-    let other = World { gate, ..World::new() };
+    let other = World { gate: gate.into(), ..World::new() };
     let other = World { host: world.host.clone(), cookies: world.cookies.clone(), ..other };
     forwarded(other.navigate("/"));
     replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
@@ -191,7 +191,7 @@ fn cf08_an_old_key_still_opens_and_a_removed_one_does_not() {
         rotated.session.as_mut().unwrap().keys = keys;
         let gate = Gate::new(rotated, world.host.clone());
         gate.background();
-        let rotated = World { gate, ..world };
+        let rotated = World { gate: gate.into(), ..world };
         let decision = rotated.browse("GET", "/", API);
         assert_eq!(matches!(decision, Decision::Forward { .. }), opens);
     }

@@ -1,0 +1,145 @@
+//! The account page, sign-out of one session and of all, and where sign-out leads.
+
+use serde_json::json;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::{API, forwarded};
+use crate::testing::world::{World, config, header, replied};
+
+const OWN: &[(&str, &str)] = &[("sec-fetch-site", "same-origin")];
+
+/// Two sessions of one person: a world's own, and the one whose cookies are given back.
+fn twice() -> (World, std::collections::BTreeMap<String, String>) {
+    let world = World::new();
+    world.log_in("/");
+    let first = world.cookies.take();
+    world.log_in("/");
+    (world, first)
+}
+
+fn other_name(page: &str) -> String {
+    let (_, rest) = page.split_once("/oauth2/account/sign-out?session=").unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn the_page_shows_who_is_in_where_and_until_when_and_no_token() {
+    let (world, _) = twice();
+    let reply = replied(world.navigate("/oauth2/account"));
+    assert_eq!((reply.status, header(&reply, "cache-control")), (200, Some("no-store")));
+    for expected in
+        ["mona", "/mlflow_users", "2026-01-01 00:00 UTC", "2026-01-01 12:00 UTC", "Sign out everywhere"]
+    {
+        assert!(reply.body.contains(expected), "{expected}: {}", reply.body);
+    }
+    assert_eq!(reply.body.matches("account/sign-out?session=").count(), 1, "the other one");
+    for secret in ["refresh-secret", "at-secret", "eyJ"] {
+        assert!(!reply.body.contains(secret), "cf03: {secret}");
+    }
+    assert!(!reply.body.contains("<script"));
+    assert_eq!(replied(world.send("GET", "/oauth2/account", API)).status, 401);
+    assert_eq!(replied(world.browse("POST", "/oauth2/account", OWN)).status, 405);
+}
+
+#[test]
+fn one_of_the_other_sessions_can_be_ended() {
+    let (world, first) = twice();
+    let name = other_name(&replied(world.navigate("/oauth2/account")).body);
+    let target = format!("/oauth2/account/sign-out?session={name}");
+    for (method, headers) in
+        [("POST", &[("sec-fetch-site", "cross-site")][..]), ("POST", &[("origin", "https://evil")])]
+    {
+        assert_eq!(replied(world.browse(method, &target, headers)).status, 403, "ck15");
+    }
+    assert_eq!(replied(world.browse("GET", &target, OWN)).status, 405);
+    let reply = replied(world.browse("POST", &target, OWN));
+    assert_eq!((reply.status, header(&reply, "location")), (303, Some("/oauth2/account")));
+    forwarded(world.navigate("/"));
+    let second = world.cookies.replace(first);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    world.cookies.replace(second);
+    assert!(replied(world.navigate("/oauth2/account")).body.contains("signed in nowhere else"));
+}
+
+#[test]
+fn nobody_ends_the_sessions_of_others() {
+    let (world, _) = twice();
+    let name = other_name(&replied(world.navigate("/oauth2/account")).body);
+    world.cookies.take();
+    world.provider.id_token.borrow_mut()["sub"] = "s-2".into();
+    world.log_in("/");
+    let target = format!("/oauth2/account/sign-out?session={name}");
+    assert_eq!(replied(world.browse("POST", &target, OWN)).status, 404);
+    for wrong in [
+        "",
+        "?session=*",
+        "?session=a",
+        "?everywhere=1",
+        "?session=a&session=b",
+        "?everywhere=true&session=a",
+    ] {
+        let target = format!("/oauth2/account/sign-out{wrong}");
+        assert_eq!(replied(world.browse("POST", &target, OWN)).status, 400, "{wrong}");
+    }
+    forwarded(world.navigate("/"));
+}
+
+#[test]
+fn signing_out_everywhere_ends_all_sessions_and_leads_to_the_provider() {
+    let (world, first) = twice();
+    let second = world.cookies.borrow().clone();
+    let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN));
+    assert_eq!(reply.status, 303);
+    assert!(header(&reply, "location").unwrap().contains("/protocol/openid-connect/logout?id_token_hint="));
+    for cookies in [first, second] {
+        world.cookies.replace(cookies);
+        assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    }
+    world.cookies.take();
+    world.log_in("/");
+    forwarded(world.navigate("/"));
+}
+
+#[test]
+fn lo16_sign_out_leads_to_configured_addresses_and_nowhere_else() {
+    let mut config = config();
+    let allowed = "https://portal.example/bye?a=b";
+    config.login.as_mut().unwrap().logout_return_urls = vec!["https://other.example/".into(), allowed.into()];
+    let world = World::with(config);
+    let sign_out = |rd: &str| {
+        world.log_in("/");
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("rd", rd).finish();
+        let reply = replied(world.browse("POST", &format!("/oauth2/logout?{query}"), OWN));
+        let location = url::Url::parse(header(&reply, "location").unwrap()).unwrap();
+        let query: std::collections::BTreeMap<_, _> = location.query_pairs().into_owned().collect();
+        assert_eq!(query["post_logout_redirect_uri"], "https://mlflow.example/oauth2/signed-out");
+        replied(world.navigate(&format!("/oauth2/signed-out?state={}", query["state"])))
+    };
+    let back = sign_out(allowed);
+    assert_eq!((back.status, header(&back, "location")), (303, Some(allowed)));
+    for other in ["https://portal.example/bye", "https://evil.example/", "//evil.example", "/x", "", "1"] {
+        assert_eq!(sign_out(other).status, 200, "{other}");
+    }
+    for forged in ["x.1", ".1", "x.99", "x.-1", "1"] {
+        let reply = replied(world.navigate(&format!("/oauth2/signed-out?state={forged}")));
+        assert_eq!((reply.status, header(&reply, "location")), (200, None), "{forged}");
+    }
+}
+
+#[test]
+fn where_the_provider_has_no_end_session_the_refresh_token_is_revoked() {
+    let world = World::new();
+    world.provider.metadata.borrow_mut()["end_session_endpoint"] = json!(null);
+    world.log_in("/");
+    let reply = replied(world.browse("POST", "/oauth2/logout", OWN));
+    assert_eq!((reply.status, header(&reply, "location")), (303, Some("/oauth2/signed-out")));
+    world.host.run(async { world.host.clone().sleep_for(std::time::Duration::from_millis(50)).await });
+    assert_eq!(*world.provider.revoked.borrow(), ["refresh-secret-1"]);
+
+    let world = World::new();
+    world.log_in("/");
+    world.browse("POST", "/oauth2/logout", OWN);
+    world.host.run(async { world.host.clone().sleep_for(std::time::Duration::from_millis(50)).await });
+    assert!(world.provider.revoked.borrow().is_empty(), "end_session does it");
+}

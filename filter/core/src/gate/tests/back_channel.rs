@@ -1,0 +1,319 @@
+//! The provider ends sessions: logout tokens, Keycloak's administrative messages, and what they must not do.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::{API, forwarded};
+use crate::host::CalloutError;
+use crate::http::body::Body;
+use crate::http::reply::Reply;
+use crate::testing::world::{World, header, replied};
+
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+const PATH: &str = "/oauth2/backchannel-logout";
+
+fn post(world: &World, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    replied(world.send_with("POST", path, headers, Body::of(body)))
+}
+
+fn logout(world: &World, changes: Value) -> Reply {
+    let token = world.provider.logout_token(world.now(), changes);
+    post(world, PATH, &[FORM], &format!("logout_token={token}"))
+}
+
+fn signed_in() -> World {
+    let world = World::new();
+    world.log_in("/");
+    world
+}
+
+fn log_in_again(world: &World) {
+    world.provider.id_token.borrow_mut()["iat"] = world.now().into();
+    world.log_in("/");
+}
+
+fn is_in(world: &World) -> bool {
+    matches!(world.browse("GET", "/", API), crate::gate::Decision::Forward { .. })
+}
+
+fn bearer(world: &World, changes: Value) -> crate::gate::Decision {
+    let token = world.provider.access_token(world.now(), changes);
+    world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])
+}
+
+#[test]
+fn a_logout_token_ends_sessions_and_bearer_tokens_of_its_sid_at_once() {
+    let world = signed_in();
+    assert!(is_in(&world));
+    let reply = logout(&world, json!({}));
+    assert_eq!((reply.status, header(&reply, "cache-control")), (200, Some("no-store")));
+    assert!(!is_in(&world));
+    assert_eq!(replied(bearer(&world, json!({"sid": "sid-1"}))).status, 401);
+    forwarded(bearer(&world, json!({"sid": "sid-2"})));
+    forwarded(bearer(&world, json!({})));
+    world.host.run(async { world.host.clone().sleep_for(Duration::from_millis(100)).await });
+    assert!(!world.redis.keys().iter().any(|key| key.starts_with("mlflow:s:")), "the record goes, too");
+    world.provider.id_token.borrow_mut()["sid"] = "sid-9".into();
+    world.log_in("/");
+    assert!(is_in(&world), "a new login is not touched");
+}
+
+#[test]
+fn lo13_without_sid_all_sessions_of_this_user_end_and_nobody_elses() {
+    let world = signed_in();
+    world.host.advance(Duration::from_secs(2));
+    assert_eq!(logout(&world, json!({"sid": null, "sub": "s-2"})).status, 200);
+    assert!(is_in(&world), "somebody else");
+    assert_eq!(logout(&world, json!({"sid": null, "jti": "another"})).status, 200);
+    assert!(!is_in(&world));
+    let old = json!({"iat": world.now() - 1});
+    assert_eq!(replied(bearer(&world, old)).status, 401, "tokens from before");
+    log_in_again(&world);
+    assert!(is_in(&world), "a login of the same second, after it");
+    forwarded(bearer(&world, json!({})));
+}
+
+#[test]
+fn lo01_to_lo10_what_is_no_logout_token_ends_nothing() {
+    let world = signed_in();
+    let event = "http://schemas.openid.net/event/backchannel-logout";
+    for change in [
+        json!({"aud": "other"}),
+        json!({"aud": ["mlflow", "other"]}),
+        json!({"aud": null}),
+        json!({"iss": "https://other.example"}),
+        json!({"iss": null}),
+        json!({"events": null}),
+        json!({"events": []}),
+        json!({"events": event}),
+        json!({"events": {"http://example.com": {}}}),
+        json!({"events": {event: null}}),
+        json!({"events": {event: true}}),
+        json!({"nonce": "n"}),
+        json!({"nonce": 1}),
+        json!({"sub": null, "sid": null}),
+        json!({"sid": 1}),
+        json!({"sub": 1, "sid": null}),
+        json!({"iat": null}),
+        json!({"iat": "now"}),
+        json!({"iat": world.now() - 3600, "exp": world.now() + 60}),
+        json!({"iat": world.now() + 3600}),
+        json!({"exp": null}),
+        json!({"exp": world.now() - 3600}),
+        json!({"jti": null}),
+        json!({"jti": ""}),
+        json!({"jti": 1}),
+        json!({"typ": "ID"}),
+        json!({"typ": "Bearer"}),
+    ] {
+        let reply = logout(&world, change.clone());
+        assert_eq!((reply.status, header(&reply, "cache-control")), (400, Some("no-store")), "{change}");
+        assert!(is_in(&world), "{change}");
+    }
+    let good = world.provider.logout_token(world.now(), json!({}));
+    let parts: Vec<_> = good.split('.').collect();
+    let none = crate::encoding::base64url(r#"{"alg":"none","typ":"logout+jwt"}"#);
+    let hs = crate::encoding::base64url(r#"{"alg":"HS256","typ":"logout+jwt"}"#);
+    let id_token = world.provider.signed(world.provider.id_token.borrow().clone());
+    for token in [
+        format!("{none}.{}.", parts[1]),
+        format!("{none}.{}.{}", parts[1], parts[2]),
+        format!("{hs}.{}.{}", parts[1], parts[2]),
+        format!("{}.{}.{}", parts[0], parts[1], "A".repeat(342)),
+        format!("{good}x"),
+        id_token,
+        world.provider.access_token(world.now(), json!({})),
+        String::new(),
+        "x".repeat(60_000),
+    ] {
+        let reply = post(&world, PATH, &[FORM], &format!("logout_token={token}"));
+        assert_eq!(reply.status, 400, "{token:.60}");
+        assert!(is_in(&world));
+    }
+    let reply = replied(world.send("GET", "/", &[("authorization", &format!("Bearer {good}"))]));
+    assert_eq!(reply.status, 401, "lo10: a logout token is no bearer token");
+}
+
+#[test]
+fn lo11_the_form_has_one_logout_token_and_comes_by_post() {
+    let world = signed_in();
+    let token = world.provider.logout_token(world.now(), json!({}));
+    let form = format!("logout_token={token}");
+    let json_body = json!({"logout_token": token}).to_string();
+    for (headers, body) in [
+        (&[][..], form.as_str()),
+        (&[("content-type", "application/json")], &json_body),
+        (&[("content-type", "text/plain")], &form),
+        (&[FORM], &format!("{form}&{form}")),
+        (&[FORM], "a=b"),
+        (&[FORM], ""),
+        (&[FORM], &format!("{form}&a={}", "x".repeat(1 << 20))),
+    ] {
+        assert_eq!(post(&world, PATH, headers, body).status, 400, "{headers:?} {body:.40}");
+        assert!(is_in(&world));
+    }
+    let in_query = format!("{PATH}?{form}");
+    assert_eq!(post(&world, &in_query, &[FORM], "a=b").status, 400);
+    for method in ["GET", "PUT", "DELETE"] {
+        let reply = replied(world.send(method, &in_query, &[FORM]));
+        assert_eq!((reply.status, header(&reply, "allow")), (405, Some("POST")));
+    }
+    assert!(is_in(&world));
+    let utf8 = ("content-type", "application/x-www-form-urlencoded; charset=UTF-8");
+    assert_eq!(post(&world, PATH, &[utf8], &format!("a=b&{form}")).status, 200);
+    assert!(!is_in(&world));
+}
+
+#[test]
+fn lo12_a_logout_of_nobody_we_know_is_fine() {
+    let world = signed_in();
+    assert_eq!(logout(&world, json!({"sid": "unknown", "extra": [1]})).status, 200);
+    assert!(is_in(&world));
+}
+
+#[test]
+fn lo09_a_logout_token_that_comes_again_does_not_end_a_new_session() {
+    let world = signed_in();
+    world.host.advance(Duration::from_secs(2));
+    let token = world.provider.logout_token(world.now(), json!({"sid": null}));
+    let form = format!("logout_token={token}");
+    assert_eq!(post(&world, PATH, &[FORM], &form).status, 200);
+    assert!(!is_in(&world));
+    log_in_again(&world);
+    assert_eq!(post(&world, PATH, &[FORM], &form).status, 200);
+    assert!(is_in(&world));
+}
+
+#[test]
+fn a_logout_while_redis_is_away_counts_here_at_once_and_elsewhere_as_soon_as_redis_is_back() {
+    let world = signed_in();
+    assert!(is_in(&world));
+    world.redis.set_down(Some(CalloutError::Reset));
+    let reply = logout(&world, json!({}));
+    assert_eq!((reply.status, header(&reply, "retry-after")), (400, Some("5")), "it is not complete");
+    assert!(!is_in(&world));
+    world.redis.set_down(None);
+    world.host.run(async { world.host.clone().sleep_for(Duration::from_secs(2)).await });
+    // Another Envoy: nothing shared but Redis.
+    let other = world.other_envoy();
+    let cookies: Vec<_> = world.cookies.borrow().iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let token = world.provider.access_token(world.now(), json!({"sid": "sid-1"}));
+    other.host.run(async { other.host.clone().sleep_for(Duration::from_secs(1)).await });
+    assert_eq!(replied(other.send("GET", "/", &[("cookie", &cookies.join("; "))])).status, 401);
+    let reply = replied(other.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]));
+    assert_eq!(reply.status, 401);
+}
+
+#[test]
+fn a_redis_that_lost_everything_is_noticed_and_no_memory_outlives_it() {
+    let world = signed_in();
+    logout(&world, json!({"sid": "other"}));
+    assert!(is_in(&world));
+    world.host.run(async { world.host.clone().sleep_for(Duration::from_secs(1)).await });
+    world.redis.forget_everything();
+    world.host.run(async { world.host.clone().sleep_for(Duration::from_secs(1)).await });
+    assert!(!is_in(&world), "what Redis has is right");
+}
+
+fn admin(world: &World, path: &str, action: &str, changes: Value) -> Reply {
+    post(world, path, &[], &world.provider.admin_action(world.now(), action, changes))
+}
+
+#[test]
+fn keycloaks_logout_all_ends_what_was_issued_until_then() {
+    let world = signed_in();
+    assert_eq!(admin(&world, "/oauth2/k_logout", "LOGOUT", json!({})).status, 200);
+    assert!(!is_in(&world));
+    assert_eq!(replied(bearer(&world, json!({"iat": world.now() - 5}))).status, 401);
+    world.host.advance(Duration::from_secs(1));
+    log_in_again(&world);
+    assert!(is_in(&world), "a login afterwards");
+
+    let world = signed_in();
+    let some = json!({"keycloakSessionIds": ["other", "sid-1"]});
+    assert_eq!(admin(&world, "/oauth2/k_logout", "LOGOUT", some).status, 200);
+    assert!(!is_in(&world));
+    forwarded(bearer(&world, json!({"sid": "sid-3"})));
+}
+
+#[test]
+fn keycloaks_not_before_voids_what_was_issued_earlier_and_nothing_else() {
+    let world = signed_in();
+    let now = world.now();
+    assert_eq!(
+        admin(&world, "/oauth2/k_push_not_before", "PUSH_NOT_BEFORE", json!({"notBefore": now})).status,
+        200
+    );
+    assert!(is_in(&world), "issued in this second");
+    world.host.advance(Duration::from_secs(1));
+    let later = json!({"notBefore": now + 1, "id": "2"});
+    assert_eq!(admin(&world, "/oauth2/k_push_not_before", "PUSH_NOT_BEFORE", later).status, 200);
+    assert!(!is_in(&world));
+    forwarded(bearer(&world, json!({})));
+}
+
+#[test]
+fn lo08_an_administrative_message_is_checked_as_strictly_as_a_logout_token() {
+    let world = signed_in();
+    let path = "/oauth2/k_logout";
+    let now = world.now();
+    for change in [
+        json!({"resource": "other"}),
+        json!({"resource": null}),
+        json!({"action": "PUSH_NOT_BEFORE"}),
+        json!({"action": null}),
+        json!({"expiration": now - 3600}),
+        json!({"expiration": null}),
+        json!({"expiration": "never"}),
+        json!({"expiration": now + 86_400}),
+        json!({"id": null}),
+        json!({"id": ""}),
+        json!({"iss": "x"}),
+        json!({"sub": "x"}),
+        json!({"aud": "mlflow"}),
+        json!({"typ": "ID"}),
+        json!({"notBefore": "x"}),
+        json!({"keycloakSessionIds": [1]}),
+    ] {
+        assert_eq!(admin(&world, path, "LOGOUT", change.clone()).status, 400, "{change}");
+        assert!(is_in(&world), "{change}");
+    }
+    let future = json!({"notBefore": now + 86_400});
+    assert_eq!(admin(&world, "/oauth2/k_push_not_before", "PUSH_NOT_BEFORE", future).status, 400);
+    for body in ["", "x", "a.b.c", &world.provider.logout_token(now, json!({}))] {
+        assert_eq!(post(&world, path, &[], body).status, 400);
+    }
+    let id_token = world.provider.signed(world.provider.id_token.borrow().clone());
+    assert_eq!(post(&world, path, &[], &id_token).status, 400);
+    assert_eq!(replied(world.send("GET", path, &[])).status, 405);
+    assert!(is_in(&world));
+    let message = world.provider.admin_action(now, "LOGOUT", json!({}));
+    assert_eq!(
+        replied(world.send("GET", "/", &[("authorization", &format!("Bearer {message}"))])).status,
+        401
+    );
+}
+
+#[test]
+fn with_a_check_interval_the_provider_is_asked_about_bearer_tokens() {
+    let mut config = crate::testing::world::config();
+    config.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(10));
+    let world = World::with(config);
+    let token = world.provider.access_token(world.now(), json!({}));
+    let authorization = format!("Bearer {token}");
+    let ask = || world.send("GET", "/", &[("authorization", &authorization)]);
+    forwarded(ask());
+    forwarded(ask());
+    assert_eq!(world.provider.introspections.get(), 1);
+    world.host.advance(Duration::from_secs(10));
+    world.provider.active.set(false);
+    assert_eq!(replied(ask()).status, 401);
+    world.provider.active.set(true);
+    world.provider.down.set(true);
+    assert_eq!(replied(ask()).status, 503, "unchecked is not good enough");
+    world.provider.down.set(false);
+    forwarded(ask());
+}

@@ -1,0 +1,317 @@
+//! Refresh: ahead of time, before use, once; what ends a session and what only delays it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::{API, forwarded};
+use crate::config::WithoutRefreshToken;
+use crate::host::{CalloutError, CalloutReply};
+use crate::http::body::Body;
+use crate::session::ticket::Ticket;
+use crate::testing::provider::reply;
+use crate::testing::world::{World, config, header, replied};
+
+fn signed_in() -> World {
+    let world = World::new();
+    world.log_in("/");
+    world
+}
+
+fn advance(world: &World, seconds: u64) {
+    world.host.advance(Duration::from_secs(seconds));
+}
+
+/// Lets the jobs of the root context finish.
+fn settle(world: &World) {
+    world.host.run(async { world.host.clone().sleep_for(Duration::from_millis(200)).await });
+}
+
+fn answers(world: &World, answer: impl Fn() -> Result<CalloutReply, CalloutError> + 'static) {
+    *world.provider.token_override.borrow_mut() = Some(Box::new(answer));
+}
+
+#[test]
+fn a_session_is_renewed_in_the_background_while_its_access_token_is_still_good() {
+    let world = signed_in();
+    advance(&world, 269);
+    forwarded(world.navigate("/"));
+    settle(&world);
+    assert_eq!(world.provider.refreshes(), 0, "not before it has to be");
+    advance(&world, 6);
+    forwarded(world.navigate("/"));
+    settle(&world);
+    assert_eq!(world.provider.refreshes(), 1);
+    advance(&world, 100);
+    forwarded(world.navigate("/"));
+    settle(&world);
+    assert_eq!(world.provider.refreshes(), 1, "the renewed session is what is found");
+}
+
+#[test]
+fn rf06_an_expired_access_token_is_renewed_before_the_request_goes_on_and_each_refresh_token_is_used_once() {
+    let world = signed_in();
+    for round in 1..=3 {
+        advance(&world, 301);
+        forwarded(world.navigate("/"));
+        assert_eq!(world.provider.refreshes(), round);
+    }
+    let presented: Vec<_> = world
+        .provider
+        .token_requests
+        .borrow()
+        .iter()
+        .filter_map(|form| form.get("refresh_token").cloned())
+        .collect();
+    assert_eq!(presented, ["refresh-secret-1", "refresh-secret-2", "refresh-secret-3"]);
+    assert!(!format!("{:?}", world.host.log_lines()).contains("refresh-secret"), "cf01");
+}
+
+#[test]
+fn rf06_without_a_new_refresh_token_the_old_one_goes_on() {
+    let world = signed_in();
+    let old = world.provider.refresh_token.borrow().clone();
+    answers(&world, || {
+        Ok(reply(200, &json!({"token_type": "Bearer", "access_token": "a", "expires_in": 300})))
+    });
+    for _ in 0..2 {
+        advance(&world, 301);
+        forwarded(world.navigate("/"));
+    }
+    let requests = world.provider.token_requests.borrow();
+    assert!(requests[1..].iter().all(|form| form["refresh_token"] == old), "{requests:?}");
+}
+
+#[test]
+fn many_requests_at_once_are_one_refresh() {
+    let world = signed_in();
+    advance(&world, 301);
+    let cookie = world.cookies.borrow().iter().map(|(n, v)| format!("{n}={v}")).next().unwrap();
+    let requests = (0..50).map(|_| {
+        let headers =
+            [(":method", "GET"), (":path", "/"), (":authority", "mlflow.example"), ("cookie", &cookie)];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).to_vec();
+        world.gate.borrow().clone().decide(headers, Body::none())
+    });
+    for decision in world.host.run(futures_util::future::join_all(requests)) {
+        forwarded(decision);
+    }
+    assert_eq!(world.provider.refreshes(), 1);
+}
+
+#[test]
+fn rf04_invalid_grant_ends_the_session_now_everywhere() {
+    let world = signed_in();
+    world.provider.refresh_token.replace("another".into());
+    advance(&world, 275);
+    forwarded(world.navigate("/"));
+    settle(&world);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "though the access token is still good");
+    assert_eq!(replied(world.navigate("/")).status, 302);
+    assert_eq!(world.provider.refreshes(), 1, "and it is not tried again");
+    assert!(!world.redis.keys().iter().any(|key| key.starts_with("mlflow:s:")), "nothing is left");
+}
+
+#[test]
+fn rf05_a_provider_that_is_away_delays_and_does_not_end() {
+    type Answer = fn() -> Result<CalloutReply, CalloutError>;
+    let broken: [Answer; 6] = [
+        || Err(CalloutError::Reset),
+        || Ok(CalloutReply { status: 500, ..CalloutReply::default() }),
+        || Ok(CalloutReply { status: 504, ..CalloutReply::default() }),
+        || Ok(CalloutReply { status: 200, ..CalloutReply::default() }),
+        || Ok(reply(401, &json!({"error": "invalid_client"}))),
+        || Ok(reply(400, &json!({"error": "temporarily_unavailable"}))),
+    ];
+    for answer in broken {
+        let world = signed_in();
+        answers(&world, answer);
+        advance(&world, 275);
+        for _ in 0..20 {
+            forwarded(world.navigate("/"));
+            settle(&world);
+        }
+        // 4 s at 1, 2, 4 s pause.
+        assert!(world.provider.refreshes() <= 4, "back-off: {}", world.provider.refreshes());
+        advance(&world, 30);
+        let unavailable = replied(world.navigate("/"));
+        assert_eq!((unavailable.status, header(&unavailable, "retry-after")), (503, Some("5")));
+        assert_eq!(header(&unavailable, "set-cookie"), None, "nobody is signed out");
+        *world.provider.token_override.borrow_mut() = None;
+        advance(&world, 31);
+        forwarded(world.navigate("/"));
+    }
+}
+
+#[test]
+fn rf03_a_refreshed_id_token_of_another_login_ends_the_session() {
+    for change in [
+        json!({"sub": "s-2"}),
+        json!({"iss": "https://other.example"}),
+        json!({"aud": "other"}),
+        json!({"aud": ["mlflow", "other"]}),
+        json!({"azp": "other"}),
+        json!({"azp": null}),
+        json!({"auth_time": 5}),
+        json!({"nonce": "another"}),
+        json!({"exp": 5}),
+        json!({"iat": 5}),
+        json!({"iat": null}),
+        json!({"typ": "Bearer"}),
+        json!({"groups": 1}),
+    ] {
+        let world = World::new();
+        world.provider.id_token.borrow_mut()["auth_time"] = world.now().into();
+        world.log_in("/");
+        *world.provider.refreshed.borrow_mut() = change.clone();
+        advance(&world, 301);
+        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{change}");
+        *world.provider.refreshed.borrow_mut() = json!({});
+        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{change}: and stays ended");
+        assert_eq!(world.provider.refreshes(), 1);
+    }
+    for good in [json!({}), json!({"auth_time": null}), json!({"sid": null})] {
+        let world = World::new();
+        world.provider.id_token.borrow_mut()["auth_time"] = world.now().into();
+        world.log_in("/");
+        *world.provider.refreshed.borrow_mut() = good.clone();
+        advance(&world, 301);
+        forwarded(world.navigate("/"));
+    }
+    let world = signed_in();
+    *world.provider.raw_id_token.borrow_mut() = Some("a.b.c".into());
+    advance(&world, 301);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "bad signature");
+}
+
+#[test]
+fn rf08_groups_are_those_of_the_latest_refresh() {
+    let world = signed_in();
+    *world.provider.refreshed.borrow_mut() = json!({"groups": ["/others"]});
+    advance(&world, 301);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 403);
+    *world.provider.refreshed.borrow_mut() = json!({"groups": null});
+    advance(&world, 301);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 403, "no groups at all");
+    *world.provider.refreshed.borrow_mut() = json!({"groups": ["mlflow_admins"]});
+    advance(&world, 301);
+    forwarded(world.browse("GET", "/", API));
+}
+
+#[test]
+fn with_a_check_interval_the_provider_is_asked_sooner_and_is_not_missed_when_it_is_away() {
+    let mut config = config();
+    config.session.as_mut().unwrap().check_interval = Some(Duration::from_secs(20));
+    let world = World::with(config);
+    world.log_in("/");
+    advance(&world, 21);
+    world.provider.down.set(true);
+    forwarded(world.navigate("/"));
+    world.provider.down.set(false);
+    advance(&world, 31);
+    *world.provider.refreshed.borrow_mut() = json!({"groups": []});
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 403);
+}
+
+#[test]
+fn without_a_refresh_token_a_session_ends_with_its_access_token_unless_it_is_told_to_go_on() {
+    for (policy, expected) in [(WithoutRefreshToken::End, false), (WithoutRefreshToken::Keep, true)] {
+        let mut config = config();
+        config.session.as_mut().unwrap().without_refresh_token = policy;
+        let world = World::with(config);
+        let request = world.begin_login("/");
+        let mut claims = world.provider.id_token.borrow().clone();
+        claims["nonce"] = Value::from(request["nonce"].clone());
+        let id_token = world.provider.signed(claims);
+        answers(&world, move || {
+            let body =
+                json!({"token_type": "Bearer", "access_token": "a", "expires_in": 60, "id_token": id_token});
+            Ok(reply(200, &body))
+        });
+        assert_eq!(replied(world.finish_login(&request, "code")).status, 303);
+        advance(&world, 59);
+        forwarded(world.browse("GET", "/", API));
+        advance(&world, 2);
+        let goes_on = matches!(world.browse("GET", "/", API), crate::gate::Decision::Forward { .. });
+        assert_eq!(goes_on, expected, "{policy:?}");
+    }
+}
+
+#[test]
+fn rf02_a_lease_whose_holder_is_gone_is_taken_over_after_its_holder_had_a_last_chance() {
+    let world = signed_in();
+    advance(&world, 301);
+    world.redis.set_field("fence", "7");
+    world.redis.set_field("until", &(world.host.now_millis() + 2000).to_string());
+    let before = world.host.now_millis();
+    forwarded(world.navigate("/"));
+    let waited = world.host.now_millis() - before;
+    assert!((3500..5000).contains(&waited), "2 s of the lease, 1.5 s of grace: {waited}");
+    assert_eq!(world.provider.refreshes(), 1);
+}
+
+#[test]
+fn ss08_a_session_that_was_signed_out_while_it_was_renewed_stays_signed_out() {
+    let world = signed_in();
+    advance(&world, 301);
+    let redis = world.redis.clone();
+    // While the provider answers, the record goes: another Envoy has signed the session out.
+    let claims = world.provider.id_token.borrow().clone();
+    let id_token = world.provider.signed(claims);
+    answers(&world, move || {
+        redis.forget_everything();
+        let body =
+            json!({"token_type": "Bearer", "access_token": "a", "expires_in": 300, "id_token": id_token});
+        Ok(reply(200, &body))
+    });
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.redis.keys(), [""; 0], "nothing is written");
+}
+
+#[test]
+fn rf07_what_a_spent_refresh_token_bought_is_kept_although_redis_was_away_for_a_while() {
+    let world = signed_in();
+    advance(&world, 301);
+    let (redis, provider) = (world.redis.clone(), world.provider.clone());
+    let now = world.now();
+    let spent = std::cell::Cell::new(0);
+    answers(&world, move || {
+        redis.set_down(Some(CalloutError::Reset));
+        spent.set(spent.get() + 1);
+        assert_eq!(spent.get(), 1, "spent twice");
+        let mut claims = provider.id_token.borrow().clone();
+        claims["iat"] = now.into();
+        claims["exp"] = (now + 300).into();
+        let id_token = provider.signed(claims);
+        let body = json!({
+            "token_type": "Bearer", "access_token": "a", "expires_in": 300, "id_token": id_token,
+            "refresh_token": "new",
+        });
+        Ok(reply(200, &body))
+    });
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+    world.redis.set_down(None);
+    settle(&world);
+    advance(&world, 2);
+    settle(&world);
+    forwarded(world.browse("GET", "/", API));
+}
+
+#[test]
+fn cf08_a_renewed_session_is_sealed_with_the_newest_key() {
+    let old = config();
+    let world = World::with(old.clone());
+    world.log_in("/");
+    let mut rotated = old.clone();
+    let keys = &mut rotated.session.as_mut().unwrap().keys;
+    keys.insert(0, crate::secret::Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"));
+    world.replace_gate(rotated.clone());
+    advance(&world, 301);
+    forwarded(world.navigate("/"));
+    rotated.session.as_mut().unwrap().keys.pop();
+    world.replace_gate(rotated);
+    forwarded(world.navigate("/"));
+    assert!(Ticket::parse(world.cookies.borrow().values().next().unwrap()).is_some());
+}

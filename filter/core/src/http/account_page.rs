@@ -1,0 +1,92 @@
+//! The account page: who is signed in, since when, until when, and where else. Works without scripts.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use maud::{Markup, html};
+
+use crate::http::pages::{document, printable};
+use crate::principal::Principal;
+use crate::session::ticket::RecordName;
+use crate::time::Timestamp;
+
+/// Groups that are shown; more would only be scrolled past.
+const MAX_GROUPS: usize = 50;
+
+/// What the page shows.
+pub struct AccountPage<'a> {
+    /// Who.
+    pub principal: &'a Principal,
+    /// When this session began, when it ends at the latest, and when it ends if it is not used.
+    pub created: Timestamp,
+    /// When this session ends at the latest.
+    pub ends: Timestamp,
+    /// When it ends if it is not used any more.
+    pub ends_unused: Timestamp,
+    /// The same person's other sessions, the latest first.
+    pub others: &'a [(RecordName, Timestamp)],
+    /// What a person can quote.
+    pub request_id: &'a str,
+}
+
+/// The whole document.
+pub fn render(page: &AccountPage<'_>) -> String {
+    let principal = page.principal;
+    let name =
+        principal.preferred_username.as_deref().or(principal.email.as_deref()).unwrap_or(&principal.subject);
+    let body = html! {
+        main {
+            h1 { "Your account" }
+            dl {
+                dt { "Signed in as" }
+                dd { strong { (printable(name)) } }
+                @if let Some(full_name) = &principal.name { dt { "Name" } dd { (printable(full_name)) } }
+                @if let Some(email) = &principal.email { dt { "Email" } dd { (printable(email)) } }
+                dt { "Groups" }
+                dd {
+                    @if principal.groups.is_empty() { "none" }
+                    @for group in principal.groups.iter().take(MAX_GROUPS) { code { (printable(group)) } " " }
+                    @if principal.groups.len() > MAX_GROUPS { "…" }
+                }
+                dt { "Since" }
+                dd { (moment(page.created)) }
+                dt { "Until" }
+                dd { (moment(page.ends)) ", or " (moment(page.ends_unused)) " if unused" }
+            }
+            div.actions {
+                form method="post" action="/oauth2/logout" { button type="submit" { "Sign out" } }
+            }
+            h2 { "Other sessions" }
+            @if page.others.is_empty() {
+                p { "You are signed in nowhere else." }
+            } @else {
+                ul.sessions {
+                    @for (name, created) in page.others {
+                        li {
+                            span { "Signed in " (moment(*created)) }
+                            form method="post" action={ "/oauth2/account/sign-out?session=" (name.as_str()) } {
+                                button.quiet type="submit" { "Sign out" }
+                            }
+                        }
+                    }
+                }
+            }
+            div.actions {
+                form method="post" action="/oauth2/account/sign-out?everywhere=true" {
+                    button.quiet type="submit" { "Sign out everywhere" }
+                }
+            }
+            footer { "Request id " code { (page.request_id) } }
+        }
+    };
+    document("Your account", &body)
+}
+
+/// In UTC: the page has no script that knows the reader's zone.
+fn moment(moment: Timestamp) -> Markup {
+    let moment =
+        UNIX_EPOCH.checked_add(Duration::from_secs(moment.as_secs())).unwrap_or(SystemTime::UNIX_EPOCH);
+    let text = humantime::format_rfc3339_seconds(moment).to_string();
+    let (date, time) = text.split_once('T').unwrap_or((&text, ""));
+    let minutes = time.get(..5).unwrap_or_default();
+    html! { time datetime=(text) { (date) " " (minutes) " UTC" } }
+}

@@ -1,0 +1,72 @@
+//! A lease in the data that the workers of one Envoy share: one of them works, the others wait. It ends by itself when
+//! its holder does.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::host::Host;
+use crate::time::Timestamp;
+
+/// Something that one worker at a time does, and not before a certain moment.
+pub struct Lease {
+    host: Rc<dyn Host>,
+    key: String,
+}
+
+impl Lease {
+    /// Under this key of the shared data.
+    pub fn new(host: Rc<dyn Host>, key: String) -> Self {
+        Self { host, key }
+    }
+
+    /// Takes it for `longest`, unless another worker has it, or it was put off and that time is not over.
+    pub fn take(&self, longest: Duration) -> bool {
+        let now = self.host.now();
+        if self.host.shared_get(&self.key).is_none() {
+            // Compare-and-swap needs something to compare with: number 0 means "write whatever is there".
+            let _ = self.host.shared_set(&self.key, b"0", None);
+        }
+        let Some((bytes, version)) = self.host.shared_get(&self.key) else { return false };
+        let until = parse(&bytes);
+        // A clock that was set back must not keep everybody waiting.
+        if now < until && until.since(now) <= longest {
+            return false;
+        }
+        let until = now.plus(longest).as_millis().to_string();
+        self.host.shared_set(&self.key, until.as_bytes(), Some(version)).is_ok()
+    }
+
+    /// Gives it back; nobody gets it for another `pause`.
+    pub fn put_off(&self, pause: Duration) {
+        let until = self.host.now().plus(pause).as_millis().to_string();
+        let _ = self.host.shared_set(&self.key, until.as_bytes(), None);
+    }
+}
+
+fn parse(bytes: &[u8]) -> Timestamp {
+    let millis = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+    Timestamp::from_millis(millis.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestHost;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const LONGEST: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn one_worker_has_it_until_it_is_given_back_or_its_time_is_over() {
+        let host = TestHost::new();
+        let [one, other] = [(); 2].map(|()| Lease::new(host.clone(), "lease".into()));
+        assert!(one.take(LONGEST) && !other.take(LONGEST) && !one.take(LONGEST));
+        one.put_off(Duration::from_millis(500));
+        assert!(!other.take(LONGEST), "put off");
+        host.advance(Duration::from_millis(500));
+        assert!(other.take(LONGEST));
+        host.advance(LONGEST);
+        assert!(one.take(LONGEST), "its holder is gone");
+    }
+}

@@ -1,0 +1,118 @@
+//! The account page's endpoints: show who is signed in and where, end one session or all.
+
+use std::rc::Rc;
+
+use crate::error::{Dependency, Malformed, Refused, Rejection};
+use crate::http::account_page::{AccountPage, render};
+use crate::http::reply::Reply;
+use crate::http::request::Request;
+use crate::http::same_site;
+use crate::metrics::{self, Logout};
+use crate::oidc::logout;
+use crate::oidc::relying_party::RelyingParty;
+use crate::session::endings::Ending;
+use crate::session::index::{Listed, Owner};
+use crate::session::record::Record;
+use crate::session::store::Entry;
+use crate::session::ticket::RecordName;
+use crate::sync::finish;
+use crate::time::Timestamp;
+
+/// The page.
+pub const PATH: &str = "/oauth2/account";
+/// What its buttons lead to.
+pub const SIGN_OUT_PATH: &str = "/oauth2/account/sign-out";
+/// Sessions that are looked up and shown: the latest.
+const MAX_SHOWN: usize = 20;
+
+/// Shows the page.
+///
+/// # Errors
+/// Nobody is signed in; the list of sessions can't be had.
+pub async fn show(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Rejection> {
+    let entry = rp.session(request).await?;
+    let browser = rp.browser()?;
+    let record = &entry.record;
+    let others = others(rp, request, record).await?;
+    let now = rp.host.now();
+    let ends = record.end(&browser.config);
+    let page = AccountPage {
+        principal: &record.principal,
+        created: record.created,
+        ends,
+        ends_unused: now.plus(browser.config.idle_timeout).min(ends),
+        others: &others,
+        request_id: request.id(),
+    };
+    Ok(Reply::document(render(&page), rp.form_origin().as_deref()))
+}
+
+/// Ends one of the person's sessions, or all of them.
+///
+/// # Errors
+/// Nobody is signed in; it was not this person who asked; there is no such session; Redis did not confirm it.
+pub async fn sign_out(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refused> {
+    same_site::check(request, &rp.config.public_url.origin)?;
+    let entry = rp.session(request).await?;
+    let mut asked = request.query_pairs().filter(|(name, _)| name == "session" || name == "everywhere");
+    match (asked.next(), asked.next()) {
+        (Some((name, value)), None) if name == "session" => {
+            let name = RecordName::parse(value.as_bytes()).ok_or(Malformed::Parameters)?;
+            end_one(rp, &entry.record, name).await?;
+            Ok(Reply::see_other(PATH.to_owned()))
+        }
+        (Some((_, value)), None) if value == "true" => end_all(rp, request, entry).await,
+        _ => Err(Malformed::Parameters.into()),
+    }
+}
+
+async fn end_one(rp: &Rc<RelyingParty>, record: &Record, name: RecordName) -> Result<(), Rejection> {
+    // A name proves nothing: it has to be one of this person's.
+    if !listed(rp, record).await?.iter().any(|listed| listed.name == name) {
+        return Err(Rejection::NotFound);
+    }
+    let sessions = rp.browser()?.sessions.clone();
+    rp.host.count(metrics::logout(Logout::Account));
+    finish(&*rp.host, async move { sessions.end(&[name], Vec::new()).await })
+        .await
+        .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
+}
+
+/// Everything that was issued to this person until now is void, and the provider's session of this browser ends, too.
+async fn end_all(rp: &Rc<RelyingParty>, request: &Request, entry: Rc<Entry>) -> Result<Reply, Refused> {
+    let record = &entry.record;
+    let listed = listed(rp, record).await?;
+    let names: Vec<_> = listed.into_iter().map(|listed| listed.name).collect();
+    let principal = &record.principal;
+    // Whole seconds, as `iat` has them: a login of this very second is ended by name, or not at all.
+    let before = Timestamp::from_secs(rp.host.now().as_secs());
+    let endings = vec![Ending::user(&principal.issuer, &principal.subject, before)];
+    let sessions = rp.browser()?.sessions.clone();
+    rp.host.count(metrics::logout(Logout::Account));
+    finish(&*rp.host, async move { sessions.end(&names, endings).await })
+        .await
+        .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))?;
+    logout::leave(rp, request, Some(&record.grant))
+}
+
+async fn others(
+    rp: &RelyingParty,
+    request: &Request,
+    record: &Record,
+) -> Result<Vec<(RecordName, Timestamp)>, Rejection> {
+    let own = rp.ticket(request)?.record_name();
+    let mut listed = listed(rp, record).await?;
+    listed.retain(|listed| listed.name != own);
+    listed.truncate(MAX_SHOWN);
+    let names = listed.iter().map(|listed| listed.name.clone()).collect();
+    let existing = rp.browser()?.sessions.existing(names).await?;
+    let existing = listed.into_iter().filter(|listed| existing.contains(&listed.name));
+    Ok(existing.map(|listed| (listed.name, listed.created)).collect())
+}
+
+async fn listed(rp: &RelyingParty, record: &Record) -> Result<Vec<Listed>, Rejection> {
+    let principal = &record.principal;
+    let owner = Owner::User(&principal.issuer, &principal.subject);
+    let listed = rp.browser()?.sessions.index.list(owner).await;
+    listed.map_err(|error| Dependency::Redis(error.text()).into())
+}

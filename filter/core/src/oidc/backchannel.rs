@@ -1,0 +1,184 @@
+//! Back-channel logout: the provider tells of sessions that ended (OpenID Connect Back-Channel Logout 1.0).
+//!
+//! Answered fast, and without asking the provider anything but its keys: Keycloak waits for the answer while somebody
+//! signs out.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::error::{Dependency, Malformed, Rejection};
+use crate::host::Level;
+use crate::http::body::Body;
+use crate::http::reply::Reply;
+use crate::http::request::Request;
+use crate::jose::claims::{Claims, require};
+use crate::jose::error::TokenError;
+use crate::jose::kind::LogoutToken;
+use crate::jose::validity::{Clock, Validity};
+use crate::json::ClaimProblem;
+use crate::metrics::{self, Logout};
+use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::verify::{VerifyError, verify};
+use crate::session::endings::Ending;
+use crate::session::index::Owner;
+use crate::session::store::Store;
+use crate::session::ticket::RecordName;
+use crate::time::Timestamp;
+
+/// Where logout tokens arrive.
+pub const PATH: &str = "/oauth2/backchannel-logout";
+/// The event that says that this is a logout (2.4).
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+/// A logout token is sent when it is issued. One that comes later than this is not used (2.6: `iat`).
+const MAX_AGE: Duration = Duration::from_secs(10 * 60);
+
+/// What a logout token says.
+struct Announced {
+    subject: Option<String>,
+    sid: Option<String>,
+    jti: String,
+    issued: Timestamp,
+}
+
+/// Ends what a logout token is about.
+///
+/// # Errors
+/// [`Rejection::InvalidLogoutToken`], or a form that is none: 400, and nothing ends. [`Rejection::LogoutFailed`] when
+/// other Envoys could not be told: this one knows, and goes on trying.
+pub async fn logout(rp: &Rc<RelyingParty>, request: &Request, body: Body) -> Result<Reply, Rejection> {
+    end_announced(rp, request, body).await.map_err(failed)
+}
+
+/// 2.8: a logout that failed is answered with 400, like one that is not valid.
+pub fn failed(rejection: Rejection) -> Rejection {
+    match rejection {
+        Rejection::Unavailable(dependency) => Rejection::LogoutFailed(dependency),
+        other => other,
+    }
+}
+
+async fn end_announced(rp: &Rc<RelyingParty>, request: &Request, body: Body) -> Result<Reply, Rejection> {
+    let body = body.read(&*rp.host).await?;
+    let token = logout_token(request, &body)?;
+    let logout = validate(rp, &token).await?;
+    let sessions = &rp.browser()?.sessions;
+    // 2.6: a token that was seen before ends nothing: who has signed in again since is not concerned.
+    if is_replay(sessions, "jti", &logout.jti).await? {
+        rp.host.log(Level::Info, "logout token seen before: nothing ended");
+        return Ok(Reply::done());
+    }
+    let issuer = rp.config.issuer.url.as_str();
+    let (owner, ending) = match (&logout.sid, &logout.subject) {
+        (Some(sid), _) => (Owner::ProviderSession(issuer, sid), Ending::provider_session(issuer, sid)),
+        (None, Some(subject)) => (Owner::User(issuer, subject), Ending::user(issuer, subject, logout.issued)),
+        (None, None) => return Err(Rejection::InvalidLogoutToken(TokenError::NobodyNamed)),
+    };
+    // Everybody knows at once; the records are tidied up afterwards.
+    let mut endings = vec![ending];
+    let mut names = Vec::new();
+    if logout.sid.is_none() {
+        // `iat` counts whole seconds, so sessions of this very second are ended by name.
+        names = listed(sessions, owner).await;
+        endings.extend(names.iter().map(Ending::session));
+    }
+    let told = sessions.log.append(endings).await;
+    rp.host.count(metrics::logout(Logout::BackChannel));
+    rp.host.log(
+        Level::Info,
+        &format!("signed out by the provider: sub={:?}", logout.subject.as_deref().unwrap_or("-")),
+    );
+    let (store, sid) = (sessions.clone(), logout.sid);
+    let issuer = issuer.to_owned();
+    rp.host.spawn(Box::pin(async move {
+        if let Some(sid) = sid {
+            names = listed(&store, Owner::ProviderSession(&issuer, &sid)).await;
+        }
+        // The record is tidied up; nobody gets in with it any more.
+        let _ = store.end(&names, Vec::new()).await;
+    }));
+    told.map_err(|error| Dependency::Redis(error.text()))?;
+    Ok(Reply::done())
+}
+
+/// Whether somebody came with this id before. A Redis that can't say is no reason to let sessions live: what a logout
+/// token ends, it ends twice.
+pub async fn is_replay(sessions: &Store, what: &str, id: &str) -> Result<bool, Rejection> {
+    use sha2::{Digest, Sha256};
+    let hash = crate::encoding::base64url(Sha256::digest(id.as_bytes()));
+    match sessions.take_once(what, &hash, MAX_AGE.saturating_mul(2)).await {
+        Ok(first) => Ok(!first),
+        Err(Rejection::Unavailable(_)) => Ok(false),
+        Err(rejection) => Err(rejection),
+    }
+}
+
+async fn listed(sessions: &Store, owner: Owner<'_>) -> Vec<RecordName> {
+    let listed = sessions.index.list(owner).await.unwrap_or_default();
+    listed.into_iter().map(|listed| listed.name).collect()
+}
+
+/// 2.5: a form with one `logout_token`; other parameters are ignored.
+fn logout_token(request: &Request, body: &[u8]) -> Result<String, Malformed> {
+    let content_type = request.header("content-type").and_then(|value| value.split(';').next());
+    if !content_type
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+    {
+        return Err(Malformed::Body);
+    }
+    let mut tokens = form_urlencoded::parse(body).filter(|(name, _)| name == "logout_token");
+    match (tokens.next(), tokens.next()) {
+        (Some((_, token)), None) => Ok(token.into_owned()),
+        _ => Err(Malformed::Parameters),
+    }
+}
+
+/// 2.6, by its numbers.
+async fn validate(rp: &RelyingParty, token: &str) -> Result<Announced, Rejection> {
+    let algorithms = &rp.browser()?.login.id_token_algorithms;
+    // (1)-(3) not encrypted; signed as ID tokens are, and never with `none`; (typ) a logout token by its header.
+    let verified = verify::<LogoutToken>(&rp.provider, &*rp.host, token, algorithms).await.map_err(
+        |error| match error {
+            VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
+            VerifyError::Unavailable(rejection) => rejection,
+        },
+    )?;
+    check(rp, verified.claims()).map_err(Rejection::InvalidLogoutToken)
+}
+
+fn check(rp: &RelyingParty, claims: &Claims) -> Result<Announced, TokenError> {
+    let client_id = rp.config.client.id.as_str();
+    let now = rp.host.now();
+    let leeway = rp.config.clock_leeway;
+    // (4) iss, aud, iat, exp as in ID tokens: for us, and for nobody else.
+    claims.require_issuer(&rp.config.issuer.url)?;
+    claims.require_audience(&[client_id])?;
+    if claims.aud()?.is_some_and(|audience| audience.iter().any(|entry| *entry != client_id)) {
+        return Err(TokenError::ForeignAudience);
+    }
+    let validity = Validity::of(claims)?;
+    validity.require_now(Clock { now, leeway })?;
+    let issued = require("iat", validity.issued)?;
+    if issued.plus(MAX_AGE).plus(leeway) < now {
+        return Err(TokenError::TooOld);
+    }
+    // (5) sub, sid, or both.
+    let (subject, sid) = (claims.sub()?.map(str::to_owned), claims.sid()?.map(str::to_owned));
+    if subject.is_none() && sid.is_none() {
+        return Err(TokenError::NobodyNamed);
+    }
+    // (6) events has the member, and it is an object; others may be there, as Keycloak's are.
+    let events = require("events", claims.events()?)?;
+    if !events.get(EVENT).is_some_and(serde_json::Value::is_object) {
+        return Err(TokenError::NoLogoutEvent);
+    }
+    // (7) no nonce, of whatever type: this is no ID token.
+    if claims.members().contains_key("nonce") {
+        return Err(TokenError::UnexpectedNonce);
+    }
+    // (8) jti: looked at by the caller.
+    let jti = require("jti", claims.jti()?)?.to_owned();
+    if jti.is_empty() {
+        return Err(ClaimProblem::Malformed.of("jti").into());
+    }
+    Ok(Announced { subject, sid, jti, issued })
+}

@@ -1,0 +1,34 @@
+//! Token introspection (RFC 7662): whether the provider still stands by an access token.
+
+use serde_json::Value;
+
+use crate::error::{Dependency, Rejection};
+use crate::jose::error::TokenError;
+use crate::json;
+use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::{client, provider};
+
+/// Longest answer, in bytes.
+const MAX_RESPONSE_LEN: usize = 256 * 1024;
+
+/// Asks about a token that verified.
+///
+/// # Errors
+/// [`Rejection::InvalidToken`] when the provider says no; [`Rejection::Unavailable`] when it says nothing: whoever wants
+/// tokens to be checked does not want them unchecked.
+pub async fn require_active(rp: &RelyingParty, token: &str) -> Result<(), Rejection> {
+    let known = rp.provider.current().await?;
+    let endpoint = known.metadata.introspection_endpoint.as_ref().ok_or(Dependency::Provider)?;
+    let parameters = [("token", token), ("token_type_hint", "access_token")];
+    let callout = client::post(rp, endpoint, &parameters);
+    let reply = rp.host.call(callout).await.map_err(|_| Dependency::Provider)?;
+    if reply.status != 200 || !provider::is_json(&reply) {
+        return Err(Dependency::Provider.into());
+    }
+    let answer = json::parse_object(&reply.body, MAX_RESPONSE_LEN).map_err(|_| Dependency::Provider)?;
+    match answer.get("active") {
+        Some(Value::Bool(true)) => Ok(()),
+        Some(Value::Bool(false)) => Err(Rejection::InvalidToken(TokenError::Inactive)),
+        _ => Err(Dependency::Provider.into()),
+    }
+}

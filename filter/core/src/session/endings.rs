@@ -1,0 +1,361 @@
+//! What has ended, as one worker knows it: sessions, provider sessions, everything of a user, everything before an
+//! instant. Workers of one Envoy tell each other through shared data at once; Envoys through [`super::log`].
+
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use lru::LruCache;
+use sha2::{Digest, Sha256};
+
+use crate::host::Host;
+use crate::session::ticket::RecordName;
+use crate::time::Timestamp;
+
+/// Endings that workers hand each other one by one; whoever misses more reads the whole list.
+const RING: usize = 128;
+/// Endings that are remembered; the oldest go.
+pub const MAX_KNOWN: usize = 16_384;
+const KNOWN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(MAX_KNOWN - 1);
+/// How often a write is tried again when another worker wrote first.
+const TRIES: u32 = 16;
+/// kind, key, moment.
+const ENCODED: usize = 1 + KEY_LEN + 8;
+const KEY_LEN: usize = 16;
+
+type Key = [u8; KEY_LEN];
+
+/// What kind of thing an [`Ending`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+enum Kind {
+    /// One session of ours.
+    Session = b's',
+    /// All that came of one session at the provider (`sid`).
+    ProviderSession = b'p',
+    /// All that the provider issued to one user before a moment.
+    User = b'u',
+    /// All that the provider issued to anybody before a moment.
+    Everyone = b'e',
+    /// A session goes on, but is not what it was: its groups changed.
+    Changed = b'c',
+    /// Endings may have been missed: nothing that a worker remembers of sessions counts any more.
+    Missed = b'm',
+}
+
+/// One ending. It holds hashes only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    kind: Kind,
+    key: Key,
+    before: Timestamp,
+}
+
+impl Ending {
+    /// A session of ours ended.
+    pub fn session(name: &RecordName) -> Self {
+        Self { kind: Kind::Session, key: session_key(name), before: Timestamp::default() }
+    }
+
+    /// A session of ours has a new record that differs in what it allows.
+    pub fn changed(name: &RecordName) -> Self {
+        Self { kind: Kind::Changed, ..Self::session(name) }
+    }
+
+    /// A session at the provider ended, and with it all sessions and tokens that carry its `sid`.
+    pub fn provider_session(issuer: &str, sid: &str) -> Self {
+        let key = hash(&[b"provider session", issuer.as_bytes(), sid.as_bytes()]);
+        Self { kind: Kind::ProviderSession, key, before: Timestamp::default() }
+    }
+
+    /// All that was issued to a user before `before` is void.
+    pub fn user(issuer: &str, subject: &str, before: Timestamp) -> Self {
+        let key = hash(&[b"user", issuer.as_bytes(), subject.as_bytes()]);
+        Self { kind: Kind::User, key, before }
+    }
+
+    /// All that was issued to anybody before `before` is void.
+    pub fn everyone(issuer: &str, before: Timestamp) -> Self {
+        Self { kind: Kind::Everyone, key: hash(&[b"everyone", issuer.as_bytes()]), before }
+    }
+
+    /// Endings may have been missed.
+    pub fn missed() -> Self {
+        Self { kind: Kind::Missed, key: Key::default(), before: Timestamp::default() }
+    }
+
+    /// 25 bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        [&[self.kind as u8][..], &self.key, &self.before.as_millis().to_be_bytes()].concat()
+    }
+
+    /// `None` for whatever we did not write.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (key, before) = rest.split_first_chunk::<KEY_LEN>()?;
+        let before = Timestamp::from_millis(u64::from_be_bytes(before.try_into().ok()?));
+        let kind = match kind {
+            b's' => Kind::Session,
+            b'p' => Kind::ProviderSession,
+            b'u' => Kind::User,
+            b'e' => Kind::Everyone,
+            b'c' => Kind::Changed,
+            b'm' => Kind::Missed,
+            _ => return None,
+        };
+        Some(Self { kind, key: *key, before })
+    }
+}
+
+/// What would end a session or a token: its names in the list of endings.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    session: Option<Key>,
+    provider_session: Option<Key>,
+    user: Key,
+    everyone: Key,
+    issued: Timestamp,
+}
+
+impl Marks {
+    /// Of what `issuer` issued to `subject` at `issued` (its `iat`), in its session `sid`.
+    pub fn new(issuer: &str, subject: &str, sid: Option<&str>, issued: Timestamp) -> Self {
+        Self {
+            session: None,
+            provider_session: sid.map(|sid| Ending::provider_session(issuer, sid).key),
+            user: Ending::user(issuer, subject, issued).key,
+            everyone: Ending::everyone(issuer, issued).key,
+            issued,
+        }
+    }
+
+    /// Of a session of ours.
+    #[must_use]
+    pub fn of_session(self, name: &RecordName) -> Self {
+        Self { session: Some(session_key(name)), ..self }
+    }
+}
+
+/// What a worker has to forget after it caught up.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Forget {
+    /// These sessions; perhaps none.
+    Sessions(Vec<Key>),
+    /// All of them.
+    Everything,
+}
+
+/// The list of endings of one worker.
+pub struct Endings {
+    host: Rc<dyn Host>,
+    ring_key: String,
+    all_key: String,
+    seen: Cell<u64>,
+    known: RefCell<LruCache<(Kind, Key), Timestamp>>,
+}
+
+impl Endings {
+    /// `tenant` keeps apart what has nothing to do with each other.
+    pub fn new(host: Rc<dyn Host>, tenant: &str) -> Self {
+        Self {
+            host,
+            ring_key: format!("oidc-gate.endings.{tenant}"),
+            all_key: format!("oidc-gate.endings.{tenant}.all"),
+            seen: Cell::default(),
+            known: RefCell::new(LruCache::new(KNOWN)),
+        }
+    }
+
+    /// Tells all workers of this Envoy.
+    pub fn announce(&self, endings: &[Ending]) {
+        // Whatever the others hear: this worker knows.
+        endings.iter().for_each(|ending| self.remember(ending));
+        for _ in 0..TRIES {
+            if self.host.shared_get(&self.ring_key).is_none() {
+                // Compare-and-swap needs something to compare with.
+                let _ = self.host.shared_set(&self.ring_key, &0u64.to_be_bytes(), None);
+            }
+            let Some((bytes, version)) = self.host.shared_get(&self.ring_key) else { break };
+            let (count, mut ring) = decode_list(&bytes);
+            ring.extend_from_slice(endings);
+            let surplus = ring.len().saturating_sub(RING);
+            ring.drain(..surplus);
+            let count = count.wrapping_add(u64::try_from(endings.len()).unwrap_or_default());
+            if self.host.shared_set(&self.ring_key, &encode_list(count, &ring), Some(version)).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Reads what others announced since the last time.
+    pub fn catch_up(&self) -> Forget {
+        let Some((bytes, _)) = self.host.shared_get(&self.ring_key) else {
+            return Forget::Sessions(Vec::new());
+        };
+        let count = bytes.first_chunk::<8>().map_or(0, |count| u64::from_be_bytes(*count));
+        let seen = self.seen.replace(count);
+        if seen == count {
+            return Forget::Sessions(Vec::new());
+        }
+        let (_, ring) = decode_list(&bytes);
+        let new = usize::try_from(count.wrapping_sub(seen)).unwrap_or(usize::MAX);
+        match ring.len().checked_sub(new).and_then(|first| ring.get(first..)) {
+            Some(latest) => {
+                latest.iter().for_each(|ending| self.remember(ending));
+                if latest.iter().any(|ending| ending.kind == Kind::Missed) {
+                    return Forget::Everything;
+                }
+                let sessions =
+                    latest.iter().filter(|ending| matches!(ending.kind, Kind::Session | Kind::Changed));
+                Forget::Sessions(sessions.map(|ending| ending.key).collect())
+            }
+            None => {
+                if let Some((bytes, _)) = self.host.shared_get(&self.all_key) {
+                    decode_list(&bytes).1.iter().for_each(|ending| self.remember(ending));
+                }
+                ring.iter().for_each(|ending| self.remember(ending));
+                Forget::Everything
+            }
+        }
+    }
+
+    /// Leaves all that this worker knows for those who were away for longer.
+    pub fn share_all(&self) {
+        let known = self.known.borrow();
+        let all: Vec<Ending> =
+            known.iter().map(|(&(kind, key), &before)| Ending { kind, key, before }).collect();
+        let _ = self.host.shared_set(&self.all_key, &encode_list(0, &all), None);
+    }
+
+    /// Whether one of the endings is about a session or token with these marks.
+    pub fn cover(&self, marks: &Marks) -> bool {
+        let known = self.known.borrow();
+        let is_known = |kind, key: Option<Key>| key.is_some_and(|key| known.contains(&(kind, key)));
+        let is_void =
+            |kind, key| known.peek(&(kind, key)).is_some_and(|before: &Timestamp| marks.issued < *before);
+        is_known(Kind::Session, marks.session)
+            || is_known(Kind::ProviderSession, marks.provider_session)
+            || is_void(Kind::User, marks.user)
+            || is_void(Kind::Everyone, marks.everyone)
+    }
+
+    fn remember(&self, ending: &Ending) {
+        if matches!(ending.kind, Kind::Changed | Kind::Missed) {
+            return;
+        }
+        let mut known = self.known.borrow_mut();
+        let id = (ending.kind, ending.key);
+        let before = known.get(&id).map_or(ending.before, |before| ending.before.max(*before));
+        known.put(id, before);
+    }
+}
+
+/// The name of a session in the list of endings.
+pub fn session_key(name: &RecordName) -> Key {
+    hash(&[b"session", name.as_bytes()])
+}
+
+fn hash(parts: &[&[u8]]) -> Key {
+    let mut hash = Sha256::new();
+    hash.update(b"oidc-gate/ending/1");
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().first_chunk().copied().unwrap_or_default()
+}
+
+/// How many there ever were, then the latest, oldest first.
+fn encode_list(count: u64, endings: &[Ending]) -> Vec<u8> {
+    let mut bytes = count.to_be_bytes().to_vec();
+    bytes.extend(endings.iter().flat_map(Ending::encode));
+    bytes
+}
+
+fn decode_list(bytes: &[u8]) -> (u64, Vec<Ending>) {
+    match bytes.split_first_chunk::<8>() {
+        Some((count, rest)) => {
+            let endings = rest.as_chunks::<ENCODED>().0.iter().filter_map(|bytes| Ending::decode(bytes));
+            (u64::from_be_bytes(*count), endings.collect())
+        }
+        None => (0, Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::ticket::Ticket;
+    use crate::testing::TestHost;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const ISSUER: &str = "https://idp.example";
+
+    fn marks(subject: &str, sid: Option<&str>, issued: u64) -> Marks {
+        Marks::new(ISSUER, subject, sid, Timestamp::from_secs(issued))
+    }
+
+    #[test]
+    fn every_worker_hears_of_every_ending_once() {
+        let host = TestHost::new();
+        let name = Ticket::generate(&*host).unwrap().record_name();
+        let [one, other] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
+        assert_eq!(one.catch_up(), Forget::Sessions(vec![]));
+        one.announce(&[Ending::session(&name), Ending::provider_session(ISSUER, "sid")]);
+        other.announce(&[Ending::changed(&name)]);
+        let key = session_key(&name);
+        assert_eq!(one.catch_up(), Forget::Sessions(vec![key, key]));
+        assert_eq!(one.catch_up(), Forget::Sessions(vec![]));
+        assert_eq!(other.catch_up(), Forget::Sessions(vec![key, key]));
+        for worker in [&one, &other] {
+            assert!(worker.cover(&marks("a", Some("sid"), 1)) && !worker.cover(&marks("a", Some("sid2"), 1)));
+            assert!(worker.cover(&marks("b", None, 1).of_session(&name)));
+        }
+        let stranger = Endings::new(host, "another");
+        stranger.catch_up();
+        assert!(!stranger.cover(&marks("a", Some("sid"), 1)), "ss12: another tenant");
+    }
+
+    #[test]
+    fn lo13_what_was_issued_later_or_to_others_or_by_others_goes_on() {
+        let endings = Endings::new(TestHost::new(), "t");
+        endings.announce(&[Ending::user(ISSUER, "mona", Timestamp::from_secs(100))]);
+        endings.announce(&[Ending::user(ISSUER, "mona", Timestamp::from_secs(50))]);
+        endings.catch_up();
+        assert!(endings.cover(&marks("mona", Some("x"), 99)), "the later of two counts");
+        assert!(!endings.cover(&marks("mona", Some("x"), 100)));
+        assert!(!endings.cover(&marks("lisa", Some("x"), 1)));
+        assert!(!endings.cover(&Marks::new("https://other", "mona", None, Timestamp::from_secs(1))));
+        endings.announce(&[Ending::everyone(ISSUER, Timestamp::from_secs(200))]);
+        endings.catch_up();
+        assert!(endings.cover(&marks("lisa", None, 199)) && !endings.cover(&marks("lisa", None, 200)));
+    }
+
+    #[test]
+    fn whoever_was_away_for_long_reads_the_whole_list_and_forgets_everything() {
+        let host = TestHost::new();
+        let [busy, away] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
+        for number in 0..=RING {
+            busy.announce(&[Ending::provider_session(ISSUER, &number.to_string())]);
+        }
+        busy.catch_up();
+        busy.share_all();
+        assert_eq!(away.catch_up(), Forget::Everything);
+        assert!(away.cover(&marks("a", Some("0"), 1)) && away.cover(&marks("a", Some("128"), 1)));
+        assert_eq!(away.catch_up(), Forget::Sessions(vec![]));
+        assert!(host.shared_get("oidc-gate.endings.t").unwrap().0.len() <= 8 + RING * ENCODED, "bounded");
+        busy.announce(&[Ending::missed()]);
+        assert_eq!(away.catch_up(), Forget::Everything);
+    }
+
+    #[test]
+    fn what_is_no_ending_is_none() {
+        let good = Ending::missed().encode();
+        assert_eq!(Ending::decode(&good), Some(Ending::missed()));
+        for len in 0..good.len() {
+            assert_eq!(Ending::decode(&good[..len]), None);
+        }
+        assert_eq!(Ending::decode(&[b'x'; ENCODED]), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! Which sessions belong to one session at the provider, and which to one user. Best effort: the record is the truth, and
+//! an entry without one is harmless.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::encoding::base64url;
+use crate::redis::resp::Value;
+use crate::redis::{Command, Redis, RedisError};
+use crate::session::record::Record;
+use crate::session::ticket::RecordName;
+use crate::time::Timestamp;
+
+/// Sessions of one user, or of one session at the provider, that are remembered: the latest.
+const MAX_ENTRIES: i64 = 100;
+
+/// Sorted sets of record names, by when the session began.
+pub struct Index {
+    redis: Redis,
+    keep: Duration,
+}
+
+/// Whose sessions.
+#[derive(Clone, Copy, Debug)]
+pub enum Owner<'a> {
+    /// Of the user with this issuer and `sub`.
+    User(&'a str, &'a str),
+    /// Of the provider's session with this issuer and `sid`.
+    ProviderSession(&'a str, &'a str),
+}
+
+/// One session in an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its record.
+    pub name: RecordName,
+    /// When it began.
+    pub created: Timestamp,
+}
+
+impl Index {
+    /// `keep` is the longest life of a session.
+    pub fn new(redis: Redis, keep: Duration) -> Self {
+        Self { redis, keep }
+    }
+
+    /// Adds a session to the indexes of its owners.
+    ///
+    /// # Errors
+    /// Redis did not take it.
+    pub async fn add(&self, record: &Record, name: &RecordName) -> Result<(), RedisError> {
+        let oldest = record.created.minus(self.keep).as_millis().to_string();
+        let keep = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
+        for owner in owners(record) {
+            let key = self.key(owner);
+            self.redis
+                .run(&[
+                    Command::new("ZADD")
+                        .arg(key.clone())
+                        .number(record.created.as_millis())
+                        .arg(name.as_bytes()),
+                    Command::new("ZREMRANGEBYSCORE").arg(key.clone()).arg("-inf").arg(oldest.clone()),
+                    Command::new("ZREMRANGEBYRANK")
+                        .arg(key.clone())
+                        .arg("0")
+                        .arg((-1i64).saturating_sub(MAX_ENTRIES).to_string()),
+                    Command::new("PEXPIRE").arg(key).number(keep),
+                ])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a session out again.
+    ///
+    /// # Errors
+    /// Redis did not do it; nothing depends on it.
+    pub async fn remove(&self, record: &Record, name: &RecordName) -> Result<(), RedisError> {
+        for owner in owners(record) {
+            self.redis.run(&[Command::new("ZREM").arg(self.key(owner)).arg(name.as_bytes())]).await?;
+        }
+        Ok(())
+    }
+
+    /// The sessions of an owner, the latest first. Some of them may have ended.
+    ///
+    /// # Errors
+    /// Redis can't say.
+    pub async fn list(&self, owner: Owner<'_>) -> Result<Vec<Listed>, RedisError> {
+        let range = Command::new("ZREVRANGE")
+            .arg(self.key(owner))
+            .arg("0")
+            .arg(MAX_ENTRIES.saturating_sub(1).to_string())
+            .arg("WITHSCORES");
+        let replies = self.redis.run(&[range]).await?;
+        let [Value::Array(entries)] = replies.as_slice() else {
+            return Err(RedisError("wrong type of reply"));
+        };
+        // What is no name of ours is passed over.
+        Ok(entries.as_chunks::<2>().0.iter().filter_map(listed).collect())
+    }
+
+    /// A hash: neither `sub` nor `sid` can be read from the keys.
+    fn key(&self, owner: Owner<'_>) -> String {
+        let (kind, issuer, id) = match owner {
+            Owner::User(issuer, subject) => ("sub", issuer, subject),
+            Owner::ProviderSession(issuer, sid) => ("sid", issuer, sid),
+        };
+        let mut hash = Sha256::new();
+        hash.update(b"oidc-gate/index/1");
+        for part in [kind, issuer, id] {
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(part);
+        }
+        self.redis.key(&[kind, &base64url(hash.finalize())])
+    }
+}
+
+fn owners(record: &Record) -> impl Iterator<Item = Owner<'_>> {
+    let principal = &record.principal;
+    let user = Owner::User(&principal.issuer, &principal.subject);
+    let session = principal.sid.as_deref().map(|sid| Owner::ProviderSession(&principal.issuer, sid));
+    [Some(user), session].into_iter().flatten()
+}
+
+fn listed([name, score]: &[Value; 2]) -> Option<Listed> {
+    let (Value::Bulk(name), Value::Bulk(score)) = (name, score) else { return None };
+    let created = std::str::from_utf8(score).ok()?.parse().ok()?;
+    Some(Listed { name: RecordName::parse(name)?, created: Timestamp::from_millis(created) })
+}

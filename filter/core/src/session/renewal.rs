@@ -1,0 +1,132 @@
+//! Renewing a session in Redis: the lease that one worker of all Envoys gets, and what it does with it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::error::Rejection;
+use crate::redis::resp::Value;
+use crate::session::record::Record;
+use crate::session::script;
+use crate::session::store::{Entry, ScriptReply, Store, millis, wrong_type};
+use crate::session::ticket::Ticket;
+
+/// How long the holder of a lease that ran out still has to write what it got.
+const GRACE: Duration = Duration::from_millis(1500);
+
+/// The right to refresh one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence(u64);
+
+/// Whether this worker may refresh.
+#[derive(Debug)]
+pub enum Turn {
+    /// Yes, until the lease ends.
+    Ours(Fence),
+    /// Another one is at it; look again after this at the latest.
+    Theirs(Duration),
+    /// The last refresh failed; none before this is over.
+    Later(Duration),
+    /// Another one was faster: this is what it wrote.
+    Done(Rc<Entry>),
+}
+
+impl Store {
+    /// Asks for the lease on a session, as this version of it demands a refresh.
+    ///
+    /// # Errors
+    /// The session ended, or Redis can't say.
+    pub async fn acquire(&self, ticket: &Ticket, entry: &Entry, lease: Duration) -> Result<Turn, Rejection> {
+        let reply = self
+            .eval(script::ACQUIRE, &entry.name, |command| {
+                command.number(entry.version).number(millis(lease)).number(millis(GRACE))
+            })
+            .await?;
+        match self.outcome(ticket, reply)? {
+            ScriptReply::Changed(entry) => Ok(Turn::Done(entry)),
+            ScriptReply::Number(word, number) => match word.as_str() {
+                "yours" => Ok(Turn::Ours(Fence(number))),
+                "held" => Ok(Turn::Theirs(Duration::from_millis(number))),
+                "later" => Ok(Turn::Later(Duration::from_millis(number))),
+                _ => Err(wrong_type()),
+            },
+            ScriptReply::Word(_) => Err(wrong_type()),
+        }
+    }
+
+    /// Makes the lease longer. Whether that worked is for [`Store::commit`] to see.
+    ///
+    /// # Errors
+    /// Redis can't say.
+    pub async fn renew(&self, entry: &Entry, Fence(fence): Fence, lease: Duration) -> Result<(), Rejection> {
+        self.eval(script::RENEW, &entry.name, |command| command.number(fence).number(millis(lease)))
+            .await
+            .map(drop)
+    }
+
+    /// Writes a renewed record; `None` when the session ended meanwhile, or somebody else renewed it.
+    ///
+    /// # Errors
+    /// Redis can't say: it may have been written or not.
+    pub async fn commit(
+        &self,
+        ticket: &Ticket,
+        entry: &Entry,
+        Fence(fence): Fence,
+        record: &Record,
+    ) -> Result<Option<Rc<Entry>>, Rejection> {
+        let version = entry.version.saturating_add(1);
+        let sealed = self.seal(ticket, record, version)?;
+        let size = sealed.len();
+        let reply = self
+            .eval(script::COMMIT, &entry.name, |command| {
+                command
+                    .number(fence)
+                    .number(entry.version)
+                    .number(version)
+                    .arg(sealed)
+                    .number(self.ttl(record))
+            })
+            .await?;
+        match reply {
+            Value::Integer(1) => Ok(Some(self.remember(self.entry(ticket, record.clone(), version, size)))),
+            Value::Integer(_) => Ok(None),
+            _ => Err(wrong_type()),
+        }
+    }
+
+    /// Gives the lease back after a failure; gives how long nobody tries again.
+    ///
+    /// # Errors
+    /// Redis can't say.
+    pub async fn put_off(
+        &self,
+        entry: &Entry,
+        Fence(fence): Fence,
+        first: Duration,
+        most: Duration,
+    ) -> Result<Duration, Rejection> {
+        let reply = self
+            .eval(script::PUT_OFF, &entry.name, |command| {
+                command.number(fence).number(millis(first)).number(millis(most))
+            })
+            .await?;
+        match reply {
+            Value::Integer(pause) => Ok(Duration::from_millis(u64::try_from(pause).unwrap_or_default())),
+            _ => Err(wrong_type()),
+        }
+    }
+
+    /// Ends a session that the provider refused to renew; false when somebody else renewed it meanwhile.
+    ///
+    /// # Errors
+    /// Redis can't say.
+    pub async fn end_refused(&self, entry: &Entry, Fence(fence): Fence) -> Result<bool, Rejection> {
+        let reply = self
+            .eval(script::END, &entry.name, |command| command.number(fence).number(entry.version))
+            .await?;
+        match reply {
+            Value::Integer(ended) => Ok(ended == 1),
+            _ => Err(wrong_type()),
+        }
+    }
+}

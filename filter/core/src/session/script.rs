@@ -1,0 +1,89 @@
+//! The scripts that run in Redis: each touches one key, a session's hash, and is atomic there.
+//!
+//! | field | what it holds |
+//! | --- | --- |
+//! | `ver` | version of the record; counts every write |
+//! | `rec` | the sealed record |
+//! | `fence` | number of the latest lease; counts every lease |
+//! | `until` | when the lease ends, in Redis' own milliseconds; there while a refresh is under way |
+//! | `lapsed` | the lease ran out, and its holder has a last chance to write |
+//! | `retry` | no refresh before this moment: the last one failed |
+//! | `fails` | how many failed in a row |
+
+/// Writes down that a session is in use; reads it where it is not what the caller knows.
+/// `ver`, new `ver`, `rec`, milliseconds to live → `[written]`, `[busy]`, `[changed, ver, rec]`, `[gone]`.
+///
+/// While a refresh is under way nothing is written: it is bound to the version that it read.
+pub const TOUCH: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until') \
+    if not h[1] or not h[2] then return {'gone'} end \
+    if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
+    if h[3] then return {'busy'} end \
+    redis.call('HSET', KEYS[1], 'ver', ARGV[2], 'rec', ARGV[3]) \
+    redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
+    return {'written'}";
+
+/// Takes the lease for a refresh.
+/// `ver`, milliseconds of the lease, milliseconds of grace → `[yours, fence]`, `[held, left]`, `[later, left]`,
+/// `[changed, ver, rec]`, `[gone]`.
+///
+/// Whoever finds a lease that ran out leaves its holder a moment to write after all: it may have been cut off from Redis
+/// with a refresh token already spent. No wait is longer than it can have been made: Redis' clock may have been set back.
+pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until', 'lapsed', 'retry') \
+    if not h[1] or not h[2] then return {'gone'} end \
+    if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
+    local t = redis.call('TIME') \
+    local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+    local function left(field, longest) \
+      local ms = field and tonumber(field) - now or 0 \
+      if ms > longest then return 0 end \
+      return ms \
+    end \
+    local wait = left(h[5], 60000) \
+    if wait > 0 then return {'later', wait} end \
+    if h[3] then \
+      local held = left(h[3], ARGV[2] + ARGV[3]) \
+      if held > 0 then return {'held', held} end \
+      if not h[4] then \
+        redis.call('HSET', KEYS[1], 'lapsed', '1', 'until', now + ARGV[3]) \
+        return {'held', tonumber(ARGV[3])} \
+      end \
+    end \
+    local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1) \
+    redis.call('HSET', KEYS[1], 'until', now + ARGV[2]) \
+    redis.call('HDEL', KEYS[1], 'lapsed', 'retry') \
+    return {'yours', fence}";
+
+/// Makes a lease longer. `fence`, milliseconds → 1, or 0 when it is no longer ours.
+pub const RENEW: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'until') \
+    if h[1] ~= ARGV[1] or not h[2] then return 0 end \
+    local t = redis.call('TIME') \
+    redis.call('HSET', KEYS[1], 'until', t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[2]) \
+    redis.call('HDEL', KEYS[1], 'lapsed') \
+    return 1";
+
+/// Writes the outcome of a refresh and gives the lease back.
+/// `fence`, `ver`, new `ver`, `rec`, milliseconds to live → 1, or 0 when the session ended, or somebody else has
+/// refreshed it.
+pub const COMMIT: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'ver') \
+    if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end \
+    redis.call('HSET', KEYS[1], 'ver', ARGV[3], 'rec', ARGV[4]) \
+    redis.call('HDEL', KEYS[1], 'until', 'lapsed', 'retry', 'fails') \
+    redis.call('PEXPIRE', KEYS[1], ARGV[5]) \
+    return 1";
+
+/// Gives the lease back after a refresh that failed, and puts the next one off: twice as long after each failure.
+/// `fence`, milliseconds at first, milliseconds at most → milliseconds, or 0 when the lease is no longer ours.
+pub const PUT_OFF: &str = "if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end \
+    local fails = redis.call('HINCRBY', KEYS[1], 'fails', 1) \
+    local pause = math.min(ARGV[2] * 2 ^ math.min(fails - 1, 16), tonumber(ARGV[3])) \
+    local t = redis.call('TIME') \
+    redis.call('HSET', KEYS[1], 'retry', t[1] * 1000 + math.floor(t[2] / 1000) + pause) \
+    redis.call('HDEL', KEYS[1], 'until', 'lapsed') \
+    return pause";
+
+/// Ends a session that the provider no longer knows, unless somebody else has refreshed it meanwhile.
+/// `fence`, `ver` → 1, or 0.
+pub const END: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'ver') \
+    if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end \
+    redis.call('DEL', KEYS[1]) \
+    return 1";

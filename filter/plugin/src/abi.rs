@@ -1,0 +1,168 @@
+//! What the host calls: the exports of proxy-wasm ABI 0.2.1, and the contexts they are about.
+//!
+//! Written out here and not taken from the SDK, because its `Action` knows no third answer to request headers: "hold body
+//! and trailers back in the client's connection" is what a request gets while it is decided about, and "hold the headers,
+//! but hand the body over" what the few endpoints get that read one.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::host::callout_reply;
+use crate::plugin::Plugin;
+use crate::stream::Stream;
+
+/// What becomes of a part of a request: `FilterHeadersStatus`, `FilterDataStatus` and `FilterTrailersStatus` of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Action {
+    /// It goes on.
+    Continue = 0,
+    /// Headers stay here, the body is handed over; trailers stay here.
+    Stop = 1,
+    /// A part of the body goes nowhere; the next is handed over.
+    StopNoBuffer = 3,
+    /// Headers stay here, and all that follows outside: the client is not read from.
+    StopAllAndWatermark = 4,
+}
+
+#[derive(Default)]
+struct Contexts {
+    roots: HashMap<u32, Rc<Plugin>>,
+    streams: HashMap<u32, (u32, Rc<Stream>)>,
+}
+
+thread_local! {
+    /// A Wasm worker has one thread.
+    static CONTEXTS: RefCell<Contexts> = RefCell::default();
+}
+
+/// Taken out of the table before it is called, so that a call back from within finds the table free.
+fn root(id: u32) -> Option<Rc<Plugin>> {
+    CONTEXTS.with(|contexts| contexts.try_borrow().ok()?.roots.get(&id).cloned())
+}
+
+fn stream(id: u32) -> Option<Rc<Stream>> {
+    CONTEXTS.with(|contexts| contexts.try_borrow().ok()?.streams.get(&id).map(|(_, stream)| stream.clone()))
+}
+
+fn change<T: Default>(change: impl FnOnce(&mut Contexts) -> T) -> T {
+    CONTEXTS.with(|contexts| {
+        contexts.try_borrow_mut().map(|mut contexts| change(&mut contexts)).unwrap_or_default()
+    })
+}
+
+#[cfg(target_os = "wasi")]
+unsafe extern "C" {
+    fn __wasm_call_ctors();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _initialize() {
+    #[cfg(target_os = "wasi")]
+    // SAFETY: the host calls this once, before anything else, as WASI demands of a reactor.
+    unsafe {
+        __wasm_call_ctors();
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_abi_version_0_2_1() {}
+
+/// Memory that the host fills and [`crate::hostcalls`] takes over as a `Vec` of exactly that length.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+    Box::into_raw(vec![0u8; size].into_boxed_slice()).cast()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
+    if parent == 0 {
+        change(|contexts| contexts.roots.insert(id, Rc::new(Plugin::new(id))));
+    } else if let Some(plugin) = root(parent) {
+        let stream = Rc::new(plugin.stream(id));
+        change(|contexts| contexts.streams.insert(id, (parent, stream)));
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_vm_start(_: u32, _: usize) -> u32 {
+    1
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_configure(id: u32, size: usize) -> u32 {
+    root(id).is_some_and(|plugin| plugin.configure(size)).into()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_tick(id: u32) {
+    if let Some(plugin) = root(id) {
+        plugin.tick();
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_headers(id: u32, _: usize, end_of_stream: u32) -> Action {
+    // A request without a context passes as little as one without a decision.
+    stream(id).map_or(Action::StopAllAndWatermark, |stream| stream.request_headers(end_of_stream != 0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_body(id: u32, size: usize, end_of_stream: u32) -> Action {
+    stream(id).map_or(Action::StopNoBuffer, |stream| stream.request_body(size, end_of_stream != 0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_request_trailers(id: u32, _: usize) -> Action {
+    stream(id).map_or(Action::Stop, |stream| stream.request_trailers())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: u32) -> Action {
+    if let Some(stream) = stream(id) {
+        stream.response_headers();
+    }
+    Action::Continue
+}
+
+/// The context is the one that was effective when the call was sent.
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_http_call_response(
+    id: u32,
+    token: u32,
+    num_headers: usize,
+    body_size: usize,
+    _: usize,
+) {
+    let reply = callout_reply(num_headers, body_size);
+    if let Some(plugin) = root(id) {
+        plugin.answered(token, reply);
+    } else if let Some(stream) = stream(id) {
+        stream.answered(token, reply);
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_done(_: u32) -> u32 {
+    1
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn proxy_on_delete(id: u32) {
+    // Dropped outside of the table: their tasks go with them.
+    let gone = change(|contexts| {
+        let root = contexts.roots.remove(&id);
+        let orphans: Vec<u32> = match root {
+            Some(_) => {
+                contexts.streams.iter().filter(|(_, (root, _))| *root == id).map(|(id, _)| *id).collect()
+            }
+            None => Vec::new(),
+        };
+        let mut streams: Vec<_> = orphans.iter().filter_map(|id| contexts.streams.remove(id)).collect();
+        streams.extend(contexts.streams.remove(&id));
+        (root, streams)
+    });
+    drop(gone);
+}
