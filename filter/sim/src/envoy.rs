@@ -197,7 +197,7 @@ impl Host for SimHost {
 
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)> {
         let world = self.world()?;
-        if world.plan.sabotage == Some(Sabotage::HideEndings) && key.starts_with("oidc-gate.ended.") {
+        if world.plan.sabotage == Some(Sabotage::HideEndings) && key.starts_with("oidc-gate.endings.") {
             return None;
         }
         world.envoys[self.id.envoy].shared.borrow().get(key).cloned()

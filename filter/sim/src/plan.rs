@@ -200,7 +200,7 @@ impl Plan {
         // Limits either lie within the run, or far beyond it: then nobody may ever be signed out by them.
         let idle_timeout = one_of(&[8_000, 20_000, 3_600_000, 3_600_000, 3_600_000]);
         let absolute_timeout = one_of(&[25_000, 43_200_000, 43_200_000, 43_200_000]).max(idle_timeout);
-        Self {
+        let mut plan = Self {
             seed,
             sabotage,
             weather,
@@ -245,7 +245,11 @@ impl Plan {
                 administrator: one_of(&[0, 0, 6_000, 12_000]),
                 sticky: rng.permille(300),
             },
+        };
+        if let Some(sabotage) = sabotage {
+            sabotage.provoke(&mut plan);
         }
+        plan
     }
 
     /// How many workers there are in all.

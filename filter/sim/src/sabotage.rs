@@ -1,11 +1,19 @@
-//! Bugs that are planted on purpose, to show that the invariants would find them.
+//! Bugs that are planted on purpose, to show that the rules would find them.
+
+use crate::plan::{Plan, Weather};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sabotage {
-    /// A session is written whatever version it has, and even when it is gone.
+    /// Whoever asks for the lease on a session gets it, and several may refresh it at once.
+    GrantEveryLease,
+    /// Nobody looks whether a session is still the one that was read.
     IgnoreVersion,
-    /// What the workers of an Envoy tell each other about ended sessions is not there.
+    /// A lease that ran out is as good as the one that came after it.
+    IgnoreFence,
+    /// The log of endings is always empty: other Envoys never hear of one.
+    HideRevocations,
+    /// What the workers of an Envoy tell each other about endings is not there.
     HideEndings,
     /// A code is never taken: every callback may spend it.
     GrantEveryCode,
@@ -14,12 +22,45 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    /// Changes to the texts of scripts: what stands there, and what stands there instead.
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::GrantEveryLease,
+        Self::IgnoreVersion,
+        Self::IgnoreFence,
+        Self::HideRevocations,
+        Self::HideEndings,
+        Self::GrantEveryCode,
+        Self::AcceptEverySignature,
+    ];
+
+    /// Changes to the texts of the core's scripts: what stands there, and what stands there instead.
     pub fn scripts(self) -> Vec<(String, String)> {
-        let change = |from: &str, to: &str| vec![(from.to_owned(), to.to_owned())];
-        match self {
-            Self::IgnoreVersion => change("redis.call('HGET',KEYS[1],'ver')~=ARGV[1]", "false"),
-            Self::HideEndings | Self::GrantEveryCode | Self::AcceptEverySignature => Vec::new(),
+        let changes: &[(&str, &str)] = match self {
+            Self::GrantEveryLease => &[("if h[3] then local held", "if false then local held")],
+            Self::IgnoreVersion => &[
+                ("if h[1] ~= ARGV[1] then return {'changed'", "if false then return {'changed'"),
+                (" or h[2] ~= ARGV[2] then return 0 end", " then return 0 end"),
+            ],
+            Self::IgnoreFence => &[
+                ("if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end", "if h[2] ~= ARGV[2] then return 0 end"),
+                ("if h[1] ~= ARGV[1] or not h[2] then return 0 end", "if not h[2] then return 0 end"),
+                ("if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end", ""),
+            ],
+            _ => &[],
+        };
+        changes.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect()
+    }
+
+    /// Some bugs show only when something goes wrong besides: then these worlds are made so.
+    pub fn provoke(self, plan: &mut Plan) {
+        if self == Self::IgnoreFence {
+            // A lease runs out only when its holder can't give it back.
+            plan.weather = Weather::Storm;
+            plan.faults.redis_lost_request = 60;
+            plan.faults.provider_lost_request = 200;
+            plan.faults.provider_lost_reply = 0;
+            plan.faults.provider_late = 0;
+            plan.provider.refresh_tokens = true;
         }
     }
 }
