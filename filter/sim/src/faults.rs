@@ -145,6 +145,11 @@ impl Faults {
         self.stalls.borrow().iter().any(|(until, scope)| *until >= since && scope.covers(envoy, worker))
     }
 
+    /// Whether any worker has stood still since then.
+    pub fn any_stall_since(&self, since: Moment) -> bool {
+        self.stalls.borrow().iter().any(|(until, _)| *until >= since)
+    }
+
     /// Whether no clock has ever jumped.
     pub fn clocks_were_right(&self) -> bool {
         self.clock_steps.get() == 0
@@ -267,7 +272,7 @@ async fn happen(world: &Rc<World>, event: Event) {
     let now = world.executor.now();
     let envoy = faults.rng.index(world.plan.envoys);
     let worker = faults.rng.index(world.plan.workers);
-    let until = now.plus(Duration::from_millis(faults.rng.between(100, 6_000)));
+    let mut until = now.plus(Duration::from_millis(faults.rng.between(100, 6_000)));
     world.trace.event(now, "fault", envoy as u64, || format!("{event:?}, Envoy {envoy}, until {until}"));
     // What lasts is a fault until its end; it is written down at both ends, and what happens between them asks for the
     // state.
@@ -293,6 +298,7 @@ async fn happen(world: &Rc<World>, event: Event) {
         }
         Event::Stall => {
             scope = Scope::Worker(envoy, worker);
+            until = now.plus(Duration::from_millis(faults.rng.between(100, 14_000)));
             faults.stalls.borrow_mut().push((until, scope));
             world.executor.stall(world.envoys[envoy].workers[worker].owner(), until);
         }

@@ -155,9 +155,10 @@ async fn latency(world: &World, peer: Peer, limit: Duration) {
     };
     let longest = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX) / 10 * share;
     let micros = match rng.below(100) {
-        0..93 => rng.between(100, usual),
-        93..99 => rng.between(usual, slow),
-        _ => longest,
+        drawn if drawn < world.plan.slow_calls && peer == Peer::Provider => longest,
+        0 => longest,
+        1..7 => rng.between(usual, slow),
+        _ => rng.between(100, usual),
     };
     world.executor.sleep(Duration::from_micros(micros.min(longest))).await;
 }

@@ -54,6 +54,8 @@ pub struct Plan {
     pub issuer_timeout: Duration,
     /// Whether Redis asks for a password.
     pub redis_password: bool,
+    /// How many calls in 100 take about as long as they may.
+    pub slow_calls: u64,
     /// How far an Envoy's clock is from the true one at most.
     pub skew: Duration,
     /// How the provider is configured.
@@ -218,6 +220,7 @@ impl Plan {
             redis_timeout: one_of(&[300, 1_000, 2_000]),
             issuer_timeout: one_of(&[1_000, 5_000]),
             redis_password: rng.permille(500),
+            slow_calls: *rng.pick(&[1, 1, 1, 5]),
             skew: one_of(&[0, 50, 400]),
             provider: ProviderPlan {
                 access_lifetime,

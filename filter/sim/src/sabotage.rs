@@ -1,6 +1,8 @@
 //! Bugs that are planted on purpose, to show that the rules would find them.
 
-use crate::plan::{Plan, Weather};
+use std::time::Duration;
+
+use crate::plan::{Event, Faults, Plan, Weather};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -54,13 +56,24 @@ impl Sabotage {
     /// Some bugs show only when something goes wrong besides: then these worlds are made so.
     pub fn provoke(self, plan: &mut Plan) {
         if self == Self::IgnoreFence {
-            // A lease runs out only when its holder can't give it back.
+            // It takes a lease that runs out while its holder stands still, a call of the next holder that takes long, and
+            // the first one waking up meanwhile.
             plan.weather = Weather::Storm;
-            plan.faults.redis_lost_request = 60;
-            plan.faults.provider_lost_request = 200;
-            plan.faults.provider_lost_reply = 0;
-            plan.faults.provider_late = 0;
+            plan.faults = Faults {
+                provider_lost_request: 300,
+                events: vec![Event::Stall],
+                pause: Duration::from_secs(2),
+                ..Faults::default()
+            };
+            (plan.envoys, plan.workers) = (2, 2);
+            plan.duration = Duration::from_secs(36);
+            plan.redis_timeout = Duration::from_millis(300);
+            plan.issuer_timeout = Duration::from_secs(5);
+            plan.check_interval = Some(Duration::from_secs(1));
+            plan.slow_calls = 40;
             plan.provider.refresh_tokens = true;
+            plan.people.think = Duration::from_millis(400);
+            plan.people.administrator = Duration::ZERO;
         }
     }
 }

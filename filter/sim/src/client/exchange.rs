@@ -113,7 +113,7 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, ask: Ask) -> Option<Seen>
         let method = ask.get(":method").unwrap_or_default();
         format!("{number} at {at}: {method} {} {credential}", ask.get(":path").unwrap_or_default())
     });
-    world.ledger.arrived(&ask, at, arrived);
+    world.ledger.arrived(&ask, arrived);
     let (sender, receiver) = channel();
     let inside = world.clone();
     let task = world.executor.spawn(worker.owner(), Span::Finite, "stream", async move {

@@ -28,8 +28,7 @@ enum Truth {
 
 impl Ledger {
     /// A request reached a worker.
-    pub fn arrived(&self, ask: &Ask, at: WorkerId, now: Moment) {
-        let _ = at;
+    pub fn arrived(&self, ask: &Ask, now: Moment) {
         // Whatever it brings may rightly end from here on: by a sign-out, or by a new login in the same browser.
         if matches!(ask.path(), "/oauth2/logout" | "/oauth2/callback")
             && let Some(value) = session_cookie(ask)
@@ -214,7 +213,10 @@ impl Ledger {
             if arrived > ticket.created.plus(facts.absolute_timeout + tolerance) {
                 dead(ticket.created, "it began");
             }
-            if arrived > ticket.tried.plus(facts.idle_timeout + tolerance) {
+            // A refresh counts as use when it ends.
+            let lag = facts.slow_call + facts.redis_timeout;
+            let stalled = world.faults.any_stall_since(ticket.tried);
+            if !stalled && arrived > ticket.tried.plus(facts.idle_timeout + tolerance + lag) {
                 dead(ticket.tried, "it was used last");
             }
         }

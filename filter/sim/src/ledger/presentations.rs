@@ -125,6 +125,10 @@ impl Ledger {
         let mut tokens = self.refresh.tokens.borrow_mut();
         let Some(token) = tokens.get_mut(text) else { return };
         token.arrived += 1;
+        let chain = token.chain;
+        for ticket in self.tickets.borrow_mut().values_mut().filter(|ticket| ticket.chain == chain) {
+            ticket.tried = ticket.tried.max(now);
+        }
         if token.arrived > 1 && self.facts.rotation && !self.refresh.excused(&token.calls) {
             let (chain, number) = (token.chain, token.number);
             let by: Vec<String> = token.calls.iter().map(|(by, at)| format!("{by} at {at}")).collect();
