@@ -1,0 +1,54 @@
+//! Somebody at the provider's console.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::provider::admin::{ACTIONS, Action};
+use crate::provider::{announce, tell_admin_url};
+use crate::world::{Act, World};
+
+/// Does something now and then, for as long as people use the gate.
+pub async fn run(world: Rc<World>) {
+    let mean = u64::try_from(world.plan.people.administrator.as_millis()).unwrap_or(10_000);
+    let mut rotated = None;
+    loop {
+        world.executor.sleep(Duration::from_millis(world.rng.between(1, 2 * mean))).await;
+        if world.act() != Act::Use {
+            return;
+        }
+        let action = *world.rng.pick(&ACTIONS);
+        let now = world.executor.now();
+        if action == Action::RotateKeys {
+            // The gate looks for new keys every 10 s at most; nobody makes them faster.
+            if rotated.is_some_and(|at| now.since(at) < Duration::from_secs(15)) {
+                continue;
+            }
+            rotated = Some(now);
+        }
+        let announced = world.provider.administer(action, now);
+        world.trace.event(now, "administrator", announced.len() as u64, || format!("{action:?} {announced:?}"));
+        // One after the other, each waiting for the answer.
+        for sid in announced {
+            announce(&world, &sid).await;
+        }
+        if !world.plan.provider.admin_url {
+            continue;
+        }
+        let ended = world.ledger.ended_until(now);
+        match action {
+            Action::LogOutAll => {
+                world.ledger.everybody_is_void(now);
+                if tell_admin_url(&world, "/oauth2/k_logout", "LOGOUT").await {
+                    let now = world.executor.now();
+                    ended.iter().for_each(|sid| world.ledger.announced(sid, now));
+                }
+                // Whoever signs in within the same second is meant, too.
+                world.ledger.everybody_is_void(world.executor.now());
+            }
+            Action::PushNotBefore => {
+                tell_admin_url(&world, "/oauth2/k_push_not_before", "PUSH_NOT_BEFORE").await;
+            }
+            _ => {}
+        }
+    }
+}

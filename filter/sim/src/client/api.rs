@@ -1,0 +1,54 @@
+//! A script with a bearer token, which it gets from the provider by itself.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::exchange::{Ask, exchange};
+use crate::ledger::Rule;
+use crate::provider::AUTHORITY;
+use crate::world::{Act, World};
+
+/// Asks, waits, asks again; gets a new token when the old one is over, and then and now keeps an old one for too long.
+pub async fn run(world: Rc<World>, number: usize) {
+    let user = number % world.plan.people.users;
+    let mut token: Option<String> = None;
+    loop {
+        let mean = u64::try_from(world.plan.people.think.as_millis()).unwrap_or(1_000);
+        world.executor.sleep(Duration::from_millis(world.rng.between(1, 2 * mean))).await;
+        match world.act() {
+            Act::Use => {}
+            Act::Wait => continue,
+            Act::Show => return show(&world, user).await,
+            Act::Leave => return,
+        }
+        if token.is_none() && !world.faults.provider_is_away(world.executor.now()) {
+            token = world.provider.grant(user, world.executor.now()).map(|(access, _)| access);
+        }
+        let Some(text) = token.clone() else { continue };
+        let refused = ask(&world, &text).await == Some(401);
+        if refused && world.rng.permille(300) {
+            token = None;
+        }
+    }
+}
+
+async fn ask(world: &Rc<World>, token: &str) -> Option<u16> {
+    let (method, target) = *world.rng.pick(&[
+        ("GET", "/api/2.0/mlflow/experiments/search"),
+        ("POST", "/api/2.0/mlflow/runs/log-metric"),
+        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/model.bin"),
+    ]);
+    let ask = Ask::new(world, method, target)
+        .header(":authority", AUTHORITY)
+        .header("authorization", format!("Bearer {token}"));
+    exchange(world, world.any_worker(None), ask).await.map(|seen| seen.status())
+}
+
+async fn show(world: &Rc<World>, user: usize) {
+    let Some((token, _)) = world.provider.grant(user, world.executor.now()) else { return };
+    let status = ask(world, &token).await;
+    if status != Some(200) {
+        let what = format!("an API client with a new token: {status:?} after everything was repaired");
+        world.ledger.violate(Rule::Settles, world.executor.now(), what);
+    }
+}

@@ -1,0 +1,177 @@
+//! One request to a worker and what came of it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_channel::oneshot::channel;
+use oidc_gate_core::gate::Decision;
+use oidc_gate_core::http::body::Body;
+use oidc_gate_core::http::reply::Reply;
+
+use crate::envoy::WorkerId;
+use crate::executor::{Moment, Span};
+use crate::world::World;
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Tells it from every other one.
+    pub number: u64,
+    /// Headers, pseudo-headers first.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What its sender saw.
+#[derive(Debug)]
+pub enum Seen {
+    /// The application answered.
+    Served,
+    /// The gate answered.
+    Answered(Reply),
+}
+
+impl Seen {
+    /// The status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Served => 200,
+            Self::Answered(reply) => reply.status,
+        }
+    }
+
+    /// A header of the gate's answer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Served => None,
+            Self::Answered(reply) => {
+                reply.headers.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value.as_str())
+            }
+        }
+    }
+
+    /// All values of a header of the gate's answer.
+    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let headers = match self {
+            Self::Served => &[][..],
+            Self::Answered(reply) => &reply.headers,
+        };
+        headers.iter().filter(move |(candidate, _)| *candidate == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Ask {
+    /// A request to the gate's own origin.
+    pub fn new(world: &World, method: &str, target: &str) -> Self {
+        let number = world.next_request();
+        let headers = [
+            (":method", method.to_owned()),
+            (":path", target.to_owned()),
+            ("x-request-id", format!("request-{number}")),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        Self { number, headers, body: Vec::new() }
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn body(mut self, body: Vec<u8>) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// The first header of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The path, without query.
+    pub fn path(&self) -> &str {
+        self.get(":path").and_then(|target| target.split('?').next()).unwrap_or_default()
+    }
+}
+
+/// Sends a request to a worker; `None` when there was no worker, or it died before it had answered. Whoever drops this
+/// has gone away, and the worker drops the request with it.
+pub async fn exchange(world: &Rc<World>, at: WorkerId, ask: Ask) -> Option<Seen> {
+    let pause = || world.executor.sleep(Duration::from_micros(world.rng.between(20, 2_500)));
+    pause().await;
+    let worker = &world.envoys[at.envoy].workers[at.worker];
+    let gate = worker.gate()?;
+    let arrived = world.executor.now();
+    let number = ask.number;
+    world.trace.event(arrived, "request", number, || {
+        let credential = world.ledger.describe(&ask);
+        let method = ask.get(":method").unwrap_or_default();
+        format!("{number} at {at}: {method} {} {credential}", ask.get(":path").unwrap_or_default())
+    });
+    world.ledger.arrived(&ask, arrived);
+    let (sender, receiver) = channel();
+    let inside = world.clone();
+    let task = world.executor.spawn(worker.owner(), Span::Finite, "stream", async move {
+        let headers: Vec<(String, Vec<u8>)> =
+            ask.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+        let body = if gate.reads_body(&headers) { arriving(&inside, ask.body.clone()) } else { Body::none() };
+        let decision = gate.decide(headers, body).await;
+        let seen = judge(&inside, &ask, at, arrived, decision);
+        // The client may have gone at this very moment.
+        let _ = sender.send(seen);
+    });
+    let _task = Cancel { world: world.clone(), task };
+    let seen = receiver.await.ok()?;
+    pause().await;
+    Some(seen)
+}
+
+/// A body comes with its headers or a little later.
+fn arriving(world: &Rc<World>, bytes: Vec<u8>) -> Body {
+    if world.rng.permille(500) {
+        return Body::of(bytes);
+    }
+    let (arrival, body) = Body::arriving();
+    let pause = world.executor.sleep(Duration::from_micros(world.rng.between(50, 5_000)));
+    world.spawn_outside("body", async move {
+        pause.await;
+        arrival.complete(Ok(bytes));
+    });
+    body
+}
+
+/// Everything that leaves the gate passes here.
+fn judge(world: &World, ask: &Ask, at: WorkerId, arrived: Moment, decision: Decision) -> Seen {
+    let now = world.executor.now();
+    let number = ask.number;
+    let status = match &decision {
+        Decision::Forward { .. } => 0,
+        Decision::Reply { reply, .. } => u64::from(reply.status),
+    };
+    world.trace.event(now, "decision", number.wrapping_mul(1000).wrapping_add(status), || match &decision {
+        Decision::Forward { permit, reason } => format!("{number} forwarded: {reason}, {:?}", permit.subject()),
+        Decision::Reply { reply, reason } => format!("{number} answered: {} {reason}", reply.status),
+    });
+    world.ledger.decided(world, ask, at, arrived, &decision);
+    match decision {
+        Decision::Forward { .. } => Seen::Served,
+        Decision::Reply { reply, .. } => Seen::Answered(reply),
+    }
+}
+
+/// The stream ends with whoever waits for it.
+struct Cancel {
+    world: Rc<World>,
+    task: u64,
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.world.executor.cancel(self.task);
+    }
+}

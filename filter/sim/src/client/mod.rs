@@ -1,0 +1,9 @@
+//! Everybody in front of the gate: browsers, API clients, the administrator, and two who should not get in.
+
+pub mod administrator;
+pub mod api;
+pub mod attacker;
+pub mod browser;
+pub mod exchange;
+pub mod ghost;
+pub mod jar;

@@ -1,0 +1,325 @@
+//! What goes wrong, when, and to whom. Every fault is written down: a rule that a fault excuses asks here.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::executor::Moment;
+use crate::plan::{Event, Plan};
+use crate::redis::Mood;
+use crate::rng::Rng;
+use crate::world::World;
+
+/// What becomes of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives, and so does its answer.
+    Delivered,
+    /// There is no connection.
+    Refused,
+    /// It never arrives, and the caller is told nothing until its time is up.
+    Swallowed,
+    /// It never arrives, and the caller is told that the connection is gone.
+    LostRequest,
+    /// It arrives; the answer does not.
+    LostReply,
+    /// It arrives; the answer comes after the time limit.
+    Late,
+    /// Only so many of 1000 parts of it arrive.
+    Cut(u64),
+    /// It arrives and is refused.
+    Error(u64),
+}
+
+/// To whom a fault happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// To everybody.
+    All,
+    /// To one Envoy.
+    Envoy(usize),
+    /// To one worker.
+    Worker(usize, usize),
+}
+
+impl Scope {
+    fn covers(self, envoy: usize, worker: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Envoy(hit) => hit == envoy,
+            Self::Worker(hit, one) => (hit, one) == (envoy, worker),
+        }
+    }
+}
+
+/// The state of what can break.
+pub struct Faults {
+    log: RefCell<Vec<(Moment, Scope)>>,
+    stalls: RefCell<Vec<(Moment, Scope)>>,
+    clock_steps: Cell<u64>,
+    on: Cell<bool>,
+    rng: Rng,
+    redis: Cell<Outage>,
+    provider_away: Cell<Moment>,
+    from_redis: Vec<Cell<Moment>>,
+    from_provider: Vec<Cell<Moment>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Outage {
+    until: Moment,
+    kind: RedisTrouble,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum RedisTrouble {
+    #[default]
+    Away,
+    Hanging,
+    ReadOnly,
+    Loading,
+}
+
+/// The errors that a Redis in trouble answers with.
+const REDIS_ERRORS: [&str; 6] = [
+    "LOADING Redis is loading the dataset in memory",
+    "READONLY You can't write against a read only replica.",
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "MOVED 3999 127.0.0.1:6381",
+    "CLUSTERDOWN The cluster is down",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+];
+
+impl Faults {
+    /// Everything works.
+    pub fn new(plan: &Plan, rng: Rng) -> Self {
+        let cells = || (0..plan.envoys).map(|_| Cell::default()).collect();
+        Self {
+            log: RefCell::default(),
+            stalls: RefCell::default(),
+            clock_steps: Cell::default(),
+            on: Cell::new(true),
+            rng,
+            redis: Cell::default(),
+            provider_away: Cell::default(),
+            from_redis: cells(),
+            from_provider: cells(),
+        }
+    }
+
+    /// From now on everything works.
+    pub fn end(&self) {
+        self.on.set(false);
+        self.redis.set(Outage::default());
+        self.provider_away.set(Moment::ZERO);
+        self.from_redis.iter().chain(&self.from_provider).for_each(|until| until.set(Moment::ZERO));
+    }
+
+    /// Whether things still break.
+    pub fn are_on(&self) -> bool {
+        self.on.get()
+    }
+
+    /// Writes a fault down.
+    pub fn happened(&self, at: Moment, scope: Scope) {
+        self.log.borrow_mut().push((at, scope));
+    }
+
+    /// Whether a fault since then may be to blame for what a worker did.
+    pub fn excuse(&self, envoy: usize, worker: usize, since: Moment) -> bool {
+        self.log.borrow().iter().rev().take_while(|(at, _)| *at >= since).any(|(_, scope)| scope.covers(envoy, worker))
+    }
+
+    /// When something went wrong last for anybody of an Envoy.
+    pub fn last_of(&self, envoy: usize) -> Moment {
+        let log = self.log.borrow();
+        let hit = log.iter().rev().find(|(_, scope)| match scope {
+            Scope::All => true,
+            Scope::Envoy(hit) | Scope::Worker(hit, _) => *hit == envoy,
+        });
+        hit.map_or(Moment::ZERO, |(at, _)| *at)
+    }
+
+    /// Whether a worker has stood still since then.
+    pub fn stalled_since(&self, envoy: usize, worker: usize, since: Moment) -> bool {
+        self.stalls.borrow().iter().any(|(until, scope)| *until >= since && scope.covers(envoy, worker))
+    }
+
+    /// Whether any worker has stood still since then.
+    pub fn any_stall_since(&self, since: Moment) -> bool {
+        self.stalls.borrow().iter().any(|(until, _)| *until >= since)
+    }
+
+    /// Whether no clock has ever jumped.
+    pub fn clocks_were_right(&self) -> bool {
+        self.clock_steps.get() == 0
+    }
+
+    /// Whether anything at all has gone wrong since then.
+    pub fn any_since(&self, since: Moment) -> bool {
+        self.log.borrow().last().is_some_and(|(at, _)| *at >= since)
+    }
+
+    /// What becomes of a call to Redis.
+    pub fn to_redis(&self, plan: &Plan, envoy: usize, now: Moment) -> Fate {
+        let outage = self.redis.get();
+        if now < self.from_redis[envoy].get() {
+            return if self.rng.permille(500) { Fate::Swallowed } else { Fate::Refused };
+        }
+        if now < outage.until {
+            match outage.kind {
+                RedisTrouble::Away => return Fate::Refused,
+                RedisTrouble::Hanging => return Fate::Swallowed,
+                RedisTrouble::ReadOnly | RedisTrouble::Loading => {}
+            }
+        }
+        if !self.on.get() {
+            return Fate::Delivered;
+        }
+        let faults = &plan.faults;
+        self.draw(&[
+            (faults.redis_lost_request, Fate::LostRequest),
+            (faults.redis_lost_reply, Fate::LostReply),
+            (faults.redis_late, Fate::Late),
+            (faults.redis_cut, Fate::Cut(self.rng.below(1000))),
+            (faults.redis_error, Fate::Error(self.rng.below(REDIS_ERRORS.len() as u64))),
+        ])
+    }
+
+    /// What becomes of a call to the provider.
+    pub fn to_provider(&self, plan: &Plan, envoy: usize, now: Moment) -> Fate {
+        if now < self.from_provider[envoy].get() {
+            return if self.rng.permille(500) { Fate::Swallowed } else { Fate::Refused };
+        }
+        if now < self.provider_away.get() {
+            return Fate::Refused;
+        }
+        if !self.on.get() {
+            return Fate::Delivered;
+        }
+        let faults = &plan.faults;
+        self.draw(&[
+            (faults.provider_lost_request, Fate::LostRequest),
+            (faults.provider_lost_reply, Fate::LostReply),
+            (faults.provider_late, Fate::Late),
+            (faults.provider_error, Fate::Error(*self.rng.pick(&[500, 502, 503]))),
+        ])
+    }
+
+    fn draw(&self, chances: &[(u64, Fate)]) -> Fate {
+        let hit = chances.iter().find(|(chance, _)| *chance > 0 && self.rng.permille(*chance));
+        hit.map_or(Fate::Delivered, |(_, fate)| *fate)
+    }
+
+    /// Whether the announcement of a logout gets lost.
+    pub fn loses_announcement(&self, plan: &Plan) -> bool {
+        self.on.get() && plan.faults.lost_announcement > 0 && self.rng.permille(plan.faults.lost_announcement * 5)
+    }
+
+    /// Whether browsers reach the provider.
+    pub fn provider_is_away(&self, now: Moment) -> bool {
+        now < self.provider_away.get()
+    }
+
+    /// Whether this Envoy is cut off from Redis, or Redis from everybody.
+    pub fn redis_is_away(&self, envoy: usize, now: Moment) -> bool {
+        now < self.from_redis[envoy].get() || now < self.redis.get().until
+    }
+
+    /// What Redis refuses, for a call with that fate.
+    pub fn mood(&self, fate: Fate, now: Moment) -> Mood {
+        if let Fate::Error(which) = fate {
+            let error = REDIS_ERRORS[usize::try_from(which).unwrap_or_default()];
+            return if error.starts_with("READONLY") || error.starts_with("OOM") {
+                Mood::ReadOnly(error)
+            } else {
+                Mood::Refusing(error)
+            };
+        }
+        let outage = self.redis.get();
+        match outage.kind {
+            RedisTrouble::ReadOnly if now < outage.until => Mood::ReadOnly(REDIS_ERRORS[1]),
+            RedisTrouble::Loading if now < outage.until => Mood::Refusing(REDIS_ERRORS[0]),
+            _ => Mood::Well,
+        }
+    }
+
+    /// Whether a worker dies after this step.
+    pub fn crashes_now(&self, plan: &Plan) -> bool {
+        self.on.get() && plan.faults.worker_crash > 0 && self.rng.below(1_000_000) < plan.faults.worker_crash
+    }
+}
+
+/// The task that makes events happen, until faults end.
+pub async fn run(world: Rc<World>) {
+    let faults = &world.faults;
+    let plan = &world.plan.faults;
+    if plan.events.is_empty() {
+        return;
+    }
+    loop {
+        let pause = faults.rng.between(1, 2 * u64::try_from(plan.pause.as_millis()).unwrap_or(1));
+        world.executor.sleep(Duration::from_millis(pause)).await;
+        if !faults.on.get() {
+            return;
+        }
+        happen(&world, *faults.rng.pick(&plan.events)).await;
+    }
+}
+
+async fn happen(world: &Rc<World>, event: Event) {
+    let faults = &world.faults;
+    let now = world.executor.now();
+    let envoy = faults.rng.index(world.plan.envoys);
+    let worker = faults.rng.index(world.plan.workers);
+    let mut until = now.plus(Duration::from_millis(faults.rng.between(100, 6_000)));
+    world.trace.event(now, "fault", envoy as u64, || format!("{event:?}, Envoy {envoy}, until {until}"));
+    // What lasts is a fault until its end; it is written down at both ends, and what happens between them asks for the
+    // state.
+    let mut scope = Scope::All;
+    match event {
+        Event::RedisOutage => faults.redis.set(Outage { until, kind: RedisTrouble::Away }),
+        Event::RedisHang => faults.redis.set(Outage { until, kind: RedisTrouble::Hanging }),
+        Event::RedisReadOnly => faults.redis.set(Outage { until, kind: RedisTrouble::ReadOnly }),
+        Event::RedisLoss => {
+            world.redis.lose_everything();
+            world.ledger.lost_everything(now);
+            let until = now.plus(Duration::from_millis(faults.rng.below(1_500)));
+            faults.redis.set(Outage { until, kind: RedisTrouble::Loading });
+        }
+        Event::ProviderOutage => faults.provider_away.set(until),
+        Event::PartitionFromRedis => {
+            scope = Scope::Envoy(envoy);
+            faults.from_redis[envoy].set(until);
+        }
+        Event::PartitionFromProvider => {
+            scope = Scope::Envoy(envoy);
+            faults.from_provider[envoy].set(until);
+        }
+        Event::Stall => {
+            scope = Scope::Worker(envoy, worker);
+            until = now.plus(Duration::from_millis(faults.rng.between(100, 14_000)));
+            faults.stalls.borrow_mut().push((until, scope));
+            world.executor.stall(world.envoys[envoy].workers[worker].owner(), until);
+        }
+        Event::EnvoyKill => {
+            scope = Scope::Envoy(envoy);
+            world.kill_envoy(envoy);
+        }
+        Event::ClockStep => {
+            scope = Scope::Envoy(envoy);
+            let step = *faults.rng.pick(&[-3_600_000_i64, -30_000, -2_000, 2_000, 30_000, 3_600_000]);
+            world.envoys[envoy].step_clock(step);
+            faults.clock_steps.set(faults.clock_steps.get() + 1);
+        }
+    }
+    faults.happened(now, scope);
+    if matches!(event, Event::EnvoyKill | Event::ClockStep | Event::RedisLoss) {
+        return;
+    }
+    let faults_end = world.clone();
+    world.spawn_outside("end of a fault", async move {
+        faults_end.executor.sleep(until.since(now)).await;
+        faults_end.faults.happened(faults_end.executor.now(), scope);
+    });
+}

@@ -1,0 +1,392 @@
+//! The rules about single requests: who may pass, who must not, and what the application sees.
+
+use std::time::Duration;
+
+use oidc_gate_core::gate::Decision;
+use oidc_gate_core::http::reply::Reply;
+use oidc_gate_core::policy::{HeaderChange, Permit};
+use oidc_gate_core::session::ticket::Ticket as Ticket_;
+
+use super::{Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, TokenKind, bump, session_cookie, short};
+use crate::client::exchange::Ask;
+use crate::envoy::WorkerId;
+use crate::executor::Moment;
+use crate::plan::Weather;
+use crate::world::{LEEWAY, World};
+
+/// Within which a revocation has to be known everywhere, besides what is configured.
+pub const PROMPT: Duration = Duration::from_millis(1_500);
+/// For what a step or two of the clock and the network take.
+const SLACK: Duration = Duration::from_millis(1_100);
+
+/// What a request's own credential stands for.
+enum Truth {
+    Nobody,
+    Session(Ticket),
+    Bearer(Issued),
+}
+
+impl Ledger {
+    /// A request reached a worker.
+    pub fn arrived(&self, ask: &Ask, now: Moment) {
+        // Whatever it brings may rightly end from here on: by a sign-out, or by a new login in the same browser.
+        if matches!(ask.path(), "/oauth2/logout" | "/oauth2/callback")
+            && let Some(value) = session_cookie(ask)
+            && let Some(ticket) = self.tickets.borrow_mut().get_mut(value)
+        {
+            ticket.weakened.get_or_insert(now);
+            self.disturbed.set(now);
+        }
+        if ask.path() == "/oauth2/account/sign-out"
+            && let Truth::Session(ticket) = self.truth(ask)
+        {
+            self.user_weakened(&ticket.subject, now);
+        }
+    }
+
+    /// The gate has decided.
+    pub fn decided(&self, world: &World, ask: &Ask, at: WorkerId, arrived: Moment, decision: &Decision) {
+        let now = world.executor.now();
+        match decision {
+            Decision::Forward { permit, .. } => {
+                bump(&self.counts.forwarded);
+                self.check_upstream(ask, permit, now);
+                self.check_forward(world, ask, at, arrived, permit, now);
+            }
+            Decision::Reply { reply, .. } => {
+                bump(&self.counts.answered);
+                // Not let in, but known: that counts as use.
+                let mut tickets = self.tickets.borrow_mut();
+                if let Some(ticket) = session_cookie(ask).and_then(|value| tickets.get_mut(value)) {
+                    ticket.tried = now;
+                    if reply.status == 403 {
+                        ticket.used = now;
+                    }
+                }
+                drop(tickets);
+                match ask.path() {
+                    "/oauth2/callback" => self.login_answered(ask, reply, now),
+                    "/oauth2/logout" => self.logout_answered(ask, reply, at, now),
+                    "/oauth2/account/sign-out" => self.account_answered(ask, reply, at, arrived, now),
+                    path if path.starts_with("/oauth2/") => {}
+                    _ => self.check_refusal(world, ask, at, arrived, reply, now),
+                }
+            }
+        }
+    }
+
+    fn truth(&self, ask: &Ask) -> Truth {
+        if let Some(value) = ask.get("authorization") {
+            let token = value.strip_prefix("Bearer ").unwrap_or_default();
+            return match self.tokens.borrow().get(token) {
+                Some(issued) if issued.kind == TokenKind::Access => Truth::Bearer(issued.clone()),
+                _ => Truth::Nobody,
+            };
+        }
+        let ticket = session_cookie(ask).and_then(|value| self.tickets.borrow().get(value).cloned());
+        ticket.map_or(Truth::Nobody, Truth::Session)
+    }
+
+    fn check_forward(
+        &self,
+        world: &World,
+        ask: &Ask,
+        at: WorkerId,
+        arrived: Moment,
+        permit: &Permit,
+        now: Moment,
+    ) {
+        let number = ask.number;
+        if ask.path() == "/health" {
+            if let Some(subject) = permit.subject() {
+                self.violate(Rule::PermitOfItsOwn, now, format!("request {number}: {subject} on a public path"));
+            }
+            return;
+        }
+        let truth = self.truth(ask);
+        let (subject, sid) = match &truth {
+            Truth::Nobody => {
+                let what = format!("request {number} at {at} passed without a credential: {}", self.describe(ask));
+                return self.violate(Rule::PermitOfItsOwn, now, what);
+            }
+            Truth::Session(ticket) => (&ticket.subject, Some(&ticket.sid)),
+            Truth::Bearer(token) => (&token.subject, token.sid.as_ref()),
+        };
+        if permit.subject() != Some(subject) {
+            let what = format!("request {number} of {subject} passed as {:?}", permit.subject());
+            return self.violate(Rule::PermitOfItsOwn, now, what);
+        }
+        let dead = |since: Moment, why: &str| {
+            let after = arrived.since(since);
+            let what = format!("request {number} at {at} passed {after:?} after {why}: {}", self.describe(ask));
+            self.violate(Rule::DeadStaysDead, now, what);
+        };
+        match &truth {
+            Truth::Session(ticket) => {
+                self.check_session(world, ticket, at, arrived, &dead);
+                let mut tickets = self.tickets.borrow_mut();
+                if let Some(ticket) = session_cookie(ask).and_then(|value| tickets.get_mut(value)) {
+                    ticket.used = now;
+                    ticket.tried = ticket.tried.max(arrived);
+                }
+            }
+            Truth::Bearer(token) => {
+                let end = token.ends.plus(LEEWAY + self.facts.skew + SLACK);
+                if world.envoys[at.envoy].clock_is_right() && arrived > end {
+                    dead(token.ends, "the token's end");
+                }
+            }
+            Truth::Nobody => {}
+        }
+        if let Some(announced) = sid.and_then(|sid| self.sessions.borrow().get(sid)?.announced)
+            && self.must_know(world, at, announced, arrived)
+            && !self.is_of_the_same_second(&truth, announced)
+        {
+            dead(announced, "its end was announced");
+        }
+    }
+
+    /// A logout token that names only the user ends what was issued before its second: nobody can tell what came within.
+    fn is_of_the_same_second(&self, truth: &Truth, announced: Moment) -> bool {
+        match truth {
+            Truth::Bearer(token) => !self.facts.announces_sid && announced.since(token.issued) < SAME_SECOND,
+            _ => false,
+        }
+    }
+
+    /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from reading
+    /// that log gives it time, counted anew from when it is over.
+    fn must_know(&self, world: &World, at: WorkerId, since: Moment, arrived: Moment) -> bool {
+        let now = world.executor.now();
+        let quiet = world.faults.last_of(at.envoy);
+        let redis = self.facts.redis_timeout;
+        // Somebody may have died while it read, and nobody else reads before that would have been over.
+        let repaired = PROMPT + redis * 3 + Duration::from_secs(2);
+        arrived > since.plus(PROMPT + redis)
+            && (quiet < since || arrived > quiet.plus(repaired))
+            && !world.faults.redis_is_away(at.envoy, now)
+    }
+
+    /// The ends of a browser session.
+    fn check_session(
+        &self,
+        world: &World,
+        ticket: &Ticket,
+        at: WorkerId,
+        arrived: Moment,
+        dead: &dyn Fn(Moment, &str),
+    ) {
+        let facts = &self.facts;
+        if let Some((signed_out, by)) = ticket.signed_out {
+            // The workers of one Envoy know at once. Another one may have read it just before, and remembers that.
+            let remembered = facts.cache_ttl + facts.redis_timeout + SLACK;
+            let stalled = world.faults.stalled_since(at.envoy, at.worker, signed_out);
+            let knows = if by == at.envoy {
+                world.faults.last_of(at.envoy) < signed_out
+            } else {
+                self.must_know(world, at, signed_out, arrived)
+            };
+            let late = arrived > signed_out && knows || arrived > signed_out.plus(remembered);
+            if late && !stalled {
+                dead(signed_out, "its sign-out was confirmed");
+            }
+        }
+        let asks = facts.check_interval.map_or(facts.access_lifetime, |interval| interval.min(facts.access_lifetime));
+        let asked = asks + facts.skew * 2 + SLACK;
+        let ended = self.sessions.borrow().get(&ticket.sid).and_then(|session| session.ended);
+        if let Some(ended) = ended
+            && (facts.refresh_tokens || !facts.keeps_without_refresh)
+            && arrived > ended.plus(facts.access_lifetime.max(asked) + facts.skew * 2 + SLACK)
+            && !world.faults.any_since(ended)
+        {
+            dead(ended, "the provider ended its session, without a word");
+        }
+        if let Some(taken) = self.groups_taken.borrow().get(&ticket.subject)
+            && facts.refresh_tokens
+            && arrived > taken.plus(asked + PROMPT + facts.redis_timeout)
+            && !world.faults.any_since(*taken)
+        {
+            dead(*taken, "the group was taken away");
+        }
+        if world.faults.clocks_were_right() {
+            let tolerance = facts.skew * 2 + SLACK;
+            if arrived > ticket.created.plus(facts.absolute_timeout + tolerance) {
+                dead(ticket.created, "it began");
+            }
+            // A refresh counts as use when it ends.
+            let lag = facts.slow_call + facts.redis_timeout;
+            let stalled = world.faults.any_stall_since(ticket.tried);
+            if !stalled && arrived > ticket.tried.plus(facts.idle_timeout + tolerance + lag) {
+                dead(ticket.tried, "it was used last");
+            }
+        }
+    }
+
+    /// What the application sees of a request.
+    fn check_upstream(&self, ask: &Ask, permit: &Permit, now: Moment) {
+        let mut headers: Vec<(String, Vec<u8>)> =
+            ask.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+        for change in permit.changes() {
+            match change {
+                HeaderChange::Remove(name) => headers.retain(|(candidate, _)| candidate != name),
+                HeaderChange::Set(name, value) => {
+                    headers.retain(|(candidate, _)| candidate != name);
+                    headers.push(((*name).to_owned(), value.clone()));
+                }
+            }
+        }
+        let values = |name: &str| -> Vec<String> {
+            let found = headers.iter().filter(|(candidate, _)| candidate == name);
+            found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
+        };
+        let number = ask.number;
+        let identity: Vec<String> = permit.subject().map(str::to_owned).into_iter().collect();
+        if values("x-forwarded-user") != identity {
+            let what = format!("request {number} says it is {:?}, not {identity:?}", values("x-forwarded-user"));
+            self.violate(Rule::CleanUpstream, now, what);
+        }
+        let cookies = values("cookie").join("; ");
+        if !values("authorization").is_empty() || cookies.contains(SESSION_COOKIE) {
+            self.violate(Rule::CleanUpstream, now, format!("request {number} carries its credential upstream"));
+        }
+        // A cookie of the application's own, different in every request: the permit must be this request's.
+        let own = ask.get("cookie").is_some_and(|sent| sent.contains("app="));
+        if own && cookies != format!("app={number}") {
+            self.violate(Rule::CleanUpstream, now, format!("request {number} has the cookies {cookies:?}"));
+        }
+    }
+
+    fn login_answered(&self, ask: &Ask, reply: &Reply, now: Moment) {
+        let cookie = reply.headers.iter().find_map(|(name, value)| {
+            let value = value.strip_prefix(SESSION_COOKIE)?.strip_prefix('=')?;
+            (*name == "set-cookie").then(|| value.split(';').next().unwrap_or_default())
+        });
+        let Some(value) = cookie.filter(|value| !value.is_empty()) else { return };
+        bump(&self.counts.logins);
+        let query = ask.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
+        let code = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "code").map(|(_, code)| code);
+        let codes = self.codes.borrow();
+        let Some(code) = code.and_then(|code| codes.get(&*code)) else {
+            return self.violate(Rule::PermitOfItsOwn, now, "a session came of a code that the provider never gave out");
+        };
+        let subject = self.sessions.borrow().get(&code.sid).map(|session| session.subject.clone());
+        let ticket = Ticket {
+            subject: subject.unwrap_or_default(),
+            sid: code.sid.clone(),
+            chain: code.chain,
+            created: now,
+            used: now,
+            tried: now,
+            weakened: None,
+            signed_out: None,
+        };
+        if self.tickets.borrow_mut().insert(value.to_owned(), ticket).is_some() {
+            self.violate(Rule::PermitOfItsOwn, now, format!("session {} was given out twice", short(value)));
+        }
+    }
+
+    fn logout_answered(&self, ask: &Ask, reply: &Reply, at: WorkerId, now: Moment) {
+        // Anything else did not confirm it: a question first, or a store that did not answer.
+        if reply.status == 303
+            && let Some(value) = session_cookie(ask)
+            && let Some(ticket) = self.tickets.borrow_mut().get_mut(value)
+        {
+            bump(&self.counts.sign_outs);
+            ticket.signed_out.get_or_insert((now, at.envoy));
+        }
+    }
+
+    /// Sign-out of one of a person's sessions, or of all of them.
+    fn account_answered(&self, ask: &Ask, reply: &Reply, at: WorkerId, arrived: Moment, now: Moment) {
+        let Truth::Session(own) = self.truth(ask) else { return };
+        self.user_weakened(&own.subject, now);
+        if reply.status != 303 {
+            return;
+        }
+        bump(&self.counts.sign_outs);
+        let query = ask.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
+        let named = query.strip_prefix("session=");
+        for (value, ticket) in self.tickets.borrow_mut().iter_mut() {
+            let is_meant = match named {
+                Some(name) => {
+                    Ticket_::parse(value).is_some_and(|ticket| ticket.record_name().as_str() == name)
+                }
+                None => ticket.created < arrived,
+            };
+            if is_meant && ticket.subject == own.subject {
+                ticket.signed_out.get_or_insert((now, at.envoy));
+            }
+        }
+    }
+
+    /// The gate did not let a request through. When nothing went wrong, it needs a reason.
+    fn check_refusal(&self, world: &World, ask: &Ask, at: WorkerId, arrived: Moment, reply: &Reply, now: Moment) {
+        let facts = &self.facts;
+        let lenient = match facts.weather {
+            Weather::Calm => false,
+            // A worker that has just started, or whose neighbour died over a common task, may not know everything yet;
+            // but it must not take anybody's session.
+            Weather::Crashes => reply.status == 503,
+            Weather::Storm => return,
+        };
+        if lenient || !world.faults.are_on() {
+            return;
+        }
+        let number = ask.number;
+        match self.truth(ask) {
+            Truth::Nobody => {}
+            Truth::Session(ticket) => {
+                if self.may_be_gone(&ticket, now) || self.lacks_group(&ticket.subject) {
+                    return;
+                }
+                let what = format!(
+                    "request {number} at {at} was answered with {} although its session lives: {}",
+                    reply.status,
+                    self.describe(ask)
+                );
+                self.violate(Rule::NobodyThrownOut, now, what);
+            }
+            Truth::Bearer(token) => {
+                let weakened = token.sid.is_some_and(|sid| self.is_weakened(&sid, now));
+                let over = now.plus(facts.skew + SLACK) >= token.ends;
+                if weakened || over || self.lacks_group(&token.subject) {
+                    return;
+                }
+                let what = format!("request {number} at {at} was answered with {} although its token is good", reply.status);
+                self.violate(Rule::NobodyThrownOut, now, what);
+            }
+        }
+        let _ = arrived;
+    }
+
+    fn is_weakened(&self, sid: &str, now: Moment) -> bool {
+        let sessions = self.sessions.borrow();
+        sessions.get(sid).is_none_or(|session| {
+            session.weakened.is_some()
+                || now.plus(SLACK * 2 + self.facts.skew + self.facts.slow_call) >= session.opened.plus(self.facts.sso_max)
+        })
+    }
+
+    fn lacks_group(&self, subject: &str) -> bool {
+        // Given back, it takes until the next refresh to be seen.
+        self.ever_lacked.borrow().contains(subject)
+    }
+
+    fn may_be_gone(&self, ticket: &Ticket, now: Moment) -> bool {
+        let facts = &self.facts;
+        let tolerance = facts.skew * 2 + SLACK;
+        let near = |since: Moment, limit: Duration| now.plus(tolerance) >= since.plus(limit);
+        // The use of a session is written down now and then only: that much earlier it may count as idle.
+        let lag = (facts.idle_timeout / 10).clamp(Duration::from_secs(1), Duration::from_secs(60));
+        ticket.weakened.is_some()
+            || ticket.signed_out.is_some()
+            || self.is_weakened(&ticket.sid, now)
+            || near(ticket.created, facts.absolute_timeout)
+            || near(ticket.used, facts.idle_timeout.saturating_sub(lag))
+            || near(ticket.used, facts.sso_idle.saturating_sub(facts.access_lifetime + facts.slow_call))
+            // Lifetimes count from before the call that brought the token, and that may have taken a while.
+            || (!facts.refresh_tokens
+                && !facts.keeps_without_refresh
+                && near(ticket.created, facts.access_lifetime.saturating_sub(facts.slow_call)))
+    }
+}

@@ -1,0 +1,143 @@
+//! Refresh tokens on their way to the provider: each once, and one at a time.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Ledger, Rule, bump};
+use crate::envoy::WorkerId;
+use crate::executor::Moment;
+use crate::faults::Faults;
+
+/// How long after a call to the provider a worker may still be writing down what came of it.
+const WRITING: Duration = Duration::from_secs(10);
+
+/// Everything that was ever presented.
+#[derive(Default)]
+pub struct Presentations {
+    tokens: RefCell<BTreeMap<String, Token>>,
+    calls: Rc<RefCell<BTreeMap<u64, Call>>>,
+    next: Cell<u64>,
+    faults: RefCell<Option<Rc<Faults>>>,
+}
+
+struct Token {
+    chain: u64,
+    number: u64,
+    sid: String,
+    /// Calls that bring it, in order.
+    calls: Vec<(WorkerId, Moment)>,
+    /// How often it arrived.
+    arrived: u64,
+}
+
+struct Call {
+    chain: u64,
+    from: WorkerId,
+    since: Moment,
+    over: Option<Moment>,
+}
+
+/// A call that presents a refresh token; over when dropped.
+pub struct Presentation {
+    id: u64,
+    calls: Rc<RefCell<BTreeMap<u64, Call>>>,
+    clock: Rc<dyn Fn() -> Moment>,
+}
+
+impl Drop for Presentation {
+    fn drop(&mut self) {
+        let now = (self.clock)();
+        if let Some(call) = self.calls.borrow_mut().get_mut(&self.id) {
+            call.over = Some(now);
+        }
+    }
+}
+
+impl Presentations {
+    /// Sessions that a worker is refreshing, or was just now.
+    pub(super) fn recently_by(&self, worker: WorkerId, now: Moment) -> Vec<u64> {
+        let calls = self.calls.borrow();
+        let recent = calls.values().filter(|call| {
+            call.from == worker && call.over.is_none_or(|over| now.since(over) < WRITING)
+        });
+        recent.map(|call| call.chain).collect()
+    }
+
+    fn excused(&self, calls: &[(WorkerId, Moment)]) -> bool {
+        let faults = self.faults.borrow();
+        calls.iter().any(|(by, since)| {
+            faults.as_ref().is_some_and(|faults| faults.excuse(by.envoy, by.worker, *since))
+        })
+    }
+}
+
+impl Ledger {
+    /// Where to ask whether a fault is to blame.
+    pub fn set_faults(&self, faults: Rc<Faults>) {
+        *self.refresh.faults.borrow_mut() = Some(faults);
+    }
+
+    /// The provider gave out a refresh token: the so-manieth of a chain.
+    pub fn refresh_token(&self, text: &str, chain: u64, number: u64, sid: &str) {
+        let token = Token { chain, number, sid: sid.to_owned(), calls: Vec::new(), arrived: 0 };
+        self.refresh.tokens.borrow_mut().insert(text.to_owned(), token);
+    }
+
+    /// A worker sends this body to the provider; when it brings a refresh token, the call counts until it is over.
+    pub fn presenting(
+        &self,
+        body: &[u8],
+        from: WorkerId,
+        now: Moment,
+        clock: Rc<dyn Fn() -> Moment>,
+    ) -> Option<Presentation> {
+        let form: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
+        let get = |name: &str| form.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str());
+        if get("grant_type") != Some("refresh_token") {
+            return None;
+        }
+        let mut tokens = self.refresh.tokens.borrow_mut();
+        let token = tokens.get_mut(get("refresh_token")?)?;
+        bump(&self.counts.refreshes);
+        let under_way: Vec<(WorkerId, Moment)> = {
+            let calls = self.refresh.calls.borrow();
+            let others = calls.values().filter(|call| call.chain == token.chain && call.over.is_none());
+            others.map(|call| (call.from, call.since)).collect()
+        };
+        if let Some((by, since)) = under_way.first()
+            && !self.refresh.excused(&under_way)
+        {
+            let what = format!("{from} presents chain {} while {by} does so since {since}", token.chain);
+            self.violate(Rule::OneAtATime, now, what);
+        }
+        token.calls.push((from, now));
+        let id = self.refresh.next.get();
+        self.refresh.next.set(id + 1);
+        let call = Call { chain: token.chain, from, since: now, over: None };
+        self.refresh.calls.borrow_mut().insert(id, call);
+        Some(Presentation { id, calls: self.refresh.calls.clone(), clock })
+    }
+
+    /// A refresh token arrived at the provider.
+    pub fn presented(&self, text: &str, now: Moment) {
+        let mut tokens = self.refresh.tokens.borrow_mut();
+        let Some(token) = tokens.get_mut(text) else { return };
+        token.arrived += 1;
+        let chain = token.chain;
+        for ticket in self.tickets.borrow_mut().values_mut().filter(|ticket| ticket.chain == chain) {
+            ticket.tried = ticket.tried.max(now);
+        }
+        if token.arrived > 1 && self.facts.rotation && !self.refresh.excused(&token.calls) {
+            let (chain, number) = (token.chain, token.number);
+            let by: Vec<String> = token.calls.iter().map(|(by, at)| format!("{by} at {at}")).collect();
+            self.violate(Rule::SpentOnce, now, format!("token {number} of chain {chain} is presented again: {by:?}"));
+        }
+        if token.arrived > 1 {
+            let sid = token.sid.clone();
+            drop(tokens);
+            self.session_weakened(&sid, now);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! # A deterministic world around the core
+//!
+//! The core decides; this crate is everything else, in one thread and in virtual time: Envoys with their workers, shared
+//! data and clocks, a network, a Redis with real semantics, a provider that behaves as Keycloak does, browsers, API
+//! clients, an administrator, somebody who should not get in, and all that goes wrong between them.
+//!
+//! One number, the seed, decides everything: which task runs next, how long a call takes, what gets lost, who clicks
+//! where. A run is checked against what is true, which the world knows and the gate does not: see
+//! [`ledger::Rule`]. A seed that breaks a rule replays exactly.
+//!
+//! ## The map
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`plan`] | what a seed decides in advance |
+//! | [`world`] | builds a world and runs it to its end |
+//! | [`executor`] | virtual time and tasks |
+//! | [`envoy`] | an Envoy, its workers, and the core's `Host` in it |
+//! | [`net`] | callouts, latencies, and their fates |
+//! | [`faults`] | what goes wrong, and when |
+//! | [`redis`] | RESP, types, expiry, transactions, streams, Lua |
+//! | [`provider`] | sessions, tokens, rotation, logout |
+//! | [`client`] | browsers, API clients, the administrator, the attacker |
+//! | [`ledger`] | what is true, and the rules |
+//! | [`sabotage`] | bugs that are planted on purpose |
+//! | [`trace`] | what happened |
+//! | [`runner`] | many seeds, on all cores |
+//!
+//! ## What is not real
+//!
+//! Signatures: see [`provider::verify`]. Bytes of HTTP and TLS: a request is what Envoy would hand to the filter. Memory
+//! and CPU cost nothing.
+
+pub mod client;
+pub mod envoy;
+pub mod executor;
+pub mod faults;
+pub mod ledger;
+pub mod net;
+pub mod plan;
+pub mod provider;
+pub mod redis;
+pub mod rng;
+pub mod runner;
+pub mod sabotage;
+pub mod sync;
+pub mod trace;
+pub mod world;

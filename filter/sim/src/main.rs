@@ -1,0 +1,77 @@
+//! Runs seeds and prints what came of them.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use oidc_gate_sim::runner;
+use oidc_gate_sim::sabotage::Sabotage;
+
+/// Run the gate's core in a simulated world, once for each seed.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Plant a bug, to see it found.
+    #[arg(long)]
+    sabotage: Option<Sabotage>,
+    /// How many failing seeds to look for before giving up.
+    #[arg(long, default_value_t = 1)]
+    failures: usize,
+    /// Print only the last so many lines of what happened.
+    #[arg(long, default_value_t = 400)]
+    lines: usize,
+    /// Print `done N` now and then, for whoever shows progress.
+    #[arg(long)]
+    progress: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let started = Instant::now();
+    let step = (arguments.seeds / 200).max(1);
+    let progress = |done: u64| {
+        if arguments.progress && (done.is_multiple_of(step) || done == arguments.seeds) {
+            let mut out = std::io::stdout().lock();
+            // Whoever reads it may be gone; the seeds run on.
+            let _ = writeln!(out, "done {done}").and_then(|()| out.flush());
+        }
+    };
+    let mut report =
+        runner::run_many(arguments.seed, arguments.seeds, arguments.sabotage, arguments.failures, &progress);
+    let seconds = started.elapsed().as_secs_f64();
+    for failure in &mut report.failures {
+        let surplus = failure.lines.len().saturating_sub(arguments.lines);
+        failure.lines.drain(..surplus);
+        println!("{failure}\n");
+    }
+    let tally = report.tally;
+    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+    let rate = report.seeds as f64 / seconds.max(0.001);
+    println!(
+        "{} seeds in {seconds:.1} s ({rate:.0}/s): {} steps, {} requests forwarded, {} answered, {} logins, {} refreshes, \
+         {} sign-outs, {} announced logouts, {} Redis commands",
+        report.seeds,
+        tally.steps,
+        tally.forwarded,
+        tally.answered,
+        tally.logins,
+        tally.refreshes,
+        tally.sign_outs,
+        tally.announcements,
+        tally.commands,
+    );
+    if report.failures.is_empty() {
+        println!("no rule was broken");
+        ExitCode::SUCCESS
+    } else {
+        let seeds: Vec<String> = report.failures.iter().map(|failure| failure.seed.to_string()).collect();
+        println!("{} seeds broke a rule: {}", seeds.len(), seeds.join(", "));
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,229 @@
+//! The network: from workers to Redis and the provider, with latencies, and with all that can happen on the way.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_channel::oneshot::{Sender, channel};
+use futures_util::future::{Either, select};
+use oidc_gate_core::host::{Callout, CalloutError, CalloutReply, LocalFuture};
+
+use crate::envoy::WorkerId;
+use crate::faults::{Fate, Scope};
+use crate::ledger::Presentation;
+use crate::redis::Connection;
+use crate::sabotage::Sabotage;
+use crate::world::{World, epoch_millis};
+
+type Answer = Result<CalloutReply, CalloutError>;
+
+/// Who is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Redis,
+    Provider,
+}
+
+/// One callout of a worker. It is sent now, whether or not anybody polls.
+pub fn call(world: &Rc<World>, from: WorkerId, callout: Callout) -> LocalFuture<'static, Answer> {
+    let peer = match callout.cluster.as_str() {
+        "redis" => Peer::Redis,
+        "keycloak" => Peer::Provider,
+        _ => return Box::pin(std::future::ready(Err(CalloutError::UnknownCluster))),
+    };
+    let now = world.executor.now();
+    let fate = match peer {
+        Peer::Redis => world.faults.to_redis(&world.plan, from.envoy, now),
+        Peer::Provider => world.faults.to_provider(&world.plan, from.envoy, now),
+    };
+    if fate != Fate::Delivered {
+        world.faults.happened(now, Scope::Worker(from.envoy, from.worker));
+    }
+    let call = world.next_call();
+    world.trace.event(now, "call", call, || format!("#{call} {from} {peer:?} {fate:?}: {}", describe(&callout)));
+    let presentation = match peer {
+        Peer::Redis => None,
+        Peer::Provider => {
+            let executor = world.executor.clone();
+            world.ledger.presenting(&callout.body, from, now, Rc::new(move || executor.now()))
+        }
+    };
+    let (sender, receiver) = channel();
+    let timeout = callout.timeout;
+    world.spawn_outside("callout", wire(world.clone(), peer, fate, callout, call, sender));
+    let executor = world.executor.clone();
+    let deadline = executor.sleep(timeout);
+    Box::pin(async move {
+        // Over when the caller has its answer, or does not wait for it any more.
+        let _presentation: Option<Presentation> = presentation;
+        match select(receiver, deadline).await {
+            Either::Left((Ok(answer), _)) => answer,
+            // Nobody will ever answer; Envoy knows only when the time is up.
+            Either::Left((Err(_), deadline)) => {
+                deadline.await;
+                timed_out(peer)
+            }
+            Either::Right(_) => timed_out(peer),
+        }
+    })
+}
+
+/// Envoy makes a 504 of it; a raw TCP connection that says nothing is reset.
+fn timed_out(peer: Peer) -> Answer {
+    match peer {
+        Peer::Redis => Err(CalloutError::Reset),
+        Peer::Provider => Ok(status(504)),
+    }
+}
+
+fn status(status: u16) -> CalloutReply {
+    CalloutReply { status, ..CalloutReply::default() }
+}
+
+/// The way there and back.
+async fn wire(
+    world: Rc<World>,
+    peer: Peer,
+    fate: Fate,
+    callout: Callout,
+    call: u64,
+    sender: Sender<Answer>,
+) {
+    let pause = |most| world.executor.sleep(Duration::from_micros(world.net_rng.between(50, most)));
+    match fate {
+        Fate::Refused => {
+            pause(3_000).await;
+            return answer(&world, call, sender, Ok(status(503)));
+        }
+        Fate::LostRequest => {
+            pause(20_000).await;
+            return answer(&world, call, sender, Err(CalloutError::Reset));
+        }
+        Fate::Swallowed => return,
+        _ => {}
+    }
+    let limit = callout.timeout;
+    latency(&world, peer, limit).await;
+    // The worker is gone: what it sent may or may not have left.
+    if sender.is_canceled() && world.net_rng.permille(300) {
+        return;
+    }
+    let reply = match peer {
+        Peer::Redis => redis(&world, fate, &callout.body).await,
+        Peer::Provider => provider(&world, fate, &callout),
+    };
+    match fate {
+        Fate::LostReply | Fate::Cut(_) => {
+            latency(&world, peer, limit).await;
+            if world.net_rng.permille(500) {
+                answer(&world, call, sender, Err(CalloutError::Reset));
+            }
+        }
+        Fate::Late => {
+            world.executor.sleep(limit + Duration::from_millis(world.net_rng.between(1, 3_000))).await;
+            answer(&world, call, sender, Ok(reply));
+        }
+        _ => {
+            latency(&world, peer, limit).await;
+            answer(&world, call, sender, Ok(reply));
+        }
+    }
+}
+
+fn answer(world: &World, call: u64, sender: Sender<Answer>, reply: Answer) {
+    let status = reply.as_ref().map_or(0, |reply| reply.status);
+    world.trace.event(world.executor.now(), "answer", call, || {
+        let body = match &reply {
+            Ok(reply) => String::from_utf8_lossy(&reply.body).chars().take(90).collect::<String>(),
+            Err(error) => error.to_string(),
+        };
+        format!("#{call} {status} {}", body.escape_debug())
+    });
+    // Nobody may be waiting any more.
+    let _ = sender.send(reply);
+}
+
+/// One way. Mostly short, sometimes long; there and back together always within the time limit.
+async fn latency(world: &World, peer: Peer, limit: Duration) {
+    let rng = &world.net_rng;
+    let (usual, slow) = match peer {
+        Peer::Redis => (1_500, 30_000),
+        Peer::Provider => (12_000, 200_000),
+    };
+    let share = match peer {
+        Peer::Redis => 2,
+        Peer::Provider => 4,
+    };
+    let longest = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX) / 10 * share;
+    let micros = match rng.below(100) {
+        drawn if drawn < world.plan.slow_calls && peer == Peer::Provider => longest,
+        0 => longest,
+        1..7 => rng.between(usual, slow),
+        _ => rng.between(100, usual),
+    };
+    world.executor.sleep(Duration::from_micros(micros.min(longest))).await;
+}
+
+async fn redis(world: &World, fate: Fate, body: &[u8]) -> CalloutReply {
+    let body = match fate {
+        Fate::Cut(part) => &body[..body.len() * usize::try_from(part).unwrap_or_default() / 1000],
+        _ => body,
+    };
+    let mut connection = Connection::default();
+    let mut reply = Vec::new();
+    // Now and then the bytes arrive in two pieces, and others come in between.
+    let split = if world.net_rng.permille(100) { world.net_rng.index(body.len()) } else { 0 };
+    let (first, second) = body.split_at(split);
+    for (index, piece) in [first, second].into_iter().enumerate() {
+        if index == 1 && !first.is_empty() {
+            world.executor.sleep(Duration::from_micros(world.net_rng.between(10, 2_000))).await;
+        }
+        let now = world.executor.now();
+        let mood = world.faults.mood(fate, now);
+        reply.extend(world.redis.feed(&mut connection, piece, epoch_millis(now), mood));
+    }
+    if world.plan.sabotage == Some(Sabotage::GrantEveryCode) {
+        reply = grant(body, reply);
+    }
+    CalloutReply { status: 200, headers: Vec::new(), body: reply }
+}
+
+/// Whoever asks for a code to be taken is told that it is his.
+fn grant(request: &[u8], reply: Vec<u8>) -> Vec<u8> {
+    let text = String::from_utf8_lossy(&reply);
+    match request.windows(6).any(|window| window == b":code:") {
+        true => text.replace("$-1\r\n", "+OK\r\n").into_bytes(),
+        false => reply,
+    }
+}
+
+fn provider(world: &World, fate: Fate, callout: &Callout) -> CalloutReply {
+    if let Fate::Error(code) = fate {
+        return status(u16::try_from(code).unwrap_or(500));
+    }
+    let header = |name: &str| {
+        let found = callout.headers.iter().find(|(candidate, _)| candidate == name);
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    };
+    let now = world.executor.now();
+    let (status, body) =
+        world.provider.handle(header(":method"), header(":path"), &callout.headers, &callout.body, now);
+    CalloutReply {
+        status,
+        headers: vec![("content-type".to_owned(), b"application/json".to_vec())],
+        body: body.to_string().into_bytes(),
+    }
+}
+
+fn describe(callout: &Callout) -> String {
+    let header = |name: &str| {
+        let found = callout.headers.iter().find(|(candidate, _)| candidate == name);
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    };
+    let body: String = String::from_utf8_lossy(&callout.body)
+        .chars()
+        .map(|c| if c == '\r' { ' ' } else { c })
+        .filter(|c| !c.is_control() && c.is_ascii())
+        .take(240)
+        .collect();
+    format!("{} {} {body}", header(":method"), header(":path"))
+}

@@ -1,0 +1,102 @@
+//! Back-channel logout: the provider tells the gate that a session has ended, once, and waits for the answer.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{AUTHORITY, CLIENT, ISSUER};
+use crate::client::exchange::{Ask, exchange};
+use crate::envoy::WorkerId;
+use crate::executor::Moment;
+use crate::sync::within;
+use crate::world::{World, epoch_secs};
+
+/// Where the gate is told.
+const PATH: &str = "/oauth2/backchannel-logout";
+/// How long Keycloak waits for the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tells the client's admin URL of a "Logout all" or a "not before"; whether it confirmed.
+pub async fn tell_admin_url(world: &Rc<World>, path: &str, action: &str) -> bool {
+    if world.faults.loses_announcement(&world.plan) {
+        return false;
+    }
+    let token = world.provider.admin_token(action, world.executor.now());
+    let ask = Ask::new(world, "POST", path).header(":authority", AUTHORITY).body(token.into_bytes());
+    let at = world.any_worker(None);
+    let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
+    let status = answered.flatten().map_or(0, |seen| seen.status());
+    world.trace.event(world.executor.now(), "announced", u64::from(status), || format!("{action}: {status}"));
+    // What was issued "until now" is a question of clocks.
+    matches!(status, 200 | 204) && world.envoys[at.envoy].clock_is_right()
+}
+
+/// Announces that a session has ended: to a worker by chance, or to one of each Envoy. Returns when all have answered or
+/// the time is up, as Keycloak does.
+pub async fn announce(world: &Rc<World>, sid: &str) {
+    let to_each = world.plan.provider.announces_to_each;
+    let one = world.rng.index(world.plan.envoys);
+    for envoy in 0..world.plan.envoys {
+        if !to_each && envoy != one {
+            continue;
+        }
+        if world.faults.loses_announcement(&world.plan) {
+            continue;
+        }
+        let at = WorkerId { envoy, worker: world.rng.index(world.plan.workers) };
+        if !world.plan.provider.announces_sid {
+            world.ledger.user_of_session_weakened(sid, world.executor.now());
+        }
+        let body = form_urlencoded::Serializer::new(String::new())
+            .append_pair("logout_token", &world.provider.logout_token(sid, world.executor.now()))
+            .finish();
+        let ask = Ask::new(world, "POST", PATH)
+            .header(":authority", AUTHORITY)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body.into_bytes());
+        let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
+        let status = answered.flatten().map_or(0, |seen| seen.status());
+        let now = world.executor.now();
+        if !world.plan.provider.announces_sid {
+            world.ledger.user_of_session_weakened(sid, now);
+        }
+        world.trace.event(now, "announced", u64::from(status), || format!("end of {sid} to {at}: {status}"));
+        if status == 200 || status == 204 {
+            world.ledger.announced(sid, now);
+        }
+    }
+}
+
+impl super::Provider {
+    /// A logout token as Keycloak makes it, with its second member in `events`.
+    fn logout_token(&self, sid: &str, now: Moment) -> String {
+        let mut state = self.state.borrow_mut();
+        state.serial += 1;
+        let subject = state.sessions.get(sid).map(|session| state.users[session.user].subject.clone());
+        let iat = epoch_secs(now);
+        let mut claims = json!({
+            "iss": ISSUER, "aud": CLIENT, "sub": subject, "sid": sid, "iat": iat, "exp": iat + 120,
+            "jti": format!("logout-{}", state.serial), "typ": "Logout",
+            "events": {
+                "http://schemas.openid.net/event/backchannel-logout": {}, "revoke_offline_access": true,
+            },
+        });
+        if !self.plan.announces_sid {
+            claims.as_object_mut().map(|members| members.remove("sid"));
+        }
+        state.keys[state.keys.len() - 1].sign("logout+jwt", &claims)
+    }
+
+    /// What Keycloak posts to a client's admin URL: a bare token, without issuer and audience.
+    fn admin_token(&self, action: &str, now: Moment) -> String {
+        let mut state = self.state.borrow_mut();
+        state.serial += 1;
+        let not_before = if action == "PUSH_NOT_BEFORE" { state.not_before } else { epoch_secs(now) };
+        let claims = json!({
+            "id": format!("admin-{}", state.serial), "expiration": epoch_secs(now) + 30, "resource": CLIENT,
+            "action": action, "notBefore": not_before,
+        });
+        state.keys[state.keys.len() - 1].sign("JWT", &claims)
+    }
+}

@@ -1,0 +1,157 @@
+//! An OpenID provider that behaves as Keycloak does: sessions, rotating refresh tokens whose reuse detaches the client,
+//! groups that change, and endings, some of which it announces and some not.
+
+pub mod admin;
+mod announce;
+pub mod endpoints;
+mod sign;
+mod token;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use announce::{announce, tell_admin_url};
+pub use sign::{Key, verify};
+
+use crate::executor::Moment;
+use crate::ledger::Ledger;
+use crate::plan::ProviderPlan;
+use crate::rng::Rng;
+
+/// The issuer.
+pub const ISSUER: &str = "https://idp.example/realms/mlflow";
+/// The client's id.
+pub const CLIENT: &str = "mlflow";
+/// The client's secret.
+pub const SECRET: &str = "client s3cret+%";
+/// The group that lets people in.
+pub const GROUP: &str = "/mlflow_users";
+/// Where the gate is.
+pub const ORIGIN: &str = "https://mlflow.example";
+/// The gate's host.
+pub const AUTHORITY: &str = "mlflow.example";
+/// How long a code is good.
+const CODE_LIFETIME: Duration = Duration::from_secs(60);
+
+/// The provider.
+pub struct Provider {
+    plan: ProviderPlan,
+    rng: Rng,
+    ledger: Rc<Ledger>,
+    state: RefCell<State>,
+    requests: Cell<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    users: Vec<User>,
+    sessions: BTreeMap<String, Session>,
+    codes: BTreeMap<String, Code>,
+    refresh: BTreeMap<String, Refresh>,
+    /// Chain of refresh tokens → the number of the one that is good.
+    chains: BTreeMap<u64, u64>,
+    keys: Vec<Key>,
+    /// Tokens of the realm that were issued before are refused, in whole seconds.
+    not_before: u64,
+    serial: u64,
+}
+
+struct User {
+    subject: String,
+    name: String,
+    groups: Vec<String>,
+    enabled: bool,
+    not_before: u64,
+}
+
+/// A session of the provider; browsers and clients may share it.
+struct Session {
+    user: usize,
+    started: Moment,
+    refreshed: Moment,
+    /// Whether the gate's client is part of it.
+    attached: bool,
+    alive: bool,
+}
+
+struct Code {
+    sid: String,
+    nonce: String,
+    challenge: String,
+    redirect_uri: String,
+    issued: Moment,
+    used: bool,
+    chain: u64,
+}
+
+struct Refresh {
+    sid: String,
+    chain: u64,
+    number: u64,
+    issued: Moment,
+    expires: Moment,
+}
+
+impl Provider {
+    /// With that many users.
+    pub fn new(plan: ProviderPlan, users: usize, rng: Rng, ledger: Rc<Ledger>) -> Self {
+        let users = (0..users).map(|number| User {
+            subject: format!("subject-{number}"),
+            name: format!("person{number}"),
+            groups: vec![GROUP.to_owned()],
+            enabled: true,
+            not_before: 0,
+        });
+        let state = State { users: users.collect(), keys: vec![Key::new(0)], ..State::default() };
+        Self { plan, rng, ledger, state: RefCell::new(state), requests: Cell::default() }
+    }
+
+    /// How many requests it has had.
+    pub fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    fn random(&self) -> String {
+        let mut bytes = [0; 18];
+        self.rng.fill(&mut bytes);
+        oidc_gate_core::encoding::base64url(bytes)
+    }
+
+    /// Whether a session still lives, by itself.
+    fn is_alive(&self, state: &State, sid: &str, now: Moment) -> bool {
+        state.sessions.get(sid).is_some_and(|session| {
+            session.alive
+                && now.since(session.started) < self.plan.sso_max
+                && now.since(session.refreshed) < self.plan.sso_idle
+        })
+    }
+
+    /// A new session for that user.
+    fn open_session(&self, state: &mut State, user: usize, now: Moment) -> String {
+        let sid = self.random();
+        let session = Session { user, started: now, refreshed: now, attached: true, alive: true };
+        state.sessions.insert(sid.clone(), session);
+        self.ledger.session_opened(&sid, &state.users[user].subject, now);
+        sid
+    }
+
+    /// Ends a session; whether the gate's client was part of it and so has to be told.
+    fn end_session(&self, state: &mut State, sid: &str, now: Moment) -> bool {
+        let Some(session) = state.sessions.get_mut(sid) else { return false };
+        let told = session.alive && session.attached;
+        session.alive = false;
+        self.ledger.session_ended(sid, now);
+        told
+    }
+
+    /// What happens when somebody uses a refresh token or a code twice: nothing of this client in that session is good
+    /// any more.
+    fn detach(&self, state: &mut State, sid: &str, now: Moment) {
+        if let Some(session) = state.sessions.get_mut(sid) {
+            session.attached = false;
+        }
+        self.ledger.session_weakened(sid, now);
+    }
+}

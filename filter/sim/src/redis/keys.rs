@@ -1,0 +1,164 @@
+//! The keys of a Redis, with their types and their ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::resp::Reply;
+use super::stream::Stream;
+
+/// All keys of one server.
+#[derive(Debug, Default)]
+pub struct Keys {
+    entries: BTreeMap<Vec<u8>, Entry>,
+    /// The server's clock, in milliseconds since the epoch.
+    pub now: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    data: Data,
+    /// When it goes, in milliseconds since the epoch.
+    expires: Option<u64>,
+}
+
+/// What a key holds.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// A string.
+    Text(Vec<u8>),
+    /// A hash.
+    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    /// A set.
+    Set(BTreeSet<Vec<u8>>),
+    /// A sorted set: members and their scores.
+    Sorted(BTreeMap<Vec<u8>, f64>),
+    /// A stream.
+    Stream(Stream),
+}
+
+/// A type that a key can hold.
+pub trait Kind: Default {
+    /// As that type.
+    fn of(data: &Data) -> Option<&Self>;
+    /// As that type, to change.
+    fn of_mut(data: &mut Data) -> Option<&mut Self>;
+    /// As a key's value.
+    fn wrap(self) -> Data;
+    /// Whether the key goes when it becomes like this.
+    fn is_empty(&self) -> bool;
+}
+
+macro_rules! kind {
+    ($type:ty, $variant:ident, $empty:expr) => {
+        impl Kind for $type {
+            fn of(data: &Data) -> Option<&Self> {
+                if let Data::$variant(value) = data { Some(value) } else { None }
+            }
+            fn of_mut(data: &mut Data) -> Option<&mut Self> {
+                if let Data::$variant(value) = data { Some(value) } else { None }
+            }
+            fn wrap(self) -> Data {
+                Data::$variant(self)
+            }
+            fn is_empty(&self) -> bool {
+                let empty: fn(&$type) -> bool = $empty;
+                empty(self)
+            }
+        }
+    };
+}
+
+kind!(Vec<u8>, Text, |_| false);
+kind!(BTreeMap<Vec<u8>, Vec<u8>>, Hash, |hash| hash.len() == 0);
+kind!(BTreeSet<Vec<u8>>, Set, |set| set.len() == 0);
+kind!(BTreeMap<Vec<u8>, f64>, Sorted, |set| set.len() == 0);
+// A stream stays, even when it was trimmed to nothing.
+kind!(Stream, Stream, |_| false);
+
+impl Keys {
+    /// Drops whatever is past its end. Called with a new `now` before each command.
+    pub fn expire(&mut self) {
+        let now = self.now;
+        self.entries.retain(|_, entry| entry.expires.is_none_or(|expires| expires > now));
+    }
+
+    /// The key's value as `K`; `None` when there is no such key.
+    ///
+    /// # Errors
+    /// `WRONGTYPE`.
+    pub fn get<K: Kind>(&self, key: &[u8]) -> Result<Option<&K>, Reply> {
+        match self.entries.get(key) {
+            None => Ok(None),
+            Some(entry) => K::of(&entry.data).map(Some).ok_or_else(Reply::wrong_type),
+        }
+    }
+
+    /// Changes the key's value; it is created when it is not there, and goes when nothing is left in it.
+    ///
+    /// # Errors
+    /// `WRONGTYPE`.
+    pub fn change<K: Kind, T>(&mut self, key: &[u8], change: impl FnOnce(&mut K) -> T) -> Result<T, Reply> {
+        let entry = self
+            .entries
+            .entry(key.to_vec())
+            .or_insert_with(|| Entry { data: K::default().wrap(), expires: None });
+        let value = K::of_mut(&mut entry.data).ok_or_else(Reply::wrong_type)?;
+        let result = change(value);
+        if value.is_empty() {
+            self.entries.remove(key);
+        }
+        Ok(result)
+    }
+
+    /// Puts a string there, whatever was there before; its end goes with it.
+    pub fn set(&mut self, key: &[u8], value: &[u8]) {
+        self.entries.insert(key.to_vec(), Entry { data: Data::Text(value.to_vec()), expires: None });
+    }
+
+    /// Whether the key is there.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// What the key holds.
+    pub fn data(&self, key: &[u8]) -> Option<&Data> {
+        self.entries.get(key).map(|entry| &entry.data)
+    }
+
+    /// Takes the key away; whether it was there.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.entries.remove(key).is_some()
+    }
+
+    /// When the key goes; the outer `None` when there is no such key.
+    pub fn end(&self, key: &[u8]) -> Option<Option<u64>> {
+        self.entries.get(key).map(|entry| entry.expires)
+    }
+
+    /// Sets or takes away the key's end; one that is past already takes the key away.
+    pub fn set_end(&mut self, key: &[u8], expires: Option<u64>) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.expires = expires;
+        }
+        self.expire();
+    }
+
+    /// All of it is lost.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.entries.keys()
+    }
+}

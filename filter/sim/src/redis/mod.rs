@@ -1,0 +1,252 @@
+//! A Redis in memory with the semantics of a real one: RESP in and out, types, expiry, transactions, Lua.
+
+pub mod commands;
+pub mod keys;
+pub mod resp;
+pub mod script;
+pub mod stream;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use sha2::{Digest, Sha256};
+
+use keys::Keys;
+use resp::Reply;
+use script::Scripts;
+
+/// One server.
+pub struct Server {
+    keys: Rc<RefCell<Keys>>,
+    scripts: Scripts,
+    loaded: RefCell<BTreeMap<String, Vec<u8>>>,
+    password: Option<String>,
+    /// Replaces parts of scripts, to see whether anybody notices.
+    sabotage: Vec<(String, String)>,
+    sabotaged: Cell<u64>,
+    /// Streams are always empty for whoever reads them.
+    hide_streams: Cell<bool>,
+    commands: Cell<u64>,
+}
+
+/// One client's connection: what was said on it so far.
+#[derive(Default)]
+pub struct Connection {
+    buffer: Vec<u8>,
+    authenticated: bool,
+    queued: Option<Transaction>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Transaction {
+    commands: Vec<Vec<Vec<u8>>>,
+    broken: bool,
+}
+
+/// What the server refuses at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Nothing.
+    Well,
+    /// Everything, with this error.
+    Refusing(&'static str),
+    /// Whatever writes, with this error.
+    ReadOnly(&'static str),
+}
+
+impl Server {
+    /// Empty.
+    pub fn new(password: Option<String>, sabotage: Vec<(String, String)>) -> Self {
+        let keys = Rc::new(RefCell::new(Keys::default()));
+        Self {
+            scripts: Scripts::new(&keys),
+            keys,
+            loaded: RefCell::default(),
+            password,
+            sabotage,
+            sabotaged: Cell::default(),
+            hide_streams: Cell::default(),
+            commands: Cell::default(),
+        }
+    }
+
+    /// It starts anew and has nothing.
+    pub fn lose_everything(&self) {
+        self.keys.borrow_mut().clear();
+        self.loaded.borrow_mut().clear();
+    }
+
+    /// How many commands it has run.
+    pub fn commands(&self) -> u64 {
+        self.commands.get()
+    }
+
+    /// How often a script was not what the core wrote.
+    pub fn sabotaged(&self) -> u64 {
+        self.sabotaged.get()
+    }
+
+    /// From now on streams are always empty for whoever reads them.
+    pub fn hide_streams(&self) {
+        self.hide_streams.set(true);
+    }
+
+    /// The names of all keys.
+    pub fn names(&self) -> Vec<String> {
+        self.keys.borrow().names().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    /// Reads what arrived and answers each whole command. `now` is the server's clock, in milliseconds since the epoch.
+    pub fn feed(&self, connection: &mut Connection, bytes: &[u8], now: u64, mood: Mood) -> Vec<u8> {
+        let mut out = Vec::new();
+        connection.buffer.extend_from_slice(bytes);
+        while !connection.closed {
+            match resp::take_command(&mut connection.buffer) {
+                Ok(None) => break,
+                Ok(Some(args)) if args.is_empty() => {}
+                Ok(Some(args)) => self.answer(connection, args, now, mood).encode(&mut out),
+                Err(error) => {
+                    connection.closed = true;
+                    Reply::Error(error).encode(&mut out);
+                }
+            }
+        }
+        out
+    }
+
+    fn answer(&self, connection: &mut Connection, args: Vec<Vec<u8>>, now: u64, mood: Mood) -> Reply {
+        let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
+        if name == "AUTH" {
+            return self.authenticate(connection, &args);
+        }
+        if self.password.is_some() && !connection.authenticated {
+            return Reply::Error("NOAUTH Authentication required.".to_owned());
+        }
+        let refused = match mood {
+            Mood::Refusing(error) => Some(error),
+            Mood::ReadOnly(error) if commands::writes(&name) => Some(error),
+            _ => None,
+        };
+        if let Some(error) = refused {
+            if let Some(transaction) = &mut connection.queued {
+                transaction.broken = true;
+            }
+            return Reply::Error(error.to_owned());
+        }
+        match (name.as_str(), &mut connection.queued) {
+            ("MULTI", None) => {
+                connection.queued = Some(Transaction::default());
+                Reply::ok()
+            }
+            ("MULTI", Some(_)) => Reply::Error("ERR MULTI calls can not be nested".to_owned()),
+            ("EXEC" | "DISCARD", None) => Reply::Error(format!("ERR {name} without MULTI")),
+            ("DISCARD", Some(_)) => {
+                connection.queued = None;
+                Reply::ok()
+            }
+            ("EXEC", Some(_)) => match connection.queued.take() {
+                Some(transaction) if !transaction.broken => {
+                    let run = |args: &Vec<Vec<u8>>| self.run(args, now);
+                    Reply::Array(transaction.commands.iter().map(run).collect())
+                }
+                _ => Reply::Error("EXECABORT Transaction discarded because of previous errors.".to_owned()),
+            },
+            (_, Some(transaction)) => {
+                transaction.commands.push(args);
+                Reply::Simple("QUEUED".to_owned())
+            }
+            (_, None) => self.run(&args, now),
+        }
+    }
+
+    fn authenticate(&self, connection: &mut Connection, args: &[Vec<u8>]) -> Reply {
+        let given = match args {
+            [_, password] => password,
+            [_, user, password] if user == b"default" => password,
+            _ => return Reply::Error("WRONGPASS invalid username-password pair or user is disabled.".to_owned()),
+        };
+        match &self.password {
+            None => Reply::Error(
+                "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+                 configuration is correct?"
+                    .to_owned(),
+            ),
+            Some(password) if password.as_bytes() == given => {
+                connection.authenticated = true;
+                Reply::ok()
+            }
+            Some(_) => Reply::Error("WRONGPASS invalid username-password pair or user is disabled.".to_owned()),
+        }
+    }
+
+    fn run(&self, args: &[Vec<u8>], now: u64) -> Reply {
+        self.commands.set(self.commands.get() + 1);
+        let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
+        // A script sees one time from its beginning to its end.
+        self.keys.borrow_mut().now = now;
+        match name.as_str() {
+            "XRANGE" | "XREVRANGE" if self.hide_streams.get() => {
+                self.sabotaged.set(self.sabotaged.get() + 1);
+                Reply::Array(Vec::new())
+            }
+            "EVAL" => self.eval(args, args.get(1).cloned()),
+            "EVALSHA" => {
+                let text = args.get(1).and_then(|sha| self.loaded.borrow().get(&*text(sha)).cloned());
+                match text {
+                    Some(text) => self.eval(args, Some(text)),
+                    None => Reply::Error("NOSCRIPT No matching script. Please use EVAL.".to_owned()),
+                }
+            }
+            "SCRIPT" => match args {
+                [_, word, script] if word.eq_ignore_ascii_case(b"LOAD") => Reply::Bulk(self.load(script).into_bytes()),
+                _ => Reply::syntax(),
+            },
+            _ => commands::execute(&mut self.keys.borrow_mut(), &name, args),
+        }
+    }
+
+    /// The name is not the SHA-1 of a real server, but as long, and only this server's business.
+    fn load(&self, script: &[u8]) -> String {
+        let digest = Sha256::digest(script);
+        let name: String = digest.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
+        self.loaded.borrow_mut().insert(name.clone(), script.to_vec());
+        name
+    }
+
+    fn eval(&self, args: &[Vec<u8>], script: Option<Vec<u8>>) -> Reply {
+        let (Some(script), Some(count)) = (script, args.get(2)) else {
+            return Reply::Error("ERR wrong number of arguments for 'eval' command".to_owned());
+        };
+        let rest = &args[3..];
+        let Some(count) = text(count).parse::<usize>().ok().filter(|count| *count <= rest.len()) else {
+            return Reply::Error("ERR Number of keys can't be greater than number of args".to_owned());
+        };
+        self.load(&script);
+        let (keys, args) = rest.split_at(count);
+        self.keys.borrow_mut().expire();
+        self.scripts.eval(&self.changed(script), keys, args)
+    }
+
+    fn changed(&self, script: Vec<u8>) -> Vec<u8> {
+        if self.sabotage.is_empty() {
+            return script;
+        }
+        let mut changed = text(&script).into_owned();
+        for (from, to) in &self.sabotage {
+            if changed.contains(from.as_str()) {
+                changed = changed.replace(from.as_str(), to);
+                self.sabotaged.set(self.sabotaged.get() + 1);
+            }
+        }
+        changed.into_bytes()
+    }
+}
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+#[cfg(test)]
+mod tests;

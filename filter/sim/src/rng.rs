@@ -1,0 +1,72 @@
+//! The only source of chance: everything that a seed decides is drawn from here.
+
+use std::cell::Cell;
+
+/// splitmix64: small, fast, and the same everywhere.
+#[derive(Debug)]
+pub struct Rng(Cell<u64>);
+
+impl Rng {
+    /// Starts from a seed.
+    pub const fn new(seed: u64) -> Self {
+        Self(Cell::new(seed))
+    }
+
+    /// Another stream, so that what is drawn for one purpose does not shift what is drawn for another.
+    pub fn fork(&self, purpose: &str) -> Self {
+        let mut state = self.next();
+        for byte in purpose.bytes() {
+            state = mix(state ^ u64::from(byte));
+        }
+        Self::new(state)
+    }
+
+    /// 64 bits.
+    pub fn next(&self) -> u64 {
+        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(state);
+        mix(state)
+    }
+
+    /// A number from `0` to `end - 1`; zero when `end` is zero.
+    pub fn below(&self, end: u64) -> u64 {
+        if end == 0 { 0 } else { self.next() % end }
+    }
+
+    /// An index into something of that length.
+    pub fn index(&self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap_or_default()
+    }
+
+    /// A number within the range, both ends included.
+    pub fn between(&self, least: u64, most: u64) -> u64 {
+        least + self.below(most.saturating_sub(least) + 1)
+    }
+
+    /// True in so many of 1000 cases.
+    pub fn permille(&self, cases: u64) -> bool {
+        self.below(1000) < cases
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn pick<'a, T>(&self, items: &'a [T]) -> &'a T {
+        &items[self.index(items.len())]
+    }
+
+    /// Random bytes.
+    pub fn fill(&self, buffer: &mut [u8]) {
+        for chunk in buffer.chunks_mut(8) {
+            let bytes = self.next().to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+}
+
+const fn mix(mut state: u64) -> u64 {
+    state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}

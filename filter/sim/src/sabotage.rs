@@ -1,0 +1,79 @@
+//! Bugs that are planted on purpose, to show that the rules would find them.
+
+use std::time::Duration;
+
+use crate::plan::{Event, Faults, Plan, Weather};
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sabotage {
+    /// Whoever asks for the lease on a session gets it, and several may refresh it at once.
+    GrantEveryLease,
+    /// Nobody looks whether a session is still the one that was read.
+    IgnoreVersion,
+    /// A lease that ran out is as good as the one that came after it.
+    IgnoreFence,
+    /// The log of endings is always empty: other Envoys never hear of one.
+    HideRevocations,
+    /// What the workers of an Envoy tell each other about endings is not there.
+    HideEndings,
+    /// A code is never taken: every callback may spend it.
+    GrantEveryCode,
+    /// Every signature is good.
+    AcceptEverySignature,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::GrantEveryLease,
+        Self::IgnoreVersion,
+        Self::IgnoreFence,
+        Self::HideRevocations,
+        Self::HideEndings,
+        Self::GrantEveryCode,
+        Self::AcceptEverySignature,
+    ];
+
+    /// Changes to the texts of the core's scripts: what stands there, and what stands there instead.
+    pub fn scripts(self) -> Vec<(String, String)> {
+        let changes: &[(&str, &str)] = match self {
+            Self::GrantEveryLease => &[("if h[3] then local held", "if false then local held")],
+            Self::IgnoreVersion => &[
+                ("if h[1] ~= ARGV[1] then return {'changed'", "if false then return {'changed'"),
+                (" or h[2] ~= ARGV[2] then return 0 end", " then return 0 end"),
+            ],
+            Self::IgnoreFence => &[
+                ("if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end", "if h[2] ~= ARGV[2] then return 0 end"),
+                ("if h[1] ~= ARGV[1] or not h[2] then return 0 end", "if not h[2] then return 0 end"),
+                ("if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end", ""),
+            ],
+            _ => &[],
+        };
+        changes.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect()
+    }
+
+    /// Some bugs show only when something goes wrong besides: then these worlds are made so.
+    pub fn provoke(self, plan: &mut Plan) {
+        if self == Self::IgnoreFence {
+            // It takes a lease that runs out while its holder stands still, a call of the next holder that takes long, and
+            // the first one waking up meanwhile.
+            plan.weather = Weather::Storm;
+            plan.faults = Faults {
+                provider_lost_request: 300,
+                events: vec![Event::Stall],
+                pause: Duration::from_secs(2),
+                ..Faults::default()
+            };
+            (plan.envoys, plan.workers) = (2, 2);
+            plan.duration = Duration::from_secs(36);
+            plan.redis_timeout = Duration::from_millis(300);
+            plan.issuer_timeout = Duration::from_secs(5);
+            plan.check_interval = Some(Duration::from_secs(1));
+            plan.slow_calls = 40;
+            plan.provider.refresh_tokens = true;
+            plan.people.think = Duration::from_millis(400);
+            plan.people.administrator = Duration::ZERO;
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The whole of it: builds the world of a plan, runs it to its end, and says what came of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use oidc_gate_core::config::{self, Config};
+use serde_json::json;
+
+use crate::client::{administrator, api, attacker, browser, ghost};
+use crate::envoy::{Envoy, WorkerId};
+use crate::executor::{Executor, Moment, Owner, Span, Step};
+use crate::faults::{self, Faults, Scope};
+use crate::ledger::{Ledger, Rule, Violation};
+use crate::plan::{Event, Plan, Weather};
+use crate::provider::{CLIENT, ISSUER, ORIGIN, Provider, SECRET};
+use crate::redis::Server;
+use crate::rng::Rng;
+use crate::sabotage::Sabotage;
+use crate::trace::{Detail, Trace};
+
+/// The wall clock when a run begins, in milliseconds since the epoch.
+pub const EPOCH_MILLIS: u64 = 1_767_225_600_000;
+/// Redis' password, when it has one.
+pub const REDIS_PASSWORD: &str = "redis-s3cret-7";
+/// The key that seals sessions.
+pub const KEY: &str = "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=";
+/// `clock_leeway`
+pub const LEEWAY: Duration = Duration::from_secs(2);
+/// How long the people then have to show it.
+const SHOWING: Duration = Duration::from_secs(60);
+/// How long whatever is still under way then may take.
+const DRAINING: Duration = Duration::from_secs(90);
+/// How long any request may wait for its decision.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// The true wall clock, in milliseconds since the epoch.
+pub fn epoch_millis(now: Moment) -> u64 {
+    EPOCH_MILLIS + now.micros() / 1000
+}
+
+/// The true wall clock, in seconds since the epoch.
+pub fn epoch_secs(now: Moment) -> u64 {
+    epoch_millis(now) / 1000
+}
+
+/// What people do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// They use the gate.
+    Use,
+    /// They wait until everything has settled.
+    Wait,
+    /// They show that it works.
+    Show,
+    /// They go home.
+    Leave,
+}
+
+/// One world.
+pub struct World {
+    /// What the seed decided.
+    pub plan: Plan,
+    /// The gate's configuration.
+    pub config: Config,
+    /// Virtual time, and the tasks in it.
+    pub executor: Rc<Executor>,
+    /// What happened.
+    pub trace: Trace,
+    /// What goes wrong.
+    pub faults: Rc<Faults>,
+    /// What is true.
+    pub ledger: Rc<Ledger>,
+    /// Redis.
+    pub redis: Server,
+    /// The provider.
+    pub provider: Provider,
+    /// The Envoys.
+    pub envoys: Vec<Envoy>,
+    /// Chance for people and workers.
+    pub rng: Rng,
+    /// Chance for the network.
+    pub net_rng: Rng,
+    act: Cell<Act>,
+    requests: Cell<u64>,
+    calls: Cell<u64>,
+    counters: RefCell<BTreeMap<usize, u64>>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The first rule that was broken.
+    pub violation: Option<Violation>,
+    /// Tells one run from another.
+    pub hash: u64,
+    /// The last lines of what happened, when they were asked for.
+    pub lines: Vec<String>,
+    /// What happened how often.
+    pub tally: Tally,
+}
+
+/// What happened how often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Steps of the executor.
+    pub steps: u64,
+    /// Requests that reached the application.
+    pub forwarded: u64,
+    /// Requests that the gate answered.
+    pub answered: u64,
+    /// Logins that were completed.
+    pub logins: u64,
+    /// Refresh tokens that were presented.
+    pub refreshes: u64,
+    /// Sign-outs that were confirmed.
+    pub sign_outs: u64,
+    /// Announcements of logouts that were confirmed.
+    pub announcements: u64,
+    /// Commands that Redis ran.
+    pub commands: u64,
+    /// Scripts that were changed on purpose.
+    pub sabotaged: u64,
+}
+
+impl World {
+    /// Everything stands ready, and nothing has happened.
+    pub fn new(plan: Plan, detail: Detail) -> Rc<Self> {
+        let rng = Rng::new(plan.seed);
+        let executor = Executor::new(rng.fork("executor"));
+        let ledger = Ledger::new(&plan);
+        let faults = Rc::new(Faults::new(&plan, rng.fork("faults")));
+        ledger.set_faults(faults.clone());
+        let password = plan.redis_password.then(|| REDIS_PASSWORD.to_owned());
+        let skew = i64::try_from(plan.skew.as_millis()).unwrap_or_default();
+        let envoys = (0..plan.envoys)
+            .map(|envoy| {
+                let offset = rng.below(plan.skew.as_millis() as u64 * 2 + 1);
+                Envoy::new(envoy, plan.workers, i64::try_from(offset).unwrap_or_default() - skew)
+            })
+            .collect();
+        Rc::new(Self {
+            config: configuration(&plan),
+            executor,
+            trace: Trace::new(detail),
+            redis: Server::new(password, plan.sabotage.map(|what| what.scripts()).unwrap_or_default()),
+            provider: Provider::new(plan.provider.clone(), plan.people.users, rng.fork("provider"), ledger.clone()),
+            faults,
+            ledger,
+            envoys,
+            net_rng: rng.fork("net"),
+            rng: rng.fork("world"),
+            act: Cell::new(Act::Use),
+            requests: Cell::default(),
+            calls: Cell::default(),
+            counters: RefCell::default(),
+            plan,
+        })
+    }
+
+    /// Runs it to its end.
+    pub fn run(self: &Rc<Self>) -> Outcome {
+        if self.plan.sabotage == Some(Sabotage::HideRevocations) {
+            self.redis.hide_streams();
+        }
+        for envoy in &self.envoys {
+            envoy.workers.iter().for_each(|worker| worker.start(self));
+        }
+        self.people_come();
+        self.spawn_outside("faults", faults::run(self.clone()));
+        let mut steps = 0;
+        let mut end = Moment::ZERO.plus(self.plan.duration);
+        for act in [Act::Use, Act::Wait, Act::Show, Act::Leave] {
+            self.act.set(act);
+            if act == Act::Wait {
+                self.repair();
+            }
+            self.go_on_until(end, act, &mut steps);
+            let next = match act {
+                Act::Use => self.settling(),
+                Act::Wait => SHOWING,
+                Act::Show | Act::Leave => DRAINING,
+            };
+            end = self.executor.now().max(end).plus(next);
+            if self.ledger.violation().is_some() {
+                break;
+            }
+        }
+        self.check_end();
+        let outcome = self.outcome(steps);
+        self.take_down();
+        outcome
+    }
+
+    fn go_on_until(self: &Rc<Self>, end: Moment, act: Act, steps: &mut u64) {
+        loop {
+            let step = self.executor.step(end);
+            *steps += 1;
+            if self.ledger.violation().is_some() {
+                return;
+            }
+            match step {
+                Step::Idle => return,
+                Step::Polled { owner: Owner::Worker { envoy, worker, .. }, .. }
+                    if self.faults.crashes_now(&self.plan) =>
+                {
+                    self.crash(WorkerId { envoy, worker });
+                }
+                Step::Polled { .. } => {}
+                Step::Advanced => self.check_patience(),
+            }
+            // Only the workers' own endless jobs are left: nothing more will come of them.
+            if act == Act::Leave && self.executor.unfinished_count() == 0 {
+                return;
+            }
+            if act == Act::Show && self.executor.unfinished_count() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// How long after the last fault everything has to work again. After a call that failed, the next refresh of a
+    /// session may be put off for 30 s; after a step of the clock that takes as much longer.
+    fn settling(&self) -> Duration {
+        Duration::from_secs(match self.plan.weather {
+            Weather::Calm => 4,
+            Weather::Crashes => 15,
+            Weather::Storm if self.plan.faults.events.contains(&Event::ClockStep) => 65,
+            Weather::Storm => 35,
+        })
+    }
+
+    fn check_patience(&self) {
+        let now = self.executor.now();
+        if let Some(stream) = self.executor.oldest("stream")
+            && now.since(stream.since) > PATIENCE
+        {
+            let what = format!("a request waits for its decision since {}", stream.since);
+            self.ledger.violate(Rule::Settles, now, what);
+        }
+    }
+
+    /// When everybody has left, nothing may be left of what they did.
+    fn check_end(&self) {
+        if self.ledger.violation().is_some() {
+            return;
+        }
+        let left = self.executor.unfinished();
+        if let Some(task) = left.first() {
+            let now = self.executor.now();
+            let what = format!("{} tasks never end, such as {} of {:?} since {}", left.len(), task.name, task.owner, task.since);
+            self.ledger.violate(Rule::Settles, now, what);
+        }
+    }
+
+    fn people_come(self: &Rc<Self>) {
+        let people = &self.plan.people;
+        for number in 0..people.browsers {
+            browser::open(self, number);
+        }
+        for number in 0..people.api_clients {
+            self.spawn_outside("API client", api::run(self.clone(), number));
+        }
+        if people.attacker {
+            self.spawn_outside("attacker", attacker::run(self.clone()));
+        }
+        if people.ghost {
+            self.spawn_outside("ghost", ghost::run(self.clone()));
+        }
+        if !people.administrator.is_zero() {
+            self.spawn_outside("administrator", administrator::run(self.clone()));
+        }
+    }
+
+    /// From now on nothing goes wrong any more.
+    fn repair(&self) {
+        self.faults.end();
+        self.executor.end_stalls();
+        self.envoys.iter().for_each(Envoy::repair_clock);
+        self.provider.pardon();
+        self.trace.event(self.executor.now(), "repaired", 0, String::new);
+    }
+
+    /// A worker dies; another one takes its place soon after.
+    pub fn crash(self: &Rc<Self>, at: WorkerId) {
+        let now = self.executor.now();
+        self.trace.event(now, "crash", 0, || at.to_string());
+        self.faults.happened(now, Scope::Worker(at.envoy, at.worker));
+        self.ledger.crashed(at, now);
+        self.envoys[at.envoy].workers[at.worker].stop(self);
+        self.restart_later(at, 1_000);
+    }
+
+    /// An Envoy dies, and what its workers shared.
+    pub fn kill_envoy(self: &Rc<Self>, envoy: usize) {
+        let now = self.executor.now();
+        self.envoys[envoy].forget();
+        for worker in 0..self.plan.workers {
+            let at = WorkerId { envoy, worker };
+            self.ledger.crashed(at, now);
+            self.envoys[envoy].workers[worker].stop(self);
+            self.restart_later(at, 3_000);
+        }
+    }
+
+    fn restart_later(self: &Rc<Self>, at: WorkerId, within_millis: u64) {
+        let world = self.clone();
+        let pause = Duration::from_millis(self.rng.below(within_millis));
+        self.spawn_outside("restart", async move {
+            world.executor.sleep(pause).await;
+            let worker = &world.envoys[at.envoy].workers[at.worker];
+            if worker.gate().is_none() {
+                worker.start(&world);
+                let now = world.executor.now();
+                world.trace.event(now, "restart", 0, || at.to_string());
+            }
+        });
+    }
+
+    /// A task that belongs to no worker.
+    pub fn spawn_outside(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> u64 {
+        self.executor.spawn(Owner::Outside, Span::Finite, name, future)
+    }
+
+    /// What people do at the moment.
+    pub fn act(&self) -> Act {
+        self.act.get()
+    }
+
+    /// A number for the next request.
+    pub fn next_request(&self) -> u64 {
+        self.requests.set(self.requests.get() + 1);
+        self.requests.get()
+    }
+
+    /// The number of the latest request.
+    pub fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// A number for the next callout.
+    pub fn next_call(&self) -> u64 {
+        self.calls.set(self.calls.get() + 1);
+        self.calls.get()
+    }
+
+    /// One of the gate's counters went up.
+    pub fn count(&self, counter: usize) {
+        *self.counters.borrow_mut().entry(counter).or_default() += 1;
+    }
+
+    /// Any worker of one Envoy, or of all.
+    pub fn any_worker(&self, envoy: Option<usize>) -> WorkerId {
+        let envoy = envoy.unwrap_or_else(|| self.rng.index(self.plan.envoys));
+        WorkerId { envoy, worker: self.rng.index(self.plan.workers) }
+    }
+
+    fn outcome(&self, steps: u64) -> Outcome {
+        let counts = self.ledger.counts();
+        Outcome {
+            violation: self.ledger.violation(),
+            hash: self.trace.hash(),
+            lines: self.trace.lines(),
+            tally: Tally {
+                steps,
+                forwarded: counts.forwarded.get(),
+                answered: counts.answered.get(),
+                logins: counts.logins.get(),
+                refreshes: counts.refreshes.get(),
+                sign_outs: counts.sign_outs.get(),
+                announcements: counts.announcements.get(),
+                commands: self.redis.commands(),
+                sabotaged: self.redis.sabotaged(),
+            },
+        }
+    }
+
+    /// Tasks hold the world, and the world holds tasks.
+    fn take_down(&self) {
+        for envoy in &self.envoys {
+            envoy.workers.iter().for_each(|worker| worker.stop(self));
+        }
+        self.executor.clear();
+    }
+}
+
+fn configuration(plan: &Plan) -> Config {
+    let millis = |duration: Duration| format!("{}ms", duration.as_millis());
+    let mut redis = json!({"cluster": "redis", "prefix": "mlflow", "timeout": millis(plan.redis_timeout)});
+    if plan.redis_password {
+        redis["password"] = json!(REDIS_PASSWORD);
+    }
+    let mut session = json!({
+        "keys": [KEY], "cache_ttl": millis(plan.cache_ttl), "idle_timeout": millis(plan.idle_timeout),
+        "absolute_timeout": millis(plan.absolute_timeout), "refresh_ahead": millis(plan.refresh_ahead),
+        "without_refresh_token": if plan.keep_without_refresh { "keep" } else { "end" }, "redis": redis,
+    });
+    if let Some(interval) = plan.check_interval {
+        session["check_interval"] = json!(millis(interval));
+    }
+    let mut bearer = json!({"audiences": [CLIENT], "algorithms": ["RS256"]});
+    if let Some(interval) = plan.bearer_check_interval {
+        bearer["check_interval"] = json!(millis(interval));
+    }
+    let document = json!({
+        "public_url": ORIGIN,
+        "issuer": {"url": ISSUER, "cluster": "keycloak", "timeout": millis(plan.issuer_timeout), "refresh_interval": "30s"},
+        "client": {"id": CLIENT, "secret": SECRET},
+        "login": {},
+        "session": session,
+        "bearer": bearer,
+        "groups": {},
+        "policy": {"preset": "mlflow", "users": "mlflow_users"},
+        "clock_leeway": millis(LEEWAY),
+    });
+    config::load(document.to_string().as_bytes(), &|_| None)
+        .unwrap_or_else(|errors| panic!("the plan makes no configuration: {errors}"))
+}
