@@ -1,7 +1,9 @@
 //! The real Keycloak of the stack: tokens from it, and its Admin API to look at sessions and to change groups.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use oidc_gate_testkit::browser::{Client, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::stack::{PASSWORD, Stack, variable};
 
@@ -19,6 +21,34 @@ pub struct Membership<'a> {
 impl Drop for Membership<'_> {
     fn drop(&mut self) {
         self.stack.admin("DELETE", &self.path);
+    }
+}
+
+/// The realm is as it was when this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct RealmChange<'a> {
+    stack: &'a Stack,
+    back: Value,
+}
+
+impl Drop for RealmChange<'_> {
+    fn drop(&mut self) {
+        self.stack.admin_json("PUT", "", &self.back);
+    }
+}
+
+/// Somebody is not in a group until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Absence<'a> {
+    stack: &'a Stack,
+    path: String,
+}
+
+impl Drop for Absence<'_> {
+    fn drop(&mut self) {
+        self.stack.admin("PUT", &self.path);
     }
 }
 
@@ -80,7 +110,44 @@ impl Stack {
         Membership { stack: self, path }
     }
 
-    fn user_id(&self, user: &str) -> String {
+    /// Ends one session at Keycloak.
+    pub fn delete_keycloak_session(&self, sid: &str) {
+        self.admin("DELETE", &format!("/sessions/{sid}"));
+    }
+
+    /// Changes the realm until the guard goes.
+    pub fn with_realm(&self, change: &Value, back: &Value) -> RealmChange<'_> {
+        self.admin_json("PUT", "", change);
+        RealmChange { stack: self, back: back.clone() }
+    }
+
+    /// Access tokens live for so many seconds until the guard goes.
+    pub fn with_short_access_tokens(&self, seconds: u64) -> RealmChange<'_> {
+        self.with_realm(&json!({"accessTokenLifespan": seconds}), &json!({"accessTokenLifespan": 300}))
+    }
+
+    /// Changes a user.
+    pub fn set_user(&self, user: &str, change: &Value) {
+        self.admin_json("PUT", &format!("/users/{}", self.user_id(user)), change);
+    }
+
+    /// Takes a user out of a group until the guard goes.
+    pub fn leaves_group(&self, user: &str, group: &str) -> Absence<'_> {
+        let groups = self.admin("GET", &format!("/groups?exact=true&search={group}"));
+        let path = format!("/users/{}/groups/{}", self.user_id(user), member(&groups.json()[0], "id"));
+        self.admin("DELETE", &path);
+        Absence { stack: self, path }
+    }
+
+    /// The beginning of the next whole second, once it is there.
+    pub fn next_second(&self) -> u64 {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let before = now();
+        self.eventually("the next second", || now() > before);
+        now()
+    }
+
+    pub fn user_id(&self, user: &str) -> String {
         let users = self.admin("GET", &format!("/users?exact=true&username={user}"));
         member(&users.json()[0], "id")
     }
@@ -99,9 +166,15 @@ impl Stack {
     }
 
     /// A call of Keycloak's Admin API on the realm.
-    fn admin(&self, method: &str, path: &str) -> Response {
+    pub fn admin(&self, method: &str, path: &str) -> Response {
+        self.admin_json(method, path, &Value::Null)
+    }
+
+    fn admin_json(&self, method: &str, path: &str, body: &Value) -> Response {
         let url = format!("{}/admin/realms/mlflow{path}", self.keycloak());
-        let response = Client::new().request(method, &url).bearer(&self.admin_token()).send().unwrap();
+        let request = Client::new().request(method, &url).bearer(&self.admin_token());
+        let request = if body.is_null() { request } else { request.json(body) };
+        let response = request.send().unwrap();
         assert!((200..300).contains(&response.status), "{method} {path}: {response}");
         response
     }

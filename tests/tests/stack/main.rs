@@ -11,5 +11,7 @@ mod keycloak;
 mod login;
 mod outages;
 mod python;
+mod second_envoy;
+mod sessions;
 mod sign_out;
 mod stack;
