@@ -59,9 +59,9 @@ impl Presentations {
     /// Sessions that a worker is refreshing, or was just now.
     pub(super) fn recently_by(&self, worker: WorkerId, now: Moment) -> Vec<u64> {
         let calls = self.calls.borrow();
-        let recent = calls.values().filter(|call| {
-            call.from == worker && call.over.is_none_or(|over| now.since(over) < WRITING)
-        });
+        let recent = calls
+            .values()
+            .filter(|call| call.from == worker && call.over.is_none_or(|over| now.since(over) < WRITING));
         recent.map(|call| call.chain).collect()
     }
 
@@ -94,7 +94,9 @@ impl Ledger {
         clock: Rc<dyn Fn() -> Moment>,
     ) -> Option<Presentation> {
         let form: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
-        let get = |name: &str| form.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str());
+        let get = |name: &str| {
+            form.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
+        };
         if get("grant_type") != Some("refresh_token") {
             return None;
         }
@@ -132,7 +134,11 @@ impl Ledger {
         if token.arrived > 1 && self.facts.rotation && !self.refresh.excused(&token.calls) {
             let (chain, number) = (token.chain, token.number);
             let by: Vec<String> = token.calls.iter().map(|(by, at)| format!("{by} at {at}")).collect();
-            self.violate(Rule::SpentOnce, now, format!("token {number} of chain {chain} is presented again: {by:?}"));
+            self.violate(
+                Rule::SpentOnce,
+                now,
+                format!("token {number} of chain {chain} is presented again: {by:?}"),
+            );
         }
         if token.arrived > 1 {
             let sid = token.sid.clone();
