@@ -10,4 +10,5 @@ mod login;
 mod outages;
 mod propagation;
 mod replies;
+mod return_to;
 mod sign_out;
