@@ -67,7 +67,7 @@ struct Log {
 pub struct Echo {
     port: u16,
     log: Arc<Mutex<Log>>,
-    server: Option<Server>,
+    server: Mutex<Option<Server>>,
 }
 
 impl Echo {
@@ -84,7 +84,7 @@ impl Echo {
     /// # Errors
     /// The port is taken.
     pub fn start_on(port: u16) -> Result<Self, Trouble> {
-        let mut echo = Self { port, log: Arc::default(), server: None };
+        let echo = Self { port, log: Arc::default(), server: Mutex::default() };
         echo.resume()?;
         Ok(echo)
     }
@@ -95,18 +95,19 @@ impl Echo {
     }
 
     /// Closes the port and every connection.
-    pub fn stop(&mut self) {
-        self.server = None;
+    pub fn stop(&self) {
+        drop(self.server().take());
     }
 
     /// Opens the same port again.
     ///
     /// # Errors
     /// Somebody took the port.
-    pub fn resume(&mut self) -> Result<(), Trouble> {
-        self.server = None;
+    pub fn resume(&self) -> Result<(), Trouble> {
+        let mut server = self.server();
+        drop(server.take());
         let log = Arc::clone(&self.log);
-        self.server = Some(Server::start(
+        *server = Some(Server::start(
             self.port,
             Arc::new(move |request| -> Answer {
                 let log = Arc::clone(&log);
@@ -129,6 +130,10 @@ impl Echo {
     /// The last request that reached it.
     pub fn last(&self) -> Option<Received> {
         self.lock().received.back().cloned()
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<Server>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {

@@ -15,7 +15,7 @@ use crate::process::{Process, Trouble, free_port, wait_until};
 const START: Duration = Duration::from_secs(30);
 
 /// What an Envoy is started with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Launch {
     program: PathBuf,
     config: EnvoyConfig,
@@ -47,6 +47,13 @@ impl Launch {
             component_log_level: None,
             ready: Readiness::Required,
         }
+    }
+
+    /// Where its browsers connect.
+    #[must_use]
+    pub fn listener_port(mut self, port: u16) -> Self {
+        self.config = self.config.listener_port(port);
+        self
     }
 
     /// How many worker threads.
@@ -169,6 +176,13 @@ impl Envoy {
     pub fn stop(self) -> String {
         let mut process = self.lock();
         process.stop();
+        process.log()
+    }
+
+    /// Ends Envoy at once, as a crash does, and returns its whole log.
+    pub fn kill(self) -> String {
+        let mut process = self.lock();
+        process.kill();
         process.log()
     }
 

@@ -78,11 +78,9 @@ impl EnvoyConfig {
     /// When there is no such cluster: a typing error in a test.
     #[must_use]
     pub fn cluster(mut self, name: &str, host: &str, port: u16) -> Self {
-        self.edit_cluster(name, |cluster| {
-            cluster["load_assignment"]["endpoints"] = json!([
-                {"lb_endpoints": [{"endpoint": {"address": socket_address(host, port)}}]}
-            ]);
-        });
+        self.find_cluster(name)["load_assignment"]["endpoints"] = json!([
+            {"lb_endpoints": [{"endpoint": {"address": socket_address(host, port)}}]}
+        ]);
         self
     }
 
@@ -92,11 +90,28 @@ impl EnvoyConfig {
     /// When there is no such cluster.
     #[must_use]
     pub fn without_health_check(mut self, name: &str) -> Self {
-        self.edit_cluster(name, |cluster| {
-            if let Some(cluster) = cluster.as_object_mut() {
-                cluster.remove("health_checks");
-            }
-        });
+        if let Some(cluster) = self.find_cluster(name).as_object_mut() {
+            cluster.remove("health_checks");
+        }
+        self
+    }
+
+    /// Edits a cluster.
+    ///
+    /// # Panics
+    /// When there is no such cluster.
+    #[must_use]
+    pub fn edit_cluster(mut self, name: &str, edit: impl FnOnce(&mut Value)) -> Self {
+        edit(self.find_cluster(name));
+        self
+    }
+
+    /// Adds a cluster.
+    #[must_use]
+    pub fn add_cluster(mut self, cluster: Value) -> Self {
+        if let Some(clusters) = self.bootstrap["static_resources"]["clusters"].as_array_mut() {
+            clusters.push(cluster);
+        }
         self
     }
 
@@ -184,12 +199,10 @@ impl EnvoyConfig {
         Ok(())
     }
 
-    fn edit_cluster(&mut self, name: &str, edit: impl FnOnce(&mut Value)) {
-        let cluster = self.bootstrap["static_resources"]["clusters"]
-            .as_array_mut()
-            .and_then(|clusters| clusters.iter_mut().find(|cluster| cluster["name"] == name));
-        match cluster {
-            Some(cluster) => edit(cluster),
+    fn find_cluster(&mut self, name: &str) -> &mut Value {
+        let clusters = self.bootstrap["static_resources"]["clusters"].as_array_mut();
+        match clusters.and_then(|clusters| clusters.iter_mut().find(|cluster| cluster["name"] == name)) {
+            Some(cluster) => cluster,
             None => panic!("envoy.yaml has no cluster {name}"),
         }
     }
@@ -215,7 +228,7 @@ impl EnvoyConfig {
 
 const ADMIN_ADDRESS: &str = "/admin/address/socket_address/port_value";
 
-fn socket_address(host: &str, port: u16) -> Value {
+pub(crate) fn socket_address(host: &str, port: u16) -> Value {
     json!({"socket_address": {"address": host, "port_value": port}})
 }
 
@@ -261,7 +274,7 @@ mod tests {
             assert_eq!(plugin["client"]["id"], "mlflow");
         });
         assert_eq!(edited.find_wasm().unwrap()["vm_config"]["code"]["local"]["filename"], "/x/gate.wasm");
-        edited.edit_cluster("mlflow", |cluster| {
+        let _ = edited.edit_cluster("mlflow", |cluster| {
             assert_eq!(
                 cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"],
                 socket_address("127.0.0.1", 5001)

@@ -6,18 +6,21 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`process`] | children with a log, free ports, waiting for a condition |
-//! | [`envoy_config`] | the shipped `envoy.yaml`, with edits |
+//! | [`envoy_config`] | the shipped `envoy.yaml`, with edits; [`envoy_redis`] has those for TLS and for Redis Cluster |
 //! | [`envoy`] | a running Envoy: readiness, counters, configuration pushed at run time |
-//! | [`redis`] | a real Redis, and one that answers with what it is told |
+//! | [`balancer`] | one address for several Envoys |
+//! | [`redis`] | a real Redis, a proxy that spoils its answers, one that says what it is told; a cluster, a pair |
 //! | [`provider`] | an OpenID provider that looks like Keycloak on the wire and misbehaves on request |
 //! | [`echo`] | the application behind the gate: tells what reached it |
 //! | [`browser`] | an HTTP client with a browser's cookie jar and Fetch Metadata, and raw bytes over TCP |
 //! | [`server`] | how provider and echo serve HTTP from a thread of their own |
 
+pub mod balancer;
 pub mod browser;
 pub mod echo;
 pub mod envoy;
 pub mod envoy_config;
+pub mod envoy_redis;
 pub mod process;
 pub mod provider;
 pub mod redis;

@@ -116,6 +116,14 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Ends the process at once (SIGKILL), as a crash does, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         self.stop();

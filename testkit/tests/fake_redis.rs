@@ -3,28 +3,35 @@
 use std::time::Duration;
 
 use oidc_gate_testkit::browser::raw::Connection;
+use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::redis::{FakeRedis, Script};
 
+/// How long something that is bound to come may take.
+const BOUND: Duration = Duration::from_secs(20);
+/// How long it is looked whether something comes that should not.
 const SHORT: Duration = Duration::from_millis(200);
-
-fn ask(fake: &FakeRedis) -> Vec<u8> {
-    let mut connection = Connection::open(fake.port()).unwrap();
-    // A peer that closes at once may have done so already.
-    let _ = connection.send("*1\r\n$4\r\nPING\r\n");
-    connection.read_to_end(SHORT).unwrap_or_default()
-}
 
 #[test]
 fn it_answers_as_scripted() {
     let fake = FakeRedis::start(Script::Silent).unwrap();
-    for (script, expected) in [
-        (Script::Silent, &b""[..]),
-        (Script::Close, b""),
-        (Script::Reply(b"-LOADING\r\n".to_vec()), b"-LOADING\r\n"),
-        (Script::ReplyAndHold(b"+PO".to_vec()), b"+PO"),
-    ] {
+    for (number, (script, expected, closes)) in (1..).zip([
+        (Script::Silent, &b""[..], false),
+        (Script::Close, b"", true),
+        (Script::Reply(b"-LOADING\r\n".to_vec()), b"-LOADING\r\n", true),
+        (Script::ReplyAndHold(b"+PO".to_vec()), b"+PO", false),
+    ]) {
         fake.play(script.clone());
-        assert_eq!(ask(&fake), expected, "{script:?}");
+        let mut connection = Connection::open(fake.port()).unwrap();
+        // A peer that closes at once may have done so already.
+        let _ = connection.send("*1\r\n$4\r\nPING\r\n");
+        // The script of the moment is the one that counts, so the next one waits for this.
+        assert!(wait_until(BOUND, || fake.connections() == number), "{script:?}");
+        let answer = if closes {
+            connection.read_to_end(BOUND).unwrap_or_default()
+        } else {
+            connection.read_until(BOUND, |bytes| bytes.len() >= expected.len()).unwrap();
+            connection.read_to_end(SHORT).unwrap()
+        };
+        assert_eq!(answer, expected, "{script:?}");
     }
-    assert_eq!(fake.connections(), 4);
 }

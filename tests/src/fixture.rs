@@ -1,186 +1,57 @@
-//! A whole gate: Envoy with the shipped configuration and the filter, Redis, a provider, an application.
+//! A whole gate: Envoys with the shipped configuration and the filter, Redis, a provider, an application.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
+use oidc_gate_testkit::balancer::Balancer;
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::echo::Echo;
 use oidc_gate_testkit::envoy::{Envoy, Launch};
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
-use oidc_gate_testkit::process::{Trouble, free_port, required_path};
-use oidc_gate_testkit::provider::{Provider, Setup, random_text};
-use oidc_gate_testkit::redis::{FakeRedis, Redis, Script};
-use serde_json::Value;
+use oidc_gate_testkit::process::Trouble;
+use oidc_gate_testkit::provider::Provider;
+use oidc_gate_testkit::redis::{Cluster, FakeRedis, Pair, Proxy, Redis};
 use tempfile::TempDir;
 
+use crate::builder::Builder;
 use crate::oracle;
 use crate::secrets::Secrets;
+use crate::store::SessionStore;
 
 /// The session cookie's name behind a public URL of `http://localhost`.
 const SESSION_COOKIE: &str = "oidc-gate";
+/// Who looks whether workers live: nobody else's sessions may be touched by that, and nobody ends theirs.
+pub(crate) const CANARY: &str = "canary";
+/// How long Envoy may take to find Redis healthy: checks are seconds apart.
+pub(crate) const HEALTHY: Duration = Duration::from_secs(10);
 
-/// A running gate. When it goes out of scope it looks through Envoy's whole log, access log included, for every secret
+/// A running gate. When it goes out of scope it looks through all logs of Envoy, access log included, for every secret
 /// of the test, and at the counters of the Wasm host: no test can forget to.
 #[derive(Debug)]
 pub struct Gate {
-    /// Envoy with the filter.
-    pub envoy: Option<Envoy>,
     /// The sessions.
     pub store: SessionStore,
     /// The OpenID provider.
     pub provider: Provider,
     /// The application.
     pub echo: Echo,
-    /// What Envoy was started with.
+    /// What the (first) Envoy was started with.
     pub config: EnvoyConfig,
-    port: u16,
-    secret_key: String,
-    planted: Mutex<Vec<String>>,
-    _listeners: TempDir,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) port: u16,
+    pub(crate) secret_key: String,
+    pub(crate) planted: Mutex<Vec<String>>,
+    /// Logs of Envoys that were ended during the test.
+    pub(crate) ended: Vec<String>,
+    pub(crate) _balancer: Option<Balancer>,
+    pub(crate) _listeners: TempDir,
 }
 
-/// Where the sessions are.
 #[derive(Debug)]
-pub enum SessionStore {
-    /// A Redis that works.
-    Redis(Redis),
-    /// One that does what it is told.
-    Fake(FakeRedis),
-}
-
-type PrepareProvider = Box<dyn FnOnce(&mut Provider)>;
-type EditConfig = Box<dyn FnOnce(EnvoyConfig) -> EnvoyConfig>;
-
-/// A gate about to be started.
-pub struct Builder {
-    workers: u32,
-    edits: Vec<EditConfig>,
-    environment: Vec<(String, String)>,
-    fake_redis: Option<Script>,
-    before: Vec<PrepareProvider>,
-    replaceable: bool,
-}
-
-impl Builder {
-    /// How many workers Envoy has (2 unless told, so that no test passes because there is only one).
-    #[must_use]
-    pub fn workers(mut self, workers: u32) -> Self {
-        self.workers = workers;
-        self
-    }
-
-    /// Edits the filter's configuration.
-    #[must_use]
-    pub fn plugin(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
-        self.edits.push(Box::new(|config| config.plugin(edit)));
-        self
-    }
-
-    /// Edits Envoy's configuration.
-    #[must_use]
-    pub fn envoy(mut self, edit: impl FnOnce(EnvoyConfig) -> EnvoyConfig + 'static) -> Self {
-        self.edits.push(Box::new(edit));
-        self
-    }
-
-    /// Sets a variable of Envoy's environment.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// A fake in the place of Redis, without the health check that would notice.
-    #[must_use]
-    pub fn fake_redis(mut self, script: Script) -> Self {
-        self.fake_redis = Some(script);
-        self
-    }
-
-    /// Does something to the provider before Envoy starts.
-    #[must_use]
-    pub fn provider(mut self, prepare: impl FnOnce(&mut Provider) + 'static) -> Self {
-        self.before.push(Box::new(prepare));
-        self
-    }
-
-    /// Lets the test push another listener to the running Envoy.
-    #[must_use]
-    pub fn replaceable(mut self) -> Self {
-        self.replaceable = true;
-        self
-    }
-
-    /// Starts everything.
-    ///
-    /// # Panics
-    /// When something does not start; with the tail of its log.
-    pub fn start(self) -> Gate {
-        match self.try_start() {
-            Ok(gate) => gate,
-            Err(trouble) => panic!("{trouble}"),
-        }
-    }
-
-    /// Starts everything.
-    ///
-    /// # Errors
-    /// Something does not start; with the tail of its log.
-    pub fn try_start(self) -> Result<Gate, Trouble> {
-        let program = required_path("OIDC_GATE_ENVOY")?;
-        let wasm = required_path("OIDC_GATE_WASM")?;
-        let redis_server = required_path("OIDC_GATE_REDIS")?;
-        let port = free_port();
-        let public_url = format!("http://localhost:{port}");
-        let mut provider = Provider::start(Setup::for_gate(&public_url))?;
-        for prepare in self.before {
-            prepare(&mut provider);
-        }
-        let echo = Echo::start()?;
-        let fake = self.fake_redis.is_some();
-        let store = match self.fake_redis {
-            Some(script) => SessionStore::Fake(FakeRedis::start(script)?),
-            None => SessionStore::Redis(Redis::start(&redis_server)?),
-        };
-        let (redis_port, redis_password) = match &store {
-            SessionStore::Redis(redis) => (redis.port(), redis.password().to_owned()),
-            SessionStore::Fake(fake) => (fake.port(), format!("fake-{}", random_text(24))),
-        };
-        let mut config = EnvoyConfig::shipped()?
-            .listener_port(port)
-            .cluster("mlflow", "127.0.0.1", echo.port())
-            .cluster("keycloak", "127.0.0.1", provider.port())
-            .cluster("redis", "127.0.0.1", redis_port)
-            .wasm(&wasm);
-        if fake {
-            config = config.without_health_check("redis");
-        }
-        let listeners = TempDir::new()?;
-        if self.replaceable {
-            config = config.with_lds(listeners.path());
-        }
-        for edit in self.edits {
-            config = edit(config);
-        }
-        let secret_key = random_text(48);
-        let mut launch = Launch::new(&program, config.clone())
-            .workers(self.workers)
-            // CF01: what the filter says at its most talkative must be free of secrets too.
-            .component_log_level("wasm:debug")
-            .env("SECRET_KEY", &secret_key)
-            .env("OIDC_CLIENT_SECRET", provider.client_secret())
-            .env("REDIS_PASSWORD", &redis_password)
-            .env("MLFLOW_PUBLIC_URL", &public_url)
-            .env("OIDC_ISSUER_URL", &provider.issuer());
-        for (name, value) in &self.environment {
-            launch = launch.env(name, value);
-        }
-        let planted = Mutex::new(vec![redis_password]);
-        let envoy = Envoy::start(launch)?;
-        envoy.wait_for_healthy("redis", Duration::from_secs(10))?;
-        let envoy = Some(envoy);
-        Ok(Gate { envoy, store, provider, echo, config, port, secret_key, planted, _listeners: listeners })
-    }
+pub(crate) struct Node {
+    pub launch: Launch,
+    pub port: u16,
+    pub envoy: Option<Envoy>,
 }
 
 impl Gate {
@@ -194,14 +65,7 @@ impl Gate {
 
     /// A gate to be changed before it starts.
     pub fn builder() -> Builder {
-        Builder {
-            workers: 2,
-            edits: Vec::new(),
-            environment: Vec::new(),
-            fake_redis: None,
-            before: Vec::new(),
-            replaceable: false,
-        }
+        Builder::new()
     }
 
     /// The public address of a path.
@@ -219,25 +83,137 @@ impl Gate {
         self.port
     }
 
-    /// Envoy.
+    /// The public address of a path at one Envoy, past the load balancer.
     ///
     /// # Panics
-    /// Never before the gate is dropped.
+    /// When there is no such Envoy.
+    pub fn url_at(&self, envoy: usize, path: &str) -> String {
+        format!("http://localhost:{}{path}", self.node(envoy).port)
+    }
+
+    /// Envoy; the first one that runs.
+    ///
+    /// # Panics
+    /// When none runs.
     pub fn envoy(&self) -> &Envoy {
-        match &self.envoy {
-            Some(envoy) => envoy,
-            None => unreachable!("Envoy lives as long as the gate"),
+        match self.envoys().next() {
+            Some((_, envoy)) => envoy,
+            None => panic!("no Envoy of this gate runs"),
         }
     }
 
-    /// The real Redis.
+    /// One of several Envoys.
     ///
     /// # Panics
-    /// When the gate was built with a fake one.
-    pub fn redis(&mut self) -> &mut Redis {
-        match &mut self.store {
-            SessionStore::Redis(redis) => redis,
-            SessionStore::Fake(_) => panic!("this gate has a fake Redis"),
+    /// When it does not run.
+    pub fn envoy_at(&self, number: usize) -> &Envoy {
+        match &self.node(number).envoy {
+            Some(envoy) => envoy,
+            None => panic!("Envoy {number} does not run"),
+        }
+    }
+
+    /// The Envoys that run, with their numbers.
+    pub fn envoys(&self) -> impl Iterator<Item = (usize, &Envoy)> {
+        self.nodes.iter().enumerate().filter_map(|(number, node)| Some((number, node.envoy.as_ref()?)))
+    }
+
+    /// Ends an Envoy at once (SIGKILL), in the middle of whatever it does.
+    ///
+    /// # Panics
+    /// When it does not run, or its filter had failed before.
+    pub fn kill_envoy(&mut self, number: usize) {
+        let Some(envoy) = self.node_mut(number).envoy.take() else { panic!("Envoy {number} does not run") };
+        let incidents = oracle::incidents(&envoy);
+        let log = envoy.kill();
+        assert!(incidents.is_none(), "the filter failed in Envoy {number}: {incidents:?}\n{log}");
+        self.ended.push(log);
+    }
+
+    /// Starts an Envoy that was ended.
+    ///
+    /// # Panics
+    /// When it does not start; with the tail of its log.
+    pub fn start_envoy(&mut self, number: usize) {
+        let started = self.try_start_envoy(number);
+        let started = started.and_then(|()| self.envoy_at(number).wait_for_healthy("redis", HEALTHY));
+        started.unwrap_or_else(|trouble| panic!("{trouble}"));
+    }
+
+    pub(crate) fn try_start_envoy(&mut self, number: usize) -> Result<(), Trouble> {
+        let node = self.node_mut(number);
+        node.envoy = Some(Envoy::start(node.launch.clone())?);
+        Ok(())
+    }
+
+    fn node(&self, number: usize) -> &Node {
+        match self.nodes.get(number) {
+            Some(node) => node,
+            None => panic!("this gate has no Envoy {number}"),
+        }
+    }
+
+    fn node_mut(&mut self, number: usize) -> &mut Node {
+        match self.nodes.get_mut(number) {
+            Some(node) => node,
+            None => panic!("this gate has no Envoy {number}"),
+        }
+    }
+
+    /// The real Redis; behind its proxy, where there is one.
+    ///
+    /// # Panics
+    /// When the gate was built with something else.
+    pub fn redis(&self) -> &Redis {
+        match &self.store {
+            SessionStore::Redis(redis) | SessionStore::Proxied(redis, _) | SessionStore::Tls(redis, _) => {
+                redis
+            }
+            _ => panic!("this gate has no single real Redis"),
+        }
+    }
+
+    /// The proxy in front of Redis.
+    ///
+    /// # Panics
+    /// When the gate was built without.
+    pub fn redis_proxy(&self) -> &Proxy {
+        match &self.store {
+            SessionStore::Proxied(_, proxy) => proxy,
+            _ => panic!("this gate has no proxy in front of Redis"),
+        }
+    }
+
+    /// The Redis that does what it is told.
+    ///
+    /// # Panics
+    /// When the gate was built with a real one.
+    pub fn fake_redis(&self) -> &FakeRedis {
+        match &self.store {
+            SessionStore::Fake(fake, _) => fake,
+            _ => panic!("this gate has a real Redis"),
+        }
+    }
+
+    /// The Redis Cluster.
+    ///
+    /// # Panics
+    /// When the gate was built without.
+    pub fn redis_cluster(&self) -> &Cluster {
+        match &self.store {
+            SessionStore::Cluster(cluster) => cluster,
+            _ => panic!("this gate has no Redis Cluster"),
+        }
+    }
+
+    /// The primary and its replica.
+    ///
+    /// # Panics
+    /// When the gate was built without.
+    pub fn redis_pair(&self) -> &Pair {
+        match &self.store {
+            SessionStore::Pair(pair, _) => pair,
+            _ => panic!("this gate has no replicated Redis"),
         }
     }
 
@@ -319,16 +295,17 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        let Some(envoy) = self.envoy.take() else { return };
+        let envoys: Vec<Envoy> = self.nodes.iter_mut().filter_map(|node| node.envoy.take()).collect();
         if std::thread::panicking() {
             return;
         }
-        let incidents = oracle::incidents(&envoy);
+        let incidents: Vec<String> = envoys.iter().filter_map(oracle::incidents).collect();
         // Envoy writes its access log out when it ends.
-        let log = envoy.stop();
+        self.ended.extend(envoys.into_iter().map(Envoy::stop));
+        let log = self.ended.join("\n");
         if let Some(leak) = self.find_secret_in(&log) {
             panic!("Envoy's log shows {leak}:\n{log}");
         }
-        assert!(incidents.is_none(), "the filter failed in Envoy: {incidents:?}\n{log}");
+        assert!(incidents.is_empty(), "the filter failed in Envoy: {incidents:?}\n{log}");
     }
 }

@@ -3,9 +3,13 @@
 //!
 //! Run them with `cargo xtask test e2e`, which builds the filter and says where Envoy and Redis are.
 
+mod builder;
 mod fixture;
 mod oracle;
 mod secrets;
+mod store;
 
-pub use fixture::{Builder, Gate, SessionStore};
+pub use builder::Builder;
+pub use fixture::Gate;
 pub use oracle::{RefusedBy, assert_allowed, assert_refused, assert_refused_by, assert_workers_alive};
+pub use store::SessionStore;

@@ -13,6 +13,7 @@ use oidc_gate_testkit::envoy::Envoy;
 use oidc_gate_testkit::process::Trouble;
 
 use crate::Gate;
+use crate::fixture::CANARY;
 
 /// Connections after which a worker that got none counts as dead: with two workers, chance fails once in 10¹⁵.
 const MAX_CONNECTIONS: usize = 50;
@@ -98,19 +99,25 @@ pub fn assert_allowed(gate: &Gate, stimulus: impl FnOnce() -> Result<Response, T
     received
 }
 
-/// Every worker lets a good bearer token through, and no VM has failed since Envoy started. (A token, because it needs
+/// Every worker of every Envoy lets a good bearer token through, and no VM has failed since Envoy started. (A token, because it needs
 /// neither Redis nor the provider at that moment.)
 ///
 /// # Panics
 /// When a worker does not, or none of 50 connections reached it.
 #[track_caller]
 pub fn assert_workers_alive(gate: &Gate) {
-    let envoy = gate.envoy();
+    for (number, envoy) in gate.envoys() {
+        assert_workers_of(gate, number, envoy);
+    }
+}
+
+#[track_caller]
+fn assert_workers_of(gate: &Gate, number: usize, envoy: &Envoy) {
     let client = Client::new();
-    let token = gate.provider.access_token("mlflow_user");
+    let token = gate.provider.access_token(CANARY);
     let before = connections(envoy);
     for _ in 0..MAX_CONNECTIONS {
-        let answer = client.request("GET", &gate.url("/canary")).bearer(&token).send();
+        let answer = client.request("GET", &gate.url_at(number, "/canary")).bearer(&token).send();
         match answer {
             Ok(response) if response.status == 200 => {}
             Ok(response) => {

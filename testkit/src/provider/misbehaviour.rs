@@ -6,28 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::hold::Hold;
 use super::keys::SigningKey;
-
-/// The provider's endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// `/.well-known/openid-configuration`
-    Discovery,
-    /// The JWK set.
-    Jwks,
-    /// The authorization endpoint, for browsers.
-    Authorization,
-    /// Where the sign-in form leads.
-    SignIn,
-    /// The token endpoint.
-    Token,
-    /// UserInfo.
-    UserInfo,
-    /// RP-initiated logout, for browsers.
-    EndSession,
-    /// RFC 7009.
-    Revocation,
-}
+use super::{Recorded, Target};
 
 /// What happens instead of the right answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +24,13 @@ pub enum Behaviour {
     },
     /// The right answer, late.
     Delay(Duration),
+    /// The right answer, when the test says so.
+    Hold(Hold),
     /// Never an answer; nothing is done.
     Hang,
-    /// The right answer is made (a code is spent), and the connection closed without a word of it.
+    /// The connection is closed without a word; nothing is done.
+    Refuse,
+    /// The right answer is made (a code or a refresh token is spent), and the connection closed without a word of it.
     DropAnswer,
     /// The right answer, whose connection is closed after half of the body.
     CloseMidBody,
@@ -80,6 +65,8 @@ pub enum TokenKind {
     Id,
     /// The access token.
     Access,
+    /// The logout token, and the callbacks to `adminUrl`.
+    Logout,
 }
 
 type EditValue = Arc<dyn Fn(&mut Value) + Send + Sync>;
@@ -167,20 +154,21 @@ impl Forgery {
 /// Everything a provider was told to do wrong.
 #[derive(Clone, Default)]
 pub(super) struct Misbehaviour {
-    behaviours: Vec<(Endpoint, Times, Behaviour)>,
-    documents: Vec<(Endpoint, EditValue)>,
+    behaviours: Vec<(Target, Times, Behaviour)>,
+    documents: Vec<(Target, EditValue)>,
     authorization_response: Option<EditPairs>,
     pub id_token: Forgery,
     pub access_token: Forgery,
+    pub logout_token: Forgery,
 }
 
 impl Misbehaviour {
-    pub fn add(&mut self, endpoint: Endpoint, times: Times, behaviour: Behaviour) {
-        self.behaviours.push((endpoint, times, behaviour));
+    pub fn add(&mut self, target: Target, times: Times, behaviour: Behaviour) {
+        self.behaviours.push((target, times, behaviour));
     }
 
-    pub fn edit_document(&mut self, endpoint: Endpoint, edit: EditValue) {
-        self.documents.push((endpoint, edit));
+    pub fn edit_document(&mut self, target: Target, edit: EditValue) {
+        self.documents.push((target, edit));
     }
 
     pub fn edit_authorization_response(&mut self, edit: EditPairs) {
@@ -188,8 +176,10 @@ impl Misbehaviour {
     }
 
     /// What this call meets, if anything; oldest instruction first.
-    pub fn take(&mut self, endpoint: Endpoint) -> Option<Behaviour> {
-        let due = |(at, times, _): &(Endpoint, Times, Behaviour)| *at == endpoint && *times != Times::Next(0);
+    pub fn take(&mut self, request: &Recorded) -> Option<Behaviour> {
+        let due = |(target, times, _): &(Target, Times, Behaviour)| {
+            target.covers(request) && *times != Times::Next(0)
+        };
         let (_, times, behaviour) = self.behaviours.iter_mut().find(|entry| due(entry))?;
         if let Times::Next(left) = times {
             *left -= 1;
@@ -197,8 +187,8 @@ impl Misbehaviour {
         Some(behaviour.clone())
     }
 
-    pub fn apply_to_document(&self, endpoint: Endpoint, document: &mut Value) {
-        for (_, edit) in self.documents.iter().filter(|(at, _)| *at == endpoint) {
+    pub fn apply_to_document(&self, request: &Recorded, document: &mut Value) {
+        for (_, edit) in self.documents.iter().filter(|(target, _)| target.covers(request)) {
             edit(document);
         }
     }

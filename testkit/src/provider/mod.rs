@@ -1,35 +1,54 @@
 //! An OpenID provider that looks like Keycloak 26 on the wire, counts who asks what, and misbehaves on request.
 //!
 //! It has the users `mlflow_user`, `mlflow_admin` and `outsider` (password `password123`), one client, RS256 and ES256
-//! keys. People get a sign-in form; tests say [`Provider::sign_in_as`] and are redirected at once.
+//! keys. People get a sign-in form; tests say [`Provider::sign_in_as`] and are redirected at once. What an administrator
+//! does is a method ([`Provider::log_out_user`] …), and so is what a test wants to go wrong ([`Provider::misbehave`],
+//! [`Provider::hold`], [`Provider::forge`]).
 
+mod admin;
+mod admin_api;
+mod authorize;
+mod back_channel;
 mod endpoints;
+pub mod forgeries;
+mod hold;
 mod keys;
+mod mint;
 mod misbehaviour;
 mod pages;
 mod realm;
 mod recorded;
+mod serving;
+mod sessions;
+mod settings;
+mod target;
+mod token;
+mod tokens;
+mod traffic;
+mod user;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::stream;
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::{Bytes, Frame, Incoming};
 use serde_json::Value;
 
+pub use admin::SessionInfo;
+pub use back_channel::Delivery;
+pub use hold::Hold;
 pub use keys::{KeyRing, OldKeys, SigningKey};
-pub use misbehaviour::{Behaviour, Endpoint, Forgery, Times, TokenKind};
-pub use realm::User;
+pub use misbehaviour::{Behaviour, Forgery, Times, TokenKind};
 pub use recorded::Recorded;
+pub use settings::RealmSettings;
+pub use target::{Endpoint, Grant, Target};
+pub use tokens::Callback;
+pub use traffic::Refusal;
+pub use user::User;
 
 use crate::process::{Trouble, free_port};
-use crate::server::{Answer, Body, BrokenOff, Server, full};
-use endpoints::Reply;
-use realm::{Grant, Realm};
+use crate::server::{Answer, Server};
+use realm::Realm;
 
 /// The realm's path.
 const REALM: &str = "/realms/mlflow";
@@ -45,17 +64,29 @@ pub struct Setup {
     pub client_secret: String,
     /// Where browsers may be sent back to, after login and logout; `*` at the end stands for anything.
     pub redirect_uris: Vec<String>,
+    /// Where logout tokens are posted (`backchannel.logout.url`).
+    pub backchannel_logout_url: Option<String>,
+    /// Below which `k_logout` and `k_push_not_before` are posted (`adminUrl`).
+    pub admin_url: Option<String>,
 }
 
 impl Setup {
     /// The client `mlflow` on a free port, for a gate at `public_url`.
     pub fn for_gate(public_url: &str) -> Self {
+        // "+", "%", "/" and "=" show whether a Basic header is form-encoded (RFC 6749 2.3.1).
+        let secret = format!("s+/%={}", random_text(32));
+        Self { port: free_port(), ..Self::new(0, "mlflow", &secret, public_url) }
+    }
+
+    /// A client of a gate at `public_url`, registered with all its endpoints.
+    pub fn new(port: u16, client_id: &str, client_secret: &str, public_url: &str) -> Self {
         Self {
-            port: free_port(),
-            client_id: "mlflow".to_owned(),
-            // "+", "%", "/" and "=" show whether a Basic header is form-encoded (RFC 6749 2.3.1).
-            client_secret: format!("s+/%={}", random_text(32)),
+            port,
+            client_id: client_id.to_owned(),
+            client_secret: client_secret.to_owned(),
             redirect_uris: vec![format!("{public_url}/*")],
+            backchannel_logout_url: Some(format!("{public_url}/oauth2/backchannel-logout")),
+            admin_url: Some(format!("{public_url}/oauth2")),
         }
     }
 }
@@ -64,7 +95,7 @@ impl Setup {
 pub struct Provider {
     setup: Setup,
     realm: Arc<Mutex<Realm>>,
-    server: Option<Server>,
+    server: Mutex<Option<Server>>,
 }
 
 impl fmt::Debug for Provider {
@@ -80,32 +111,32 @@ impl Provider {
     /// The port is taken.
     pub fn start(setup: Setup) -> Result<Self, Trouble> {
         let issuer = format!("http://localhost:{}{REALM}", setup.port);
-        let realm = Realm::new(
-            issuer,
-            setup.client_id.clone(),
-            setup.client_secret.clone(),
-            setup.redirect_uris.clone(),
-        );
-        let mut provider = Self { setup, realm: Arc::new(Mutex::new(realm)), server: None };
+        let realm = Arc::new(Mutex::new(Realm::new(issuer, setup.clone())));
+        let provider = Self { setup, realm, server: Mutex::default() };
         provider.resume()?;
         Ok(provider)
     }
 
     /// Closes the port and every connection; sessions and keys are kept.
-    pub fn stop(&mut self) {
-        self.server = None;
+    pub fn stop(&self) {
+        drop(self.server().take());
     }
 
     /// Opens the same port again.
     ///
     /// # Errors
     /// Somebody took the port.
-    pub fn resume(&mut self) -> Result<(), Trouble> {
-        self.server = None;
+    pub fn resume(&self) -> Result<(), Trouble> {
+        let mut server = self.server();
+        drop(server.take());
         let realm = Arc::clone(&self.realm);
-        let handler = move |request| -> Answer { Box::pin(serve(Arc::clone(&realm), request)) };
-        self.server = Some(Server::start(self.setup.port, Arc::new(handler))?);
+        let handler = move |request| -> Answer { Box::pin(serving::serve(Arc::clone(&realm), request)) };
+        *server = Some(Server::start(self.setup.port, Arc::new(handler))?);
         Ok(())
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<Server>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The port on 127.0.0.1.
@@ -143,46 +174,9 @@ impl Provider {
         self.lock().sign_in_as = None;
     }
 
-    /// Adds a user, or replaces the one of that name.
-    pub fn add_user(&self, user: User) {
-        let mut realm = self.lock();
-        realm.users.retain(|other| other.username != user.username);
-        realm.users.push(user);
-    }
-
-    /// A user as they are now.
-    ///
-    /// # Panics
-    /// When there is no such user.
-    pub fn user(&self, username: &str) -> User {
-        match self.lock().user(username) {
-            Some(user) => user.clone(),
-            None => panic!("the provider has no user {username}"),
-        }
-    }
-
     /// Changes the client's service account (grant `client_credentials`).
     pub fn edit_service_account(&self, edit: impl FnOnce(&mut User)) {
         edit(&mut self.lock().service_account);
-    }
-
-    /// Ends all sessions of a user, as an administrator does. Nobody is told.
-    pub fn end_sessions_of(&self, username: &str) {
-        let mut realm = self.lock();
-        let sids: Vec<String> = realm
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.user.username == username)
-            .map(|(sid, _)| sid.clone())
-            .collect();
-        for sid in sids {
-            realm.end_session(&sid);
-        }
-    }
-
-    /// How many sessions live.
-    pub fn sessions(&self) -> usize {
-        self.lock().sessions.len()
     }
 
     /// Tokens are signed with this algorithm from now on: `RS256` (as at the start) or `ES256`.
@@ -196,6 +190,19 @@ impl Provider {
     /// When there is none.
     pub fn key(&self, algorithm: &str) -> SigningKey {
         self.lock().keys.active(algorithm)
+    }
+
+    /// An RSA key that is none of this provider's.
+    ///
+    /// # Panics
+    /// When the system has no randomness.
+    pub fn strangers_key(&self) -> SigningKey {
+        let listed: Vec<String> = self.lock().keys.listed.iter().map(SigningKey::kid).collect();
+        let strangers = (0..).map(SigningKey::rsa).find(|key| !listed.contains(&key.kid()));
+        match strangers {
+            Some(key) => key,
+            None => unreachable!("there are more keys than a realm lists"),
+        }
     }
 
     /// New keys sign from now on.
@@ -213,54 +220,24 @@ impl Provider {
         self.lock().now()
     }
 
-    /// A good access token of that user, as the password grant gives it.
-    ///
-    /// # Panics
-    /// When there is no such user.
-    pub fn access_token(&self, username: &str) -> String {
-        self.forged_access_token(username, &Forgery::new())
+    /// Instead of the right answer of an endpoint (or to one grant), does this, so many times.
+    pub fn misbehave(&self, target: impl Into<Target>, times: Times, behaviour: Behaviour) {
+        self.lock().misbehaviour.add(target.into(), times, behaviour);
     }
 
-    /// An access token of that user, good but for `forgery`.
-    ///
-    /// # Panics
-    /// When there is no such user.
-    pub fn forged_access_token(&self, username: &str, forgery: &Forgery) -> String {
-        let (user, mut realm) = (self.user(username), self.lock());
-        let sid = realm.begin_session(&user, None);
-        let scope = "profile email";
-        let grant = Grant { user: &user, sid: Some(&sid), auth_time: None, nonce: None, scope };
-        let key = realm.keys.active(realm.algorithm);
-        forgery.mint(&key, "at+jwt", realm.access_claims(&grant))
+    /// Holds back what comes to an endpoint (or for one grant) until the hold is released; [`Provider::behave`] does
+    /// not release it, but lets later requests pass by.
+    pub fn hold(&self, target: impl Into<Target>, hold: &Hold) {
+        self.misbehave(target, Times::Always, Behaviour::Hold(hold.clone()));
     }
 
-    /// An ID token of that user, as a login that sent `nonce` gives it.
-    ///
-    /// # Panics
-    /// When there is no such user.
-    pub fn id_token(&self, username: &str, nonce: &str) -> String {
-        let (user, mut realm) = (self.user(username), self.lock());
-        let sid = realm.begin_session(&user, None);
-        let auth_time = Some(realm.now());
-        let grant = Grant { user: &user, sid: Some(&sid), auth_time, nonce: Some(nonce), scope: "openid" };
-        let key = realm.keys.active(realm.algorithm);
-        let claims = realm.id_claims(&grant, "");
-        key.token(&key.header("JWT").to_string(), &claims.to_string())
-    }
-
-    /// A token of any header and claims under any key.
-    pub fn sign(&self, header: &Value, claims: &Value, key: &SigningKey) -> String {
-        key.token(&header.to_string(), &claims.to_string())
-    }
-
-    /// Instead of the right answer of `endpoint`, does this, so many times.
-    pub fn misbehave(&self, endpoint: Endpoint, times: Times, behaviour: Behaviour) {
-        self.lock().misbehaviour.add(endpoint, times, behaviour);
-    }
-
-    /// Edits the JSON that an endpoint answers with, until told to behave.
-    pub fn edit_document(&self, endpoint: Endpoint, edit: impl Fn(&mut Value) + Send + Sync + 'static) {
-        self.lock().misbehaviour.edit_document(endpoint, Arc::new(edit));
+    /// Edits the JSON that an endpoint (or one grant) answers with, until told to behave.
+    pub fn edit_document(
+        &self,
+        target: impl Into<Target>,
+        edit: impl Fn(&mut Value) + Send + Sync + 'static,
+    ) {
+        self.lock().misbehaviour.edit_document(target.into(), Arc::new(edit));
     }
 
     /// Edits the parameters with which browsers are sent back, until told to behave.
@@ -277,6 +254,7 @@ impl Provider {
         match kind {
             TokenKind::Id => realm.misbehaviour.id_token = forgery,
             TokenKind::Access => realm.misbehaviour.access_token = forgery,
+            TokenKind::Logout => realm.misbehaviour.logout_token = forgery,
         }
     }
 
@@ -285,25 +263,53 @@ impl Provider {
         self.lock().misbehaviour = misbehaviour::Misbehaviour::default();
     }
 
-    /// Every request so far to one endpoint, oldest first, those that were misbehaved to included.
-    pub fn requests(&self, endpoint: Endpoint) -> Vec<Recorded> {
-        self.lock().recorded.iter().filter(|recorded| recorded.endpoint == endpoint).cloned().collect()
+    /// Every request so far to one endpoint (or for one grant), oldest first, those that were misbehaved to included.
+    pub fn requests(&self, target: impl Into<Target>) -> Vec<Recorded> {
+        let target = target.into();
+        self.lock().traffic.recorded.iter().filter(|request| target.covers(request)).cloned().collect()
     }
 
-    /// How many requests one endpoint has had.
-    pub fn count(&self, endpoint: Endpoint) -> usize {
-        self.lock().recorded.iter().filter(|recorded| recorded.endpoint == endpoint).count()
+    /// How many requests one endpoint (or grant) has had.
+    pub fn count(&self, target: impl Into<Target>) -> usize {
+        let target = target.into();
+        self.lock().traffic.recorded.iter().filter(|request| target.covers(request)).count()
+    }
+
+    /// How many requests to it there were at the same time, at most, ever.
+    pub fn most_at_once(&self, target: impl Into<Target>) -> usize {
+        self.lock().traffic.most_at_once(target.into())
+    }
+
+    /// How many requests to it are under way now.
+    pub fn under_way(&self, target: impl Into<Target>) -> usize {
+        self.lock().traffic.now(target.into())
+    }
+
+    /// How often the token endpoint granted that, whether or not the answer arrived.
+    pub fn granted(&self, grant: Grant) -> usize {
+        self.lock().traffic.granted.iter().filter(|granted| **granted == grant).count()
+    }
+
+    /// What the token endpoint refused of that, oldest first.
+    pub fn refused(&self, grant: Grant) -> Vec<Refusal> {
+        self.lock().traffic.refused.iter().filter(|refusal| refusal.grant == grant).cloned().collect()
+    }
+
+    /// How often somebody came with a code or a refresh token that was spent before: each time cost a session.
+    pub fn spent_twice(&self) -> usize {
+        self.lock().spent_twice
     }
 
     /// Every secret that this provider handed out or was given: nothing of it may appear in a log or a page.
     pub fn secrets(&self) -> Vec<String> {
         let realm = self.lock();
-        let mut secrets = vec![realm.client_secret.clone()];
+        let mut secrets = vec![realm.setup.client_secret.clone()];
         secrets.extend(realm.codes.keys().cloned());
         secrets.extend(realm.access_tokens.keys().cloned());
         secrets.extend(realm.refresh_tokens.keys().cloned());
         secrets.extend(realm.id_tokens.keys().cloned());
-        let verifiers = realm.recorded.iter().filter_map(|recorded| recorded.form_field("code_verifier"));
+        let verifiers =
+            realm.traffic.recorded.iter().filter_map(|recorded| recorded.form_field("code_verifier"));
         secrets.extend(verifiers.map(ToOwned::to_owned));
         secrets.retain(|secret| !secret.is_empty());
         secrets
@@ -316,62 +322,6 @@ impl Provider {
 
 fn lock(realm: &Mutex<Realm>) -> MutexGuard<'_, Realm> {
     realm.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn serve(realm: Arc<Mutex<Realm>>, request: Request<Incoming>) -> Option<Response<Body>> {
-    let (head, body) = request.into_parts();
-    let path = head.uri.path().strip_prefix(REALM).unwrap_or_default().to_owned();
-    let Some(endpoint) = endpoints::endpoint(&path) else {
-        return Some(crate::server::response(
-            404,
-            &[("content-type", "application/json")],
-            "{\"error\":\"not found\"}",
-        ));
-    };
-    let body = body.collect().await.ok()?.to_bytes();
-    let request = Recorded::new(endpoint, &head, &body);
-    let behaviour = {
-        let mut realm = lock(&realm);
-        realm.recorded.push(request.clone());
-        realm.misbehaviour.take(endpoint)
-    };
-    let right = || on_the_wire(&endpoints::answer(&mut lock(&realm), endpoint, &request));
-    match behaviour {
-        None => Some(right()),
-        Some(Behaviour::Answer { status, headers, body }) => {
-            Some(on_the_wire(&Reply { status, headers, body }))
-        }
-        Some(Behaviour::Delay(duration)) => {
-            tokio::time::sleep(duration).await;
-            Some(right())
-        }
-        Some(Behaviour::Hang) => std::future::pending().await,
-        Some(Behaviour::DropAnswer) => {
-            let _ = right();
-            None
-        }
-        Some(Behaviour::CloseMidBody) => {
-            let reply = endpoints::answer(&mut lock(&realm), endpoint, &request);
-            Some(broken_off(&reply))
-        }
-    }
-}
-
-fn on_the_wire(reply: &Reply) -> Response<Body> {
-    let headers: Vec<(&str, &str)> = reply.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    crate::server::response(reply.status, &headers, reply.body.clone())
-}
-
-/// Promises the whole body, sends half of it, and closes.
-fn broken_off(reply: &Reply) -> Response<Body> {
-    let length = reply.body.len().to_string();
-    let half: Bytes = reply.body.iter().take(reply.body.len() / 2).copied().collect();
-    let frames = stream::iter([Ok(Frame::data(half)), Err(BrokenOff)]);
-    let mut response = on_the_wire(reply).map(|_| full(Bytes::new()));
-    if let Ok(length) = length.parse() {
-        response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
-    }
-    response.map(|_| StreamBody::new(frames).boxed_unsync())
 }
 
 /// Random bytes.

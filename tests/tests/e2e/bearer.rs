@@ -297,7 +297,7 @@ fn jw04_unknown_key_ids_do_not_make_the_gate_hammer_the_provider() {
 
 #[test]
 fn a_bearer_needs_no_redis() {
-    let mut gate = Gate::start();
+    let gate = Gate::start();
     let token = gate.provider.access_token("mlflow_user");
     gate.redis().stop();
     for _ in 0..5 {

@@ -170,7 +170,7 @@ fn the_login_endpoint_returns_to_the_path_it_was_given() {
 
 #[test]
 fn az11_anonymous_traffic_writes_nothing_to_redis_and_keeps_at_most_five_logins_in_the_browser() {
-    let mut gate = Gate::start();
+    let gate = Gate::start();
     let browser = Client::new();
     for number in 0..30 {
         browser.navigate(&gate.url(&format!("/page/{number}"))).unwrap();

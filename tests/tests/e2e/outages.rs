@@ -12,7 +12,7 @@ const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
 fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
-    let mut gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
     let browser = gate.signed_in("mlflow_user");
     gate.redis().stop();
     let url = gate.url("/x");
@@ -33,7 +33,7 @@ fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
 
 #[test]
 fn with_redis_down_a_callback_spends_no_code_and_works_when_it_is_back() {
-    let mut gate = Gate::start();
+    let gate = Gate::start();
     let browser = Client::new();
     let callback = gate.callback_of(&browser, "mlflow_user", "/x");
     gate.redis().stop();
@@ -49,7 +49,7 @@ fn with_redis_down_a_callback_spends_no_code_and_works_when_it_is_back() {
 
 #[test]
 fn a_frozen_redis_is_503_within_its_timeout() {
-    let mut gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
     let browser = gate.signed_in("mlflow_user");
     gate.redis().freeze();
     let url = gate.url("/x");
@@ -73,7 +73,7 @@ fn answers_that_redis_would_not_give_are_503_and_never_a_session() {
         let browser = elsewhere.signed_in("mlflow_user");
         elsewhere.session_cookie(&browser).unwrap()
     };
-    let oidc_gate_tests::SessionStore::Fake(fake) = &gate.store else { panic!("not a fake") };
+    let fake = gate.fake_redis();
     for (name, script) in [
         ("closed", Script::Close),
         ("silent", Script::Silent),
@@ -103,7 +103,7 @@ fn answers_that_redis_would_not_give_are_503_and_never_a_session() {
 
 #[test]
 fn a_gate_that_starts_before_its_provider_answers_503_and_then_works() {
-    let mut gate = Gate::builder()
+    let gate = Gate::builder()
         .plugin(|plugin| plugin["issuer"]["startup_wait"] = "500ms".into())
         .provider(oidc_gate_testkit::provider::Provider::stop)
         .start();
@@ -134,7 +134,7 @@ fn pm13_a_request_that_comes_before_discovery_is_done_waits_for_it() {
 
 #[test]
 fn with_the_provider_down_sessions_and_known_tokens_go_on() {
-    let mut gate = Gate::start();
+    let gate = Gate::start();
     let browser = gate.signed_in("mlflow_user");
     let token = gate.provider.access_token("mlflow_user");
     assert_workers_alive(&gate);

@@ -103,7 +103,7 @@ fn cf09_pages_of_the_gate_run_no_scripts_and_are_not_framed_or_stored() {
 
 #[test]
 fn an_ended_session_sends_pages_to_login_and_gives_scripts_401() {
-    let mut gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
     let browser = gate.signed_in("mlflow_user");
     gate.redis().flush().unwrap();
     let url = gate.url("/experiments");

@@ -6,7 +6,7 @@ use oidc_gate_tests::{Gate, assert_refused};
 
 #[test]
 fn signing_out_ends_the_session_here_and_at_the_provider_and_offers_a_way_back() {
-    let mut gate = Gate::start();
+    let gate = Gate::start();
     let browser = gate.signed_in("mlflow_user");
     let cookie = gate.session_cookie(&browser).unwrap();
     let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
@@ -91,7 +91,7 @@ fn signing_out_without_a_session_is_harmless() {
 
 #[test]
 fn lo19_with_the_provider_down_the_session_here_still_ends() {
-    let mut gate = Gate::start();
+    let gate = Gate::start();
     let browser = gate.signed_in("mlflow_user");
     gate.provider.stop();
     let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();

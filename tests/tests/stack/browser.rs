@@ -10,10 +10,8 @@ use thirtyfour::error::WebDriverResult;
 use thirtyfour::{By, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver, WindowHandle};
 use tokio::runtime::Runtime;
 
-use crate::stack::{BOUND, PASSWORD, Stack};
+use crate::stack::{BOUND, PASSWORD, SESSION_COOKIE, Stack};
 
-/// The gate's session cookie on a loopback address without TLS.
-const SESSION_COOKIE: &str = "oidc-gate";
 /// A page that takes longer to load than this has failed.
 const PAGE_LOAD: Duration = Duration::from_secs(60);
 
@@ -95,6 +93,12 @@ impl Browser {
         result.map(|value| value.json().clone()).unwrap_or_default()
     }
 
+    /// What a script hands to its last argument, when it gets there.
+    pub fn evaluate_async(&self, script: &str) -> serde_json::Value {
+        let result = self.runtime.block_on(self.driver().execute_async(script, Vec::new()));
+        result.map(|value| value.json().clone()).unwrap_or_else(|error| panic!("{error}\n{}", self.shown()))
+    }
+
     /// Whether the page has such an element.
     pub fn has(&self, selector: &str) -> bool {
         self.runtime.block_on(self.driver().find(By::Css(selector))).is_ok()
@@ -160,6 +164,11 @@ impl Browser {
     pub fn session_cookie(&self) -> Option<String> {
         let cookie = self.runtime.block_on(self.driver().get_named_cookie(SESSION_COOKIE)).ok()?;
         Some(cookie.value)
+    }
+
+    /// Takes a cookie of the page that is shown away.
+    pub fn forget_cookie(&self, name: &str) {
+        self.runtime.block_on(self.driver().delete_cookie(name)).unwrap();
     }
 
     /// The tab that is in front.

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use oidc_gate_testkit::browser::{Client, Response};
 use oidc_gate_testkit::process::{required_path, tail, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The password of every user of the development realm.
 pub const PASSWORD: &str = "password123";
 /// How long anything may take that needs no part to start: the machine may be busy.
 pub const BOUND: Duration = Duration::from_secs(60);
-/// The gate's name at the provider.
-const CLIENT_ID: &str = "mlflow";
+/// The gate's session cookie on a loopback address without TLS.
+pub const SESSION_COOKIE: &str = "oidc-gate";
+/// A call of MLflow's API that every script makes.
+pub const SEARCH: &str = "/api/2.0/mlflow/experiments/search";
 
 /// A server of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,32 +69,45 @@ impl Stack {
         path("OIDC_GATE_MLFLOW_PYTHON")
     }
 
-    /// An access token of a user, by the password grant.
-    pub fn token(&self, user: &str) -> String {
-        let url = format!("{}/realms/mlflow/protocol/openid-connect/token", self.keycloak);
-        let secret = variable("OIDC_GATE_CLIENT_SECRET");
-        let form = [
-            ("grant_type", "password"),
-            ("client_id", CLIENT_ID),
-            ("client_secret", &secret),
-            ("username", user),
-            ("password", PASSWORD),
-            ("scope", "openid"),
-        ];
-        access_token(&Client::new().request("POST", &url).form(&form).send().unwrap())
+    /// A request without any credential.
+    pub fn get(&self, path: &str) -> Response {
+        Client::new().request("GET", &self.url(path)).send().unwrap()
     }
 
-    /// The sessions that Keycloak has of a user.
-    pub fn keycloak_sessions(&self, user: &str) -> Vec<Value> {
-        let user = self.user_id(user);
-        let sessions = self.admin("GET", &format!("/users/{user}/sessions"));
-        sessions.json().as_array().expect("Keycloak lists sessions").clone()
+    /// A call of MLflow's API that asks for at most ten things, as a script makes it.
+    pub fn call_api(&self, path: &str, token: Option<&str>) -> Response {
+        self.post(path, token, &json!({"max_results": 10}))
     }
 
-    /// Ends all sessions of a user at Keycloak, so that the next login asks for the password and a count begins at none.
-    pub fn end_keycloak_sessions(&self, user: &str) {
-        let user = self.user_id(user);
-        self.admin("POST", &format!("/users/{user}/logout"));
+    /// Makes an experiment, unless there is one of that name.
+    pub fn create_experiment(&self, token: &str, name: &str) {
+        let path = "/api/2.0/mlflow/experiments/create";
+        let response = self.post(path, Some(token), &json!({"name": name}));
+        let there = response.json()["error_code"] == "RESOURCE_ALREADY_EXISTS";
+        assert!(response.status == 200 || there, "{response}");
+    }
+
+    /// A browser that has typed a password and is about to go back to the gate, and the address that it would open.
+    pub fn login_up_to_the_callback(&self, user: &str) -> (Client, String) {
+        let client = Client::new();
+        let form = client.visit(&self.url("/")).unwrap();
+        let action = form.end().form_action().unwrap_or_else(|| panic!("no login form: {}", form.end()));
+        let back = client.submit(&action, &[("username", user), ("password", PASSWORD)]).unwrap();
+        match back.redirect_target() {
+            Some(callback) if callback.starts_with(&self.url("/oauth2/callback")) => (client, callback),
+            _ => panic!("Keycloak does not send the browser back: {back}"),
+        }
+    }
+
+    /// The process of the gate: nothing may make it necessary to start another one.
+    pub fn envoy_pid(&self) -> u64 {
+        let record = self.folder.join("run/envoy.pid");
+        let text =
+            std::fs::read_to_string(&record).unwrap_or_else(|error| panic!("{}: {error}", record.display()));
+        let record: Value = serde_json::from_str(&text).unwrap();
+        let pid = record["pid"].as_u64().expect("a process id");
+        assert!(Path::new(&format!("/proc/{pid}")).exists(), "Envoy has ended");
+        pid
     }
 
     /// Stops a part until the guard goes.
@@ -107,27 +122,14 @@ impl Stack {
         assert!(wait_until(BOUND, condition), "not within {BOUND:?}: {what}");
     }
 
-    fn user_id(&self, user: &str) -> String {
-        let users = self.admin("GET", &format!("/users?exact=true&username={user}"));
-        users.json()[0]["id"].as_str().unwrap_or_else(|| panic!("no user {user}: {users}")).to_owned()
-    }
-
-    /// A call of Keycloak's Admin API on the realm.
-    fn admin(&self, method: &str, path: &str) -> Response {
+    fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Response {
         let client = Client::new();
-        let url = format!("{}/realms/master/protocol/openid-connect/token", self.keycloak);
-        let password = variable("OIDC_GATE_KEYCLOAK_ADMIN_PASSWORD");
-        let form = [
-            ("grant_type", "password"),
-            ("client_id", "admin-cli"),
-            ("username", "admin"),
-            ("password", password.as_str()),
-        ];
-        let token = access_token(&client.request("POST", &url).form(&form).send().unwrap());
-        let url = format!("{}/admin/realms/mlflow{path}", self.keycloak);
-        let response = client.request(method, &url).bearer(&token).send().unwrap();
-        assert!((200..300).contains(&response.status), "{method} {path}: {response}");
-        response
+        let request = client.request("POST", &self.url(path)).json(body);
+        let request = match token {
+            Some(token) => request.bearer(token),
+            None => request,
+        };
+        request.send().unwrap()
     }
 
     fn xtask(&self, action: &str, part: Part) {
@@ -185,12 +187,8 @@ impl Part {
     }
 }
 
-fn access_token(response: &Response) -> String {
-    let token = response.json()["access_token"].as_str().map(str::to_owned);
-    token.unwrap_or_else(|| panic!("Keycloak gives no token: {response}"))
-}
-
-fn variable(name: &str) -> String {
+/// What `cargo xtask test stack` says about the stack.
+pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set. Run these tests with `cargo xtask test stack`, which sets it.")
     })

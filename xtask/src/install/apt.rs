@@ -1,5 +1,6 @@
 //! Debian packages, for what no other registry carries.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -43,4 +44,20 @@ fn apt_get(verb: &str, packages: &[&str]) -> Command {
         command.arg("--no-install-recommends");
     }
     command
+}
+
+/// Debian starts the service of what it installs, and at every boot; whoever wants the program only says so here.
+/// Nothing answers where no service manager runs, and that is fine.
+pub fn stop_service(name: &str) {
+    let unit = format!("{name}.service");
+    let stop: &[&[&str]] = if Path::new("/run/systemd/system").exists() {
+        &[&["systemctl", "disable", "--now", &unit]]
+    } else {
+        &[&["service", name, "stop"], &["update-rc.d", name, "disable"]]
+    };
+    for words in stop {
+        if let [program, arguments @ ..] = *words {
+            let _ = Command::new(program).args(arguments).output();
+        }
+    }
 }

@@ -6,6 +6,7 @@ pub mod apt;
 pub mod cargo_tool;
 pub mod chromium;
 pub mod envoy;
+pub mod haproxy;
 pub mod keycloak;
 pub mod mlflow;
 pub mod python;

@@ -1,7 +1,6 @@
 //! redis-server: the system's, or Debian's package without its service.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -16,22 +15,8 @@ pub fn ensure(progress: &Progress) -> Result<PathBuf> {
     }
     let task = progress.task("Redis");
     apt::install(&["redis-server"], &task)?;
-    stop_service();
+    // Here Redis runs with a password of its own, on its own port.
+    apt::stop_service("redis-server");
     task.finish("Debian package");
     find("redis-server").context("the package redis-server installed no redis-server")
-}
-
-/// Debian starts the service of what it installs; here Redis runs with a password of its own, on its own port.
-/// Nothing answers where no service manager runs, and that is fine.
-fn stop_service() {
-    let stop: &[&[&str]] = if Path::new("/run/systemd/system").exists() {
-        &[&["systemctl", "disable", "--now", "redis-server.service"]]
-    } else {
-        &[&["service", "redis-server", "stop"], &["update-rc.d", "redis-server", "disable"]]
-    };
-    for words in stop {
-        if let [program, arguments @ ..] = *words {
-            let _ = Command::new(program).args(arguments).output();
-        }
-    }
 }

@@ -321,6 +321,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let daemon = Daemon::new(folder.path(), "test");
         daemon.start(&shell("echo still thinking; exec sleep 60")).unwrap();
+        wait("its first words", || daemon.tail().contains("still thinking"));
         let error = daemon.wait_until_ready(Duration::from_millis(300), || false).unwrap_err().to_string();
         daemon.stop().unwrap();
         assert!(error.contains("not ready") && error.contains("still thinking"), "{error}");

@@ -16,9 +16,7 @@ const POLL: Duration = Duration::from_millis(200);
 pub fn provider(port: u16, public_url: &str) -> Result<()> {
     let client_secret =
         std::env::var(OIDC_CLIENT_SECRET).with_context(|| format!("{OIDC_CLIENT_SECRET} is not set"))?;
-    let redirect_uris = vec![format!("{public_url}/*")];
-    let provider =
-        Provider::start(Setup { port, client_id: CLIENT_ID.to_owned(), client_secret, redirect_uris })?;
+    let provider = Provider::start(Setup::new(port, CLIENT_ID, &client_secret, public_url))?;
     println!("{} is up", provider.issuer());
     until_signalled();
     Ok(())

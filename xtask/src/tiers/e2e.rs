@@ -1,4 +1,5 @@
-//! The filter in real Envoy with real Redis; the tests start both themselves.
+//! The filter in real Envoy with real Redis; the tests start both themselves. The parts of the test kit that need real
+//! programs are tested here too.
 
 use anyhow::Result;
 
@@ -21,6 +22,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
         .args(["--", "--test-threads", TEST_THREADS])
         .env("OIDC_GATE_ENVOY", install::envoy::ensure(workspace, progress)?)
         .env("OIDC_GATE_REDIS", install::redis::ensure(progress)?)
+        .env("OIDC_GATE_HAPROXY", install::haproxy::ensure(progress)?)
         .env("OIDC_GATE_WASM", wasm);
     runs.cargo_test(&mut cargo)
 }

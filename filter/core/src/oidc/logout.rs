@@ -13,7 +13,7 @@ use crate::metrics::{self, Logout};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::revocation;
 use crate::session::record::Grant;
-use crate::session::ticket::Ticket;
+use crate::session::ticket::{RecordName, Ticket};
 use crate::sync::finish;
 
 /// Where the provider sends browsers after it ended its session.
@@ -75,20 +75,14 @@ pub fn leave(rp: &Rc<RelyingParty>, request: &Request, grant: Option<&Grant>) ->
 
 /// Deletes the session and gives back what the provider gave for it: it wants to know whose session ends.
 async fn end_session(rp: Rc<RelyingParty>, ticket: Ticket) -> Result<Option<Grant>, Rejection> {
-    let browser = rp.browser()?;
-    let entry = browser.sessions.load(&ticket).await.ok();
     rp.host.count(metrics::logout(Logout::Person));
-    match browser.sessions.delete(&ticket).await {
-        Ok(()) => {
-            if let Some(entry) = &entry {
-                // Nothing depends on it.
-                let _ = browser.sessions.index.remove(&entry.record, &ticket.record_name()).await;
+    match rp.browser()?.sessions.delete(&ticket).await {
+        Ok(entry) => Ok(entry.map(|entry| entry.record.grant.clone())),
+        Err(failed) => {
+            if let Some(name) = failed.name {
+                remove_later(&rp, name);
             }
-            Ok(entry.map(|entry| entry.record.grant.clone()))
-        }
-        Err(rejection) => {
-            delete_later(&rp, ticket);
-            Err(rejection)
+            Err(failed.rejection)
         }
     }
 }
@@ -199,13 +193,13 @@ fn end_session_location(
 }
 
 /// The person was told that sign-out is not complete; it is completed as soon as Redis is back.
-fn delete_later(rp: &Rc<RelyingParty>, ticket: Ticket) {
+fn remove_later(rp: &Rc<RelyingParty>, name: RecordName) {
     let job = rp.clone();
     rp.host.spawn(Box::pin(async move {
         for attempt in 0..RETRIES {
             job.host.sleep(Duration::from_millis(250).saturating_mul(1 << attempt.min(6))).await;
             let Ok(browser) = job.browser() else { return };
-            if browser.sessions.delete(&ticket).await.is_ok() {
+            if browser.sessions.remove(std::slice::from_ref(&name)).await.is_ok() {
                 return;
             }
         }

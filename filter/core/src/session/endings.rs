@@ -148,6 +148,7 @@ pub enum Forget {
 /// The list of endings of one worker.
 pub struct Endings {
     host: Rc<dyn Host>,
+    head_key: String,
     ring_key: String,
     all_key: String,
     seen: Cell<u64>,
@@ -159,7 +160,8 @@ impl Endings {
     pub fn new(host: Rc<dyn Host>, tenant: &str) -> Self {
         Self {
             host,
-            ring_key: format!("oidc-gate.endings.{tenant}"),
+            head_key: format!("oidc-gate.endings.{tenant}"),
+            ring_key: format!("oidc-gate.endings.{tenant}.ring"),
             all_key: format!("oidc-gate.endings.{tenant}.all"),
             seen: Cell::default(),
             known: RefCell::new(LruCache::new(KNOWN)),
@@ -182,6 +184,7 @@ impl Endings {
             ring.drain(..surplus);
             let count = count.wrapping_add(u64::try_from(endings.len()).unwrap_or_default());
             if self.host.shared_set(&self.ring_key, &encode_list(count, &ring), Some(version)).is_ok() {
+                let _ = self.host.shared_set(&self.head_key, &count.to_be_bytes(), None);
                 return;
             }
         }
@@ -189,15 +192,16 @@ impl Endings {
 
     /// Reads what others announced since the last time.
     pub fn catch_up(&self) -> Forget {
+        // Each request asks, so what is read is short.
+        let head = self.host.shared_get(&self.head_key).and_then(|(bytes, _)| bytes.first_chunk().copied());
+        if head.is_none_or(|head| u64::from_be_bytes(head) == self.seen.get()) {
+            return Forget::Sessions(Vec::new());
+        }
         let Some((bytes, _)) = self.host.shared_get(&self.ring_key) else {
             return Forget::Sessions(Vec::new());
         };
-        let count = bytes.first_chunk::<8>().map_or(0, |count| u64::from_be_bytes(*count));
+        let (count, ring) = decode_list(&bytes);
         let seen = self.seen.replace(count);
-        if seen == count {
-            return Forget::Sessions(Vec::new());
-        }
-        let (_, ring) = decode_list(&bytes);
         let new = usize::try_from(count.wrapping_sub(seen)).unwrap_or(usize::MAX);
         match ring.len().checked_sub(new).and_then(|first| ring.get(first..)) {
             Some(latest) => {
@@ -344,7 +348,10 @@ mod tests {
         assert_eq!(away.catch_up(), Forget::Everything);
         assert!(away.cover(&marks("a", Some("0"), 1)) && away.cover(&marks("a", Some("128"), 1)));
         assert_eq!(away.catch_up(), Forget::Sessions(vec![]));
-        assert!(host.shared_get("oidc-gate.endings.t").unwrap().0.len() <= 8 + RING * ENCODED, "bounded");
+        assert!(
+            host.shared_get("oidc-gate.endings.t.ring").unwrap().0.len() <= 8 + RING * ENCODED,
+            "bounded"
+        );
         busy.announce(&[Ending::missed()]);
         assert_eq!(away.catch_up(), Forget::Everything);
     }

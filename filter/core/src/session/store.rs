@@ -162,26 +162,52 @@ impl Store {
         Ok(entry)
     }
 
-    /// Ends a session: when this returns, no worker that reads Redis finds it, and within a second none that remembers
-    /// it answers from memory.
+    /// Ends the session of a ticket and gives back what it was; `None` when there was none: whoever has only something
+    /// that looks like a ticket gets nothing written anywhere.
     ///
     /// # Errors
-    /// Redis did not confirm it. This Envoy does not know the session any more all the same.
-    pub async fn delete(&self, ticket: &Ticket) -> Result<(), Rejection> {
-        self.end(std::slice::from_ref(&ticket.record_name()), Vec::new()).await
+    /// Redis did not confirm it. If the session was known here, this Envoy honours it no more all the same, and
+    /// [`Store::remove`] can be tried again.
+    pub async fn delete(&self, ticket: &Ticket) -> Result<Option<Rc<Entry>>, Failed> {
+        let name = ticket.record_name();
+        let entry = match self.load(ticket).await {
+            Ok(entry) => entry,
+            Err(Rejection::SessionEnded(_)) => return Ok(None),
+            Err(rejection) => {
+                let known = self.cache.borrow_mut().stale(&session_key(&name));
+                let known = known.filter(|entry| entry.fingerprint == ticket.fingerprint());
+                known.ok_or(Failed { rejection, name: None })?
+            }
+        };
+        match self.end(std::slice::from_ref(&name), Vec::new()).await {
+            Ok(()) => {
+                // Nothing depends on it.
+                let _ = self.index.remove(&entry.record, &name).await;
+                Ok(Some(entry))
+            }
+            Err(rejection) => Err(Failed { rejection, name: Some(name) }),
+        }
     }
 
-    /// Ends sessions by name, and whatever else `endings` says.
+    /// Ends sessions by name, and whatever else `endings` says: when this returns, no worker that reads Redis finds
+    /// them, and within a second none that remembers them answers from memory.
     ///
     /// # Errors
-    /// As [`Store::delete`].
+    /// Redis did not confirm it. This Envoy does not know the sessions any more all the same.
     pub async fn end(&self, names: &[RecordName], mut endings: Vec<Ending>) -> Result<(), Rejection> {
         endings.extend(names.iter().map(Ending::session));
         let logged = self.log.append(endings).await.map_err(unavailable);
         self.catch_up();
+        self.remove(names).await.and(logged)
+    }
+
+    /// Removes records.
+    ///
+    /// # Errors
+    /// Redis did not confirm it.
+    pub async fn remove(&self, names: &[RecordName]) -> Result<(), Rejection> {
         let deletions = names.iter().map(|name| Command::new("DEL").arg(self.key(name))).collect();
-        let deleted = self.redis.run_each(deletions).await.map_err(unavailable);
-        deleted.and(logged)
+        self.redis.run_each(deletions).await.map(drop).map_err(unavailable)
     }
 
     /// Forgets what others ended or changed.
@@ -382,6 +408,15 @@ impl Store {
     pub(super) fn ttl(&self, record: &Record) -> u64 {
         millis(record.time_to_live(self.host.now(), &self.config))
     }
+}
+
+/// A session could not be ended for certain.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// Why.
+    pub rejection: Rejection,
+    /// Its name, when there is such a session.
+    pub name: Option<RecordName>,
 }
 
 /// What a script of ours answered.

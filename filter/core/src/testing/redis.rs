@@ -41,6 +41,11 @@ impl MemoryRedis {
         keys
     }
 
+    /// Entries in all logs.
+    pub fn log_len(&self) -> usize {
+        self.streams.borrow().values().map(Vec::len).sum()
+    }
+
     pub fn forget_everything(&self) {
         self.hashes.borrow_mut().clear();
         self.strings.borrow_mut().clear();

@@ -140,6 +140,20 @@ fn ss06_a_sign_out_that_redis_did_not_confirm_says_so_and_is_completed_later() {
 }
 
 #[test]
+fn ck07_who_signs_out_with_something_that_only_looks_like_a_ticket_writes_nothing() {
+    let world = World::new();
+    world.log_in("/");
+    let before = (world.redis.keys(), world.redis.log_len());
+    for number in 0..100 {
+        let ticket = crate::encoding::base64url([number; 48]);
+        let cookie = format!("__Host-oidc-gate={ticket}");
+        let headers = [("sec-fetch-site", "same-origin"), ("cookie", &cookie)];
+        assert_eq!(replied(world.send("POST", "/oauth2/logout", &headers)).status, 303);
+    }
+    assert_eq!((world.redis.keys(), world.redis.log_len()), before);
+}
+
+#[test]
 fn a_sign_out_on_one_worker_is_one_on_all() {
     let world = World::new();
     world.log_in("/");

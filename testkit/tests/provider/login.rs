@@ -1,77 +1,18 @@
-//! The provider keeps the rules that the gate's tests rely on: what it grants, what it refuses, how it misbehaves.
+//! Sign-in, codes, keys and misbehaviour: what the provider grants and refuses.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use oidc_gate_testkit::browser::{Client, Response};
-use oidc_gate_testkit::process::free_port;
+use oidc_gate_testkit::browser::raw::Connection;
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::process::{free_port, wait_until};
 use oidc_gate_testkit::provider::{
     Behaviour, Endpoint, Forgery, OldKeys, Provider, Setup, SigningKey, Times, TokenKind,
 };
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-const GATE: &str = "http://localhost:9";
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-
-fn provider() -> Provider {
-    Provider::start(Setup::for_gate(GATE)).unwrap()
-}
-
-fn endpoint(provider: &Provider, name: &str) -> String {
-    format!("{}/protocol/openid-connect/{name}", provider.issuer())
-}
-
-fn authorize(provider: &Provider, client: &Client, change: impl Fn(&mut Vec<(&str, String)>)) -> Response {
-    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
-    let mut parameters = vec![
-        ("response_type", "code".to_owned()),
-        ("client_id", "mlflow".to_owned()),
-        ("redirect_uri", format!("{GATE}/oauth2/callback")),
-        ("scope", "openid profile email".to_owned()),
-        ("state", "the-state".to_owned()),
-        ("nonce", "the-nonce".to_owned()),
-        ("code_challenge", challenge),
-        ("code_challenge_method", "S256".to_owned()),
-    ];
-    change(&mut parameters);
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-    client.navigate(&format!("{}?{query}", endpoint(provider, "auth"))).unwrap()
-}
-
-fn code(provider: &Provider) -> String {
-    provider.sign_in_as("mlflow_user");
-    let response = authorize(provider, &Client::new(), |_| {});
-    response.redirect_parameter("code").unwrap_or_else(|| panic!("no code: {response}"))
-}
-
-fn token(provider: &Provider, form: &[(&str, &str)]) -> Response {
-    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    let credentials = format!("{}:{}", encode(provider.client_id()), encode(provider.client_secret()));
-    Client::new()
-        .request("POST", &endpoint(provider, "token"))
-        .header("authorization", format!("Basic {}", STANDARD.encode(credentials)))
-        .form(form)
-        .send()
-        .unwrap()
-}
-
-fn redeem(provider: &Provider, code: &str, verifier: &str) -> Response {
-    let redirect_uri = format!("{GATE}/oauth2/callback");
-    let form = [
-        ("grant_type", "authorization_code"),
-        ("code", code),
-        ("redirect_uri", &redirect_uri),
-        ("code_verifier", verifier),
-    ];
-    token(provider, &form)
-}
-
-fn claims(token: &Value) -> Value {
-    let payload = token.as_str().unwrap().split('.').nth(1).unwrap();
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
-}
+use crate::support::{GATE, VERIFIER, authorize, claims, code, endpoint, provider, redeem, token};
 
 #[test]
 fn a_code_buys_tokens_that_look_like_keycloaks() {
@@ -196,7 +137,15 @@ fn it_misbehaves_as_often_as_it_is_told_and_counts_every_call() {
     }
     assert_eq!(client.request("GET", &jwks).send().unwrap().status, 200);
     provider.misbehave(Endpoint::Jwks, Times::Always, Behaviour::Hang);
-    assert!(client.request("GET", &jwks).timeout(Duration::from_millis(100)).send().is_err());
+    let mut waiting = Connection::open(provider.port()).unwrap();
+    waiting
+        .send(format!(
+            "GET {} HTTP/1.1\r\nHost: a\r\n\r\n",
+            jwks.split_once(&format!(":{}", provider.port())).unwrap().1
+        ))
+        .unwrap();
+    assert!(wait_until(Duration::from_secs(20), || provider.count(Endpoint::Jwks) == 5));
+    assert_eq!(waiting.read_to_end(Duration::from_millis(100)).unwrap(), b"");
     provider.misbehave(Endpoint::Jwks, Times::Always, Behaviour::DropAnswer);
     provider.behave();
     provider.edit_document(Endpoint::Jwks, |document| document["keys"] = json!([]));
@@ -246,7 +195,7 @@ fn rotation_lists_new_keys_and_keeps_or_drops_the_old() {
 #[test]
 fn a_stopped_provider_refuses_connections_and_comes_back_with_its_keys() {
     let port = free_port();
-    let mut provider = Provider::start(Setup { port, ..Setup::for_gate(GATE) }).unwrap();
+    let provider = Provider::start(Setup { port, ..Setup::for_gate(GATE) }).unwrap();
     let kid = provider.key("ES256").kid();
     let jwks = endpoint(&provider, "certs");
     provider.stop();

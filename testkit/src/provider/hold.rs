@@ -1,0 +1,102 @@
+//! Answers that wait until the test lets them go.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::process::{Trouble, wait_until};
+
+/// Holds back whatever meets it, until [`Hold::release`]. What comes after that passes. Clones are the same hold.
+#[derive(Clone)]
+pub struct Hold {
+    moment: Moment,
+    state: Arc<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Unspent,
+    Spent,
+}
+
+struct State {
+    held: AtomicUsize,
+    open: watch::Sender<bool>,
+}
+
+impl Hold {
+    /// Requests wait before anything is done: no token is spent yet.
+    pub fn unspent() -> Self {
+        Self::new(Moment::Unspent)
+    }
+
+    /// What was asked for is done at once (the token is spent), and the answer waits.
+    pub fn spent() -> Self {
+        Self::new(Moment::Spent)
+    }
+
+    fn new(moment: Moment) -> Self {
+        let (open, _) = watch::channel(false);
+        Self { moment, state: Arc::new(State { held: AtomicUsize::new(0), open }) }
+    }
+
+    /// How many requests have come here, ever.
+    pub fn held(&self) -> usize {
+        self.state.held.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many requests have come here.
+    ///
+    /// # Errors
+    /// They did not within `bound`.
+    pub fn wait_for(&self, requests: usize, bound: Duration) -> Result<(), Trouble> {
+        if wait_until(bound, || self.held() >= requests) {
+            return Ok(());
+        }
+        let held = self.held();
+        Err(Trouble::new(format!("{held} of {requests} requests came to be held back within {bound:?}")))
+    }
+
+    /// Lets everything go, now and from now on.
+    pub fn release(&self) {
+        self.state.open.send_replace(true);
+    }
+
+    /// Waits here, when this hold is about requests of which nothing is done yet.
+    pub(super) async fn before(&self) {
+        if self.moment == Moment::Unspent {
+            self.wait().await;
+        }
+    }
+
+    /// Waits here, when this hold is about answers.
+    pub(super) async fn after(&self) {
+        if self.moment == Moment::Spent {
+            self.wait().await;
+        }
+    }
+
+    async fn wait(&self) {
+        let mut open = self.state.open.subscribe();
+        self.state.held.fetch_add(1, Ordering::SeqCst);
+        // The sender lives as long as this hold.
+        let _ = open.wait_for(|open| *open).await;
+    }
+}
+
+impl PartialEq for Hold {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+}
+
+impl Eq for Hold {}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hold({:?}, {} held)", self.moment, self.held())
+    }
+}

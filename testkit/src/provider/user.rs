@@ -1,0 +1,67 @@
+//! People, and a client's service account.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// A person, or a client's service account.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// What is typed into the form.
+    pub username: String,
+    /// The password.
+    pub password: String,
+    /// `sub`.
+    pub subject: String,
+    /// Full paths (`/mlflow_users`), as Keycloak's mapper prints them.
+    pub groups: Vec<String>,
+    /// Claims besides or instead of the usual ones.
+    pub claims: Map<String, Value>,
+    /// Disabled users sign in no more, and their tokens count no more; nobody is told.
+    pub enabled: bool,
+    /// Tokens issued before (seconds since 1970) count no more: set by an administrator's "log out".
+    pub not_before: i64,
+}
+
+impl User {
+    /// A user with the development password.
+    pub fn new(username: &str, groups: &[&str]) -> Self {
+        let hash = Sha256::digest(username);
+        let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
+        // The same at every start, so that a developer's cookies and data stay theirs.
+        let subject = [
+            part(0, 8),
+            part(8, 12),
+            format!("4{}", part(13, 16)),
+            format!("8{}", part(17, 20)),
+            part(20, 32),
+        ];
+        Self {
+            username: username.to_owned(),
+            password: "password123".to_owned(),
+            subject: subject.join("-"),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            claims: Map::new(),
+            enabled: true,
+            not_before: 0,
+        }
+    }
+
+    /// The claims about the person, as Keycloak has them in ID token, access token and UserInfo.
+    pub(super) fn profile(&self) -> Map<String, Value> {
+        let mut claims = Map::new();
+        let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        set("email_verified", json!(true));
+        set("name", json!(format!("{} Example", self.username)));
+        // No group: the claim is absent, not an empty list.
+        if !self.groups.is_empty() {
+            set("groups", json!(self.groups));
+        }
+        set("preferred_username", json!(self.username));
+        set("given_name", json!(self.username));
+        set("family_name", json!("Example"));
+        set("email", json!(format!("{}@example.com", self.username)));
+        claims.extend(self.claims.clone());
+        claims
+    }
+}

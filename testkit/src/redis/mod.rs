@@ -1,0 +1,29 @@
+//! Redis in every form in which a gate meets it.
+//!
+//! | type | what it is |
+//! | --- | --- |
+//! | [`Redis`] | one real server: killed, frozen, restarted with and without its data; TLS and ACL users |
+//! | [`Monitor`] | every command it runs |
+//! | [`Proxy`] | stands in front of a real one and spoils single answers |
+//! | [`FakeRedis`] | says what it is told, whatever it is asked |
+//! | [`Cluster`] | three real nodes; slots move |
+//! | [`Pair`] | a primary and its replica, which takes over; [`HaProxy`] follows the primary |
+
+mod cluster;
+mod fake;
+mod haproxy;
+mod monitor;
+mod pair;
+mod proxy;
+mod resp;
+mod server;
+mod tls;
+
+pub use cluster::{Cluster, NODES};
+pub use fake::{FakeRedis, Script};
+pub use haproxy::HaProxy;
+pub use monitor::{Command, Monitor};
+pub use pair::Pair;
+pub use proxy::{Fault, On, Proxy};
+pub use server::{Account, Data, Redis};
+pub use tls::{Authority, Certificate};

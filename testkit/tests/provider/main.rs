@@ -1,0 +1,9 @@
+//! The provider keeps the rules that the gate's tests rely on: what it grants, what it refuses, whom it tells, how it
+//! misbehaves.
+
+mod control;
+mod endings;
+mod forgeries;
+mod login;
+mod refresh;
+mod support;

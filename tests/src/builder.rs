@@ -1,0 +1,226 @@
+//! What a gate is made of, before it starts.
+
+use std::sync::Mutex;
+
+use oidc_gate_testkit::balancer::Balancer;
+use oidc_gate_testkit::echo::Echo;
+use oidc_gate_testkit::envoy::Launch;
+use oidc_gate_testkit::envoy_config::EnvoyConfig;
+use oidc_gate_testkit::process::{Trouble, free_port, required_path};
+use oidc_gate_testkit::provider::{Provider, Setup, User, random_text};
+use oidc_gate_testkit::redis::Script;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::fixture::{CANARY, Gate, HEALTHY, Node};
+use crate::store::{Kind, SessionStore};
+
+type PrepareProvider = Box<dyn FnOnce(&Provider)>;
+type EditConfig = Box<dyn FnOnce(EnvoyConfig) -> EnvoyConfig>;
+
+/// A gate about to be started.
+pub struct Builder {
+    envoys: usize,
+    workers: u32,
+    edits: Vec<EditConfig>,
+    environment: Vec<(String, String)>,
+    store: Kind,
+    before: Vec<PrepareProvider>,
+    replaceable: bool,
+    redis_away: bool,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            envoys: 1,
+            workers: 2,
+            edits: Vec::new(),
+            environment: Vec::new(),
+            store: Kind::Redis,
+            before: Vec::new(),
+            replaceable: false,
+            redis_away: false,
+        }
+    }
+
+    /// How many Envoys there are (1 unless told). Several of them have a load balancer in front, at the public address,
+    /// and [`Gate::url_at`] speaks to one.
+    #[must_use]
+    pub fn envoys(mut self, envoys: usize) -> Self {
+        self.envoys = envoys;
+        self
+    }
+
+    /// How many workers each Envoy has (2 unless told, so that no test passes because there is only one).
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Edits the filter's configuration.
+    #[must_use]
+    pub fn plugin(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
+        self.edits.push(Box::new(|config| config.plugin(edit)));
+        self
+    }
+
+    /// Edits Envoy's configuration.
+    #[must_use]
+    pub fn envoy(mut self, edit: impl FnOnce(EnvoyConfig) -> EnvoyConfig + 'static) -> Self {
+        self.edits.push(Box::new(edit));
+        self
+    }
+
+    /// Sets a variable of Envoy's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A fake in the place of Redis, without the health check that would notice.
+    #[must_use]
+    pub fn fake_redis(mut self, script: Script) -> Self {
+        self.store = Kind::Fake(script);
+        self
+    }
+
+    /// A proxy in front of Redis that can spoil its answers ([`Gate::redis_proxy`]).
+    #[must_use]
+    pub fn redis_proxy(mut self) -> Self {
+        self.store = Kind::Proxied;
+        self
+    }
+
+    /// A Redis that wants TLS and an ACL user.
+    #[must_use]
+    pub fn redis_tls(mut self) -> Self {
+        self.store = Kind::Tls;
+        self
+    }
+
+    /// A Redis Cluster of three nodes ([`Gate::redis_cluster`]).
+    #[must_use]
+    pub fn redis_cluster(mut self) -> Self {
+        self.store = Kind::Cluster;
+        self
+    }
+
+    /// A primary and a replica behind HAProxy ([`Gate::redis_pair`]).
+    #[must_use]
+    pub fn redis_pair(mut self) -> Self {
+        self.store = Kind::Pair;
+        self
+    }
+
+    /// Starts Envoy while Redis is down.
+    #[must_use]
+    pub fn without_redis(mut self) -> Self {
+        self.redis_away = true;
+        self
+    }
+
+    /// Does something to the provider before Envoy starts.
+    #[must_use]
+    pub fn provider(mut self, prepare: impl FnOnce(&Provider) + 'static) -> Self {
+        self.before.push(Box::new(prepare));
+        self
+    }
+
+    /// Lets the test push another listener to the running Envoy.
+    #[must_use]
+    pub fn replaceable(mut self) -> Self {
+        self.replaceable = true;
+        self
+    }
+
+    /// Starts everything.
+    ///
+    /// # Panics
+    /// When something does not start; with the tail of its log.
+    pub fn start(self) -> Gate {
+        match self.try_start() {
+            Ok(gate) => gate,
+            Err(trouble) => panic!("{trouble}"),
+        }
+    }
+
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// Something does not start; with the tail of its log.
+    pub fn try_start(self) -> Result<Gate, Trouble> {
+        let program = required_path("OIDC_GATE_ENVOY")?;
+        let wasm = required_path("OIDC_GATE_WASM")?;
+        let port = free_port();
+        let public_url = format!("http://localhost:{port}");
+        let provider = Provider::start(Setup::for_gate(&public_url))?;
+        provider.add_user(User::new(CANARY, &["/mlflow_users"]));
+        for prepare in self.before {
+            prepare(&provider);
+        }
+        let echo = Echo::start()?;
+        let store = SessionStore::start(self.store)?;
+        if self.redis_away {
+            store.stop();
+        }
+        let config = EnvoyConfig::shipped()?
+            .cluster("mlflow", "127.0.0.1", echo.port())
+            .cluster("keycloak", "127.0.0.1", provider.port())
+            .wasm(&wasm);
+        let mut config = store.configure(config);
+        let listeners = TempDir::new()?;
+        if self.replaceable {
+            config = config.with_lds(listeners.path());
+        }
+        for edit in self.edits {
+            config = edit(config);
+        }
+        let secret_key = random_text(48);
+        let planted = Mutex::new(vec![store.password().to_owned()]);
+        let ports: Vec<u16> = match self.envoys {
+            1 => vec![port],
+            envoys => (0..envoys).map(|_| free_port()).collect(),
+        };
+        let balancer = (self.envoys != 1).then(|| Balancer::start(port, ports.clone())).transpose()?;
+        let mut nodes = Vec::new();
+        for node_port in ports {
+            let mut launch = Launch::new(&program, config.clone().listener_port(node_port))
+                .workers(self.workers)
+                // CF01: what the filter says at its most talkative must be free of secrets too.
+                .component_log_level("wasm:debug")
+                .env("SECRET_KEY", &secret_key)
+                .env("OIDC_CLIENT_SECRET", provider.client_secret())
+                .env("REDIS_PASSWORD", store.password())
+                .env("MLFLOW_PUBLIC_URL", &public_url)
+                .env("OIDC_ISSUER_URL", &provider.issuer());
+            for (name, value) in &self.environment {
+                launch = launch.env(name, value);
+            }
+            nodes.push(Node { launch, port: node_port, envoy: None });
+        }
+        let config = config.listener_port(nodes.first().map_or(port, |node| node.port));
+        let mut gate = Gate {
+            store,
+            provider,
+            echo,
+            config,
+            nodes,
+            port,
+            secret_key,
+            planted,
+            ended: Vec::new(),
+            _balancer: balancer,
+            _listeners: listeners,
+        };
+        for number in 0..gate.nodes.len() {
+            gate.try_start_envoy(number)?;
+            if !self.redis_away {
+                gate.envoy_at(number).wait_for_healthy("redis", HEALTHY)?;
+            }
+        }
+        Ok(gate)
+    }
+}

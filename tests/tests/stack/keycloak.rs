@@ -1,0 +1,185 @@
+//! The real Keycloak of the stack: tokens from it, and its Admin API to look at sessions and to change groups.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use oidc_gate_testkit::browser::{Client, Response};
+use serde_json::{Value, json};
+
+use crate::stack::{PASSWORD, Stack, variable};
+
+/// The gate's name at the provider.
+const CLIENT_ID: &str = "mlflow";
+
+/// Somebody is in a group until this is dropped, also after a failure: the next test counts on it.
+#[derive(Debug)]
+#[must_use]
+pub struct Membership<'a> {
+    stack: &'a Stack,
+    path: String,
+}
+
+impl Drop for Membership<'_> {
+    fn drop(&mut self) {
+        self.stack.admin("DELETE", &self.path);
+    }
+}
+
+/// The realm is as it was when this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct RealmChange<'a> {
+    stack: &'a Stack,
+    back: Value,
+}
+
+impl Drop for RealmChange<'_> {
+    fn drop(&mut self) {
+        self.stack.admin_json("PUT", "", &self.back);
+    }
+}
+
+/// Somebody is not in a group until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Absence<'a> {
+    stack: &'a Stack,
+    path: String,
+}
+
+impl Drop for Absence<'_> {
+    fn drop(&mut self) {
+        self.stack.admin("PUT", &self.path);
+    }
+}
+
+impl Stack {
+    /// An access token of a user, by the password grant.
+    pub fn token(&self, user: &str) -> String {
+        member(&self.tokens(user), "access_token")
+    }
+
+    /// All that the password grant gives: access, refresh and ID token.
+    pub fn tokens(&self, user: &str) -> Value {
+        self.grant(&[
+            ("grant_type", "password"),
+            ("username", user),
+            ("password", PASSWORD),
+            ("scope", "openid"),
+        ])
+    }
+
+    /// An access token of the client itself.
+    pub fn client_credentials_token(&self) -> String {
+        member(&self.grant(&[("grant_type", "client_credentials")]), "access_token")
+    }
+
+    /// An access token of Keycloak's administrator, from another realm of the same Keycloak.
+    pub fn admin_token(&self) -> String {
+        let password = variable("OIDC_GATE_KEYCLOAK_ADMIN_PASSWORD");
+        let form = [
+            ("grant_type", "password"),
+            ("client_id", "admin-cli"),
+            ("username", "admin"),
+            ("password", password.as_str()),
+        ];
+        member(&self.token_response("master", &form), "access_token")
+    }
+
+    /// The sessions that Keycloak has of a user.
+    pub fn keycloak_sessions(&self, user: &str) -> Vec<Value> {
+        let user = self.user_id(user);
+        let sessions = self.admin("GET", &format!("/users/{user}/sessions"));
+        sessions.json().as_array().expect("Keycloak lists sessions").clone()
+    }
+
+    /// Ends all sessions of a user at Keycloak, so that the next login asks for the password and a count begins at none.
+    pub fn end_keycloak_sessions(&self, user: &str) {
+        let user = self.user_id(user);
+        self.admin("POST", &format!("/users/{user}/logout"));
+    }
+
+    /// Puts the client's service account into a group.
+    pub fn service_account_joins(&self, group: &str) -> Membership<'_> {
+        let clients = self.admin("GET", &format!("/clients?clientId={CLIENT_ID}"));
+        let client = member(&clients.json()[0], "id");
+        let account =
+            member(&self.admin("GET", &format!("/clients/{client}/service-account-user")).json(), "id");
+        let groups = self.admin("GET", &format!("/groups?exact=true&search={group}"));
+        let path = format!("/users/{account}/groups/{}", member(&groups.json()[0], "id"));
+        self.admin("PUT", &path);
+        Membership { stack: self, path }
+    }
+
+    /// Ends one session at Keycloak.
+    pub fn delete_keycloak_session(&self, sid: &str) {
+        self.admin("DELETE", &format!("/sessions/{sid}"));
+    }
+
+    /// Changes the realm until the guard goes.
+    pub fn with_realm(&self, change: &Value, back: &Value) -> RealmChange<'_> {
+        self.admin_json("PUT", "", change);
+        RealmChange { stack: self, back: back.clone() }
+    }
+
+    /// Access tokens live for so many seconds until the guard goes.
+    pub fn with_short_access_tokens(&self, seconds: u64) -> RealmChange<'_> {
+        self.with_realm(&json!({"accessTokenLifespan": seconds}), &json!({"accessTokenLifespan": 300}))
+    }
+
+    /// Changes a user.
+    pub fn set_user(&self, user: &str, change: &Value) {
+        self.admin_json("PUT", &format!("/users/{}", self.user_id(user)), change);
+    }
+
+    /// Takes a user out of a group until the guard goes.
+    pub fn leaves_group(&self, user: &str, group: &str) -> Absence<'_> {
+        let groups = self.admin("GET", &format!("/groups?exact=true&search={group}"));
+        let path = format!("/users/{}/groups/{}", self.user_id(user), member(&groups.json()[0], "id"));
+        self.admin("DELETE", &path);
+        Absence { stack: self, path }
+    }
+
+    /// The beginning of the next whole second, once it is there.
+    pub fn next_second(&self) -> u64 {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let before = now();
+        self.eventually("the next second", || now() > before);
+        now()
+    }
+
+    pub fn user_id(&self, user: &str) -> String {
+        let users = self.admin("GET", &format!("/users?exact=true&username={user}"));
+        member(&users.json()[0], "id")
+    }
+
+    fn grant(&self, form: &[(&str, &str)]) -> Value {
+        let secret = variable("OIDC_GATE_CLIENT_SECRET");
+        let client = [("client_id", CLIENT_ID), ("client_secret", secret.as_str())];
+        self.token_response("mlflow", &[&client, form].concat())
+    }
+
+    fn token_response(&self, realm: &str, form: &[(&str, &str)]) -> Value {
+        let url = format!("{}/realms/{realm}/protocol/openid-connect/token", self.keycloak());
+        let response = Client::new().request("POST", &url).form(form).send().unwrap();
+        assert_eq!(response.status, 200, "Keycloak gives no token: {response}");
+        response.json()
+    }
+
+    /// A call of Keycloak's Admin API on the realm.
+    pub fn admin(&self, method: &str, path: &str) -> Response {
+        self.admin_json(method, path, &Value::Null)
+    }
+
+    fn admin_json(&self, method: &str, path: &str, body: &Value) -> Response {
+        let url = format!("{}/admin/realms/mlflow{path}", self.keycloak());
+        let request = Client::new().request(method, &url).bearer(&self.admin_token());
+        let request = if body.is_null() { request } else { request.json(body) };
+        let response = request.send().unwrap();
+        assert!((200..300).contains(&response.status), "{method} {path}: {response}");
+        response
+    }
+}
+
+fn member(document: &Value, name: &str) -> String {
+    document[name].as_str().unwrap_or_else(|| panic!("no {name} in {document}")).to_owned()
+}

@@ -1,0 +1,148 @@
+//! Redis or Keycloak is away, for real: nobody gets in, nobody is thrown out for good, Envoy is never restarted for it.
+
+use oidc_gate_testkit::browser::{Client, Response};
+
+use crate::browser::Browser;
+use crate::stack::{Part, SEARCH, SESSION_COOKIE, Stack};
+
+#[test]
+fn without_redis_sessions_get_503_tokens_go_on_and_no_login_can_begin_a_loop() {
+    let stack = Stack::running();
+    let envoy = stack.envoy_pid();
+    let token = stack.token("mlflow_user");
+    let browser = Browser::start(&stack);
+    browser.sign_in(&stack, "/", "mlflow_user");
+    let cookie = browser.session_cookie().expect("a session cookie");
+    let (late, callback) = stack.login_up_to_the_callback("mlflow_admin");
+
+    let outage = stack.without(Part::Redis);
+    // Each worker remembers the session for some seconds.
+    browser.wait_for("503 instead of the page", || {
+        browser.open(&stack.url("/"));
+        browser.status() == Some(503)
+    });
+    browser.wait_for_text("The session store can't be reached");
+    assert_eq!(browser.url(), stack.url("/"), "nobody is sent to a login: {}", browser.shown());
+    assert_eq!(browser.session_cookie().as_ref(), Some(&cookie), "the session is not thrown away");
+    let known = Client::new();
+    known.jar().plant("localhost", SESSION_COOKIE, &cookie);
+    assert_unavailable(&known.fetch(&stack.url("/ajax-api/2.0/mlflow/experiments/search")).unwrap());
+
+    // A token needs no Redis.
+    assert_eq!(stack.call_api(SEARCH, Some(&token)).status, 200);
+    assert_nobody_gets_in(&stack);
+    // A login that is under way spends nothing, and can be completed later.
+    let response = late.navigate(&callback).unwrap();
+    assert_unavailable(&response);
+    assert!(late.jar().get(SESSION_COOKIE).is_none(), "{response}");
+
+    outage.end();
+    browser.wait_for("the page again", || {
+        browser.open(&stack.url("/"));
+        browser.status() == Some(200)
+    });
+    browser.wait_for_text("MLflow");
+    assert_eq!(browser.session_cookie(), Some(cookie), "it is the session of before");
+    let journey = late.visit(&callback).unwrap();
+    assert_eq!((journey.end().status, &journey.end().url), (200, &stack.url("/")), "{}", journey.end());
+    assert_eq!(stack.envoy_pid(), envoy);
+}
+
+#[test]
+fn without_keycloak_sessions_and_tokens_go_on_and_logins_wait() {
+    let stack = Stack::running();
+    let envoy = stack.envoy_pid();
+    let token = stack.token("mlflow_user");
+    // Keycloak's keys are known from here on, whatever ran before.
+    assert_eq!(stack.call_api(SEARCH, Some(&token)).status, 200);
+    let browser = Browser::start(&stack);
+    browser.sign_in(&stack, "/", "mlflow_user");
+    let (late, callback) = stack.login_up_to_the_callback("mlflow_admin");
+
+    let outage = stack.without(Part::Keycloak);
+    browser.reload();
+    browser.wait_for_text("MLflow");
+    assert_eq!(browser.status(), Some(200), "{}", browser.shown());
+    assert_eq!(stack.call_api(SEARCH, Some(&token)).status, 200);
+    assert_nobody_gets_in(&stack);
+    let response = late.navigate(&callback).unwrap();
+    assert_unavailable(&response);
+    assert!(late.jar().get(SESSION_COOKIE).is_none(), "{response}");
+    // Whoever begins a login is sent to an address where nobody answers, once.
+    let stranger = Browser::start(&stack);
+    assert!(stranger.try_open(&stack.url("/")).is_err(), "{}", stranger.shown());
+    assert!(stranger.url().starts_with(stack.keycloak()), "{}", stranger.shown());
+
+    outage.end();
+    stranger.sign_in(&stack, "/", "mlflow_user");
+    stranger.wait_for_text("MLflow");
+    assert_eq!(stranger.status(), Some(200), "{}", stranger.shown());
+    browser.reload();
+    browser.wait_for_text("MLflow");
+    assert_eq!(stack.envoy_pid(), envoy);
+}
+
+#[test]
+fn a_gate_that_starts_without_redis_and_keycloak_is_closed_and_opens_by_itself() {
+    let stack = Stack::running();
+    let token = stack.token("mlflow_user");
+    let browser = Browser::start(&stack);
+    browser.sign_in(&stack, "/", "mlflow_user");
+    let cookie = browser.session_cookie().expect("a session cookie");
+
+    let redis = stack.without(Part::Redis);
+    let keycloak = stack.without(Part::Keycloak);
+    // It knows nothing of before.
+    stack.without(Part::Envoy).end();
+    let envoy = stack.envoy_pid();
+    let known = Client::new();
+    known.jar().plant("localhost", SESSION_COOKIE, &cookie);
+    assert_unavailable(&known.fetch(&stack.url("/ajax-api/2.0/mlflow/experiments/search")).unwrap());
+    assert_unavailable(&known.navigate(&stack.url("/")).unwrap());
+    assert_unavailable(&stack.call_api(SEARCH, Some(&token)));
+    assert_unavailable(&Client::new().navigate(&stack.url("/")).unwrap());
+    assert_nobody_gets_in(&stack);
+    browser.open(&stack.url("/"));
+    assert_eq!((browser.url(), browser.status()), (stack.url("/"), Some(503)), "{}", browser.shown());
+    // What needs nobody is answered all the same.
+    assert_eq!(stack.get("/health").status, 200);
+
+    keycloak.end();
+    // Tokens do as soon as the keys are there; sessions have to wait for Redis.
+    stack.eventually("a token of before is accepted", || stack.call_api(SEARCH, Some(&token)).status == 200);
+    assert_unavailable(&known.fetch(&stack.url("/ajax-api/2.0/mlflow/experiments/search")).unwrap());
+    redis.end();
+    browser.wait_for("the page again", || {
+        browser.open(&stack.url("/"));
+        browser.status() == Some(200)
+    });
+    browser.wait_for_text("MLflow");
+    assert_eq!(browser.session_cookie(), Some(cookie), "it is the session of before");
+    assert_eq!(stack.envoy_pid(), envoy);
+}
+
+/// 503, and when to come again. Never a redirect, never a new cookie.
+#[track_caller]
+fn assert_unavailable(response: &Response) {
+    assert_eq!(response.status, 503, "{response}");
+    let seconds = response.header("retry-after").and_then(|value| value.parse::<u32>().ok());
+    assert!(seconds.is_some_and(|seconds| seconds > 0), "{response}");
+    assert_eq!(response.header("location"), None, "{response}");
+    assert!(
+        response.header_lines("set-cookie").iter().all(|line| !line.starts_with("oidc-gate=")),
+        "{response}"
+    );
+}
+
+/// What opens nothing when all is well opens nothing now.
+#[track_caller]
+fn assert_nobody_gets_in(stack: &Stack) {
+    for token in [None, Some("not.a.token")] {
+        let response = stack.call_api(SEARCH, token);
+        assert!([401, 503].contains(&response.status), "{token:?}: {response}");
+    }
+    let forger = Client::new();
+    forger.jar().plant("localhost", SESSION_COOKIE, &"A".repeat(64));
+    let response = forger.fetch(&stack.url("/ajax-api/2.0/mlflow/experiments/search")).unwrap();
+    assert!([401, 503].contains(&response.status), "{response}");
+}

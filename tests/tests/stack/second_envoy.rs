@@ -1,0 +1,53 @@
+//! Another Envoy with the configuration and the environment of the stack's own, on the same Redis and the same Keycloak.
+
+use std::process::Command;
+
+use oidc_gate_testkit::process::{Process, accepts_connections, free_port};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::stack::{BOUND, Stack};
+
+/// Ended when this is dropped.
+pub struct SecondEnvoy {
+    _process: Process,
+    _folder: TempDir,
+    port: u16,
+}
+
+impl SecondEnvoy {
+    /// Starts it and waits until it listens.
+    pub fn start(stack: &Stack) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = std::fs::read_to_string(stack.folder().join("run/envoy.json")).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        let (port, admin) = (free_port(), free_port());
+        let listener = &mut config["static_resources"]["listeners"][0];
+        listener["address"]["socket_address"]["port_value"] = port.into();
+        config["admin"]["address"]["socket_address"]["port_value"] = admin.into();
+        let file = folder.path().join("envoy.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+
+        // What the first one was started with: program and secrets.
+        let first = format!("/proc/{}", stack.envoy_pid());
+        let program = std::fs::read_link(format!("{first}/exe")).unwrap();
+        let environment = std::fs::read(format!("{first}/environ")).unwrap();
+        let variables = environment.split(|byte| *byte == 0).filter_map(|pair| {
+            let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        let mut command = Command::new(program);
+        command.arg("--config-path").arg(&file).args(["--concurrency", "2", "--disable-hot-restart"]);
+        command.args(["--log-level", "warning", "--component-log-level", "wasm:info"]);
+        command.env_clear().envs(variables);
+        let mut process =
+            Process::start("second envoy", &mut command, &folder.path().join("envoy.log")).unwrap();
+        process.wait_until(BOUND, || accepts_connections(port)).unwrap();
+        Self { _process: process, _folder: folder, port }
+    }
+
+    /// An address behind it. The host is the first one's: cookies don't tell ports apart.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://localhost:{}{path}", self.port)
+    }
+}

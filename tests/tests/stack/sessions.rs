@@ -1,0 +1,185 @@
+//! What an administrator does in Keycloak, and how soon two Envoys know: the table of `docs/sessions.md`, row by row.
+
+use std::time::{Duration, Instant};
+
+use oidc_gate_testkit::browser::Client;
+use serde_json::{Value, json};
+
+use crate::second_envoy::SecondEnvoy;
+use crate::stack::{SEARCH, SESSION_COOKIE, Stack};
+
+/// A person with a browser, and a script with a token of the same user, in front of two Envoys.
+struct Everywhere<'a> {
+    stack: &'a Stack,
+    second: SecondEnvoy,
+}
+
+impl<'a> Everywhere<'a> {
+    fn start(stack: &'a Stack) -> Self {
+        Self { stack, second: SecondEnvoy::start(stack) }
+    }
+
+    fn addresses(&self, path: &str) -> [String; 2] {
+        [self.stack.url(path), self.second.url(path)]
+    }
+
+    fn sign_in(&self, user: &str) -> Client {
+        let (client, callback) = self.stack.login_up_to_the_callback(user);
+        let journey = client.visit(&callback).unwrap();
+        assert_eq!(journey.end().status, 200, "{}", journey.end());
+        client
+    }
+
+    /// The status that a session gets at each Envoy, on each of its workers: connections are spread over them.
+    fn session(&self, client: &Client) -> Vec<u16> {
+        let ajax = "/ajax-api/2.0/mlflow/experiments/search?max_results=1";
+        let requests = self.addresses(ajax).into_iter().flat_map(|url| vec![url; 4]);
+        requests.map(|url| client.fetch(&url).unwrap().status).collect()
+    }
+
+    fn bearer(&self, token: &str) -> Vec<u16> {
+        let requests = self.addresses(SEARCH).into_iter().flat_map(|url| vec![url; 4]);
+        requests
+            .map(|url| {
+                let request = Client::new().request("POST", &url).json(&json!({"max_results": 1}));
+                request.bearer(token).send().unwrap().status
+            })
+            .collect()
+    }
+
+    /// Waits until all of them are refused, and says how long that took.
+    #[track_caller]
+    fn until_refused(&self, what: &str, statuses: impl Fn() -> Vec<u16>) {
+        let since = Instant::now();
+        self.stack.eventually(what, || statuses().iter().all(|status| *status == 401));
+        println!("{what}: refused on both Envoys after {} ms", since.elapsed().as_millis());
+    }
+}
+
+fn all(statuses: &[u16], expected: u16) -> bool {
+    statuses.iter().all(|status| *status == expected)
+}
+
+fn access_token(tokens: &Value) -> &str {
+    tokens["access_token"].as_str().unwrap()
+}
+
+#[test]
+fn a_user_that_an_administrator_signs_out_is_out_everywhere_and_nobody_else_is() {
+    let stack = Stack::running();
+    let both = Everywhere::start(&stack);
+    let (person, other) = (both.sign_in("mlflow_user"), both.sign_in("mlflow_admin"));
+    let (tokens, others) = (stack.tokens("mlflow_user"), stack.tokens("mlflow_admin"));
+    assert!(all(&both.session(&person), 200) && all(&both.bearer(access_token(&tokens)), 200));
+
+    stack.end_keycloak_sessions("mlflow_user");
+    both.until_refused("signed out by an administrator, session", || both.session(&person));
+    both.until_refused("signed out by an administrator, token", || both.bearer(access_token(&tokens)));
+    assert!(all(&both.session(&other), 200) && all(&both.bearer(access_token(&others)), 200));
+    let again = both.sign_in("mlflow_user");
+    assert!(all(&both.session(&again), 200), "a new login is not touched");
+    assert!(all(&both.bearer(&stack.token("mlflow_user")), 200));
+    assert!(all(&both.session(&person), 401));
+}
+
+#[test]
+fn one_session_that_an_administrator_deletes_ends_alone() {
+    let stack = Stack::running();
+    let both = Everywhere::start(&stack);
+    stack.end_keycloak_sessions("mlflow_user");
+    let first = both.sign_in("mlflow_user");
+    let sessions = stack.keycloak_sessions("mlflow_user");
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    let second = both.sign_in("mlflow_user");
+
+    stack.delete_keycloak_session(sessions[0]["id"].as_str().unwrap());
+    both.until_refused("session deleted", || both.session(&first));
+    assert!(all(&both.session(&second), 200), "the other browser is another session");
+}
+
+#[test]
+fn logout_all_of_the_realm_ends_everything_that_was_issued_before() {
+    let stack = Stack::running();
+    let both = Everywhere::start(&stack);
+    let (person, tokens) = (both.sign_in("mlflow_user"), stack.tokens("mlflow_admin"));
+    stack.admin("POST", "/logout-all");
+    both.until_refused("realm logged out, session", || both.session(&person));
+    both.until_refused("realm logged out, token", || both.bearer(access_token(&tokens)));
+    stack.eventually("a later login", || all(&both.session(&both.sign_in("mlflow_user")), 200));
+}
+
+#[test]
+fn a_not_before_that_is_pushed_voids_what_was_issued_earlier() {
+    let stack = Stack::running();
+    let both = Everywhere::start(&stack);
+    let (person, tokens) = (both.sign_in("mlflow_user"), stack.tokens("mlflow_user"));
+    // Whole seconds: what is issued in the same one is not earlier.
+    let now = stack.next_second();
+    let _restored = stack.with_realm(&json!({"notBefore": now}), &json!({"notBefore": 0}));
+    stack.admin("POST", "/push-revocation");
+    both.until_refused("not-before pushed, session", || both.session(&person));
+    both.until_refused("not-before pushed, token", || both.bearer(access_token(&tokens)));
+}
+
+#[test]
+fn what_keycloak_does_not_announce_is_found_when_the_session_is_renewed() {
+    let stack = Stack::running();
+    let both = Everywhere::start(&stack);
+    let _short = stack.with_short_access_tokens(4);
+    let person = both.sign_in("mlflow_user");
+    assert!(all(&both.session(&person), 200));
+    stack.set_user("mlflow_user", &json!({"enabled": false}));
+    both.until_refused("user disabled", || both.session(&person));
+    stack.set_user("mlflow_user", &json!({"enabled": true}));
+
+    let person = both.sign_in("mlflow_user");
+    let membership = stack.leaves_group("mlflow_user", "mlflow_users");
+    let since = Instant::now();
+    stack.eventually("403 after a lost group", || all(&both.session(&person), 403));
+    println!("group lost: refused on both Envoys after {} ms", since.elapsed().as_millis());
+    drop(membership);
+    stack.eventually("200 after the group came back", || all(&both.session(&person), 200));
+}
+
+#[test]
+fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() {
+    let stack = Stack::running();
+    let both = Everywhere::start(&stack);
+    let _short = stack.with_short_access_tokens(3);
+    let _events = stack.with_realm(
+        &json!({"eventsEnabled": true, "enabledEventTypes": ["REFRESH_TOKEN", "REFRESH_TOKEN_ERROR"]}),
+        &json!({"eventsEnabled": false}),
+    );
+    let person = both.sign_in("mlflow_user");
+    let cookie = person.jar().get(SESSION_COOKIE).map(|cookie| cookie.value.clone()).unwrap();
+    stack.admin("DELETE", "/events");
+    let ajax = "/ajax-api/2.0/mlflow/experiments/search?max_results=1";
+    let addresses = both.addresses(ajax);
+    // For twelve seconds, so over four ends of access tokens, forty clients ask as fast as they can.
+    let until = Instant::now() + Duration::from_secs(12);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..40)
+            .map(|number| {
+                let (url, cookie) = (&addresses[number % 2], &cookie);
+                scope.spawn(move || {
+                    let client = Client::new();
+                    client.jar().plant("localhost", SESSION_COOKIE, cookie);
+                    let mut statuses = Vec::new();
+                    while Instant::now() < until {
+                        statuses.push(client.fetch(url).unwrap().status);
+                    }
+                    statuses
+                })
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let events = stack.admin("GET", "/events?max=1000").json();
+    let count = |kind: &str| events.as_array().unwrap().iter().filter(|event| event["type"] == kind).count();
+    println!("{} requests, {} refreshes", statuses.len(), count("REFRESH_TOKEN"));
+    assert!(all(&statuses, 200), "{:?}", statuses.iter().find(|status| **status != 200));
+    assert!(statuses.len() > 200, "{}", statuses.len());
+    assert_eq!(count("REFRESH_TOKEN_ERROR"), 0, "{events}");
+    // One for each end of an access token; half of a token's life ahead at the earliest.
+    assert!((2..=9).contains(&count("REFRESH_TOKEN")), "{}", count("REFRESH_TOKEN"));
+}
