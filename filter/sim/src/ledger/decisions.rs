@@ -170,7 +170,10 @@ impl Ledger {
         let redis = self.facts.redis_timeout;
         // Somebody may have died while it read, and nobody else reads before that would have been over.
         let repaired = PROMPT + redis * 3 + Duration::from_secs(2);
-        arrived > since.plus(PROMPT + redis)
+        // What was in Redis only is lost with it.
+        let forgotten = self.forgotten.get().is_some_and(|forgotten| forgotten >= since);
+        !forgotten
+            && arrived > since.plus(PROMPT + redis)
             && (quiet < since || arrived > quiet.plus(repaired))
             && !world.faults.redis_is_away(at.envoy, now)
     }
