@@ -43,10 +43,13 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 changes=0
 
-# kc ARGUMENTS…: kcadm.sh, with a session file that nobody else reads and that goes at the end. Its standard input is
-# closed: when this script comes over standard input, kcadm.sh must not eat it.
+# kc ARGUMENTS…: kcadm.sh, with a session file that nobody else reads and that goes at the end. What it says beside its
+# answer matters only when it fails. Its standard input is closed: when this script comes over standard input, kcadm.sh
+# must not eat it.
 kc() {
-    "$kcadm" "$1" --config "$folder/session" "${@:2}" </dev/null
+    "$kcadm" "$@" --config "$folder/session" </dev/null 2>"$folder/said" && return
+    cat "$folder/said" >&2
+    return 1
 }
 
 # changed WHAT…: counts a change, and says it.
@@ -97,8 +100,7 @@ differences() {
 }
 
 echo "Keycloak at $server, realm $realm"
-KC_CLI_PASSWORD=$KC_BOOTSTRAP_ADMIN_PASSWORD kc config credentials --server "$server" --realm master --user "$admin" >/dev/null 2>"$folder/said" || {
-    cat "$folder/said" >&2
+KC_CLI_PASSWORD=$KC_BOOTSTRAP_ADMIN_PASSWORD kc config credentials --server "$server" --realm master --user "$admin" >/dev/null || {
     echo "Keycloak does not let $admin in: is KEYCLOAK_ADMIN_PASSWORD the one that its database was made with?" >&2
     exit 1
 }
@@ -111,6 +113,10 @@ if json=$(kc get "realms/$realm" 2>/dev/null); then
     differences "$json" "${settings[@]}"
     [[ -n $check || ${#different[@]} == 0 ]] || kc update "realms/$realm" "${different[@]}"
 else
+    [[ $(<"$folder/said") == *"not found"* ]] || {
+        cat "$folder/said" >&2
+        exit 1
+    }
     changed "made: realm $realm"
     if [[ -n $check ]]; then
         echo "everything else would follow"
@@ -118,7 +124,7 @@ else
     fi
     options=()
     for setting in "${settings[@]}"; do options+=(-s "$setting"); done
-    kc create realms -s "realm=$realm" -s displayName=MLflow "${options[@]}" 2>/dev/null
+    kc create realms -s "realm=$realm" -s displayName=MLflow "${options[@]}" -i >/dev/null
 fi
 
 echo "groups"
@@ -131,7 +137,7 @@ for group in "${groups[@]}"; do
     id=$(ids groups "search=$group" exact=true)
     if [[ -z $id ]]; then
         changed "made: group $group"
-        [[ -n $check ]] || id=$(kc create groups -r "$realm" -s "name=$group" -i 2>/dev/null)
+        [[ -n $check ]] || id=$(kc create groups -r "$realm" -s "name=$group" -i)
     fi
     group_id[$group]=${id:-none}
 done
@@ -159,7 +165,7 @@ if [[ -z $client_id ]]; then
         done
         client_id=$(kc create clients -r "$realm" -s "clientId=$client" -s name=MLflow -s protocol=openid-connect \
             -s 'defaultClientScopes=["basic","profile","email","acr"]' -s 'optionalClientScopes=["offline_access"]' \
-            "${options[@]}" -i 2>/dev/null)
+            "${options[@]}" -i)
     fi
 else
     differences "$(kc get "clients/$client_id" -r "$realm")" "${settings[@]}"
@@ -181,7 +187,7 @@ mapper() {
         changed "made: mapper $name"
         for setting in "$@"; do options+=(-s "config.\"${setting%%=*}\"=${setting#*=}"); done
         [[ -n $check ]] || kc create "clients/$client_id/protocol-mappers/models" -r "$realm" -s "name=$name" \
-            -s protocol=openid-connect -s "protocolMapper=$type" "${options[@]}" 2>/dev/null
+            -s protocol=openid-connect -s "protocolMapper=$type" "${options[@]}" -i >/dev/null
         return
     fi
     json=$(kc get "clients/$client_id/protocol-mappers/models/$id" -r "$realm")
@@ -211,7 +217,7 @@ user() {
         [[ -z $check ]] || return 0
         id=$(kc create users -r "$realm" -s "username=$name" -s enabled=true -s emailVerified=true -s "email=$name@example.com" \
             -s "firstName=$first" -s "lastName=$last" \
-            -s 'credentials=[{"type":"password","value":"password123","temporary":false}]' -i 2>/dev/null)
+            -s 'credentials=[{"type":"password","value":"password123","temporary":false}]' -i)
     fi
     for group in "$@"; do
         [[ -n ${group_id[$group]:-} ]] || continue

@@ -36,6 +36,8 @@ PYTHON
     python3 -m pip download --quiet --no-deps --dest "$context" pip
     docker build -q -t "$python" -f - "$context" <<'DOCKERFILE'
 FROM debian:trixie-slim
+# It looks for authorities elsewhere than Debian has them.
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt
 COPY python /usr/local
 COPY pip-*.whl /tmp/
 RUN ln -sf python3.12 /usr/local/bin/python3 && ln -sf python3 /usr/local/bin/python && \
