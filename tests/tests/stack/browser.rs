@@ -111,8 +111,9 @@ impl Browser {
     /// Types into the first such element.
     #[track_caller]
     pub fn write(&self, selector: &str, text: &str) {
-        let written =
-            self.runtime.block_on(async { self.driver().find(By::Css(selector)).await?.send_keys(text).await });
+        let written = self
+            .runtime
+            .block_on(async { self.driver().find(By::Css(selector)).await?.send_keys(text).await });
         written.unwrap_or_else(|error| panic!("{selector} can't be filled: {error}\n{}", self.shown()));
     }
 

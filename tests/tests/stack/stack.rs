@@ -191,8 +191,9 @@ fn access_token(response: &Response) -> String {
 }
 
 fn variable(name: &str) -> String {
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set. Run these tests with `cargo xtask test stack`, which sets it."))
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set. Run these tests with `cargo xtask test stack`, which sets it.")
+    })
 }
 
 fn path(name: &str) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Runs, integration_tests, stack};
+use super::{Runs, compose, integration_tests, stack};
 use crate::install;
 use crate::progress::Progress;
 use crate::workspace::{TESTS_PACKAGE, Workspace};
@@ -11,7 +11,7 @@ use crate::workspace::{TESTS_PACKAGE, Workspace};
 const TEST_THREADS: &str = "2";
 
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
-    let tests = integration_tests(workspace, |name| name != stack::TEST)?;
+    let tests = integration_tests(workspace, |name| ![stack::TEST, compose::TEST].contains(&name))?;
     let wasm = install::wasm::build(workspace, progress)?;
     let mut cargo = workspace.cargo();
     cargo
