@@ -55,8 +55,10 @@ fn every_block_that_says_it_is_run_is_run_by_a_test() {
     let blocks = blocks(include_str!("../../../docs/compose.md"));
     assert!(blocks.len() > 10, "the page has lost its marks");
     for name in blocks.keys() {
-        let run = sources.iter().any(|source| source.contains(&format!("stack.run(\"{name}\")")) || source.contains(&format!("stack.run_and(\"{name}\"")))
-            || blocks.values().any(|block| block.after.as_deref() == Some(name));
+        let run = sources.iter().any(|source| {
+            source.contains(&format!("stack.run(\"{name}\")"))
+                || source.contains(&format!("stack.run_and(\"{name}\""))
+        }) || blocks.values().any(|block| block.after.as_deref() == Some(name));
         assert!(run, "no test runs {name}");
     }
 }
