@@ -10,6 +10,7 @@ mod document;
 mod hygiene;
 mod images;
 mod management;
+mod monitoring;
 mod quick_start;
 mod restarts;
 mod settings;

@@ -8,6 +8,7 @@ pub mod chromium;
 pub mod envoy;
 pub mod keycloak;
 pub mod mlflow;
+pub mod promtool;
 pub mod python;
 pub mod redis;
 pub mod wasm;

@@ -56,6 +56,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let wasm = install::wasm::build(workspace, progress)?;
     let chromedriver = install::chromium::ensure(progress)?;
     let python = install::mlflow::ensure(workspace, progress)?;
+    let promtool = install::promtool::ensure(progress)?;
     if find("jq").is_none() {
         let task = progress.task("jq");
         install::apt::install(&["jq"], &task)?;
@@ -77,6 +78,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
         .env("OIDC_GATE_REPOSITORY", workspace.root())
         .env("OIDC_GATE_FAILURES", folder.join("failures"))
         .env("OIDC_GATE_MLFLOW_PYTHON", python)
+        .env("OIDC_GATE_PROMTOOL", promtool)
         .env("OIDC_GATE_CHROMEDRIVER", chromedriver)
         .env("OIDC_GATE_WASM", wasm);
     for (name, value) in plan.environment() {

@@ -3,6 +3,7 @@
 mod compose;
 mod counts;
 mod e2e;
+mod mesh;
 mod stack;
 mod unit;
 
@@ -31,6 +32,11 @@ pub enum Tier {
     Stack,
     /// docker-compose.yml in a real Docker engine.
     Compose,
+    /// The end-to-end tests with the older Envoys that the filter works with. Only when it is named.
+    Envoys,
+    /// The manifests of Istio and Envoy Gateway before the projects' own validators. Only when it is named: it builds
+    /// these first, which takes long.
+    Mesh,
 }
 
 /// What came of a tier.
@@ -48,13 +54,14 @@ struct Outcome {
 /// # Errors
 /// When a test failed, or a tier could not be run to its end, or ran no test at all.
 pub fn run(workspace: &Workspace, tiers: &[Tier], progress: &Progress) -> Result<()> {
-    let all = [Tier::Unit, Tier::E2e, Tier::Stack, Tier::Compose];
+    let all = [Tier::Unit, Tier::E2e, Tier::Stack, Tier::Compose, Tier::Envoys, Tier::Mesh];
     // Unless it was asked for: then it is a failure that it cannot run.
     let not_run = tiers.is_empty().then(compose::obstacle).flatten();
     let chosen = all
         .into_iter()
         .filter(|tier| tiers.is_empty() || tiers.contains(tier))
-        .filter(|tier| *tier != Tier::Compose || not_run.is_none());
+        .filter(|tier| *tier != Tier::Compose || not_run.is_none())
+        .filter(|tier| ![Tier::Envoys, Tier::Mesh].contains(tier) || tiers.contains(tier));
     let outcomes: Vec<_> =
         chosen.take_while(|_| !signals::interrupted()).map(|tier| tier.run(workspace, progress)).collect();
     let mut table = plain_table(["tier", "passed", "failed", "skipped", "seconds"]);
@@ -93,6 +100,8 @@ impl Tier {
             Self::E2e => "e2e",
             Self::Stack => "stack",
             Self::Compose => "compose",
+            Self::Envoys => "envoys",
+            Self::Mesh => "mesh",
         }
     }
 
@@ -105,6 +114,8 @@ impl Tier {
             Self::E2e => e2e::run(workspace, progress, &mut runs),
             Self::Stack => stack::run(workspace, progress, &mut runs),
             Self::Compose => compose::run(workspace, progress, &mut runs),
+            Self::Envoys => e2e::run_older(workspace, progress, &mut runs),
+            Self::Mesh => mesh::run(workspace, progress, &mut runs),
         };
         Outcome {
             tier: self,
