@@ -61,9 +61,10 @@ fn as_envoy_gateway_translates_it(config: EnvoyConfig) -> EnvoyConfig {
             let name = cluster["name"].clone();
             let members = cluster.as_object_mut().unwrap();
             members.remove("transportSocket");
-            members.remove("edsClusterConfig");
-            members.insert("type".to_owned(), json!("STRICT_DNS"));
             members.insert("loadAssignment".to_owned(), json!({"clusterName": name, "endpoints": endpoints}));
+        }
+        for cluster in &mut all {
+            cluster.as_object_mut().unwrap().remove("@type");
         }
         all.retain(|cluster| cluster.get("loadAssignment").is_some());
         // The fixture waits for it.

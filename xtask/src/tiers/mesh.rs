@@ -156,15 +156,13 @@ fn stand_ins(tools: &Path) -> Result<String> {
         .arg("-out")
         .arg(&certificate);
     output(&mut openssl)?;
-    let indented = |path: &Path| -> Result<String> {
-        Ok(fs::read_to_string(path)?.lines().map(|line| format!("    {line}\n")).collect())
-    };
+    let encoded = |path: &Path| output(Command::new("openssl").args(["base64", "-A", "-in"]).arg(path));
     Ok(format!(
         "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: mlflow}}\n---\napiVersion: v1\nkind: Secret\n\
-         metadata: {{name: mlflow-tls, namespace: mlflow}}\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: |\n{}  \
-         tls.key: |\n{}",
-        indented(&certificate)?,
-        indented(&key)?
+         metadata: {{name: mlflow-tls, namespace: mlflow}}\ntype: kubernetes.io/tls\n\
+         data: {{tls.crt: {}, tls.key: {}}}\n",
+        encoded(&certificate)?.trim(),
+        encoded(&key)?.trim(),
     ))
 }
 
@@ -177,31 +175,34 @@ fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn istio_validate(workspace: &Workspace, tools: &Path, progress: &Progress) -> Result<PathBuf> {
-    let source = workspace.root().join("xtask/mesh/istio_validate.go");
-    build(ISTIO, "oidcgate", tools, progress, |module| Ok(vec![(module.join("oidcgate/main.go"), source)]))
+    build(ISTIO, "oidcgate", tools, progress, |source| {
+        fs::create_dir_all(source.join("oidcgate"))?;
+        fs::copy(workspace.root().join("xtask/mesh/istio_validate.go"), source.join("oidcgate/main.go"))?;
+        Ok(())
+    })
 }
 
 fn egctl(workspace: &Workspace, tools: &Path, progress: &Progress) -> Result<PathBuf> {
-    let source = workspace.root().join("xtask/mesh/egctl_wasm_cache.go");
-    build(ENVOY_GATEWAY, "cmd/egctl", tools, progress, |module| {
-        let file = module.join("internal/cmd/egctl/translate.go");
+    build(ENVOY_GATEWAY, "cmd/egctl", tools, progress, |source| {
+        let package = source.join("internal/cmd/egctl");
+        let file = package.join("translate.go");
         let text = fs::read_to_string(&file)?;
         let patched = text
             .replace("&gatewayapi.Translator{", "&gatewayapi.Translator{\n\t\tWasmCache: imagesUnfetched{},");
         anyhow::ensure!(patched != text, "{} is not what it was", file.display());
-        let changed = tools.join("translate.go");
-        fs::write(&changed, patched)?;
-        Ok(vec![(file, changed), (module.join("internal/cmd/egctl/wasm_cache.go"), source)])
+        fs::write(&file, patched)?;
+        fs::copy(workspace.root().join("xtask/mesh/egctl_wasm_cache.go"), package.join("wasm_cache.go"))?;
+        Ok(())
     })
 }
 
-/// Builds a program inside a Go module, with files of ours in place of, or beside, its own.
+/// Builds a program inside a copy of a Go module that was changed before.
 fn build(
     (module, version): (&str, &str),
     package: &str,
     tools: &Path,
     progress: &Progress,
-    files: impl FnOnce(&Path) -> Result<Vec<(PathBuf, PathBuf)>>,
+    change: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
     let name = package.rsplit('/').next().unwrap_or(package);
     let program = tools.join(format!("{name}-{version}"));
@@ -209,28 +210,24 @@ fn build(
         return Ok(program);
     }
     let task = progress.task(format!("{name} of {module}"));
+    let module = format!("{module}@{version}");
     let described =
-        output(Command::new("go").args(["mod", "download", "-json", &format!("{module}@{version}")]))?;
+        output(Command::new("go").current_dir(tools).args(["mod", "download", "-json", &module]))?;
     let described: Value = serde_json::from_str(&described)?;
-    let folder = PathBuf::from(described["Dir"].as_str().context("go mod download names no folder")?);
-    let replaced: serde_json::Map<String, Value> = files(&folder)?
-        .into_iter()
-        .map(|(file, ours)| (file.display().to_string(), json!(ours.display().to_string())))
-        .collect();
-    let overlay = tools.join(format!("{name}-overlay.json"));
-    fs::write(&overlay, json!({"Replace": replaced}).to_string())?;
+    let folder = described["Dir"].as_str().context("go mod download names no folder")?;
+    let source = tools.join(format!("{name}-source"));
+    if source.exists() {
+        fs::remove_dir_all(&source)?;
+    }
+    // Go keeps its own copy read-only, and refuses to build anything that takes the place of a file in it.
+    output(Command::new("cp").args(["-r", "--no-preserve=mode", folder]).arg(&source))?;
+    change(&source)?;
     let unfinished = program.with_added_extension("new");
     let mut go = Command::new("go");
-    go.current_dir(&folder).env("CGO_ENABLED", "0").args([
-        "build",
-        "-trimpath",
-        "-ldflags",
-        "-s -w",
-        "-overlay",
-    ]);
-    go.arg(&overlay).arg("-o").arg(&unfinished).arg(format!("./{package}"));
-    run_to_end(&mut go, &task)?;
+    go.current_dir(&source).env("CGO_ENABLED", "0").args(["build", "-trimpath", "-ldflags", "-s -w", "-o"]);
+    run_to_end(go.arg(&unfinished).arg(format!("./{package}")), &task)?;
     fs::rename(unfinished, &program)?;
+    fs::remove_dir_all(source)?;
     task.finish("built by Go");
     Ok(program)
 }
