@@ -71,6 +71,7 @@ fn every_test_that_the_table_names_exists() {
         include_str!("hygiene.rs"),
         include_str!("images.rs"),
         include_str!("management.rs"),
+        include_str!("monitoring.rs"),
         include_str!("quick_start.rs"),
         include_str!("restarts.rs"),
         include_str!("settings.rs"),
