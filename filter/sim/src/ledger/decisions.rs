@@ -148,10 +148,12 @@ impl Ledger {
 
     /// A logout token that names only the user ends what was issued before its second: nobody can tell what came within.
     fn is_of_the_same_second(&self, truth: &Truth, announced: Moment) -> bool {
-        match truth {
-            Truth::Bearer(token) => !self.facts.announces_sid && announced.since(token.issued) < SAME_SECOND,
-            _ => false,
-        }
+        let begun = match truth {
+            Truth::Bearer(token) => token.issued,
+            Truth::Session(ticket) => ticket.created,
+            Truth::Nobody => return false,
+        };
+        !self.facts.announces_sid && announced.since(begun) < SAME_SECOND
     }
 
     /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from reading
@@ -352,7 +354,9 @@ impl Ledger {
             Truth::Bearer(token) => {
                 let weakened = token.sid.is_some_and(|sid| self.is_weakened(&sid, now));
                 let over = now.plus(facts.skew + SLACK) >= token.ends;
-                if weakened || over || self.lacks_group(&token.subject) {
+                // Who was fetching the new keys may have died over it.
+                let unknown = facts.weather == Weather::Crashes && now.since(self.rotated.get()) < Duration::from_secs(20);
+                if weakened || over || unknown || self.lacks_group(&token.subject) {
                     return;
                 }
                 let what = format!("request {number} at {at} was answered with {} although its token is good", reply.status);
