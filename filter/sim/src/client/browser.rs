@@ -310,7 +310,7 @@ impl Browser {
         let logins = self.logins.borrow().iter().filter(|at| now.since(**at) < Duration::from_secs(62)).count();
         let before = Duration::from_secs(1);
         let disturbed = world.ledger.is_disturbed_since(Moment::ZERO.plus(started.since(Moment::ZERO).saturating_sub(before)));
-        if disturbed || (landing == Landing::Page(400) && logins >= 5) || world.ledger.user_is_disturbed(self.user) {
+        if disturbed || (landing == Landing::Page(400) && logins >= 5) || world.ledger.user_is_disturbed(self.user) || world.ledger.keys_are_new(now) {
             return;
         }
         let what = format!("browser {} went to a page and landed at {landing:?}", self.number);

@@ -201,6 +201,7 @@ impl Ledger {
         let ended = self.sessions.borrow().get(&ticket.sid).and_then(|session| session.ended);
         if let Some(ended) = ended
             && (facts.refresh_tokens || !facts.keeps_without_refresh)
+            && world.faults.clocks_were_right()
             && arrived > ended.plus(facts.access_lifetime.max(asked) + facts.skew * 2 + SLACK)
             && !world.faults.any_since(ended)
         {
@@ -208,6 +209,7 @@ impl Ledger {
         }
         if let Some(taken) = self.groups_taken.borrow().get(&ticket.subject)
             && facts.refresh_tokens
+            && world.faults.clocks_were_right()
             && arrived > taken.plus(asked + PROMPT + facts.redis_timeout)
             && !world.faults.any_since(*taken)
         {
@@ -354,8 +356,7 @@ impl Ledger {
             Truth::Bearer(token) => {
                 let weakened = token.sid.is_some_and(|sid| self.is_weakened(&sid, now));
                 let over = now.plus(facts.skew + SLACK) >= token.ends;
-                // Who was fetching the new keys may have died over it.
-                let unknown = facts.weather == Weather::Crashes && now.since(self.rotated.get()) < Duration::from_secs(20);
+                let unknown = self.keys_are_new(now);
                 if weakened || over || unknown || self.lacks_group(&token.subject) {
                     return;
                 }

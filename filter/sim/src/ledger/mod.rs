@@ -23,6 +23,9 @@ pub const SESSION_COOKIE: &str = "__Host-oidc-gate";
 /// Times in tokens are whole seconds, and clocks differ.
 const SAME_SECOND: Duration = Duration::from_millis(2_500);
 
+/// How long after a rotation keys may be unknown.
+const KEYS_UNKNOWN: Duration = Duration::from_secs(13);
+
 /// What must never happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -370,6 +373,11 @@ impl Ledger {
     /// The provider has new keys.
     pub fn keys_rotated(&self, now: Moment) {
         self.rotated.set(now);
+    }
+
+    /// Whether the gate may not have found the newest keys yet: it looks for unknown ones every 10 s at most.
+    pub fn keys_are_new(&self, now: Moment) -> bool {
+        self.rotated.get() != Moment::ZERO && now.since(self.rotated.get()) < KEYS_UNKNOWN
     }
 
     // What went wrong.
