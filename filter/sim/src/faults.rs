@@ -150,6 +150,12 @@ impl Faults {
         self.stalls.borrow().iter().any(|(until, scope)| *until >= since && scope.covers(envoy, worker))
     }
 
+    /// Whether a worker stood still at that time, or until shortly before.
+    pub fn stalled_within(&self, envoy: usize, worker: usize, before: Duration, at: Moment) -> bool {
+        let mut stalls = self.stalls.borrow().clone().into_iter();
+        stalls.any(|(until, scope)| scope.covers(envoy, worker) && (until >= at || at.since(until) <= before))
+    }
+
     /// Whether any worker has stood still since then.
     pub fn any_stall_since(&self, since: Moment) -> bool {
         self.stalls.borrow().iter().any(|(until, _)| *until >= since)

@@ -65,15 +65,15 @@ impl Sabotage {
             plan.faults = Faults {
                 provider_lost_request: 300,
                 events: vec![Event::Stall],
-                pause: Duration::from_secs(2),
+                pause: Duration::from_secs(6),
                 ..Faults::default()
             };
-            (plan.envoys, plan.workers) = (2, 2);
+            (plan.envoys, plan.workers) = (2, 3);
             plan.duration = Duration::from_secs(36);
             plan.redis_timeout = Duration::from_millis(300);
             plan.issuer_timeout = Duration::from_secs(5);
             plan.check_interval = Some(Duration::from_secs(1));
-            plan.slow_calls = 40;
+            plan.slow_calls = 60;
             plan.provider.refresh_tokens = true;
             plan.people.think = Duration::from_millis(400);
             plan.people.administrator = Duration::ZERO;

@@ -230,7 +230,8 @@ impl World {
     /// session may be put off for 30 s; after a step of the clock that takes as much longer.
     fn settling(&self) -> Duration {
         Duration::from_secs(match self.plan.weather {
-            Weather::Calm => 4,
+            Weather::Calm if self.plan.people.administrator.is_zero() => 4,
+            Weather::Calm => 14,
             Weather::Crashes => 15,
             Weather::Storm if self.plan.faults.events.contains(&Event::ClockStep) => 65,
             Weather::Storm => 35,

@@ -156,10 +156,12 @@ impl Ledger {
 
     /// A logout token that names only the user ends what was issued before its second: nobody can tell what came within.
     fn is_of_the_same_second(&self, truth: &Truth, announced: Moment) -> bool {
-        match truth {
-            Truth::Bearer(token) => !self.facts.announces_sid && announced.since(token.issued) < SAME_SECOND,
-            _ => false,
-        }
+        let begun = match truth {
+            Truth::Bearer(token) => token.issued,
+            Truth::Session(ticket) => ticket.created,
+            Truth::Nobody => return false,
+        };
+        !self.facts.announces_sid && announced.since(begun) < SAME_SECOND
     }
 
     /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from reading
@@ -209,6 +211,7 @@ impl Ledger {
         let ended = self.sessions.borrow().get(&ticket.sid).and_then(|session| session.ended);
         if let Some(ended) = ended
             && (facts.refresh_tokens || !facts.keeps_without_refresh)
+            && world.faults.clocks_were_right()
             && arrived > ended.plus(facts.access_lifetime.max(asked) + facts.skew * 2 + SLACK)
             && !world.faults.any_since(ended)
         {
@@ -216,6 +219,7 @@ impl Ledger {
         }
         if let Some(taken) = self.groups_taken.borrow().get(&ticket.subject)
             && facts.refresh_tokens
+            && world.faults.clocks_were_right()
             && arrived > taken.plus(asked + PROMPT + facts.redis_timeout)
             && !world.faults.any_since(*taken)
         {
@@ -380,7 +384,8 @@ impl Ledger {
             Truth::Bearer(token) => {
                 let weakened = token.sid.is_some_and(|sid| self.is_weakened(&sid, now));
                 let over = now.plus(facts.skew + SLACK) >= token.ends;
-                if weakened || over || self.lacks_group(&token.subject) {
+                let unknown = self.keys_are_new(now);
+                if weakened || over || unknown || self.lacks_group(&token.subject) {
                     return;
                 }
                 let what = format!(

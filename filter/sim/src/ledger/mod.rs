@@ -23,6 +23,9 @@ pub const SESSION_COOKIE: &str = "__Host-oidc-gate";
 /// Times in tokens are whole seconds, and clocks differ.
 const SAME_SECOND: Duration = Duration::from_millis(2_500);
 
+/// How long after a rotation keys may be unknown.
+const KEYS_UNKNOWN: Duration = Duration::from_secs(13);
+
 /// What must never happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -104,6 +107,8 @@ pub struct Ledger {
     /// Until when new sessions may rightly end at once: of everybody, and of some users.
     void_until: Cell<Moment>,
     users_void_until: RefCell<BTreeMap<String, Moment>>,
+    /// When the provider got new keys last.
+    rotated: Cell<Moment>,
     /// When Redis lost everything last.
     forgotten: Cell<Option<Moment>>,
     violation: RefCell<Option<Violation>>,
@@ -215,6 +220,7 @@ impl Ledger {
             void_until: Cell::default(),
             users_void_until: RefCell::default(),
             forgotten: Cell::default(),
+            rotated: Cell::default(),
             violation: RefCell::default(),
             counts: Counts::default(),
         })
@@ -337,11 +343,16 @@ impl Ledger {
         }
     }
 
-    /// Sessions that the provider has ended until then.
-    pub fn ended_until(&self, now: Moment) -> Vec<String> {
+    /// Sessions that the provider has ended until then, and for which nothing was issued for so long before.
+    pub fn ended_and_idle(&self, now: Moment, before: Duration) -> Vec<String> {
         let sessions = self.sessions.borrow();
+        let tokens = self.tokens.borrow();
         let ended = sessions.iter().filter(|(_, session)| session.ended.is_some_and(|ended| ended <= now));
-        ended.map(|(sid, _)| sid.clone()).collect()
+        let latest = |sid: &String| {
+            let his = tokens.values().filter(|token| token.sid.as_ref() == Some(sid));
+            his.map(|token| token.issued).max().unwrap_or_default()
+        };
+        ended.map(|(sid, _)| sid).filter(|sid| now.since(latest(sid)) >= before).cloned().collect()
     }
 
     /// The gate confirmed that it knows of a session's end.
@@ -362,6 +373,16 @@ impl Ledger {
     /// A user may come in again.
     pub fn group_given(&self, subject: &str) {
         self.groups_taken.borrow_mut().remove(subject);
+    }
+
+    /// The provider has new keys.
+    pub fn keys_rotated(&self, now: Moment) {
+        self.rotated.set(now);
+    }
+
+    /// Whether the gate may not have found the newest keys yet: it looks for unknown ones every 10 s at most.
+    pub fn keys_are_new(&self, now: Moment) -> bool {
+        self.rotated.get() != Moment::ZERO && now.since(self.rotated.get()) < KEYS_UNKNOWN
     }
 
     // What went wrong.

@@ -13,6 +13,9 @@ use crate::faults::Faults;
 /// How long after a call to the provider a worker may still be writing down what came of it.
 const WRITING: Duration = Duration::from_secs(10);
 
+/// How long ago a worker may have stood still and still be acting on what it knew before.
+const STALLED: Duration = Duration::from_secs(2);
+
 /// Everything that was ever presented.
 #[derive(Default)]
 pub struct Presentations {
@@ -68,7 +71,10 @@ impl Presentations {
     fn excused(&self, calls: &[(WorkerId, Moment)]) -> bool {
         let faults = self.faults.borrow();
         calls.iter().any(|(by, since)| {
-            faults.as_ref().is_some_and(|faults| faults.excuse(by.envoy, by.worker, *since))
+            // A worker that stood still between getting its turn and taking it can't know that the turn is over.
+            faults.as_ref().is_some_and(|faults| {
+                faults.excuse(by.envoy, by.worker, *since) || faults.stalled_within(by.envoy, by.worker, STALLED, *since)
+            })
         })
     }
 }

@@ -93,6 +93,7 @@ impl Provider {
             }
             Action::RotateKeys => {
                 state.keys.push(Key::new(state.keys.len() as u64));
+                self.ledger.keys_rotated(now);
                 Vec::new()
             }
         }
