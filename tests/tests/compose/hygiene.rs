@@ -101,7 +101,9 @@ fn each_service_reaches_only_those_that_it_has_to() {
         ("keycloak", "redis", 6379),
         ("keycloak", "mlflow", 5000),
         ("envoy", "postgres", 5432),
-        ("redis", "envoy", 5000),
+        ("redis", "mlflow", 5000),
+        ("postgres", "redis", 6379),
+        ("minio", "redis", 6379),
     ] {
         assert!(!reach(from, to, port), "{from} reaches {to}");
     }
