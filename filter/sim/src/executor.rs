@@ -362,8 +362,7 @@ mod tests {
         while executor.step(Moment(10_000_000)) != Step::Idle {}
         assert_eq!(executor.now(), Moment(2_000_000));
         assert!(executor.unfinished().is_empty());
-        let order = seen.borrow().clone();
-        order
+        seen.take()
     }
 
     #[test]

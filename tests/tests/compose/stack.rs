@@ -12,6 +12,8 @@ use crate::document;
 
 /// The password of every user of the development realm.
 pub const PASSWORD: &str = "password123";
+/// The gate's session cookie on a loopback address without TLS.
+pub const SESSION_COOKIE: &str = "oidc-gate";
 /// How long anything may take that needs no part to start: the machine may be busy.
 pub const BOUND: Duration = Duration::from_secs(60);
 /// The services that stay up.

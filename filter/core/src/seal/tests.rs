@@ -43,7 +43,8 @@ fn ck06_what_belongs_to_one_field_can_not_be_moved_to_the_next() {
     let sealed = seal(b"host:1", b"secret", &[b"name", b"3518"]);
     assert!(opens(b"host:1", b"secret", &[b"name", b"3518"], &sealed));
     // The same bytes in a row, divided otherwise.
-    let divided: [(&[u8], &[u8], &[&[u8]]); 11] = [
+    type Parts<'a> = (&'a [u8], &'a [u8], &'a [&'a [u8]]);
+    let divided: [Parts<'_>; 11] = [
         (b"host:13", b"secret", &[b"name", b"518"]),
         (b"host:", b"secret", &[b"1name", b"3518"]),
         (b"host:1", b"secret", &[b"name3", b"518"]),

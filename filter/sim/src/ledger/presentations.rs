@@ -73,7 +73,8 @@ impl Presentations {
         calls.iter().any(|(by, since)| {
             // A worker that stood still between getting its turn and taking it can't know that the turn is over.
             faults.as_ref().is_some_and(|faults| {
-                faults.excuse(by.envoy, by.worker, *since) || faults.stalled_within(by.envoy, by.worker, STALLED, *since)
+                faults.excuse(by.envoy, by.worker, *since)
+                    || faults.stalled_within(by.envoy, by.worker, STALLED, *since)
             })
         })
     }

@@ -130,7 +130,7 @@ fn to_lua(lua: &Lua, reply: &Reply) -> mlua::Result<Value> {
 fn to_reply(value: Value) -> mlua::Result<Reply> {
     Ok(match value {
         Value::Boolean(true) => Reply::Integer(1),
-        Value::Integer(number) => Reply::Integer(number.into()),
+        Value::Integer(number) => Reply::Integer(number),
         #[expect(clippy::cast_possible_truncation, reason = "that is what Redis does")]
         Value::Number(number) => Reply::Integer(number as i64),
         Value::String(text) => Reply::Bulk(text.as_bytes().to_vec()),
