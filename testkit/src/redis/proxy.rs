@@ -17,7 +17,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Commands that touch no data.
 const NO_DATA: [&str; 7] = ["AUTH", "ECHO", "PING", "SELECT", "MULTI", "EXEC", "DISCARD"];
 /// Commands of the gate that only read; everything else counts as a write.
-const READS: [&str; 13] = [
+const READS: [&str; 14] = [
     "GET",
     "MGET",
     "HGET",
@@ -30,6 +30,7 @@ const READS: [&str; 13] = [
     "XRANGE",
     "XREVRANGE",
     "XREAD",
+    "ZREVRANGE",
     "ZRANGE",
 ];
 

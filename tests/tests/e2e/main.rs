@@ -1,6 +1,7 @@
 //! The gate from outside: each test starts a gate of its own and looks at what people, scripts and the application see.
 //! Names begin with the id of the line of the threat list that they cover, where there is one.
 
+mod account;
 mod admin_callbacks;
 mod back_channel;
 mod bearer;
@@ -11,9 +12,13 @@ mod id_token;
 mod login;
 mod outages;
 mod propagation;
+mod redis_deployments;
+mod redis_failures;
+mod redis_load;
 mod refresh;
 mod refresh_failures;
 mod replies;
 mod return_to;
 mod revocation;
+mod sessions;
 mod sign_out;

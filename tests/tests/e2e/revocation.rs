@@ -297,7 +297,9 @@ fn lo19_a_logout_while_the_session_is_renewed_stays_a_logout() {
         let kept = Client::new();
         kept.jar().plant("localhost", gate.session_cookie_name(), &cookie);
         assert_soon_everywhere(&gate, 401, PATH, |url| kept.fetching("GET", url));
-        // And stays so: nothing that was still under way brings it back.
+        // And stays so: nothing that was still under way brings it back, here or in Redis.
+        let gone = || gate.redis().keys("mlflow:s:*").unwrap().is_empty();
+        assert!(wait_until(BOUND, gone), "{logout}: {}", gate.envoy().trouble("brings it back"));
         for _ in 0..5 {
             assert_eq!(statuses(&gate, PATH, |url| kept.fetching("GET", url)), [401].into(), "{logout}");
         }

@@ -1,0 +1,164 @@
+//! Redis with TLS and a user of its own, behind a front that follows the primary, and as a cluster.
+
+use std::collections::BTreeSet;
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::process::wait_until;
+use oidc_gate_testkit::redis::{Authority, NODES};
+use oidc_gate_tests::{BOUND, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive};
+
+#[test]
+fn tls_and_an_acl_user_are_all_that_redis_takes_and_sessions_work() {
+    let gate =
+        Gate::builder().redis_tls().plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into()).start();
+    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
+    assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    assert_eq!(browser.navigate(&gate.url("/oauth2/account")).unwrap().status, 200);
+    // Nobody came as the user that may do everything, but for the kit itself.
+    let clients: String = gate.redis().query(&["CLIENT", "LIST"]).unwrap();
+    let strangers = clients.lines().filter(|line| line.contains("addr=127.0.0.1"));
+    assert!(strangers.clone().all(|line| !line.contains("user=default")), "{clients}");
+    gate.provider.delete_session(&sid);
+    assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
+    gate.redis().stop();
+    let again = Client::new();
+    again.jar().plant("localhost", gate.session_cookie_name(), &"A".repeat(64));
+    assert_soon_everywhere(&gate, 503, "/x", |url| again.fetching("GET", url));
+    gate.redis().resume().unwrap();
+    assert_soon_everywhere(&gate, 401, "/x", |url| again.fetching("GET", url));
+    gate.signed_in("mlflow_user");
+}
+
+#[test]
+fn cf06_a_redis_whose_certificate_nobody_vouches_for_is_not_told_anything() {
+    let stranger = Authority::new().unwrap();
+    let path = stranger.certificate().to_owned();
+    let gate = Gate::builder()
+        .redis_tls()
+        .envoy(move |config| config.redis_tls(&path, "gate").without_health_check("redis"))
+        .start();
+    let monitor = gate.redis().monitor().unwrap();
+    let browser = Client::new();
+    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    assert_eq!(browser.navigate(&callback).unwrap().status, 503);
+    browser.jar().plant("localhost", gate.session_cookie_name(), &"A".repeat(64));
+    assert_everywhere(&gate, 503, "/x", |url| browser.fetching("GET", url));
+    assert_eq!(monitor.commands().unwrap(), []);
+}
+
+/// A browser that signs in as soon as Redis takes writes; until then each try ends with 503.
+fn signed_in_soon(gate: &Gate, username: &str) -> Client {
+    let browser = Client::new();
+    gate.provider.sign_in_as(username);
+    let signed_in = || {
+        let journey = browser.visit(&gate.url("/")).unwrap();
+        assert!([200, 503].contains(&journey.end().status), "{}", journey.end());
+        journey.end().status == 200
+    };
+    assert!(wait_until(BOUND, signed_in), "{}", gate.envoy().trouble("takes no login"));
+    gate.provider.ask_for_password();
+    gate.plant_secret(&gate.session_cookie(&browser).unwrap());
+    browser
+}
+
+#[test]
+fn behind_a_front_that_follows_the_primary_a_failover_costs_no_session() {
+    let gate = Gate::builder()
+        .redis_pair()
+        .envoys(2)
+        .plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into())
+        .start();
+    let pair = gate.redis_pair();
+    let browser = gate.signed_in("mlflow_user");
+    assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    pair.wait_until_replicated().unwrap();
+    pair.hand_over().unwrap();
+    assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    // The old primary answers reads until the front has noticed; writes it refuses.
+    let second = signed_in_soon(&gate, "mlflow_admin");
+    pair.wait_until_replicated().unwrap();
+    pair.fail_over().unwrap();
+    for browser in [&browser, &second] {
+        assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    }
+    // Endings go on from where they were.
+    let deliveries = gate.provider.log_out_user("mlflow_user");
+    assert!(deliveries.iter().all(|delivery| delivery.status == Some(200)), "{deliveries:?}");
+    assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
+    assert_everywhere(&gate, 200, "/x", |url| second.fetching("GET", url));
+    pair.rejoin().unwrap();
+    assert_soon_everywhere(&gate, 200, "/x", |url| second.fetching("GET", url));
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn in_a_cluster_sessions_live_on_all_nodes_and_follow_their_slots() {
+    let gate = Gate::builder()
+        .redis_cluster()
+        .envoys(2)
+        .plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into())
+        .start();
+    let cluster = gate.redis_cluster();
+    let browsers: Vec<Client> = (0..9).map(|_| gate.signed_in("mlflow_user")).collect();
+    for browser in &browsers {
+        assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    }
+    let keys = cluster.keys("mlflow:s:*").unwrap();
+    assert_eq!(keys.len(), browsers.len(), "{keys:?}");
+    let slots: BTreeSet<u16> = keys.iter().map(|key| cluster.slot_of(key).unwrap()).collect();
+    let owners: BTreeSet<usize> = slots.iter().map(|slot| cluster.owner_of(*slot).unwrap()).collect();
+    // Nine keys leave a third of the slots out in 8 of 100 runs; that is no failure of the gate.
+    println!("sessions on nodes {owners:?}");
+    assert!(owners.len() > 1, "all sessions on one node");
+
+    // Each slot moves on: first answered with ASK, then with MOVED.
+    for slot in &slots {
+        let to = (cluster.owner_of(*slot).unwrap() + 1) % NODES;
+        cluster.begin_move(*slot, to).unwrap();
+    }
+    for browser in &browsers {
+        assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    }
+    let during = gate.signed_in("mlflow_admin");
+    assert_everywhere(&gate, 200, "/x", |url| during.fetching("GET", url));
+    for slot in &slots {
+        let to = (cluster.owner_of(*slot).unwrap() + 1) % NODES;
+        cluster.finish_move(*slot, to).unwrap();
+    }
+    for browser in &browsers {
+        assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    }
+    assert_eq!(browsers[0].navigate(&gate.url("/oauth2/account")).unwrap().status, 200);
+    let deliveries = gate.provider.log_out_user("mlflow_user");
+    assert!(deliveries.iter().all(|delivery| delivery.status == Some(200)), "{deliveries:?}");
+    for browser in &browsers {
+        assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
+    }
+    assert_everywhere(&gate, 200, "/x", |url| during.fetching("GET", url));
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn in_a_cluster_that_lost_a_node_its_sessions_are_503_and_come_back() {
+    let gate =
+        Gate::builder().redis_cluster().plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into()).start();
+    let cluster = gate.redis_cluster();
+    let browser = gate.signed_in("mlflow_user");
+    let key = cluster.keys("mlflow:s:*").unwrap().remove(0);
+    let owner = cluster.owner_of(cluster.slot_of(&key).unwrap()).unwrap();
+    let node = cluster.node(owner);
+    node.save().unwrap();
+    node.kill();
+    assert_soon_everywhere(&gate, 503, "/x", |url| browser.fetching("GET", url));
+    node.resume_with(oidc_gate_testkit::redis::Data::Saved).unwrap();
+    cluster.wait_until_whole().unwrap();
+    assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    // Another one is away: it has none of this session.
+    let other = cluster.node((owner + 1) % NODES);
+    other.freeze();
+    let works = || browser.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 200);
+    assert!(wait_until(BOUND, works), "{}", gate.envoy().trouble("asks a node that is away"));
+    other.thaw();
+    cluster.wait_until_whole().unwrap();
+    assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+}
