@@ -1,7 +1,9 @@
 //! The proxy-wasm adapter: what Envoy loads. It has no opinions; all decisions are in `oidc_gate_core`.
 //!
-//! [`Plugin`] is the root context of one configuration, [`stream::Stream`] one request. [`executor::Executor`] polls
-//! the core's futures, [`host::EnvoyHost`] gives them the outside world, [`hostcalls`] is the only unsafe code.
+//! [`plugin::Plugin`] is the root context of one configuration, [`stream::Stream`] one request. [`executor::Executor`]
+//! polls the core's futures, [`host::EnvoyHost`] gives them the outside world, [`hostcalls`] is the only unsafe code.
+
+#![allow(rustdoc::private_intra_doc_links, reason = "a cdylib has no public items to link to")]
 
 mod crypto;
 mod executor;
