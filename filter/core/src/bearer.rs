@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -20,13 +19,10 @@ use crate::oidc::verify::{VerifyError, verify};
 use crate::principal::Principal;
 use crate::session::cache::{Cache, Weigh};
 use crate::session::endings::Marks;
-use crate::sync::within;
 use crate::time::Timestamp;
 
 /// Bytes of verdicts that one worker remembers at most.
 const CACHE_CAPACITY: usize = 8 * 1024 * 1024;
-/// How long the first tokens after a start wait until it is known what has ended.
-const FIRST_READ_WAIT: Duration = Duration::from_secs(1);
 
 /// Verifies bearer tokens for one tenant.
 pub struct Verifier {
@@ -83,9 +79,7 @@ impl Verifier {
         // Its user or its session may have been signed out.
         if let Ok(browser) = rp.browser() {
             let sessions = &browser.sessions;
-            // Without Redis tokens are good all the same.
-            within(&*rp.host, FIRST_READ_WAIT, sessions.log.first_read()).await;
-            sessions.catch_up();
+            sessions.know_endings().await;
             if sessions.endings.cover(&verdict.marks) {
                 return Err(Rejection::InvalidToken(TokenError::SignedOut));
             }

@@ -29,6 +29,8 @@ pub enum Rejection {
     InvalidLogoutToken(TokenError),
     /// A logout that the provider announced could not be carried out, or not everywhere: 400 (2.8).
     LogoutFailed(Dependency),
+    /// A person signs out, and it is not certain that the session has ended: 503, and said so.
+    SignOutIncomplete(Dependency),
     /// The callback can't be completed: a page that says what to do.
     Login(LoginError),
     /// Somebody we depend on is away: 503 with Retry-After.
@@ -165,6 +167,7 @@ impl Rejection {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::InvalidLogoutToken(_) => "invalid_logout_token",
             Self::LogoutFailed(_) => "logout_failed",
+            Self::SignOutIncomplete(_) => "sign_out_incomplete",
             Self::Login(error) => error.label(),
             Self::Unavailable(dependency) => dependency.label(),
         }
@@ -183,7 +186,9 @@ impl Rejection {
                 Some((*what).to_owned())
             }
             Self::Unavailable(Dependency::Redis(what)) => Some((*what).to_owned()),
-            Self::LogoutFailed(dependency) => Some(dependency.label().to_owned()),
+            Self::LogoutFailed(dependency) | Self::SignOutIncomplete(dependency) => {
+                Some(dependency.label().to_owned())
+            }
             Self::NotAllowed(refused) => Some(format!("needs one of [{}]", refused.needed.join(", "))),
             _ => None,
         }
@@ -212,6 +217,7 @@ impl Rejection {
         "session_refresh_invalid",
         "invalid_logout_token",
         "logout_failed",
+        "sign_out_incomplete",
         "not_allowed",
         "cross_site",
         "not_found",

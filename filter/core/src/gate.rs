@@ -207,8 +207,9 @@ impl Gate {
         }
         let form_origin = self.rp.form_origin();
         let signed_in = if self.rp.ticket(request).is_ok() { SignedIn::Session } else { SignedIn::No };
+        let is_ours = request.raw_path().starts_with("/oauth2/");
         let asked = Asked {
-            audience: request.audience(),
+            audience: if is_ours { request.reader() } else { request.audience() },
             request_id: request.id(),
             retry_path: &retry_path,
             signed_in,

@@ -4,6 +4,8 @@
 //! polls the core's futures, [`host::EnvoyHost`] gives them the outside world. [`abi`] is what the host calls,
 //! [`hostcalls`] what we ask of it: the only unsafe code.
 
+#![allow(rustdoc::private_intra_doc_links, reason = "a cdylib has no public items to link to")]
+
 mod abi;
 mod crypto;
 mod executor;

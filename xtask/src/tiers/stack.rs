@@ -24,6 +24,10 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     // A run that was killed may have left parts behind.
     stack::down(&folder)?;
     stack::remove_data(&folder)?;
+    let failures = folder.join("failures");
+    if failures.exists() {
+        std::fs::remove_dir_all(&failures).context("removing the pictures of earlier failures")?;
+    }
     let plan = Plan { mode: Mode::Full, workers: 2, ports: Ports::hidden()? };
     let result = stack::up(workspace, &folder, plan, progress)
         .and_then(|instance| test(workspace, &instance, chromedriver, progress, runs));

@@ -148,7 +148,7 @@ fn status(rejection: &Rejection) -> u16 {
         Rejection::NotAllowed(_) | Rejection::CrossSite => 403,
         Rejection::NotFound => 404,
         Rejection::MethodNotAllowed(_) => 405,
-        Rejection::Unavailable(_) => 503,
+        Rejection::Unavailable(_) | Rejection::SignOutIncomplete(_) => 503,
         Rejection::Login(error) => match error {
             LoginError::Provider { error, .. } => match error.as_str() {
                 "access_denied" => 403,
@@ -204,6 +204,7 @@ fn api_error(rejection: &Rejection) -> (&'static str, String) {
         }
         Rejection::Malformed(_) => ("BAD_REQUEST", "The request is malformed."),
         Rejection::InvalidLogoutToken(_) => ("BAD_REQUEST", "The logout token is not valid."),
+        Rejection::SignOutIncomplete(_) => ("TEMPORARILY_UNAVAILABLE", SIGN_OUT_INCOMPLETE),
         Rejection::LogoutFailed(dependency) => ("BAD_REQUEST", unavailable(*dependency)),
         Rejection::NoCredential | Rejection::SessionEnded(_) => (
             "UNAUTHENTICATED",
@@ -234,6 +235,9 @@ fn api_error(rejection: &Rejection) -> (&'static str, String) {
     (code, message.to_owned())
 }
 
+const SIGN_OUT_INCOMPLETE: &str =
+    "Signing out is not complete: the session store can't be reached right now. Try again in a few seconds.";
+
 const fn unavailable(dependency: Dependency) -> &'static str {
     match dependency {
         Dependency::Provider | Dependency::ProviderMetadata => {
@@ -256,6 +260,9 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
             .sign_out(asked.signed_in == SignedIn::Session),
         Rejection::Unavailable(dependency) => {
             page.title("Not available right now").text(unavailable(*dependency)).retry(asked.retry_path)
+        }
+        Rejection::SignOutIncomplete(_) => {
+            page.title("You are not signed out yet").text(SIGN_OUT_INCOMPLETE).retry(asked.retry_path)
         }
         Rejection::Login(error) => pages::login_error(page, error),
         Rejection::Malformed(_) | Rejection::InvalidLogoutToken(_) | Rejection::LogoutFailed(_) => {

@@ -125,6 +125,12 @@ impl Request {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS") && !self.has_header("upgrade")
     }
 
+    /// Who reads the answer to a form of our own pages: a person, although nothing is redirected.
+    pub fn reader(&self) -> Audience {
+        let is_form = self.method == "POST" && self.header("sec-fetch-dest") == Some("document");
+        if is_form { Audience::Navigation } else { self.audience() }
+    }
+
     /// Which kind of answer the sender can use. Only a top-level navigation is ever redirected: a login page in answer
     /// to an upload would look like success.
     pub fn audience(&self) -> Audience {

@@ -58,7 +58,9 @@ pub async fn sign_out(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
     match (asked.next(), asked.next()) {
         (Some((name, value)), None) if name == "session" => {
             let name = RecordName::parse(value.as_bytes()).ok_or(Malformed::Parameters)?;
-            end_one(rp, &entry.record, name).await?;
+            end_one(rp, &entry.record, name)
+                .await
+                .map_err(|rejection| Refused { retry_path: PATH.to_owned(), ..rejection.into() })?;
             Ok(Reply::see_other(PATH.to_owned()))
         }
         (Some((_, value)), None) if value == "true" => end_all(rp, request, entry).await,
@@ -76,6 +78,7 @@ async fn end_one(rp: &Rc<RelyingParty>, record: &Record, name: RecordName) -> Re
     finish(&*rp.host, async move { sessions.end(&[name], Vec::new()).await })
         .await
         .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
+        .map_err(logout::incomplete)
 }
 
 /// Everything that was issued to this person until now is void, and the provider's session of this browser ends, too.
@@ -91,7 +94,11 @@ async fn end_all(rp: &Rc<RelyingParty>, request: &Request, entry: Rc<Entry>) -> 
     rp.host.count(metrics::logout(Logout::Account));
     finish(&*rp.host, async move { sessions.end(&names, endings).await })
         .await
-        .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))?;
+        .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
+        .map_err(|rejection| Refused {
+            retry_path: PATH.to_owned(),
+            ..logout::incomplete(rejection).into()
+        })?;
     logout::leave(rp, request, Some(&record.grant))
 }
 

@@ -15,6 +15,7 @@ use crate::error::{Dependency, Malformed, Rejection};
 use crate::host::Level;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
+use crate::jose::algorithm::Algorithm;
 use crate::jose::claims::require;
 use crate::jose::error::TokenError;
 use crate::jose::kind::AdminAction;
@@ -58,8 +59,10 @@ async fn carry_out(rp: &Rc<RelyingParty>, action: Action, body: Body) -> Result<
     let body = body.read(&*rp.host).await?;
     let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii();
     let browser = rp.browser()?;
-    let algorithms = &browser.login.id_token_algorithms;
-    let verified = verify::<AdminAction>(&rp.provider, &*rp.host, token, algorithms).await.map_err(
+    // Keycloak signs them with RS256, whatever the client's tokens are signed with.
+    let mut algorithms = browser.login.id_token_algorithms.clone();
+    algorithms.push(Algorithm::Rs256);
+    let verified = verify::<AdminAction>(&rp.provider, &*rp.host, token, &algorithms).await.map_err(
         |error| match error {
             VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
             VerifyError::Unavailable(rejection) => rejection,

@@ -32,6 +32,9 @@ const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// A logout token is sent when it is issued. One that comes later than this is not used (2.6: `iat`).
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 
+/// Our clock and the provider's, which counts whole seconds.
+const SAME_MOMENT: Duration = Duration::from_secs(2);
+
 /// What a logout token says.
 struct Announced {
     subject: Option<String>,
@@ -78,7 +81,10 @@ async fn end_announced(rp: &Rc<RelyingParty>, request: &Request, body: Body) -> 
     let mut names = Vec::new();
     if logout.sid.is_none() {
         // `iat` counts whole seconds, so sessions of this very second are ended by name.
-        names = listed(sessions, owner).await;
+        // Those that began later are not meant.
+        let until = logout.issued.plus(SAME_MOMENT);
+        let listed = sessions.index.list(owner).await.unwrap_or_default();
+        names = listed.into_iter().filter(|one| one.created <= until).map(|one| one.name).collect();
         endings.extend(names.iter().map(Ending::session));
     }
     let told = sessions.log.append(endings).await;

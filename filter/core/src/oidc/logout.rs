@@ -42,13 +42,21 @@ pub async fn end(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refu
             .await
             .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
             .map_err(|rejection| Refused {
-                rejection,
+                rejection: incomplete(rejection),
                 cookies: Vec::new(),
                 retry_path: request.raw_path().to_owned(),
             })?,
         Err(_) => None,
     };
     leave(rp, request, grant.as_ref())
+}
+
+/// What a person has to know is not who is away, but that they are not signed out.
+pub fn incomplete(rejection: Rejection) -> Rejection {
+    match rejection {
+        Rejection::Unavailable(dependency) => Rejection::SignOutIncomplete(dependency),
+        other => other,
+    }
 }
 
 /// The session here has ended; now the provider's.
@@ -124,7 +132,8 @@ fn chosen_url<'a>(rp: &'a RelyingParty, state: &str) -> Option<&'a str> {
 /// granted for offline use.
 fn revoke(rp: &Rc<RelyingParty>, grant: Option<&Grant>) {
     let Some(refresh_token) = grant.and_then(|grant| grant.refresh_token.clone()) else { return };
-    let has_end_session = rp.provider.now().is_none_or(|known| known.metadata.end_session_endpoint.is_some());
+    let has_end_session =
+        rp.provider.now().is_some_and(|known| known.metadata.end_session_endpoint.is_some());
     let is_offline = rp
         .browser()
         .is_ok_and(|browser| browser.login.scope.split(' ').any(|scope| scope == "offline_access"));

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::error::{Dependency, LoginError, Rejection, SessionEnd};
 use crate::host::Level;
 use crate::jose::claims::Claims;
+use crate::jose::error::TokenError;
 use crate::metrics::{self, Refresh};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::token_endpoint::{self, Failure, Tokens};
@@ -22,7 +23,7 @@ use crate::oidc::{id_token, userinfo};
 use crate::principal::Principal;
 use crate::session::endings::{Ending, session_key};
 use crate::session::record::{Freshness, Grant, Record};
-use crate::session::renewal::{Fence, Turn};
+use crate::session::renewal::{COMMIT_PAUSE, Fence, Turn};
 use crate::session::store::Entry;
 use crate::session::ticket::Ticket;
 use crate::sync::{Event, within};
@@ -35,7 +36,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 /// Tries to write what a refresh token bought, and to check what it bought while keys can't be had.
 const COMMIT_TRIES: u32 = 100;
-const CHECK_TRIES: u32 = 5;
+const CHECK_TRIES: u32 = 12;
 /// The access token's life where neither the answer nor an ID token tells.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// Shorter lives are taken for this: a session is not renewed at every request.
@@ -83,12 +84,17 @@ pub async fn current(rp: &Rc<RelyingParty>, ticket: &Ticket) -> Result<Rc<Entry>
     match (freshness, flight) {
         (Freshness::Due, _) | (Freshness::CheckDue, None) => Ok(entry),
         (_, None) => Err(Dependency::Provider.into()),
-        (freshness, Some(flight)) => match wait(rp, &flight).await {
-            Outcome::Renewed(renewed) => Ok(renewed),
-            Outcome::Ended(end) => Err(Rejection::SessionEnded(end)),
-            Outcome::Failed(_) if freshness == Freshness::CheckDue => Ok(entry),
-            Outcome::Failed(dependency) => Err(dependency.into()),
-        },
+        (freshness, Some(flight)) => {
+            let current = match wait(rp, &flight).await {
+                Outcome::Renewed(renewed) => renewed,
+                Outcome::Ended(end) => return Err(Rejection::SessionEnded(end)),
+                Outcome::Failed(_) if freshness == Freshness::CheckDue => entry,
+                Outcome::Failed(dependency) => return Err(dependency.into()),
+            };
+            // It may have been signed out while we waited.
+            browser.sessions.confirm(&current)?;
+            Ok(current)
+        }
     }
 }
 
@@ -175,7 +181,20 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
     let problem = match token_endpoint::refresh(rp, refresh_token).await {
         Ok(tokens) => match bought(rp, entry, fence, &tokens, asked).await {
             Ok(record) => return keep(rp, ticket, entry, fence, record).await,
-            Err(Rejection::Unavailable(_)) => "the new ID token could not be checked",
+            // Not our fault, nor the person's: the new refresh token is kept, so that the spent one is not used again.
+            Err(Rejection::Unavailable(dependency)) => {
+                rp.host.count(metrics::refresh(Refresh::Failed));
+                rp.host.log(
+                    Level::Error,
+                    &format!("session not renewed: its new tokens could not be checked {who}"),
+                );
+                let kept = keep(rp, ticket, entry, fence, unchecked(&entry.record, tokens, asked)).await;
+                postpone(rp, ticket, FIRST_PAUSE);
+                return match kept {
+                    Outcome::Renewed(_) => Outcome::Failed(dependency),
+                    other => other,
+                };
+            }
             // RF03: what does not belong to this login ends it, and the new tokens are dropped.
             Err(rejection) => {
                 rp.host.count(metrics::refresh(Refresh::Invalid));
@@ -215,16 +234,42 @@ async fn bought(
     tokens: &Tokens,
     asked: Timestamp,
 ) -> Result<Record, Rejection> {
-    let mut outcome = checked(rp, &entry.record, tokens, asked).await;
+    let _ = rp.browser()?.sessions.renew(entry, fence, lease(rp)).await;
+    let mut outcome = checked(rp, &entry.record, tokens, asked).await.map_err(undecided);
     for _ in 0..CHECK_TRIES {
         if !matches!(outcome, Err(Rejection::Unavailable(_))) {
             break;
         }
         let _ = rp.browser()?.sessions.renew(entry, fence, lease(rp)).await;
         rp.host.sleep(FIRST_PAUSE).await;
-        outcome = checked(rp, &entry.record, tokens, asked).await;
+        outcome = checked(rp, &entry.record, tokens, asked).await.map_err(undecided);
     }
     outcome
+}
+
+/// What says nothing about the tokens: a key that is not known yet, since keys are not fetched all the time, and a
+/// UserInfo endpoint that gives no answer.
+fn undecided(rejection: Rejection) -> Rejection {
+    match rejection {
+        Rejection::Login(LoginError::IdToken(TokenError::UnknownKey)) => Dependency::ProviderMetadata.into(),
+        Rejection::Login(LoginError::UserInfo(what)) if what != userinfo::WRONG_SUBJECT => {
+            Dependency::Provider.into()
+        }
+        other => other,
+    }
+}
+
+/// The session as it was, with a refresh token that is still good, and asked about again before its next use.
+fn unchecked(record: &Record, tokens: Tokens, asked: Timestamp) -> Record {
+    let refresh_until = tokens.refresh_expires_in.map(|left| asked.plus(left));
+    let grant = Grant {
+        refresh_until: refresh_until.or(record.grant.refresh_until),
+        refresh_token: tokens.refresh_token.or_else(|| record.grant.refresh_token.clone()),
+        access_until: asked,
+        obtained: asked,
+        ..record.grant.clone()
+    };
+    Record { grant, ..record.clone() }
 }
 
 async fn checked(
@@ -306,7 +351,7 @@ async fn keep(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence, r
             }
             Err(_) => {
                 rp.host
-                    .sleep(Duration::from_millis(50).saturating_mul(1 << attempt.min(5)).min(FIRST_PAUSE))
+                    .sleep(Duration::from_millis(50).saturating_mul(1 << attempt.min(5)).min(COMMIT_PAUSE))
                     .await;
             }
         }

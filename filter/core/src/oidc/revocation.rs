@@ -9,14 +9,15 @@ use crate::oidc::client;
 use crate::oidc::relying_party::RelyingParty;
 
 /// Tries while the provider does not answer.
-const TRIES: u32 = 5;
+const TRIES: u32 = 60;
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Revokes a refresh token in the background; nobody waits for it.
 pub fn revoke_later(rp: &Rc<RelyingParty>, refresh_token: String) {
     let job = rp.clone();
     rp.host.spawn(Box::pin(async move {
         for attempt in 0..TRIES {
-            job.host.sleep(Duration::from_millis(500).saturating_mul(attempt)).await;
+            job.host.sleep(Duration::from_millis(500).saturating_mul(attempt).min(MAX_PAUSE)).await;
             let Some(known) = job.provider.now() else { continue };
             let Some(endpoint) = &known.metadata.revocation_endpoint else { return };
             let parameters = [("token", refresh_token.as_str()), ("token_type_hint", "refresh_token")];

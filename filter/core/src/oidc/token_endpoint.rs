@@ -14,6 +14,8 @@ use crate::oidc::{client, provider};
 const MAX_RESPONSE_LEN: usize = 256 * 1024;
 /// A lifetime beyond this is taken for this: the provider is asked again once a day at least.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// The same for a refresh token: longer than any session.
+const MAX_REFRESH_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// What the endpoint gave us.
 pub struct Tokens {
@@ -107,21 +109,22 @@ fn parse(body: &[u8]) -> Result<Tokens, Failure> {
         id_token: optional("id_token")?,
         access_token: required("access_token")?,
         refresh_token: optional("refresh_token")?,
-        expires_in: lifetime(response.get("expires_in")),
+        expires_in: lifetime(response.get("expires_in"), MAX_LIFETIME),
         // Zero: it does not end (Keycloak, offline access).
-        refresh_expires_in: lifetime(response.get("refresh_expires_in")).filter(|left| !left.is_zero()),
+        refresh_expires_in: lifetime(response.get("refresh_expires_in"), MAX_REFRESH_LIFETIME)
+            .filter(|left| !left.is_zero()),
     })
 }
 
 /// Seconds. Providers have been seen to send them as text; what is no number says nothing.
-fn lifetime(value: Option<&Value>) -> Option<Duration> {
+fn lifetime(value: Option<&Value>, most: Duration) -> Option<Duration> {
     let seconds = match value? {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.parse().ok()?,
         _ => return None,
     };
     Duration::try_from_secs_f64(seconds)
-        .map_or_else(|_| (seconds > 0.0).then_some(MAX_LIFETIME), |lifetime| Some(lifetime.min(MAX_LIFETIME)))
+        .map_or_else(|_| (seconds > 0.0).then_some(most), |lifetime| Some(lifetime.min(most)))
 }
 
 /// RFC 6749 5.2: the grant, or we ourselves.
@@ -173,7 +176,11 @@ mod tests {
             );
             let tokens = parse(body.as_bytes()).unwrap();
             assert_eq!(tokens.expires_in.map(|lifetime| lifetime.as_secs()), expected, "{expires_in}");
-            let expected = expected.filter(|seconds| *seconds > 0);
+            let expected = match expires_in {
+                "1e300" => Some(MAX_REFRESH_LIFETIME.as_secs()),
+                "99999999" => Some(MAX_REFRESH_LIFETIME.as_secs()),
+                _ => expected.filter(|seconds| *seconds > 0),
+            };
             assert_eq!(
                 tokens.refresh_expires_in.map(|lifetime| lifetime.as_secs()),
                 expected,

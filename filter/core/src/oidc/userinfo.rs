@@ -9,6 +9,8 @@ use crate::oidc::token_endpoint::Tokens;
 
 /// Longest UserInfo response, in bytes.
 const MAX_RESPONSE_LEN: usize = 256 * 1024;
+/// It speaks of somebody else.
+pub const WRONG_SUBJECT: &str = "sub is not the ID token's";
 /// Claims that only a signed token can make.
 const PROTOCOL_CLAIMS: [&str; 9] = ["iss", "sub", "aud", "azp", "exp", "iat", "nbf", "sid", "nonce"];
 
@@ -36,7 +38,7 @@ pub async fn merge(rp: &RelyingParty, tokens: &Tokens, claims: Claims) -> Result
         .map_err(|_| LoginError::UserInfo("not a JSON object"))?;
     // 5.3.2: sub must be there and be the ID token's.
     if userinfo.get("sub").is_none() || userinfo.get("sub") != claims.members().get("sub") {
-        return Err(LoginError::UserInfo("sub is not the ID token's").into());
+        return Err(LoginError::UserInfo(WRONG_SUBJECT).into());
     }
     Ok(claims.extended(userinfo.into_iter().filter(|(name, _)| !PROTOCOL_CLAIMS.contains(&name.as_str()))))
 }

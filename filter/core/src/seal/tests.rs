@@ -31,6 +31,9 @@ fn ck05_whatever_is_changed_on_a_sealed_value_it_does_not_open() {
     assert_eq!(open(&[&sealed[..], &[0]].concat()).unwrap_err(), Unopenable);
 }
 
+/// Tenant, what is bound, context.
+type Fields<'a> = (&'a [u8], &'a [u8], &'a [&'a [u8]]);
+
 #[test]
 fn ck06_what_belongs_to_one_field_can_not_be_moved_to_the_next() {
     let host = TestHost::new();
@@ -43,8 +46,7 @@ fn ck06_what_belongs_to_one_field_can_not_be_moved_to_the_next() {
     let sealed = seal(b"host:1", b"secret", &[b"name", b"3518"]);
     assert!(opens(b"host:1", b"secret", &[b"name", b"3518"], &sealed));
     // The same bytes in a row, divided otherwise.
-    type Parts<'a> = (&'a [u8], &'a [u8], &'a [&'a [u8]]);
-    let divided: [Parts<'_>; 11] = [
+    let divided: [Fields<'_>; 11] = [
         (b"host:13", b"secret", &[b"name", b"518"]),
         (b"host:", b"secret", &[b"1name", b"3518"]),
         (b"host:1", b"secret", &[b"name3", b"518"]),

@@ -2,6 +2,7 @@
 //! instant. Workers of one Envoy tell each other through shared data at once; Envoys through [`super::log`].
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
@@ -17,6 +18,10 @@ const RING: usize = 128;
 /// Endings that are remembered; the oldest go.
 pub const MAX_KNOWN: usize = 16_384;
 const KNOWN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(MAX_KNOWN - 1);
+/// After so many endings the whole list is written anew: before the ring loses one of them, it is in there.
+const SHARE_EVERY: u64 = 64;
+/// Issuers whose "everybody" is remembered; one gate has one.
+const MAX_ISSUERS: usize = 8;
 /// How often a write is tried again when another worker wrote first.
 const TRIES: u32 = 16;
 /// kind, key, moment.
@@ -138,6 +143,7 @@ impl Marks {
 
 /// What a worker has to forget after it caught up.
 #[derive(Debug, PartialEq, Eq)]
+#[must_use]
 pub enum Forget {
     /// These sessions; perhaps none.
     Sessions(Vec<Key>),
@@ -153,6 +159,8 @@ pub struct Endings {
     all_key: String,
     seen: Cell<u64>,
     known: RefCell<LruCache<(Kind, Key), Timestamp>>,
+    /// Apart from the others, so that no number of them pushes it out: it ends what nothing else does.
+    everyone: RefCell<HashMap<Key, Timestamp>>,
 }
 
 impl Endings {
@@ -165,6 +173,7 @@ impl Endings {
             all_key: format!("oidc-gate.endings.{tenant}.all"),
             seen: Cell::default(),
             known: RefCell::new(LruCache::new(KNOWN)),
+            everyone: RefCell::default(),
         }
     }
 
@@ -172,17 +181,22 @@ impl Endings {
     pub fn announce(&self, endings: &[Ending]) {
         // Whatever the others hear: this worker knows.
         endings.iter().for_each(|ending| self.remember(ending));
+        let new = u64::try_from(endings.len()).unwrap_or(u64::MAX);
         for _ in 0..TRIES {
             if self.host.shared_get(&self.ring_key).is_none() {
                 // Compare-and-swap needs something to compare with.
                 let _ = self.host.shared_set(&self.ring_key, &0u64.to_be_bytes(), None);
             }
             let Some((bytes, version)) = self.host.shared_get(&self.ring_key) else { break };
-            let (count, mut ring) = decode_list(&bytes);
+            let (before, mut ring) = decode_list(&bytes);
+            let count = before.wrapping_add(new);
+            if before / SHARE_EVERY != count / SHARE_EVERY {
+                ring.iter().for_each(|ending| self.remember(ending));
+                self.share_all();
+            }
             ring.extend_from_slice(endings);
             let surplus = ring.len().saturating_sub(RING);
             ring.drain(..surplus);
-            let count = count.wrapping_add(u64::try_from(endings.len()).unwrap_or_default());
             if self.host.shared_set(&self.ring_key, &encode_list(count, &ring), Some(version)).is_ok() {
                 let _ = self.host.shared_set(&self.head_key, &count.to_be_bytes(), None);
                 return;
@@ -214,21 +228,37 @@ impl Endings {
                 Forget::Sessions(sessions.map(|ending| ending.key).collect())
             }
             None => {
-                if let Some((bytes, _)) = self.host.shared_get(&self.all_key) {
-                    decode_list(&bytes).1.iter().for_each(|ending| self.remember(ending));
-                }
+                self.learn_all();
                 ring.iter().for_each(|ending| self.remember(ending));
                 Forget::Everything
             }
         }
     }
 
-    /// Leaves all that this worker knows for those who were away for longer.
-    pub fn share_all(&self) {
-        let known = self.known.borrow();
-        let all: Vec<Ending> =
-            known.iter().map(|(&(kind, key), &before)| Ending { kind, key, before }).collect();
-        let _ = self.host.shared_set(&self.all_key, &encode_list(0, &all), None);
+    /// Leaves all that this worker knows, and others have left, for those who were away for longer.
+    fn share_all(&self) {
+        for _ in 0..TRIES {
+            let version = self.learn_all();
+            let known = self.known.borrow();
+            let everyone = self.everyone.borrow();
+            let everyone =
+                everyone.iter().map(|(&key, &before)| Ending { kind: Kind::Everyone, key, before });
+            let all: Vec<Ending> = known
+                .iter()
+                .map(|(&(kind, key), &before)| Ending { kind, key, before })
+                .chain(everyone)
+                .collect();
+            if self.host.shared_set(&self.all_key, &encode_list(0, &all), version).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Learns what others have left; gives back its compare-and-swap number.
+    fn learn_all(&self) -> Option<u32> {
+        let (bytes, version) = self.host.shared_get(&self.all_key)?;
+        decode_list(&bytes).1.iter().for_each(|ending| self.remember(ending));
+        Some(version)
     }
 
     /// Whether one of the endings is about a session or token with these marks.
@@ -240,12 +270,21 @@ impl Endings {
         is_known(Kind::Session, marks.session)
             || is_known(Kind::ProviderSession, marks.provider_session)
             || is_void(Kind::User, marks.user)
-            || is_void(Kind::Everyone, marks.everyone)
+            || self.everyone.borrow().get(&marks.everyone).is_some_and(|before| marks.issued < *before)
     }
 
     fn remember(&self, ending: &Ending) {
-        if matches!(ending.kind, Kind::Changed | Kind::Missed) {
-            return;
+        match ending.kind {
+            Kind::Changed | Kind::Missed => return,
+            Kind::Everyone => {
+                let mut everyone = self.everyone.borrow_mut();
+                if everyone.len() < MAX_ISSUERS || everyone.contains_key(&ending.key) {
+                    let before = everyone.entry(ending.key).or_default();
+                    *before = ending.before.max(*before);
+                }
+                return;
+            }
+            Kind::Session | Kind::ProviderSession | Kind::User => {}
         }
         let mut known = self.known.borrow_mut();
         let id = (ending.kind, ending.key);
@@ -317,7 +356,7 @@ mod tests {
             assert!(worker.cover(&marks("b", None, 1).of_session(&name)));
         }
         let stranger = Endings::new(host, "another");
-        stranger.catch_up();
+        let _ = stranger.catch_up();
         assert!(!stranger.cover(&marks("a", Some("sid"), 1)), "ss12: another tenant");
     }
 
@@ -326,13 +365,13 @@ mod tests {
         let endings = Endings::new(TestHost::new(), "t");
         endings.announce(&[Ending::user(ISSUER, "mona", Timestamp::from_secs(100))]);
         endings.announce(&[Ending::user(ISSUER, "mona", Timestamp::from_secs(50))]);
-        endings.catch_up();
+        let _ = endings.catch_up();
         assert!(endings.cover(&marks("mona", Some("x"), 99)), "the later of two counts");
         assert!(!endings.cover(&marks("mona", Some("x"), 100)));
         assert!(!endings.cover(&marks("lisa", Some("x"), 1)));
         assert!(!endings.cover(&Marks::new("https://other", "mona", None, Timestamp::from_secs(1))));
         endings.announce(&[Ending::everyone(ISSUER, Timestamp::from_secs(200))]);
-        endings.catch_up();
+        let _ = endings.catch_up();
         assert!(endings.cover(&marks("lisa", None, 199)) && !endings.cover(&marks("lisa", None, 200)));
     }
 
@@ -343,8 +382,6 @@ mod tests {
         for number in 0..=RING {
             busy.announce(&[Ending::provider_session(ISSUER, &number.to_string())]);
         }
-        busy.catch_up();
-        busy.share_all();
         assert_eq!(away.catch_up(), Forget::Everything);
         assert!(away.cover(&marks("a", Some("0"), 1)) && away.cover(&marks("a", Some("128"), 1)));
         assert_eq!(away.catch_up(), Forget::Sessions(vec![]));
@@ -354,6 +391,30 @@ mod tests {
         );
         busy.announce(&[Ending::missed()]);
         assert_eq!(away.catch_up(), Forget::Everything);
+    }
+
+    #[test]
+    fn many_endings_at_once_are_known_to_whoever_looks_next() {
+        let host = TestHost::new();
+        let [busy, away] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
+        let all = |numbers: std::ops::Range<u32>| -> Vec<Ending> {
+            numbers.map(|number| Ending::provider_session(ISSUER, &number.to_string())).collect()
+        };
+        busy.announce(&[Ending::everyone(ISSUER, Timestamp::from_secs(10))]);
+        busy.announce(&all(0..1000));
+        assert_eq!(away.catch_up(), Forget::Everything);
+        for number in 0..1000 {
+            assert!(away.cover(&marks("a", Some(&number.to_string()), 20)), "{number}");
+        }
+        assert!(away.cover(&marks("a", None, 9)) && !away.cover(&marks("a", None, 10)));
+        // One that knows little adds to what is there and takes nothing away.
+        let late = Endings::new(host.clone(), "t");
+        late.announce(&all(1000..1200));
+        let last = Endings::new(host, "t");
+        assert_eq!(last.catch_up(), Forget::Everything);
+        for number in 0..1200 {
+            assert!(last.cover(&marks("a", Some(&number.to_string()), 20)), "{number}");
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Log {
         config: &config::Redis,
         keep: Duration,
     ) -> Self {
-        let shared = format!("oidc-gate.log.{}", config.prefix);
+        let shared = format!("oidc-gate.log.{}.{}", config.cluster, config.prefix);
         Self {
             lease: Lease::new(host.clone(), format!("{shared}.lease")),
             key: redis.key(&["revoked"]),
@@ -103,6 +103,11 @@ impl Log {
         }
     }
 
+    /// Whether this Envoy has read the log, or tried to.
+    pub fn was_read(&self) -> bool {
+        self.read_once.get()
+    }
+
     /// Completes once this Envoy has read the log, or tried to: what it knows of tokens is from there alone.
     pub async fn first_read(&self) {
         while !self.read_once.get() {
@@ -144,43 +149,47 @@ impl Log {
         self.redis.run(&commands).await.map(drop)
     }
 
-    /// Reads on from where this Envoy stands.
+    /// Reads on from where this Envoy stands. Others hear of it only when all of it is known.
     async fn read(&self) -> Result<(), RedisError> {
         let mut cursor = self.cursor();
-        let mut heard = false;
+        let mut heard = Vec::new();
+        let mut outcome = Ok(());
         for _ in 0..MAX_BATCHES {
-            let News { endings, entries, first, last } = self.read_batch(cursor).await?;
+            let News { endings, newest, first, last } = match self.read_batch(cursor).await {
+                Ok(news) => news,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            };
             // The stream is younger than what we read of it, or it begins behind where we stand: Redis lost its data,
             // another one took its place, or we were away for so long that entries were dropped.
-            let lost = cursor != Id::default()
-                && (last.is_none_or(|last| last < cursor) || first.is_some_and(|first| first > cursor));
-            if lost {
-                self.endings.announce(&[Ending::missed()]);
+            let is_younger = last.is_none_or(|last| last < cursor);
+            if cursor != Id::default() && (is_younger || first.is_some_and(|first| first > cursor)) {
+                heard.push(Ending::missed());
                 self.host.log(Level::Warn, "the log of endings in Redis is not the one that was read before");
-                if last.is_none_or(|last| last < cursor) {
+                if is_younger {
                     cursor = Id::default();
-                    self.set_cursor(cursor);
                     if last.is_some() {
                         continue;
                     }
                     break;
                 }
             }
-            if let Some(newest) = entries {
-                cursor = newest;
-                self.endings.announce(&endings);
-                heard = true;
-            }
-            self.set_cursor(cursor);
+            heard.extend(endings);
+            cursor = newest.unwrap_or(cursor);
             if last.is_none_or(|last| last <= cursor) {
                 break;
             }
         }
-        if heard {
-            self.endings.catch_up();
-            self.endings.share_all();
+        if !heard.is_empty() {
+            self.endings.announce(&heard);
         }
-        Ok(())
+        // Only now: whoever sees it takes what it knows for complete.
+        if outcome.is_ok() || cursor != Id::default() {
+            self.set_cursor(cursor);
+        }
+        outcome
     }
 
     async fn read_batch(&self, after: Id) -> Result<News, RedisError> {
@@ -204,7 +213,7 @@ impl Log {
         let entries = entries(&news).ok_or(wrong.clone())?;
         let only = |value: &Value| entries_ids(value).map(|ids| ids.first().copied());
         Ok(News {
-            entries: entries.last().map(|(id, _)| *id),
+            newest: entries.last().map(|(id, _)| *id),
             // What is no ending of ours is passed over.
             endings: entries.iter().filter_map(|(_, ending)| *ending).collect(),
             first: only(&first).ok_or(wrong.clone())?,
@@ -223,7 +232,7 @@ impl Log {
 
 struct News {
     /// The newest entry of this batch.
-    entries: Option<Id>,
+    newest: Option<Id>,
     endings: Vec<Ending>,
     first: Option<Id>,
     last: Option<Id>,

@@ -10,8 +10,10 @@ use crate::session::script;
 use crate::session::store::{Entry, ScriptReply, Store, millis, wrong_type};
 use crate::session::ticket::Ticket;
 
-/// How long the holder of a lease that ran out still has to write what it got.
-const GRACE: Duration = Duration::from_millis(1500);
+/// The longest pause between two tries to write what a refresh bought.
+pub const COMMIT_PAUSE: Duration = Duration::from_secs(1);
+
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// The right to refresh one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +33,16 @@ pub enum Turn {
 }
 
 impl Store {
-    /// Asks for the lease on a session, as this version of it demands a refresh.
+    /// Asks for the lease on a session, as this version of it demands a refresh. Whoever holds a lease that has run out
+    /// is left time for one more try to write: a pause, and a call.
     ///
     /// # Errors
     /// The session ended, or Redis can't say.
     pub async fn acquire(&self, ticket: &Ticket, entry: &Entry, lease: Duration) -> Result<Turn, Rejection> {
+        let grace = self.config.redis.timeout.saturating_add(COMMIT_PAUSE).saturating_add(MARGIN);
         let reply = self
             .eval(script::ACQUIRE, &entry.name, |command| {
-                command.number(entry.version).number(millis(lease)).number(millis(GRACE))
+                command.number(entry.version).number(millis(lease)).number(millis(grace))
             })
             .await?;
         match self.outcome(ticket, reply)? {

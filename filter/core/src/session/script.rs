@@ -10,6 +10,11 @@
 //! | `retry` | no refresh before this moment: the last one failed |
 //! | `fails` | how many failed in a row |
 
+/// Writes a new session. `rec`, milliseconds to live → 1.
+pub const CREATE: &str = "redis.call('HSET', KEYS[1], 'ver', '1', 'rec', ARGV[1]) \
+    redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
+    return 1";
+
 /// Writes down that a session is in use; reads it where it is not what the caller knows.
 /// `ver`, new `ver`, `rec`, milliseconds to live → `[written]`, `[busy]`, `[changed, ver, rec]`, `[gone]`.
 ///

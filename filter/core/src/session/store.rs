@@ -20,10 +20,12 @@ use crate::session::log::Log;
 use crate::session::record::{Record, SCHEMA, touch_interval};
 use crate::session::script;
 use crate::session::ticket::{RecordName, Ticket};
-use crate::sync::{Flights, Role};
+use crate::sync::{Flights, Role, within};
 
 /// Bytes of sessions that one worker remembers at most.
 const CACHE_CAPACITY: usize = 16 * 1024 * 1024;
+/// How long the first requests after a start wait until it is known what has ended.
+const FIRST_READ_WAIT: Duration = Duration::from_secs(1);
 
 /// The session store of one worker.
 pub struct Store {
@@ -64,7 +66,9 @@ impl Store {
     /// For the store, keys and limits of the configuration. `keep` is how long endings matter.
     pub fn new(host: Rc<dyn Host>, config: config::Session, keys: KeyRing, keep: Duration) -> Self {
         let redis = Redis::new(host.clone(), config.redis.clone());
-        let endings = Rc::new(Endings::new(host.clone(), &config.redis.prefix));
+        // Two gates in one Envoy may have the same prefix in different Redis.
+        let tenant = format!("{}.{}", config.redis.cluster, config.redis.prefix);
+        let endings = Rc::new(Endings::new(host.clone(), &tenant));
         let log = Log::new(host.clone(), redis.clone(), endings.clone(), &config.redis, keep);
         Self {
             index: Index::new(redis.clone(), config.absolute_timeout),
@@ -116,23 +120,15 @@ impl Store {
         let sealed = self.seal(&ticket, record, 1)?;
         // The indexes first: who signs this user out a moment later must find the session.
         self.index.add(record, &ticket.record_name()).await.map_err(unavailable)?;
-        let key = self.key(&ticket.record_name());
         let ttl = self.ttl(record);
-        let replies = self
-            .redis
-            .run(&[
-                Command::new("MULTI"),
-                Command::new("HSET").arg(key.clone()).arg("ver").arg("1").arg("rec").arg(sealed.clone()),
-                Command::new("PEXPIRE").arg(key).number(ttl),
-                Command::new("EXEC"),
-            ])
-            .await
-            .map_err(unavailable)?;
-        match replies.last() {
-            Some(Value::Array(results)) if results.as_slice() == [Value::Integer(2), Value::Integer(1)] => {}
-            _ => return Err(wrong_type()),
+        let size = sealed.len();
+        let reply = self
+            .eval(script::CREATE, &ticket.record_name(), |command| command.arg(sealed).number(ttl))
+            .await?;
+        if reply != Value::Integer(1) {
+            return Err(wrong_type());
         }
-        self.remember(self.entry(&ticket, record.clone(), 1, sealed.len()));
+        self.remember(self.entry(&ticket, record.clone(), 1, size));
         Ok(ticket)
     }
 
@@ -142,13 +138,31 @@ impl Store {
     /// [`Rejection::SessionEnded`] only when Redis or the list of endings said so; a store that does not answer is
     /// [`Rejection::Unavailable`], never "no session".
     pub async fn load(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
-        self.catch_up();
+        self.know_endings().await;
         let entry = match self.cached(ticket) {
             Some(entry) => entry,
             None => self.read_once(ticket).await?,
         };
         self.alive(&entry)?;
         Ok(entry)
+    }
+
+    /// Knows what has ended until now. After a start this waits until the log was read for the first time, or Redis
+    /// does not answer for a second.
+    pub async fn know_endings(&self) {
+        if !self.log.was_read() {
+            within(&*self.host, FIRST_READ_WAIT, self.log.first_read()).await;
+        }
+        self.catch_up();
+    }
+
+    /// Whether a session that was renewed, or waited for, still lives.
+    ///
+    /// # Errors
+    /// It ended meanwhile.
+    pub fn confirm(&self, entry: &Entry) -> Result<(), Rejection> {
+        self.catch_up();
+        self.alive(entry)
     }
 
     /// The session as Redis has it now.
@@ -170,7 +184,8 @@ impl Store {
     /// [`Store::remove`] can be tried again.
     pub async fn delete(&self, ticket: &Ticket) -> Result<Option<Rc<Entry>>, Failed> {
         let name = ticket.record_name();
-        let entry = match self.load(ticket).await {
+        // As Redis has it: what the provider gave may be newer than what is remembered.
+        let entry = match self.reload(ticket).await {
             Ok(entry) => entry,
             Err(Rejection::SessionEnded(_)) => return Ok(None),
             Err(rejection) => {
@@ -211,7 +226,7 @@ impl Store {
     }
 
     /// Forgets what others ended or changed.
-    pub fn catch_up(&self) {
+    fn catch_up(&self) {
         match self.endings.catch_up() {
             Forget::Sessions(names) => {
                 let mut cache = self.cache.borrow_mut();

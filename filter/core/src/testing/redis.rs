@@ -186,6 +186,11 @@ impl MemoryRedis {
                     array([bulk(Some(format!("{id}-0").as_bytes())), fields])
                 }))
             }
+            b"EVAL" if text(1) == script::CREATE => {
+                let fields = [("ver", b"1".to_vec()), ("rec", command[4].clone())];
+                hashes.insert(text(3), fields.map(|(name, value)| (name.to_owned(), value)).into());
+                integer(1)
+            }
             b"EVAL" => self
                 .script(&text(1), hashes.get_mut(&text(3)), &text(3), &command[4..])
                 .unwrap_or_else(|| {

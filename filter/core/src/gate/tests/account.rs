@@ -139,6 +139,12 @@ fn where_the_provider_has_no_end_session_the_refresh_token_is_revoked() {
 
     let world = World::new();
     world.log_in("/");
+    let form = [("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "document")];
+    world.redis.set_down(Some(crate::host::CalloutError::Reset));
+    let reply = replied(world.browse("POST", "/oauth2/logout", &form));
+    assert_eq!((reply.status, header(&reply, "retry-after")), (503, Some("5")), "ss06");
+    assert!(reply.body.contains("not signed out yet") && reply.body.contains("href=\"/oauth2/logout\""));
+    world.redis.set_down(None);
     world.browse("POST", "/oauth2/logout", OWN);
     world.host.run(async { world.host.clone().sleep_for(std::time::Duration::from_millis(50)).await });
     assert!(world.provider.revoked.borrow().is_empty(), "end_session does it");
