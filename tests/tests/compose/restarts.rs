@@ -12,8 +12,7 @@ fn a_person_stays_signed_in_through_a_restart_of_each_service_in_turn() {
     stack.sign_in(&client, "mlflow_user", PASSWORD);
     assert!(stack.may_use_mlflow(&client));
     for service in SERVICES {
-        stack.compose(&format!("restart {service}"));
-        stack.eventually(&format!("{service} is healthy again"), || stack.health(service) == "healthy");
+        stack.restart(service);
         stack.eventually(&format!("the session is good after {service}'s restart"), || {
             stack.may_use_mlflow(&client)
         });
@@ -33,8 +32,7 @@ fn a_browser_stays_signed_in_through_restarts_of_redis_envoy_and_mlflow() {
     browser.wait_for_text("Default");
     let session = browser.session_cookie();
     for service in ["redis", "envoy", "mlflow"] {
-        stack.compose(&format!("restart {service}"));
-        stack.eventually(&format!("{service} is healthy again"), || stack.health(service) == "healthy");
+        stack.restart(service);
         stack.eventually(&format!("MLflow is shown after {service}'s restart"), || {
             browser.try_open(&stack.url("/")).is_ok() && browser.text().contains("Default")
         });

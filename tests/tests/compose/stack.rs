@@ -16,6 +16,8 @@ pub const PASSWORD: &str = "password123";
 pub const SESSION_COOKIE: &str = "oidc-gate";
 /// How long anything may take that needs no part to start: the machine may be busy.
 pub const BOUND: Duration = Duration::from_secs(60);
+/// How long a service may take to start.
+const START_BOUND: Duration = Duration::from_secs(300);
 /// The services that stay up.
 pub const SERVICES: [&str; 6] = ["envoy", "keycloak", "minio", "mlflow", "postgres", "redis"];
 
@@ -153,6 +155,14 @@ impl Stack {
         let service = services.into_iter().find(of).unwrap_or_default();
         let text = |key: &str| service[key].as_str().unwrap_or_default().to_owned();
         if text("Health").is_empty() { text("State") } else { text("Health") }
+    }
+
+    /// Restarts a service as its users do, and waits until it is healthy.
+    #[track_caller]
+    pub fn restart(&self, service: &str) {
+        self.compose(&format!("restart {service}"));
+        let healthy = wait_until(START_BOUND, || self.health(service) == "healthy");
+        assert!(healthy, "{service} is {} after its restart", self.health(service));
     }
 
     /// Signs somebody in as a browser does, by Keycloak's form; the last page is what they get to see.
