@@ -277,7 +277,7 @@ mod tests {
         let _ = edited.edit_cluster("mlflow", |cluster| {
             assert_eq!(
                 cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"],
-                socket_address("127.0.0.1", 5001)
+                socket_address("mlflow", 5000)
             );
         });
     }

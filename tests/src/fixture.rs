@@ -130,6 +130,13 @@ impl Gate {
         self.ended.push(log);
     }
 
+    /// Changes a variable of the environment of every Envoy that is started from now on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        for node in &mut self.nodes {
+            node.launch = node.launch.clone().env(name, value);
+        }
+    }
+
     /// Starts an Envoy that was ended.
     ///
     /// # Panics
@@ -225,6 +232,21 @@ impl Gate {
         let client = Client::new();
         self.sign_in(&client, username, "/");
         client
+    }
+
+    /// As [`Gate::signed_in`], with the `sid` of the new session at the provider.
+    ///
+    /// # Panics
+    /// When the login does not get there.
+    pub fn signed_in_with_sid(&self, username: &str) -> (Client, String) {
+        let before = self.provider.sessions_of(username);
+        let client = self.signed_in(username);
+        let mut new = self.provider.sessions_of(username);
+        new.retain(|session| !before.contains(session));
+        match new.as_slice() {
+            [session] => (client, session.sid.clone()),
+            _ => panic!("signing in began no single session at the provider: {new:?}"),
+        }
     }
 
     /// Signs a browser in as that user, by opening `path`; the provider goes back to asking for a password.

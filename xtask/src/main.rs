@@ -79,8 +79,8 @@ enum Commands {
     /// Run the tests; all tiers when none is named.
     ///
     /// unit: pure code, natively and as Wasm under node. e2e: the filter in real Envoy with real Redis. stack: real
-    /// Keycloak, MLflow and headless Chromium, beside and apart from a stack that is up. What they need is installed. The
-    /// last line is the sum: "N passed, N failed".
+    /// Keycloak, MLflow and headless Chromium, beside and apart from a stack that is up. compose: docker-compose.yml in a
+    /// Docker engine, where one answers. What they need is installed. The last line is the sum: "N passed, N failed".
     Test {
         /// Which tiers.
         tiers: Vec<Tier>,

@@ -132,3 +132,6 @@ fn key_id(key: &Secret) -> [u8; KEY_ID_LEN] {
     }
     id
 }
+
+#[cfg(test)]
+mod tests;

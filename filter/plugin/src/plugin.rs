@@ -1,6 +1,6 @@
 //! The root context: configuration in, gate out, and the jobs that outlive requests.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use oidc_gate_core::config;
@@ -18,12 +18,18 @@ pub struct Plugin {
     executor: Rc<Executor>,
     host: Rc<EnvoyHost>,
     gate: RefCell<Option<Rc<Gate>>>,
+    bodies: Rc<Cell<usize>>,
 }
 
 impl Plugin {
     pub fn new(id: u32) -> Self {
         let executor = Rc::new(Executor::new(id));
-        Self { host: Rc::new(EnvoyHost::new(executor.clone())), executor, gate: RefCell::default() }
+        Self {
+            host: Rc::new(EnvoyHost::new(executor.clone())),
+            executor,
+            gate: RefCell::default(),
+            bodies: Rc::default(),
+        }
     }
 
     /// A new configuration, of `size` bytes; false when it is not good.
@@ -48,7 +54,7 @@ impl Plugin {
     }
 
     pub fn stream(&self, id: u32) -> Stream {
-        Stream::new(id, self.gate.borrow().clone(), self.executor.clone())
+        Stream::new(id, self.gate.borrow().clone(), self.executor.clone(), self.bodies.clone())
     }
 
     pub fn answered(&self, token: u32, reply: Result<CalloutReply, CalloutError>) {

@@ -17,6 +17,9 @@ use crate::hostcalls::{self, Buffer, Map};
 /// Requests of one worker that may wait for their decision at the same time; more get 503 at once.
 const MAX_WAITING: usize = 4096;
 
+/// Bodies that one worker reads at the same time: strangers who send theirs slowly must not take all the room above.
+const MAX_BODIES: usize = 1024;
+
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -39,17 +42,40 @@ pub struct Stream {
     task: Cell<Option<u64>>,
     /// The body, where an endpoint of the gate reads it.
     incoming: RefCell<Option<Incoming>>,
+    /// How many bodies this worker reads.
+    bodies: Rc<Cell<usize>>,
 }
 
 /// A body that is being collected.
 struct Incoming {
     bytes: Vec<u8>,
     arrival: Arrival,
+    _place: Place,
+}
+
+/// One of the bodies that are read at the same time.
+struct Place(Rc<Cell<usize>>);
+
+impl Place {
+    fn take(taken: &Rc<Cell<usize>>) -> Option<Self> {
+        if taken.get() >= MAX_BODIES {
+            return None;
+        }
+        taken.set(taken.get().saturating_add(1));
+        Some(Self(taken.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 impl Stream {
-    pub fn new(id: u32, gate: Option<Rc<Gate>>, executor: Rc<Executor>) -> Self {
+    pub fn new(id: u32, gate: Option<Rc<Gate>>, executor: Rc<Executor>, bodies: Rc<Cell<usize>>) -> Self {
         Self {
+            bodies,
             id,
             gate,
             executor,
@@ -67,8 +93,9 @@ impl Stream {
         let headers = hostcalls::headers(Map::RequestHeaders);
         let reads_body = !end_of_stream && gate.reads_body(&headers);
         let body = if reads_body {
+            let Some(place) = Place::take(&self.bodies) else { return self.unavailable() };
             let (arrival, body) = Body::arriving();
-            *self.incoming.borrow_mut() = Some(Incoming { bytes: Vec::new(), arrival });
+            *self.incoming.borrow_mut() = Some(Incoming { bytes: Vec::new(), arrival, _place: place });
             body
         } else {
             Body::none()
@@ -146,7 +173,7 @@ impl Stream {
 
     fn body_arrived(&self) {
         let incoming = self.incoming.borrow_mut().take();
-        if let Some(Incoming { bytes, arrival }) = incoming {
+        if let Some(Incoming { bytes, arrival, .. }) = incoming {
             arrival.complete(if bytes.len() > MAX_BODY_LEN { Err(TooLong) } else { Ok(bytes) });
             self.executor.run(Owner::Stream(self.id));
         }

@@ -164,8 +164,7 @@ impl Executor {
         future: impl Future<Output = ()> + 'static,
     ) -> u64 {
         let id = self.fresh_id();
-        let wake =
-            Arc::new(TaskWake { id, queued: AtomicBool::new(false), ready: self.ready.clone() });
+        let wake = Arc::new(TaskWake { id, queued: AtomicBool::new(false), ready: self.ready.clone() });
         let waker = Waker::from(wake.clone());
         let pending = Pending { owner, name, since: self.now() };
         let task = Task { pending, span, future: Some(Box::pin(future)), wake, waker: waker.clone() };
@@ -249,10 +248,14 @@ impl Executor {
         loop {
             let id = {
                 let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-                if ready.is_empty() { None } else { Some({
-                    let index = self.rng.index(ready.len());
-                    ready.swap_remove(index)
-                }) }
+                if ready.is_empty() {
+                    None
+                } else {
+                    Some({
+                        let index = self.rng.index(ready.len());
+                        ready.swap_remove(index)
+                    })
+                }
             };
             match id {
                 Some(id) => {

@@ -127,7 +127,12 @@ impl Faults {
 
     /// Whether a fault since then may be to blame for what a worker did.
     pub fn excuse(&self, envoy: usize, worker: usize, since: Moment) -> bool {
-        self.log.borrow().iter().rev().take_while(|(at, _)| *at >= since).any(|(_, scope)| scope.covers(envoy, worker))
+        self.log
+            .borrow()
+            .iter()
+            .rev()
+            .take_while(|(at, _)| *at >= since)
+            .any(|(_, scope)| scope.covers(envoy, worker))
     }
 
     /// When something went wrong last for anybody of an Envoy.
@@ -219,7 +224,9 @@ impl Faults {
 
     /// Whether the announcement of a logout gets lost.
     pub fn loses_announcement(&self, plan: &Plan) -> bool {
-        self.on.get() && plan.faults.lost_announcement > 0 && self.rng.permille(plan.faults.lost_announcement * 5)
+        self.on.get()
+            && plan.faults.lost_announcement > 0
+            && self.rng.permille(plan.faults.lost_announcement * 5)
     }
 
     /// Whether browsers reach the provider.

@@ -39,7 +39,9 @@ pub fn call(world: &Rc<World>, from: WorkerId, callout: Callout) -> LocalFuture<
         world.faults.happened(now, Scope::Worker(from.envoy, from.worker));
     }
     let call = world.next_call();
-    world.trace.event(now, "call", call, || format!("#{call} {from} {peer:?} {fate:?}: {}", describe(&callout)));
+    world
+        .trace
+        .event(now, "call", call, || format!("#{call} {from} {peer:?} {fate:?}: {}", describe(&callout)));
     let presentation = match peer {
         Peer::Redis => None,
         Peer::Provider => {
@@ -80,14 +82,7 @@ fn status(status: u16) -> CalloutReply {
 }
 
 /// The way there and back.
-async fn wire(
-    world: Rc<World>,
-    peer: Peer,
-    fate: Fate,
-    callout: Callout,
-    call: u64,
-    sender: Sender<Answer>,
-) {
+async fn wire(world: Rc<World>, peer: Peer, fate: Fate, callout: Callout, call: u64, sender: Sender<Answer>) {
     let pause = |most| world.executor.sleep(Duration::from_micros(world.net_rng.between(50, most)));
     match fate {
         Fate::Refused => {

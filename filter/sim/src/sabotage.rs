@@ -44,7 +44,10 @@ impl Sabotage {
                 (" or h[2] ~= ARGV[2] then return 0 end", " then return 0 end"),
             ],
             Self::IgnoreFence => &[
-                ("if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end", "if h[2] ~= ARGV[2] then return 0 end"),
+                (
+                    "if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end",
+                    "if h[2] ~= ARGV[2] then return 0 end",
+                ),
                 ("if h[1] ~= ARGV[1] or not h[2] then return 0 end", "if not h[2] then return 0 end"),
                 ("if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end", ""),
             ],

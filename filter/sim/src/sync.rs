@@ -9,7 +9,11 @@ use futures_util::future::{Either, select};
 use crate::executor::Executor;
 
 /// The future's output, or `None` when it takes longer than `limit`; it is dropped then.
-pub async fn within<T>(executor: &Rc<Executor>, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+pub async fn within<T>(
+    executor: &Rc<Executor>,
+    limit: Duration,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     let future = std::pin::pin!(future);
     match select(future, executor.sleep(limit)).await {
         Either::Left((output, _)) => Some(output),

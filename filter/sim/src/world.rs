@@ -146,7 +146,12 @@ impl World {
             executor,
             trace: Trace::new(detail),
             redis: Server::new(password, plan.sabotage.map(|what| what.scripts()).unwrap_or_default()),
-            provider: Provider::new(plan.provider.clone(), plan.people.users, rng.fork("provider"), ledger.clone()),
+            provider: Provider::new(
+                plan.provider.clone(),
+                plan.people.users,
+                rng.fork("provider"),
+                ledger.clone(),
+            ),
             faults,
             ledger,
             envoys,
@@ -251,7 +256,13 @@ impl World {
         let left = self.executor.unfinished();
         if let Some(task) = left.first() {
             let now = self.executor.now();
-            let what = format!("{} tasks never end, such as {} of {:?} since {}", left.len(), task.name, task.owner, task.since);
+            let what = format!(
+                "{} tasks never end, such as {} of {:?} since {}",
+                left.len(),
+                task.name,
+                task.owner,
+                task.since
+            );
             self.ledger.violate(Rule::Settles, now, what);
         }
     }

@@ -14,7 +14,10 @@ fn found(sabotage: Sabotage, within: u64, rules: &[Rule]) -> Failure {
         assert!(first < within, "{sabotage:?} broke none of {rules:?} in {within} seeds");
         let report = runner::run_many(first, within - first, Some(sabotage), 1, &|_| {});
         let found = report.failures.into_iter().next().unwrap_or_else(|| {
-            panic!("{sabotage:?} was not found in {within} seeds; {} answers were changed", report.tally.sabotaged)
+            panic!(
+                "{sabotage:?} was not found in {within} seeds; {} answers were changed",
+                report.tally.sabotaged
+            )
         });
         if rules.contains(&found.violation.rule) {
             break found;

@@ -52,7 +52,7 @@ fn is_logout_token(provider: &Provider, token: &str) -> bool {
     word("iss") == Some(provider.issuer().as_str())
         && word("aud") == Some(provider.client_id())
         && number("exp").is_some_and(|exp| exp > now - 60)
-        && number("iat").is_some_and(|iat| (now - 3600..=now + 60).contains(&iat))
+        && number("iat").is_some_and(|iat| (now - 600..=now + 60).contains(&iat))
         && word("jti").is_some()
         && claims.get("events").and_then(|events| events.get(EVENT)).is_some_and(Value::is_object)
         && claims.get("nonce").is_none()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use oidc_gate_testkit::browser::raw::Connection;
 use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::browser::raw::Connection;
 use oidc_gate_testkit::process::{free_port, wait_until};
 use oidc_gate_testkit::provider::{
     Behaviour, Endpoint, Forgery, OldKeys, Provider, Setup, SigningKey, Times, TokenKind,

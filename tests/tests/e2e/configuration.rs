@@ -74,6 +74,19 @@ fn pm13_a_good_configuration_takes_over_without_a_gap_and_sessions_live_on() {
     assert!(!anonymous_reached);
 }
 
+#[test]
+fn cb17_a_login_that_began_before_a_new_configuration_ends_after_it() {
+    let gate = Gate::builder().replaceable().start();
+    let browser = Client::new();
+    let callback = gate.callback_of(&browser, "mlflow_user", "/deep?a=b");
+    let next = gate.config.clone().plugin(|plugin| plugin["clock_leeway"] = json!("30s"));
+    assert_eq!(gate.envoy().push_listener(&next).unwrap(), Verdict::Accepted);
+    assert!(assert_settled(&gate));
+    let response = browser.navigate(&callback).unwrap();
+    assert_eq!((response.status, response.header("location")), (303, Some("/deep?a=b")), "{response}");
+    assert_allowed(&gate, || browser.navigate(&gate.url("/deep?a=b")));
+}
+
 /// Whether the new listener has served ten good requests in a row.
 fn assert_settled(gate: &Gate) -> bool {
     let token = gate.provider.access_token("mlflow_user");

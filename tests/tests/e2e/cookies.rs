@@ -136,9 +136,13 @@ fn two_different_session_cookies_are_refused_rather_than_chosen_from() {
 }
 
 #[test]
-fn ck11_cookie_headers_of_any_shape_are_survived() {
+fn ck10_ck11_cookie_headers_of_any_shape_are_survived() {
     let gate = Gate::start();
     let many = "a=b; ".repeat(4000);
+    let long = format!("oidc-gate={}", "A".repeat(50_000));
+    let long_name = format!("{}=1; oidc-gate-login-{}=1", "n".repeat(20_000), "n".repeat(20_000));
+    // CK10: what would be pieces of a cookie elsewhere are names like any other here.
+    let pieces = "oidc-gate-0=a; oidc-gate-1=b; oidc-gate-99999999999=c; oidc-gate-count=1e9; oidc-gate_0=a";
     for value in [
         "",
         ";",
@@ -149,6 +153,9 @@ fn ck11_cookie_headers_of_any_shape_are_survived() {
         "oidc-gate=",
         "oidc-gate==;oidc-gate-login-=",
         many.as_str(),
+        long.as_str(),
+        long_name.as_str(),
+        pieces,
     ] {
         assert_refused(&gate, 401, || {
             Client::new().fetching("GET", &gate.url("/x")).header("cookie", value).send()

@@ -1,8 +1,8 @@
 //! The ID token of a login: anything wrong with it, and there is no session.
 
 use oidc_gate_testkit::browser::Client;
-use oidc_gate_testkit::provider::{Endpoint, Forgery, SigningKey, TokenKind};
-use oidc_gate_tests::Gate;
+use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, SigningKey, Times, TokenKind, User};
+use oidc_gate_tests::{Gate, assert_allowed};
 use serde_json::{Value, json};
 
 fn set(name: &'static str, value: Value) -> Forgery {
@@ -70,6 +70,16 @@ fn it01_to_it25_an_id_token_with_anything_wrong_makes_no_session() {
         ("nonce is another", set("nonce", json!("1"))),
         ("nonce is absent", without("nonce")),
         ("nonce is null", set("nonce", json!(null))),
+        (
+            "exp is huge",
+            Forgery::new().payload_text(|text| text.replacen("\"exp\":", "\"exp\":1e300,\"x\":", 1)),
+        ),
+        ("groups are text", set("groups", json!("/mlflow_users"))),
+        ("groups are an object", set("groups", json!({"/mlflow_users": true}))),
+        ("the name is a number", set("preferred_username", json!(1))),
+        ("the address is a list", set("email", json!(["a@b.c"]))),
+        ("at_hash is a number", set("at_hash", json!(7))),
+        ("at_hash is empty", set("at_hash", json!(""))),
         ("at_hash is wrong", set("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA"))),
         (
             "signature is changed",
@@ -120,6 +130,14 @@ fn what_a_provider_may_do_is_accepted() {
         ("no typ claim", without("typ")),
         ("clock a little ahead", set("iat", json!(gate.provider.now() + 30))),
         ("just expired within the leeway", set("exp", json!(gate.provider.now() - 5))),
+        (
+            "hashes of what is not used",
+            Forgery::new().claims(|claims| {
+                claims["c_hash"] = json!("AAAAAAAAAAAAAAAAAAAAAA");
+                claims["s_hash"] = json!(7);
+            }),
+        ),
+        ("exp with a fraction", set("exp", json!(gate.provider.now() as f64 + 60.5))),
         ("unknown claims", set("unknown", json!({"a": [1, 2, {"b": null}]}))),
     ] {
         assert!(login(&gate, forgery), "{name} was refused");
@@ -146,13 +164,70 @@ fn it23_userinfo_of_somebody_else_makes_no_session() {
     let gate = Gate::builder().plugin(|plugin| plugin["login"]["userinfo"] = true.into()).start();
     assert!(login(&gate, Forgery::new()));
     assert!(gate.provider.count(Endpoint::UserInfo) >= 1);
-    for value in [json!("another"), json!(null), json!(7)] {
+    for value in [json!("another"), json!(null), json!(7), json!(""), json!(["another"])] {
         gate.provider.edit_document(Endpoint::UserInfo, move |document| document["sub"] = value.clone());
-        let browser = Client::new();
-        let callback = gate.callback_of(&browser, "mlflow_user", "/");
-        let response = browser.navigate(&callback).unwrap();
-        assert_eq!(gate.session_cookie(&browser), None, "{response}");
-        gate.provider.behave();
+        assert!(!login(&gate, Forgery::new()), "somebody else");
+    }
+    gate.provider.edit_document(Endpoint::UserInfo, |document| {
+        document.as_object_mut().unwrap().remove("sub");
+    });
+    assert!(!login(&gate, Forgery::new()), "nobody");
+    let foreign = gate.provider.sign(&json!({"alg": "RS256"}), &json!({"sub": "x"}), &SigningKey::rsa(7));
+    let subject = gate.provider.user("mlflow_user").subject;
+    for (name, behaviour) in [
+        ("401", Behaviour::json(401, "{}")),
+        ("500", Behaviour::json(500, "{}")),
+        ("a list", Behaviour::json(200, json!([{"sub": subject}]).to_string())),
+        ("text", Behaviour::json(200, "\"sub\"")),
+        ("a member twice", Behaviour::json(200, format!("{{\"sub\":\"admin\",\"sub\":\"{subject}\"}}"))),
+        ("a token of a foreign key", Behaviour::answer(200, "application/jwt", foreign)),
+        ("HTML", Behaviour::answer(200, "text/html", json!({"sub": subject}).to_string())),
+        ("cut off", Behaviour::CloseMidBody),
+        ("no answer", Behaviour::DropAnswer),
+    ] {
+        gate.provider.misbehave(Endpoint::UserInfo, Times::Next(1), behaviour);
+        assert!(!login(&gate, Forgery::new()), "{name} was accepted");
+        oidc_gate_tests::assert_workers_alive(&gate);
+    }
+    assert!(login(&gate, Forgery::new()), "a good one must still do");
+}
+
+#[test]
+fn it26_people_are_told_apart_by_their_subject_and_by_nothing_else() {
+    let gate = Gate::start();
+    let admin = gate.provider.user("mlflow_admin");
+    // All that an administrator has, but for the subject and the groups.
+    let mut twin = User::new("twin", &[]);
+    twin.claims.insert("preferred_username".into(), json!(admin.username));
+    twin.claims.insert("email".into(), json!("mlflow_admin@example.com"));
+    twin.claims.insert("email_verified".into(), json!(true));
+    gate.provider.add_user(twin.clone());
+    gate.provider.sign_in_as("twin");
+    let browser = Client::new();
+    let journey = browser.visit(&gate.url("/")).unwrap();
+    assert_eq!(journey.end().status, 403, "{}", journey.end());
+    assert_eq!(gate.echo.count(), 0);
+
+    twin.groups = vec!["/mlflow_users".to_owned()];
+    for email in [
+        "mlflow_admin@example.com",
+        "attacker@evil.example@example.com",
+        "MLFLOW_ADMIN@Example.com",
+        "a@example.com\0",
+    ] {
+        twin.claims.insert("email".into(), json!(email));
+        gate.provider.add_user(twin.clone());
+        let browser = gate.signed_in("twin");
+        let received = assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
+        assert_eq!(received.header("x-forwarded-user"), Some(twin.subject.as_str()), "{email:?}");
+        assert_ne!(twin.subject, admin.subject);
+        assert_eq!(received.header("x-forwarded-groups"), Some("/mlflow_users"), "{email:?}");
+        // Shown as it is: nothing trimmed, folded or cut at a NUL.
+        assert_eq!(
+            received.header("x-forwarded-email"),
+            Some(email.replace('\0', "%00").as_str()),
+            "{email:?}"
+        );
     }
 }
 

@@ -183,16 +183,24 @@ fn az11_anonymous_traffic_writes_nothing_to_redis_and_keeps_at_most_five_logins_
 #[test]
 fn az12_a_provider_that_always_sends_people_back_ends_in_a_page_and_not_in_a_loop() {
     let gate = Gate::start();
-    gate.provider.sign_in_as("mlflow_user");
-    gate.provider.edit_authorization_response(|parameters| {
-        parameters.retain(|(name, _)| name == "state" || name == "iss");
-        parameters.push(("error".into(), "temporarily_unavailable".into()));
-        parameters.push(("error_description".into(), "authentication_expired".into()));
-    });
-    let journey = Client::new().visit(&gate.url("/")).unwrap();
-    assert!(journey.end().status >= 400, "{}", journey.end());
-    assert!(journey.end().text().contains("temporarily_unavailable"), "{}", journey.end());
-    assert!(journey.hops.len() <= 10, "{:#?}", journey.urls());
+    for error in ["temporarily_unavailable", "login_required", "server_error"] {
+        gate.provider.sign_in_as("mlflow_user");
+        gate.provider.edit_authorization_response(move |parameters| {
+            parameters.retain(|(name, _)| name == "state" || name == "iss");
+            parameters.push(("error".into(), error.into()));
+            parameters.push(("error_description".into(), "authentication_expired".into()));
+        });
+        let browser = Client::new();
+        // However often somebody tries again.
+        for _ in 0..10 {
+            let journey = browser.visit(&gate.url("/")).unwrap();
+            assert!(journey.end().status >= 400, "{}", journey.end());
+            assert!(journey.end().text().contains(error), "{}", journey.end());
+            assert!(journey.hops.len() <= 5, "{:#?}", journey.urls());
+        }
+        gate.provider.behave();
+    }
+    assert_eq!(gate.echo.count(), 0);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The gate from outside: each test starts a gate of its own and looks at what people, scripts and the application see.
 //! Names begin with the id of the line of the threat list that they cover, where there is one.
 
+mod admin_callbacks;
+mod back_channel;
 mod bearer;
 mod callback;
 mod configuration;
@@ -9,5 +11,9 @@ mod id_token;
 mod login;
 mod outages;
 mod propagation;
+mod refresh;
+mod refresh_failures;
 mod replies;
+mod return_to;
+mod revocation;
 mod sign_out;

@@ -9,6 +9,7 @@ pub mod envoy;
 pub mod haproxy;
 pub mod keycloak;
 pub mod mlflow;
+pub mod promtool;
 pub mod python;
 pub mod redis;
 pub mod wasm;

@@ -41,6 +41,7 @@ pub fn up(workspace: &Workspace, folder: &Path, plan: Plan, progress: &Progress)
     let _lock = instance::lock(folder)?;
     let mut instance = Instance::create(workspace, folder, plan)?;
     stop_parts_outside(&instance, progress)?;
+    stop_leftovers(&instance)?;
     settle_ports(&mut instance)?;
     install_all(workspace, &instance, progress)?;
     // Envoy comes last: it asks the provider for its keys at once.
@@ -107,6 +108,17 @@ fn stop_parts_outside(instance: &Instance, progress: &Progress) -> Result<()> {
         let daemon = instance.daemon(*part);
         if daemon.state() != State::Stopped {
             progress.note(format!("  {} is no part of this stack any more and ends", part.name()));
+            daemon.stop()?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends what a crashed part has left: its children may still hold its ports.
+fn stop_leftovers(instance: &Instance) -> Result<()> {
+    for part in Part::of(instance.plan.mode) {
+        let daemon = instance.daemon(*part);
+        if matches!(daemon.state(), State::Crashed(_)) {
             daemon.stop()?;
         }
     }

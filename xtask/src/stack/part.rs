@@ -112,19 +112,22 @@ impl Part {
         let launch = self.launch(workspace, instance, progress)?;
         let daemon = instance.daemon(self);
         if daemon.is_current(&launch)? && self.is_ready(instance) {
-            return Ok(());
+            return self.check(instance);
         }
         let task = progress.task(format!("{} starts", self.name()));
         daemon.stop()?;
         daemon.start(&launch)?;
         daemon.wait_until_ready(self.start_bound(), || self.is_ready(instance))?;
-        if self == Self::Keycloak {
-            keycloak::check_client(instance)?;
-        }
+        self.check(instance)?;
         if let State::Running(pid) = daemon.state() {
             task.finish(&format!("process {pid}"));
         }
         Ok(())
+    }
+
+    /// What can be wrong with a part that runs.
+    fn check(self, instance: &Instance) -> Result<()> {
+        if self == Self::Keycloak { keycloak::check_client(instance) } else { Ok(()) }
     }
 
     /// A generous limit for a slow or busy machine; a first start of Keycloak fills its database.

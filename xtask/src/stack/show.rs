@@ -44,7 +44,7 @@ pub fn summary(instance: &Instance) -> String {
          \x20 Next  open {public} and log in\n\
          \x20       cargo xtask status · cargo xtask logs envoy --follow · cargo xtask down\n\n\
          \x20 With a token:\n\
-         \x20   . {env_file}\n\
+         \x20   OIDC_CLIENT_SECRET=$(sed -n 's/^OIDC_CLIENT_SECRET=//p' {env_file} | tr -d \"\\\"'\")\n\
          \x20   TOKEN=$(curl -s {issuer}/protocol/openid-connect/token -d grant_type=password \\\n\
          \x20     -d client_id={client} -d client_secret=$OIDC_CLIENT_SECRET -d username=mlflow_user -d password=password123 \\\n\
          \x20     | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"access_token\"])')\n\

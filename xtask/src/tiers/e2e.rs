@@ -3,8 +3,9 @@
 
 use anyhow::Result;
 
-use super::{Runs, integration_tests, stack};
+use super::{Runs, compose, integration_tests, stack};
 use crate::install;
+use crate::install::envoy::{self, Release};
 use crate::progress::Progress;
 use crate::workspace::{TESTS_PACKAGE, Workspace};
 
@@ -12,7 +13,20 @@ use crate::workspace::{TESTS_PACKAGE, Workspace};
 const TEST_THREADS: &str = "2";
 
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
-    let tests = integration_tests(workspace, |name| name != stack::TEST)?;
+    run_with(&envoy::CURRENT, workspace, progress, runs)
+}
+
+/// The same tests with the older Envoys that the filter works with.
+pub fn run_older(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
+    for release in &envoy::OLDER {
+        println!("\nEnvoy {}", release.version);
+        run_with(release, workspace, progress, runs)?;
+    }
+    Ok(())
+}
+
+fn run_with(release: &Release, workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
+    let tests = integration_tests(workspace, |name| ![stack::TEST, compose::TEST].contains(&name))?;
     let wasm = install::wasm::build(workspace, progress)?;
     let mut cargo = workspace.cargo();
     cargo
@@ -20,7 +34,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
         .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--lib"])
         .args(tests.iter().flat_map(|name| ["--test", name]))
         .args(["--", "--test-threads", TEST_THREADS])
-        .env("OIDC_GATE_ENVOY", install::envoy::ensure(workspace, progress)?)
+        .env("OIDC_GATE_ENVOY", envoy::ensure_release(release, workspace, progress)?)
         .env("OIDC_GATE_REDIS", install::redis::ensure(progress)?)
         .env("OIDC_GATE_HAPROXY", install::haproxy::ensure(progress)?)
         .env("OIDC_GATE_WASM", wasm);

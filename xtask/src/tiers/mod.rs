@@ -1,7 +1,9 @@
-//! `cargo xtask test`: the three tiers of tests, one summary.
+//! `cargo xtask test`: the tiers of tests, one summary.
 
+mod compose;
 mod counts;
 mod e2e;
+mod mesh;
 mod stack;
 mod unit;
 
@@ -28,6 +30,13 @@ pub enum Tier {
     E2e,
     /// Real Keycloak, MLflow and Chromium.
     Stack,
+    /// docker-compose.yml in a real Docker engine.
+    Compose,
+    /// The end-to-end tests with the older Envoys that the filter works with. Only when it is named.
+    Envoys,
+    /// The manifests of Istio and Envoy Gateway before the projects' own validators. Only when it is named: it builds
+    /// these first, which takes long.
+    Mesh,
 }
 
 /// What came of a tier.
@@ -45,8 +54,14 @@ struct Outcome {
 /// # Errors
 /// When a test failed, or a tier could not be run to its end, or ran no test at all.
 pub fn run(workspace: &Workspace, tiers: &[Tier], progress: &Progress) -> Result<()> {
-    let all = [Tier::Unit, Tier::E2e, Tier::Stack];
-    let chosen = all.into_iter().filter(|tier| tiers.is_empty() || tiers.contains(tier));
+    let all = [Tier::Unit, Tier::E2e, Tier::Stack, Tier::Compose, Tier::Envoys, Tier::Mesh];
+    // Unless it was asked for: then it is a failure that it cannot run.
+    let not_run = tiers.is_empty().then(compose::obstacle).flatten();
+    let chosen = all
+        .into_iter()
+        .filter(|tier| tiers.is_empty() || tiers.contains(tier))
+        .filter(|tier| *tier != Tier::Compose || not_run.is_none())
+        .filter(|tier| ![Tier::Envoys, Tier::Mesh].contains(tier) || tiers.contains(tier));
     let outcomes: Vec<_> =
         chosen.take_while(|_| !signals::interrupted()).map(|tier| tier.run(workspace, progress)).collect();
     let mut table = plain_table(["tier", "passed", "failed", "skipped", "seconds"]);
@@ -65,7 +80,11 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], progress: &Progress) -> Result
         // Whoever reads only the last line must not take this run for a good one.
         sum.failed = broken;
     }
-    println!("\n{table}\n{sum}");
+    println!("\n{table}");
+    if let Some(obstacle) = not_run {
+        println!("compose: NOT RUN, and nothing is known about docker-compose.yml: {obstacle}");
+    }
+    println!("{sum}");
     signals::check()?;
     if sum.failed > 0 || broken > 0 {
         // All has been said, and the summary stays the last line.
@@ -80,6 +99,9 @@ impl Tier {
             Self::Unit => "unit",
             Self::E2e => "e2e",
             Self::Stack => "stack",
+            Self::Compose => "compose",
+            Self::Envoys => "envoys",
+            Self::Mesh => "mesh",
         }
     }
 
@@ -91,6 +113,9 @@ impl Tier {
             Self::Unit => unit::run(workspace, progress, &mut runs),
             Self::E2e => e2e::run(workspace, progress, &mut runs),
             Self::Stack => stack::run(workspace, progress, &mut runs),
+            Self::Compose => compose::run(workspace, progress, &mut runs),
+            Self::Envoys => e2e::run_older(workspace, progress, &mut runs),
+            Self::Mesh => mesh::run(workspace, progress, &mut runs),
         };
         Outcome {
             tier: self,

@@ -10,8 +10,8 @@ use crate::sync::within;
 
 /// Longest body that is read, in bytes: a token of the longest kind, percent-encoded, and some more.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
-/// How long a body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a body may take to arrive: a provider sends it along with the headers.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A body that arrives while the request is decided about.
 pub struct Body(oneshot::Receiver<Result<Vec<u8>, TooLong>>);

@@ -26,7 +26,9 @@ pub async fn run(world: Rc<World>) {
             rotated = Some(now);
         }
         let announced = world.provider.administer(action, now);
-        world.trace.event(now, "administrator", announced.len() as u64, || format!("{action:?} {announced:?}"));
+        world
+            .trace
+            .event(now, "administrator", announced.len() as u64, || format!("{action:?} {announced:?}"));
         // One after the other, each waiting for the answer.
         for sid in announced {
             announce(&world, &sid).await;

@@ -45,7 +45,8 @@ fn attempt(world: &World) -> Ask {
             let mut secret = [0; 32];
             world.rng.fill(&mut secret);
             let id = value.get(..21).unwrap_or_default();
-            let forged: String = format!("{id}{}", base64url([&[0_u8; 16][..], &secret].concat()).split_off(21));
+            let forged: String =
+                format!("{id}{}", base64url([&[0_u8; 16][..], &secret].concat()).split_off(21));
             ask("GET", "/models").header("cookie", format!("{SESSION_COOKIE}={forged}"))
         }
         2 => {

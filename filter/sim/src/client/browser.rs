@@ -130,7 +130,9 @@ impl Browser {
         let landing = self.navigate(page).await;
         self.check(landing, started);
         if landing == Landing::Application {
-            let fetches = (1..people.burst).map(|_| self.clone().fetch()).map(|fetch| self.world.spawn_outside("fetch", fetch));
+            let fetches = (1..people.burst)
+                .map(|_| self.clone().fetch())
+                .map(|fetch| self.world.spawn_outside("fetch", fetch));
             fetches.for_each(drop);
         }
     }
@@ -140,8 +142,10 @@ impl Browser {
         let world = &self.world;
         let pause = Duration::from_micros(world.rng.between(0, 3_000));
         world.executor.sleep(pause).await;
-        let (method, target) =
-            *world.rng.pick(&[("GET", "/ajax-api/2.0/mlflow/runs/get?run_id=1"), ("POST", "/ajax-api/2.0/mlflow/runs/search")]);
+        let (method, target) = *world.rng.pick(&[
+            ("GET", "/ajax-api/2.0/mlflow/runs/get?run_id=1"),
+            ("POST", "/ajax-api/2.0/mlflow/runs/search"),
+        ]);
         let ask = Ask::new(world, method, target)
             .header(":authority", AUTHORITY)
             .header("sec-fetch-site", "same-origin")
@@ -158,7 +162,8 @@ impl Browser {
     async fn send(&self, mut ask: Ask) -> Option<Seen> {
         let world = &self.world;
         let own = format!("app={}", ask.number);
-        let cookies = self.jar.header(world.executor.now()).map_or(own.clone(), |jar| format!("{jar}; {own}"));
+        let cookies =
+            self.jar.header(world.executor.now()).map_or(own.clone(), |jar| format!("{jar}; {own}"));
         ask = ask.header("cookie", cookies);
         if world.rng.permille(50) {
             ask = ask.header("x-forwarded-user", "somebody-else").header("x_forwarded_user", "somebody-else");
@@ -256,7 +261,9 @@ impl Browser {
     async fn follow_to_end_session(&self, seen: &Seen) {
         let world = &self.world;
         let Some(location) = seen.header("location") else { return };
-        let Some(query) = location.strip_prefix(&format!("{ISSUER}/protocol/openid-connect/logout?")) else { return };
+        let Some(query) = location.strip_prefix(&format!("{ISSUER}/protocol/openid-connect/logout?")) else {
+            return;
+        };
         world.executor.sleep(Duration::from_millis(world.rng.between(2, 40))).await;
         let sso = self.sso.borrow().clone();
         let logged_out = world.provider.end_session_request(query, sso.as_deref(), world.executor.now());
@@ -273,13 +280,11 @@ impl Browser {
 
     /// Opens the account page and ends another session, or all of them.
     async fn account(&self) {
-        let Some(Seen::Answered(page)) = self.send(self.navigation("/oauth2/account", "none")).await else { return };
-        let others: Vec<&str> = page
-            .body
-            .split("sign-out?session=")
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next())
-            .collect();
+        let Some(Seen::Answered(page)) = self.send(self.navigation("/oauth2/account", "none")).await else {
+            return;
+        };
+        let others: Vec<&str> =
+            page.body.split("sign-out?session=").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         if page.status != 200 {
             return;
         }
@@ -307,10 +312,17 @@ impl Browser {
         }
         let now = world.executor.now();
         // Five logins within a minute look like a loop, and end with a page.
-        let logins = self.logins.borrow().iter().filter(|at| now.since(**at) < Duration::from_secs(62)).count();
+        let logins =
+            self.logins.borrow().iter().filter(|at| now.since(**at) < Duration::from_secs(62)).count();
         let before = Duration::from_secs(1);
-        let disturbed = world.ledger.is_disturbed_since(Moment::ZERO.plus(started.since(Moment::ZERO).saturating_sub(before)));
-        if disturbed || (landing == Landing::Page(400) && logins >= 5) || world.ledger.user_is_disturbed(self.user) || world.ledger.keys_are_new(now) {
+        let disturbed = world
+            .ledger
+            .is_disturbed_since(Moment::ZERO.plus(started.since(Moment::ZERO).saturating_sub(before)));
+        if disturbed
+            || (landing == Landing::Page(400) && logins >= 5)
+            || world.ledger.user_is_disturbed(self.user)
+            || world.ledger.keys_are_new(now)
+        {
             return;
         }
         let what = format!("browser {} went to a page and landed at {landing:?}", self.number);

@@ -45,9 +45,11 @@ impl Seen {
     pub fn header(&self, name: &str) -> Option<&str> {
         match self {
             Self::Served => None,
-            Self::Answered(reply) => {
-                reply.headers.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value.as_str())
-            }
+            Self::Answered(reply) => reply
+                .headers
+                .iter()
+                .find(|(candidate, _)| *candidate == name)
+                .map(|(_, value)| value.as_str()),
         }
     }
 
@@ -154,7 +156,9 @@ fn judge(world: &World, ask: &Ask, at: WorkerId, arrived: Moment, decision: Deci
         Decision::Reply { reply, .. } => u64::from(reply.status),
     };
     world.trace.event(now, "decision", number.wrapping_mul(1000).wrapping_add(status), || match &decision {
-        Decision::Forward { permit, reason } => format!("{number} forwarded: {reason}, {:?}", permit.subject()),
+        Decision::Forward { permit, reason } => {
+            format!("{number} forwarded: {reason}, {:?}", permit.subject())
+        }
         Decision::Reply { reply, reason } => format!("{number} answered: {} {reason}", reply.status),
     });
     world.ledger.decided(world, ask, at, arrived, &decision);

@@ -18,7 +18,9 @@ pub async fn run(world: Rc<World>) {
             let Some(value) = world.ledger.some_ended_session(&world.rng) else { continue };
             ask.header("cookie", format!("{SESSION_COOKIE}={value}; app={}", world.requests()))
         } else {
-            let Some(token) = world.ledger.some_ended_token(&world.rng, world.executor.now()) else { continue };
+            let Some(token) = world.ledger.some_ended_token(&world.rng, world.executor.now()) else {
+                continue;
+            };
             ask.header("authorization", format!("Bearer {token}"))
         };
         exchange(&world, world.any_worker(None), ask).await;

@@ -7,7 +7,9 @@ use oidc_gate_core::http::reply::Reply;
 use oidc_gate_core::policy::{HeaderChange, Permit};
 use oidc_gate_core::session::ticket::Ticket as Ticket_;
 
-use super::{Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, TokenKind, bump, session_cookie, short};
+use super::{
+    Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, TokenKind, bump, session_cookie, short,
+};
 use crate::client::exchange::Ask;
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
@@ -99,14 +101,19 @@ impl Ledger {
         let number = ask.number;
         if ask.path() == "/health" {
             if let Some(subject) = permit.subject() {
-                self.violate(Rule::PermitOfItsOwn, now, format!("request {number}: {subject} on a public path"));
+                self.violate(
+                    Rule::PermitOfItsOwn,
+                    now,
+                    format!("request {number}: {subject} on a public path"),
+                );
             }
             return;
         }
         let truth = self.truth(ask);
         let (subject, sid) = match &truth {
             Truth::Nobody => {
-                let what = format!("request {number} at {at} passed without a credential: {}", self.describe(ask));
+                let what =
+                    format!("request {number} at {at} passed without a credential: {}", self.describe(ask));
                 return self.violate(Rule::PermitOfItsOwn, now, what);
             }
             Truth::Session(ticket) => (&ticket.subject, Some(&ticket.sid)),
@@ -118,7 +125,8 @@ impl Ledger {
         }
         let dead = |since: Moment, why: &str| {
             let after = arrived.since(since);
-            let what = format!("request {number} at {at} passed {after:?} after {why}: {}", self.describe(ask));
+            let what =
+                format!("request {number} at {at} passed {after:?} after {why}: {}", self.describe(ask));
             self.violate(Rule::DeadStaysDead, now, what);
         };
         match &truth {
@@ -196,7 +204,9 @@ impl Ledger {
                 dead(signed_out, "its sign-out was confirmed");
             }
         }
-        let asks = facts.check_interval.map_or(facts.access_lifetime, |interval| interval.min(facts.access_lifetime));
+        let asks = facts
+            .check_interval
+            .map_or(facts.access_lifetime, |interval| interval.min(facts.access_lifetime));
         let asked = asks + facts.skew * 2 + SLACK;
         let ended = self.sessions.borrow().get(&ticket.sid).and_then(|session| session.ended);
         if let Some(ended) = ended
@@ -249,12 +259,17 @@ impl Ledger {
         let number = ask.number;
         let identity: Vec<String> = permit.subject().map(str::to_owned).into_iter().collect();
         if values("x-forwarded-user") != identity {
-            let what = format!("request {number} says it is {:?}, not {identity:?}", values("x-forwarded-user"));
+            let what =
+                format!("request {number} says it is {:?}, not {identity:?}", values("x-forwarded-user"));
             self.violate(Rule::CleanUpstream, now, what);
         }
         let cookies = values("cookie").join("; ");
         if !values("authorization").is_empty() || cookies.contains(SESSION_COOKIE) {
-            self.violate(Rule::CleanUpstream, now, format!("request {number} carries its credential upstream"));
+            self.violate(
+                Rule::CleanUpstream,
+                now,
+                format!("request {number} carries its credential upstream"),
+            );
         }
         // A cookie of the application's own, different in every request: the permit must be this request's.
         let own = ask.get("cookie").is_some_and(|sent| sent.contains("app="));
@@ -271,10 +286,15 @@ impl Ledger {
         let Some(value) = cookie.filter(|value| !value.is_empty()) else { return };
         bump(&self.counts.logins);
         let query = ask.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
-        let code = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "code").map(|(_, code)| code);
+        let code =
+            form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "code").map(|(_, code)| code);
         let codes = self.codes.borrow();
         let Some(code) = code.and_then(|code| codes.get(&*code)) else {
-            return self.violate(Rule::PermitOfItsOwn, now, "a session came of a code that the provider never gave out");
+            return self.violate(
+                Rule::PermitOfItsOwn,
+                now,
+                "a session came of a code that the provider never gave out",
+            );
         };
         let subject = self.sessions.borrow().get(&code.sid).map(|session| session.subject.clone());
         let ticket = Ticket {
@@ -327,7 +347,15 @@ impl Ledger {
     }
 
     /// The gate did not let a request through. When nothing went wrong, it needs a reason.
-    fn check_refusal(&self, world: &World, ask: &Ask, at: WorkerId, arrived: Moment, reply: &Reply, now: Moment) {
+    fn check_refusal(
+        &self,
+        world: &World,
+        ask: &Ask,
+        at: WorkerId,
+        arrived: Moment,
+        reply: &Reply,
+        now: Moment,
+    ) {
         let facts = &self.facts;
         let lenient = match facts.weather {
             Weather::Calm => false,
@@ -360,7 +388,10 @@ impl Ledger {
                 if weakened || over || unknown || self.lacks_group(&token.subject) {
                     return;
                 }
-                let what = format!("request {number} at {at} was answered with {} although its token is good", reply.status);
+                let what = format!(
+                    "request {number} at {at} was answered with {} although its token is good",
+                    reply.status
+                );
                 self.violate(Rule::NobodyThrownOut, now, what);
             }
         }
@@ -371,7 +402,8 @@ impl Ledger {
         let sessions = self.sessions.borrow();
         sessions.get(sid).is_none_or(|session| {
             session.weakened.is_some()
-                || now.plus(SLACK * 2 + self.facts.skew + self.facts.slow_call) >= session.opened.plus(self.facts.sso_max)
+                || now.plus(SLACK * 2 + self.facts.skew + self.facts.slow_call)
+                    >= session.opened.plus(self.facts.sso_max)
         })
     }
 

@@ -243,7 +243,8 @@ impl Ledger {
 
     /// A line in the gate's log.
     pub fn logged(&self, line: &str) {
-        let secrets = ["eyJ", "refresh.", crate::provider::SECRET, crate::world::REDIS_PASSWORD, crate::world::KEY];
+        let secrets =
+            ["eyJ", "refresh.", crate::provider::SECRET, crate::world::REDIS_PASSWORD, crate::world::KEY];
         if let Some(secret) = secrets.iter().find(|secret| line.contains(**secret)) {
             self.violate(Rule::NoSecretsInLogs, Moment::ZERO, format!("{secret:?} in {line:?}"));
         }
@@ -280,7 +281,11 @@ impl Ledger {
             && let Some(first) = code.presented.replace(now)
             && self.forgotten.get().is_none_or(|forgotten| forgotten < first)
         {
-            self.violate(Rule::CodeOnce, now, format!("a code that was presented at {first} is presented again"));
+            self.violate(
+                Rule::CodeOnce,
+                now,
+                format!("a code that was presented at {first} is presented again"),
+            );
         }
     }
 
@@ -418,7 +423,13 @@ impl Ledger {
             None => "no credential".to_owned(),
             Some(value) => match self.tickets.borrow().get(value) {
                 Some(ticket) => {
-                    format!("session {} of {} sid {} chain {}", short(value), ticket.subject, ticket.sid, ticket.chain)
+                    format!(
+                        "session {} of {} sid {} chain {}",
+                        short(value),
+                        ticket.subject,
+                        ticket.sid,
+                        ticket.chain
+                    )
                 }
                 None => format!("unknown session {}", short(value)),
             },
@@ -470,9 +481,12 @@ impl Ledger {
         let tokens = self.tokens.borrow();
         let is_ended = |issued: &Issued| {
             let session = issued.sid.as_ref().and_then(|sid| sessions.get(sid));
-            issued.kind == TokenKind::Access && now < issued.ends && session.is_some_and(|s| s.ended.is_some())
+            issued.kind == TokenKind::Access
+                && now < issued.ends
+                && session.is_some_and(|s| s.ended.is_some())
         };
-        let ended: Vec<&String> = tokens.iter().filter(|(_, issued)| is_ended(issued)).map(|(text, _)| text).collect();
+        let ended: Vec<&String> =
+            tokens.iter().filter(|(_, issued)| is_ended(issued)).map(|(text, _)| text).collect();
         (!ended.is_empty()).then(|| (*rng.pick(&ended)).clone())
     }
 
@@ -487,7 +501,8 @@ impl Ledger {
     /// An ID token.
     pub fn some_id_token(&self, rng: &crate::rng::Rng) -> Option<String> {
         let tokens = self.tokens.borrow();
-        let all: Vec<_> = tokens.iter().filter(|(_, token)| token.kind == TokenKind::Id).map(|(text, _)| text).collect();
+        let all: Vec<_> =
+            tokens.iter().filter(|(_, token)| token.kind == TokenKind::Id).map(|(text, _)| text).collect();
         (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
     }
 

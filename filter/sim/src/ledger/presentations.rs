@@ -62,9 +62,9 @@ impl Presentations {
     /// Sessions that a worker is refreshing, or was just now.
     pub(super) fn recently_by(&self, worker: WorkerId, now: Moment) -> Vec<u64> {
         let calls = self.calls.borrow();
-        let recent = calls.values().filter(|call| {
-            call.from == worker && call.over.is_none_or(|over| now.since(over) < WRITING)
-        });
+        let recent = calls
+            .values()
+            .filter(|call| call.from == worker && call.over.is_none_or(|over| now.since(over) < WRITING));
         recent.map(|call| call.chain).collect()
     }
 
@@ -73,7 +73,8 @@ impl Presentations {
         calls.iter().any(|(by, since)| {
             // A worker that stood still between getting its turn and taking it can't know that the turn is over.
             faults.as_ref().is_some_and(|faults| {
-                faults.excuse(by.envoy, by.worker, *since) || faults.stalled_within(by.envoy, by.worker, STALLED, *since)
+                faults.excuse(by.envoy, by.worker, *since)
+                    || faults.stalled_within(by.envoy, by.worker, STALLED, *since)
             })
         })
     }
@@ -100,7 +101,9 @@ impl Ledger {
         clock: Rc<dyn Fn() -> Moment>,
     ) -> Option<Presentation> {
         let form: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
-        let get = |name: &str| form.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str());
+        let get = |name: &str| {
+            form.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
+        };
         if get("grant_type") != Some("refresh_token") {
             return None;
         }
@@ -138,7 +141,11 @@ impl Ledger {
         if token.arrived > 1 && self.facts.rotation && !self.refresh.excused(&token.calls) {
             let (chain, number) = (token.chain, token.number);
             let by: Vec<String> = token.calls.iter().map(|(by, at)| format!("{by} at {at}")).collect();
-            self.violate(Rule::SpentOnce, now, format!("token {number} of chain {chain} is presented again: {by:?}"));
+            self.violate(
+                Rule::SpentOnce,
+                now,
+                format!("token {number} of chain {chain} is presented again: {by:?}"),
+            );
         }
         if token.arrived > 1 {
             let sid = token.sid.clone();

@@ -32,20 +32,31 @@ pub struct LoggedOut {
 
 impl Provider {
     /// A request of the gate.
-    pub fn handle(&self, method: &str, target: &str, headers: &[(String, String)], body: &[u8], now: Moment) -> (u16, Value) {
+    pub fn handle(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+        now: Moment,
+    ) -> (u16, Value) {
         self.requests.set(self.requests.get() + 1);
         let path = target.split('?').next().unwrap_or_default();
-        let Some(endpoint) = path.strip_prefix("/realms/mlflow/") else { return (404, json!({"error": "not found"})) };
+        let Some(endpoint) = path.strip_prefix("/realms/mlflow/") else {
+            return (404, json!({"error": "not found"}));
+        };
         let form = Form::parse(body);
         match (method, endpoint) {
             ("GET", ".well-known/openid-configuration") => (200, Self::metadata()),
-            ("GET", "protocol/openid-connect/certs") => {
-                (200, json!({"keys": self.state.borrow().keys.iter().map(super::Key::jwk).collect::<Vec<_>>()}))
-            }
+            ("GET", "protocol/openid-connect/certs") => (
+                200,
+                json!({"keys": self.state.borrow().keys.iter().map(super::Key::jwk).collect::<Vec<_>>()}),
+            ),
             ("GET" | "POST", "protocol/openid-connect/userinfo") => self.userinfo(headers, now),
-            ("POST", _) if !Self::is_authenticated(headers, &form) => {
-                (401, json!({"error": "unauthorized_client", "error_description": "Invalid client or Invalid client credentials"}))
-            }
+            ("POST", _) if !Self::is_authenticated(headers, &form) => (
+                401,
+                json!({"error": "unauthorized_client", "error_description": "Invalid client or Invalid client credentials"}),
+            ),
             ("POST", "protocol/openid-connect/token") => match form.get("grant_type") {
                 Some("authorization_code") => self.exchange(&form, now),
                 Some("refresh_token") => {
@@ -104,7 +115,10 @@ impl Provider {
     }
 
     fn userinfo(&self, headers: &[(String, String)], now: Moment) -> (u16, Value) {
-        let token = headers.iter().find(|(name, _)| name == "authorization").and_then(|(_, v)| v.strip_prefix("Bearer "));
+        let token = headers
+            .iter()
+            .find(|(name, _)| name == "authorization")
+            .and_then(|(_, v)| v.strip_prefix("Bearer "));
         match token.and_then(|token| self.active(token, now)) {
             Some((subject, _)) => (200, json!({"sub": subject})),
             None => (401, json!({"error": "invalid_token"})),
@@ -128,7 +142,13 @@ impl Provider {
 
     /// A browser comes with an authorization request. `sso` is its session cookie, `user` who sits in front of it; without
     /// a session it is asked for a password first, and comes again with `password`.
-    pub fn authorize(&self, query: &str, sso: Option<&str>, password: Option<usize>, now: Moment) -> Authorized {
+    pub fn authorize(
+        &self,
+        query: &str,
+        sso: Option<&str>,
+        password: Option<usize>,
+        now: Moment,
+    ) -> Authorized {
         let request = Form::parse(query.as_bytes());
         if !Self::is_registered(&request) {
             return Authorized::Error;
@@ -163,7 +183,8 @@ impl Provider {
     /// A browser comes to sign out (RP-Initiated Logout). With a hint of ours nobody is asked.
     pub fn end_session_request(&self, query: &str, sso: Option<&str>, now: Moment) -> LoggedOut {
         let request = Form::parse(query.as_bytes());
-        let hinted = request.get("id_token_hint").and_then(|hint| self.ledger.id_token(hint)).and_then(|t| t.sid);
+        let hinted =
+            request.get("id_token_hint").and_then(|hint| self.ledger.id_token(hint)).and_then(|t| t.sid);
         let mut state = self.state.borrow_mut();
         let Some(sid) = hinted.or_else(|| sso.map(str::to_owned)) else {
             return LoggedOut { announce: Vec::new(), location: None };
@@ -172,7 +193,10 @@ impl Provider {
         let announce = if self.end_session(&mut state, &sid, now) { vec![sid] } else { Vec::new() };
         let location = request.get("post_logout_redirect_uri").map(|to| {
             let state = request.get("state").unwrap_or_default();
-            format!("{to}?{}", form_urlencoded::Serializer::new(String::new()).append_pair("state", state).finish())
+            format!(
+                "{to}?{}",
+                form_urlencoded::Serializer::new(String::new()).append_pair("state", state).finish()
+            )
         });
         LoggedOut { announce, location }
     }

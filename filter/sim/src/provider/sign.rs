@@ -28,7 +28,8 @@ impl Key {
             if modulus.len() >= MODULUS_LEN {
                 break;
             }
-            let hash = Sha256::new().chain_update(number.to_be_bytes()).chain_update(block.to_be_bytes()).finalize();
+            let hash =
+                Sha256::new().chain_update(number.to_be_bytes()).chain_update(block.to_be_bytes()).finalize();
             modulus.extend_from_slice(&hash);
         }
         // 2048 bits, and odd, as every RSA modulus is.
@@ -57,7 +58,9 @@ impl Key {
 pub fn verify(spki_der: &[u8], signed: &[u8], given: &[u8]) -> bool {
     // The modulus is what a SubjectPublicKeyInfo of this size ends with, before the exponent (5 bytes).
     let Some(end) = spki_der.len().checked_sub(5) else { return false };
-    let Some(modulus) = end.checked_sub(MODULUS_LEN).and_then(|start| spki_der.get(start..end)) else { return false };
+    let Some(modulus) = end.checked_sub(MODULUS_LEN).and_then(|start| spki_der.get(start..end)) else {
+        return false;
+    };
     signature(modulus, signed) == given
 }
 

@@ -12,9 +12,33 @@ type Sorted = BTreeMap<Vec<u8>, f64>;
 
 /// Commands that change something: a replica, or a server that is out of memory, refuses them.
 const WRITES: [&str; 27] = [
-    "SET", "SETNX", "GETDEL", "GETEX", "INCR", "INCRBY", "DEL", "UNLINK", "EXPIRE", "PEXPIRE", "PEXPIREAT",
-    "PERSIST", "HSET", "HSETNX", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "ZREMRANGEBYRANK", "XADD",
-    "XTRIM", "FLUSHALL", "EVAL", "EVALSHA",
+    "SET",
+    "SETNX",
+    "GETDEL",
+    "GETEX",
+    "INCR",
+    "INCRBY",
+    "DEL",
+    "UNLINK",
+    "EXPIRE",
+    "PEXPIRE",
+    "PEXPIREAT",
+    "PERSIST",
+    "HSET",
+    "HSETNX",
+    "HDEL",
+    "HINCRBY",
+    "SADD",
+    "SREM",
+    "ZADD",
+    "ZREM",
+    "ZREMRANGEBYSCORE",
+    "ZREMRANGEBYRANK",
+    "XADD",
+    "XTRIM",
+    "FLUSHALL",
+    "EVAL",
+    "EVALSHA",
 ];
 
 /// Whether the command may change something.
@@ -41,14 +65,15 @@ fn arity(name: &str) -> Option<(usize, usize)> {
         "TIME" | "DBSIZE" => (1, 1),
         "PING" => (1, 2),
         "FLUSHALL" => (1, 2),
-        "ECHO" | "GET" | "GETDEL" | "INCR" | "PERSIST" | "TTL" | "PTTL" | "PEXPIRETIME" | "TYPE" | "HGETALL"
-        | "HLEN" | "HKEYS" | "SMEMBERS" | "SCARD" | "ZCARD" | "XLEN" => (2, 2),
+        "ECHO" | "GET" | "GETDEL" | "INCR" | "PERSIST" | "TTL" | "PTTL" | "PEXPIRETIME" | "TYPE"
+        | "HGETALL" | "HLEN" | "HKEYS" | "SMEMBERS" | "SCARD" | "ZCARD" | "XLEN" => (2, 2),
         "EXISTS" | "DEL" | "UNLINK" | "MGET" | "GETEX" => (2, ANY),
         "SETNX" | "INCRBY" | "HGET" | "HEXISTS" | "SISMEMBER" | "ZSCORE" => (3, 3),
         "SET" | "HMGET" | "HDEL" | "SADD" | "SREM" | "ZREM" => (3, ANY),
         "EXPIRE" | "PEXPIRE" | "PEXPIREAT" => (3, 4),
         "HSETNX" | "HINCRBY" | "ZREMRANGEBYSCORE" | "ZREMRANGEBYRANK" => (4, 4),
-        "HSET" | "ZADD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE" | "XRANGE" | "XREVRANGE" | "XREAD" | "XTRIM" => (4, ANY),
+        "HSET" | "ZADD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE" | "XRANGE" | "XREVRANGE" | "XREAD"
+        | "XTRIM" => (4, ANY),
         "XADD" => (5, ANY),
         "XINFO" => (2, 4),
         _ => return None,
@@ -57,7 +82,9 @@ fn arity(name: &str) -> Option<(usize, usize)> {
 
 fn run(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     Ok(match name {
-        "PING" => args.get(1).map_or_else(|| Reply::Simple("PONG".to_owned()), |text| Reply::Bulk(text.clone())),
+        "PING" => {
+            args.get(1).map_or_else(|| Reply::Simple("PONG".to_owned()), |text| Reply::Bulk(text.clone()))
+        }
         "ECHO" => Reply::Bulk(args[1].clone()),
         "TIME" => {
             let text = |number: u64| Reply::Bulk(number.to_string().into_bytes());
@@ -134,9 +161,8 @@ fn run(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
             keys.change(&args[1], |text: &mut Vec<u8>| *text = new.to_string().into_bytes())?;
             Reply::Integer(new)
         }
-        "HSET" | "HSETNX" | "HDEL" | "HINCRBY" | "HGET" | "HMGET" | "HGETALL" | "HEXISTS" | "HLEN" | "HKEYS" => {
-            hash(keys, name, args)?
-        }
+        "HSET" | "HSETNX" | "HDEL" | "HINCRBY" | "HGET" | "HMGET" | "HGETALL" | "HEXISTS" | "HLEN"
+        | "HKEYS" => hash(keys, name, args)?,
         "SADD" => keys.change(&args[1], |set: &mut Set| {
             Reply::count(args[2..].iter().filter(|member| set.insert((*member).clone())).count())
         })?,
@@ -152,8 +178,8 @@ fn run(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
         }
         "SISMEMBER" => Reply::truth(keys.get::<Set>(&args[1])?.is_some_and(|set| set.contains(&args[2]))),
         "SCARD" => Reply::count(keys.get::<Set>(&args[1])?.map_or(0, BTreeSet::len)),
-        "ZADD" | "ZREM" | "ZSCORE" | "ZCARD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE" | "ZREMRANGEBYSCORE"
-        | "ZREMRANGEBYRANK" => sorted(keys, name, args)?,
+        "ZADD" | "ZREM" | "ZSCORE" | "ZCARD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE"
+        | "ZREMRANGEBYSCORE" | "ZREMRANGEBYRANK" => sorted(keys, name, args)?,
         "XADD" => stream::add(keys, args)?,
         "XTRIM" => stream::trim(keys, args)?,
         "XLEN" => stream::len(keys, args)?,
@@ -316,7 +342,9 @@ fn sorted(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply>
                 members.push((score(&pair[0])?.0, pair[1].clone()));
             }
             keys.change(key, |set: &mut Sorted| {
-                let new = members.into_iter().filter(|(score, member)| set.insert(member.clone(), *score).is_none());
+                let new = members
+                    .into_iter()
+                    .filter(|(score, member)| set.insert(member.clone(), *score).is_none());
                 Reply::count(new.count())
             })?
         }
@@ -355,12 +383,15 @@ fn sorted(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply>
             let (skip, take) = match &args[4..] {
                 [] => (0, usize::MAX),
                 [word, skip, take] if is(word, "LIMIT") => {
-                    let number = |text: &[u8]| integer(text).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+                    let number =
+                        |text: &[u8]| integer(text).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
                     (number(skip)?, number(take)?)
                 }
                 _ => return Err(Reply::syntax()),
             };
-            Reply::Array(found.into_iter().skip(skip).take(take).map(|(_, member)| Reply::Bulk(member)).collect())
+            Reply::Array(
+                found.into_iter().skip(skip).take(take).map(|(_, member)| Reply::Bulk(member)).collect(),
+            )
         }
     })
 }

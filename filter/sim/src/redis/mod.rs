@@ -165,7 +165,11 @@ impl Server {
         let given = match args {
             [_, password] => password,
             [_, user, password] if user == b"default" => password,
-            _ => return Reply::Error("WRONGPASS invalid username-password pair or user is disabled.".to_owned()),
+            _ => {
+                return Reply::Error(
+                    "WRONGPASS invalid username-password pair or user is disabled.".to_owned(),
+                );
+            }
         };
         match &self.password {
             None => Reply::Error(
@@ -200,7 +204,9 @@ impl Server {
                 }
             }
             "SCRIPT" => match args {
-                [_, word, script] if word.eq_ignore_ascii_case(b"LOAD") => Reply::Bulk(self.load(script).into_bytes()),
+                [_, word, script] if word.eq_ignore_ascii_case(b"LOAD") => {
+                    Reply::Bulk(self.load(script).into_bytes())
+                }
                 _ => Reply::syntax(),
             },
             _ => commands::execute(&mut self.keys.borrow_mut(), &name, args),

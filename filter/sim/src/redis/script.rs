@@ -25,7 +25,8 @@ impl Scripts {
         let table = lua.create_table().expect("a table");
         for (name, protected) in [("call", false), ("pcall", true)] {
             let keys = keys.clone();
-            let call = lua.create_function(move |lua, args: Variadic<Value>| call(lua, &keys, &args, protected));
+            let call =
+                lua.create_function(move |lua, args: Variadic<Value>| call(lua, &keys, &args, protected));
             table.set(name, call.expect("a function")).expect("set");
         }
         for (name, field) in [("error_reply", "err"), ("status_reply", "ok")] {
@@ -80,12 +81,7 @@ impl Scripts {
     }
 }
 
-fn call(
-    lua: &Lua,
-    keys: &Rc<RefCell<Keys>>,
-    args: &[Value],
-    protected: bool,
-) -> mlua::Result<Value> {
+fn call(lua: &Lua, keys: &Rc<RefCell<Keys>>, args: &[Value], protected: bool) -> mlua::Result<Value> {
     let mut words = Vec::with_capacity(args.len());
     for arg in args {
         words.push(match arg {
@@ -99,10 +95,10 @@ fn call(
             }
         });
     }
-    let name = words
-        .first()
-        .map(|name| String::from_utf8_lossy(name).to_ascii_uppercase())
-        .ok_or_else(|| mlua::Error::runtime("ERR Please specify at least one argument for this redis.call() call"))?;
+    let name =
+        words.first().map(|name| String::from_utf8_lossy(name).to_ascii_uppercase()).ok_or_else(|| {
+            mlua::Error::runtime("ERR Please specify at least one argument for this redis.call() call")
+        })?;
     match commands::execute(&mut keys.borrow_mut(), &name, &words) {
         Reply::Error(text) if !protected => Err(mlua::Error::runtime(text)),
         reply => to_lua(lua, &reply),

@@ -122,8 +122,7 @@ pub fn info(keys: &Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     if !is(args.get(1), "STREAM") || args.len() != 3 {
         return Err(Reply::syntax());
     }
-    let stream =
-        keys.get::<Stream>(&args[2])?.ok_or_else(|| Reply::Error("ERR no such key".to_owned()))?;
+    let stream = keys.get::<Stream>(&args[2])?.ok_or_else(|| Reply::Error("ERR no such key".to_owned()))?;
     let text = |text: &str| Reply::Bulk(text.as_bytes().to_vec());
     let first = stream.entries.iter().next();
     let last = stream.entries.iter().next_back();

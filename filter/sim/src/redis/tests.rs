@@ -46,7 +46,10 @@ fn hashes_go_when_nothing_is_left_in_them_and_other_types_are_refused() {
     assert_eq!(ask(&redis, &["HSET", "h", "a", "3"]), ":0\r\n");
     assert_eq!(ask(&redis, &["HMGET", "h", "a", "x"]), "*2\r\n$1\r\n3\r\n$-1\r\n");
     assert_eq!(ask(&redis, &["HINCRBY", "h", "b", "-5"]), ":-3\r\n");
-    assert_eq!(ask(&redis, &["GET", "h"]), "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n");
+    assert_eq!(
+        ask(&redis, &["GET", "h"]),
+        "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+    );
     assert_eq!(ask(&redis, &["PEXPIRE", "h", "500"]), ":1\r\n");
     assert_eq!(ask(&redis, &["HDEL", "h", "a", "b"]), ":2\r\n");
     assert_eq!(ask(&redis, &["EXISTS", "h"]), ":0\r\n");
@@ -72,7 +75,10 @@ fn an_end_can_be_moved_only_as_asked() {
 fn sorted_sets_are_read_by_score_and_by_place() {
     let redis = server();
     assert_eq!(ask(&redis, &["ZADD", "z", "3", "c", "1", "a", "2", "b"]), ":3\r\n");
-    assert_eq!(ask(&redis, &["ZREVRANGE", "z", "0", "1", "WITHSCORES"]), "*4\r\n$1\r\nc\r\n$1\r\n3\r\n$1\r\nb\r\n$1\r\n2\r\n");
+    assert_eq!(
+        ask(&redis, &["ZREVRANGE", "z", "0", "1", "WITHSCORES"]),
+        "*4\r\n$1\r\nc\r\n$1\r\n3\r\n$1\r\nb\r\n$1\r\n2\r\n"
+    );
     assert_eq!(ask(&redis, &["ZRANGEBYSCORE", "z", "(1", "+inf"]), "*2\r\n$1\r\nb\r\n$1\r\nc\r\n");
     assert_eq!(ask(&redis, &["ZREMRANGEBYRANK", "z", "0", "-3"]), ":1\r\n");
     assert_eq!(ask(&redis, &["ZREMRANGEBYRANK", "z", "0", "-101"]), ":0\r\n");
@@ -87,14 +93,20 @@ fn streams_grow_at_one_end_and_are_cut_at_the_other() {
     assert_eq!(ask(&redis, &["XADD", "s", "MAXLEN", "~", "2", "*", "e", "1"]), first);
     assert_eq!(ask(&redis, &["XADD", "s", "MAXLEN", "~", "2", "*", "e", "2"]), first.replace("-0", "-1"));
     // A clock that was set back does not make ids go back.
-    assert_eq!(ask_at(&redis, NOW - 5, &["XADD", "s", "MAXLEN", "2", "*", "e", "3"]), first.replace("-0", "-2"));
+    assert_eq!(
+        ask_at(&redis, NOW - 5, &["XADD", "s", "MAXLEN", "2", "*", "e", "3"]),
+        first.replace("-0", "-2")
+    );
     assert_eq!(ask(&redis, &["XLEN", "s"]), ":2\r\n");
     let after = ask(&redis, &["XRANGE", "s", &format!("({NOW}-1"), "+", "COUNT", "10"]);
     assert!(after.starts_with("*1\r\n*2\r\n") && after.contains("$1\r\n3\r\n"), "{after}");
     let last = ask(&redis, &["XREVRANGE", "s", "+", "-", "COUNT", "1"]);
     assert_eq!(last, after);
     assert_eq!(ask(&redis, &["XRANGE", "nothing", "-", "+"]), "*0\r\n");
-    assert!(ask(&redis, &["XADD", "s", "1-1", "e", "x"]).starts_with("-ERR The ID specified in XADD is equal or smaller"));
+    assert!(
+        ask(&redis, &["XADD", "s", "1-1", "e", "x"])
+            .starts_with("-ERR The ID specified in XADD is equal or smaller")
+    );
     assert_eq!(ask(&redis, &["XREAD", "STREAMS", "s", "$"]), "*-1\r\n");
     assert!(ask(&redis, &["XINFO", "STREAM", "s"]).contains("entries-added\r\n:3\r\n"));
 }
@@ -121,7 +133,10 @@ fn a_transaction_runs_whole_or_not_at_all() {
     }
     assert_eq!(ask(&redis, &["EXISTS", "k"]), ":1\r\n");
     let refused = redis.feed(&mut Connection::default(), body.as_bytes(), NOW, Mood::ReadOnly("READONLY x"));
-    assert_eq!(refused, b"+OK\r\n-READONLY x\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
+    assert_eq!(
+        refused,
+        b"+OK\r\n-READONLY x\r\n-EXECABORT Transaction discarded because of previous errors.\r\n"
+    );
     assert_eq!(ask(&redis, &["EXEC"]), "-ERR EXEC without MULTI\r\n");
 }
 
@@ -139,9 +154,7 @@ fn nothing_is_said_without_the_password() {
 #[test]
 fn scripts_see_the_types_of_redis_and_answer_with_theirs() {
     let redis = server();
-    let eval = |script: &str, args: &[&str]| {
-        ask(&redis, &[&["EVAL", script, "1", "k"], args].concat())
-    };
+    let eval = |script: &str, args: &[&str]| ask(&redis, &[&["EVAL", script, "1", "k"], args].concat());
     assert_eq!(eval("return redis.call('GET', KEYS[1]) == false", &[]), ":1\r\n");
     assert_eq!(eval("return redis.call('SET', KEYS[1], ARGV[1])", &["v"]), "+OK\r\n");
     assert_eq!(eval("return {1, 2.9, 'x', false, nil, 4}", &[]), "*4\r\n:1\r\n:2\r\n$1\r\nx\r\n$-1\r\n");
@@ -150,7 +163,10 @@ fn scripts_see_the_types_of_redis_and_answer_with_theirs() {
     });
     assert_eq!(eval("return redis.pcall('HGET', KEYS[1], 'f').err ~= nil", &[]), ":1\r\n");
     assert_eq!(eval("return redis.error_reply('MINE x')", &[]), "-MINE x\r\n");
-    assert_eq!(eval("local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", &[]), format!(":{NOW}\r\n"));
+    assert_eq!(
+        eval("local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", &[]),
+        format!(":{NOW}\r\n")
+    );
     assert_eq!(eval("return redis.call('INCRBY', 'n', 3) + 1", &[]), ":4\r\n");
     assert!(eval("return nosuch()", &[]).starts_with("-ERR Error running script"));
     assert!(eval("return redis.call('HSET', KEYS[1])", &[]).starts_with("-ERR wrong number of arguments"));

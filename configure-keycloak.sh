@@ -1,0 +1,250 @@
+#!/bin/bash
+# Brings Keycloak's realm `mlflow` to what the gate needs: the realm, its groups, the client with its mappers, and, unless
+# told otherwise, the test users. Says what it changed; run again, it changes nothing.
+#
+#   ./configure-keycloak.sh                in the compose stack
+#   ./configure-keycloak.sh --production   the same without test users and without the password grant
+#   ./configure-keycloak.sh --check        change nothing; ends with 1 if something would be changed
+#
+# Against a Keycloak elsewhere, with its kcadm.sh (part of Keycloak's download) on this machine:
+#   KCADM=/opt/keycloak/bin/kcadm.sh KEYCLOAK_URL=https://login.example.com KC_BOOTSTRAP_ADMIN_PASSWORD=… \
+#   MLFLOW_CLIENT_SECRET=… MLFLOW_PUBLIC_URL=https://mlflow.example.com ./configure-keycloak.sh --production
+#
+# On a host it passes itself on into the Keycloak container, which has Bash and kcadm.sh but neither curl nor jq; so this
+# script uses nothing else.
+set -euo pipefail
+
+kcadm=${KCADM:-/opt/keycloak/bin/kcadm.sh}
+if [[ ! -x $kcadm ]]; then
+    cd "$(dirname "${BASH_SOURCE[0]}")"
+    exec docker compose exec -T keycloak bash -s -- "$@" <"${BASH_SOURCE[0]##*/}"
+fi
+
+test_users=yes password_grant=true check=
+for argument in "$@"; do
+    case $argument in
+    --production) test_users='' password_grant=false ;;
+    --check) check=yes ;;
+    *)
+        echo "unknown option $argument; there are --production and --check" >&2
+        exit 2
+        ;;
+    esac
+done
+
+server=${KEYCLOAK_URL:-http://localhost:8080}
+admin=${KC_BOOTSTRAP_ADMIN_USERNAME:-admin}
+public_url=${MLFLOW_PUBLIC_URL:-http://localhost:5000}
+backchannel_url=${MLFLOW_BACKCHANNEL_URL:-$public_url}
+realm=mlflow client=mlflow
+: "${KC_BOOTSTRAP_ADMIN_PASSWORD:?is the password of Keycloak\'s user $admin}"
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+changes=0
+
+# kc ARGUMENTS…: kcadm.sh, with a session file that nobody else reads and that goes at the end. What it says beside its
+# answer matters only when it fails. Its standard input is closed: when this script comes over standard input, kcadm.sh
+# must not eat it.
+kc() {
+    "$kcadm" "$@" --config "$folder/session" </dev/null 2>"$folder/said" && return
+    cat "$folder/said" >&2
+    return 1
+}
+
+# changed WHAT…: counts a change, and says it.
+changed() {
+    changes=$((changes + 1))
+    echo "  ${check:+would be }$*"
+}
+
+# ids PATH QUERY…: the internal ids of what is found, one a line.
+ids() {
+    local path=$1
+    shift
+    local query=() word
+    for word in "$@"; do query+=(-q "$word"); done
+    kc get "$path" -r "$realm" "${query[@]}" --fields id --format csv --noquotes
+}
+
+# field JSON NAME: the value of a member as kcadm.sh prints it, on one line.
+field() {
+    local line
+    while IFS= read -r line; do
+        if [[ $line =~ ^\ *\"$2\"\ :\ (.*[^,]),?$ ]]; then
+            echo "${BASH_REMATCH[1]}"
+            return
+        fi
+    done <<<"$1"
+}
+
+# differences JSON SETTING…: puts those of the settings name=value that JSON has otherwise into `different`, as options
+# for kcadm.sh, and says them. A value that begins with [ is a list; true, false and digits stand for themselves.
+differences() {
+    local json=$1 setting name value wanted found key
+    shift
+    different=()
+    for setting in "$@"; do
+        name=${setting%%=*} value=${setting#*=} wanted=$value
+        case $value in true | false | '['*) ;; *) [[ $value =~ ^[0-9]+$ ]] || wanted="\"$value\"" ;; esac
+        # Attributes are text, whatever they look like.
+        [[ $name != attributes.* ]] || wanted="\"$value\""
+        key=${name#attributes.}
+        found=$(field "$json" "${key//./\\.}")
+        if [[ ${found//[[:space:]]/} != "${wanted//[[:space:]]/}" ]]; then
+            [[ $name != attributes.* ]] || name="attributes.\"$key\""
+            different+=(-s "$name=$value")
+            if [[ $name == secret ]]; then changed "changed: the client's secret"; else changed "changed: $name from ${found:-nothing} to $value"; fi
+        fi
+    done
+}
+
+echo "Keycloak at $server, realm $realm"
+KC_CLI_PASSWORD=$KC_BOOTSTRAP_ADMIN_PASSWORD kc config credentials --server "$server" --realm master --user "$admin" >/dev/null || {
+    echo "Keycloak does not let $admin in: is KEYCLOAK_ADMIN_PASSWORD the one that its database was made with?" >&2
+    exit 1
+}
+
+echo "realm"
+settings=(enabled=true sslRequired=external registrationAllowed=false revokeRefreshToken=true refreshTokenMaxReuse=0
+    accessTokenLifespan=300 ssoSessionIdleTimeout=3600 ssoSessionMaxLifespan=43200)
+[[ -n $test_users ]] || settings+=(bruteForceProtected=true)
+if json=$(kc get "realms/$realm" 2>/dev/null); then
+    differences "$json" "${settings[@]}"
+    [[ -n $check || ${#different[@]} == 0 ]] || kc update "realms/$realm" "${different[@]}"
+else
+    [[ $(<"$folder/said") == *"not found"* ]] || {
+        cat "$folder/said" >&2
+        exit 1
+    }
+    changed "made: realm $realm"
+    if [[ -n $check ]]; then
+        echo "everything else would follow"
+        exit 1
+    fi
+    options=()
+    for setting in "${settings[@]}"; do options+=(-s "$setting"); done
+    kc create realms -s "realm=$realm" -s displayName=MLflow "${options[@]}" -i >/dev/null
+fi
+
+echo "groups"
+declare -A group_id
+IFS=', ' read -ra groups <<<"${OIDC_ADMIN_GROUP_NAME:-mlflow_admins},${OIDC_GROUP_NAME:-mlflow_users}"
+for group in "${groups[@]}"; do
+    group=${group#/}
+    # A sub-group's path is made by hand: here are top-level groups only.
+    [[ -n $group && $group != */* && -z ${group_id[$group]:-} ]] || continue
+    id=$(ids groups "search=$group" exact=true)
+    if [[ -z $id ]]; then
+        changed "made: group $group"
+        [[ -n $check ]] || id=$(kc create groups -r "$realm" -s "name=$group" -i)
+    fi
+    group_id[$group]=${id:-none}
+done
+
+echo "client"
+settings=(enabled=true publicClient=false standardFlowEnabled=true implicitFlowEnabled=false
+    "directAccessGrantsEnabled=$password_grant" serviceAccountsEnabled=true fullScopeAllowed=false
+    "redirectUris=[\"$public_url/oauth2/callback\"]"
+    attributes.pkce.code.challenge.method=S256
+    "attributes.post.logout.redirect.uris=$public_url/*"
+    "attributes.backchannel.logout.url=$backchannel_url/oauth2/backchannel-logout"
+    attributes.backchannel.logout.session.required=true
+    attributes.access.token.header.type.rfc9068=true)
+# Without one, Keycloak makes it.
+[[ -z ${MLFLOW_CLIENT_SECRET:-} ]] || settings+=("secret=$MLFLOW_CLIENT_SECRET")
+client_id=$(ids clients "clientId=$client")
+if [[ -z $client_id ]]; then
+    changed "made: client $client"
+    if [[ -z $check ]]; then
+        options=()
+        for setting in "${settings[@]}"; do
+            name=${setting%%=*} value=${setting#*=}
+            [[ $name != attributes.* ]] || name="attributes.\"${name#attributes.}\""
+            options+=(-s "$name=$value")
+        done
+        client_id=$(kc create clients -r "$realm" -s "clientId=$client" -s name=MLflow -s protocol=openid-connect \
+            -s 'defaultClientScopes=["basic","profile","email","acr"]' -s 'optionalClientScopes=["offline_access"]' \
+            "${options[@]}" -i)
+    fi
+else
+    differences "$(kc get "clients/$client_id" -r "$realm")" "${settings[@]}"
+    [[ -n $check || ${#different[@]} == 0 ]] || kc update "clients/$client_id" -r "$realm" "${different[@]}"
+fi
+
+# mapper NAME TYPE SETTING…: a protocol mapper of the client. Full paths, because /mlflow_admins and /any/mlflow_admins
+# would look the same without.
+mapper() {
+    local name=$1 type=$2 json setting options=() list id
+    shift 2
+    list=
+    [[ -z $client_id ]] || list=$(kc get "clients/$client_id/protocol-mappers/models" -r "$realm" --fields id,name --format csv --noquotes)
+    id=
+    while IFS=, read -r found_id found_name; do
+        [[ $found_name != "$name" ]] || id=$found_id
+    done <<<"$list"
+    if [[ -z $id ]]; then
+        changed "made: mapper $name"
+        for setting in "$@"; do options+=(-s "config.\"${setting%%=*}\"=${setting#*=}"); done
+        [[ -n $check ]] || kc create "clients/$client_id/protocol-mappers/models" -r "$realm" -s "name=$name" \
+            -s protocol=openid-connect -s "protocolMapper=$type" "${options[@]}" -i >/dev/null
+        return
+    fi
+    json=$(kc get "clients/$client_id/protocol-mappers/models/$id" -r "$realm")
+    for setting in "$@"; do
+        local key=${setting%%=*}
+        local found
+        found=$(field "$json" "${key//./\\.}")
+        if [[ $found != "\"${setting#*=}\"" ]]; then
+            changed "changed: mapper $name, $key from ${found:-nothing} to ${setting#*=}"
+            options+=(-s "config.\"$key\"=${setting#*=}")
+        fi
+    done
+    [[ -n $check || ${#options[@]} == 0 ]] || kc update "clients/$client_id/protocol-mappers/models/$id" -r "$realm" "${options[@]}"
+}
+
+mapper groups oidc-group-membership-mapper claim.name=groups full.path=true id.token.claim=true access.token.claim=true \
+    userinfo.token.claim=true
+mapper audience-mlflow oidc-audience-mapper "included.client.audience=$client" id.token.claim=false access.token.claim=true
+
+# user NAME FIRST LAST GROUP…: a test user, whose password is left alone if the user is there already.
+user() {
+    local name=$1 first=$2 last=$3 id group member
+    shift 3
+    id=$(ids users "username=$name" exact=true)
+    if [[ -z $id ]]; then
+        changed "made: user $name, password password123"
+        [[ -z $check ]] || return 0
+        id=$(kc create users -r "$realm" -s "username=$name" -s enabled=true -s emailVerified=true -s "email=$name@example.com" \
+            -s "firstName=$first" -s "lastName=$last" \
+            -s 'credentials=[{"type":"password","value":"password123","temporary":false}]' -i)
+    fi
+    for group in "$@"; do
+        [[ -n ${group_id[$group]:-} ]] || continue
+        member=$(kc get "users/$id/groups" -r "$realm" --fields name --format csv --noquotes)
+        if [[ $'\n'$member$'\n' != *$'\n'"$group"$'\n'* ]]; then
+            changed "changed: user $name joins $group"
+            [[ -n $check ]] || kc update "users/$id/groups/${group_id[$group]}" -r "$realm" -s "realm=$realm" \
+                -s "userId=$id" -s "groupId=${group_id[$group]}" -n
+        fi
+    done
+}
+
+if [[ -n $test_users ]]; then
+    echo "test users"
+    user mlflow_user Mona User mlflow_users
+    user mlflow_admin Ada Admin mlflow_admins mlflow_users
+    user outsider Otto Outsider
+fi
+
+if [[ -n $check ]]; then
+    echo "$changes changes would be made"
+    [[ $changes == 0 ]] || exit 1
+    exit 0
+fi
+if [[ $changes == 0 ]]; then echo "nothing was changed"; else echo "$changes changes"; fi
+secret=$(kc get "clients/$client_id/client-secret" -r "$realm" --fields value --format csv --noquotes)
+echo "OIDC_CLIENT_SECRET=$secret"
+if [[ $secret != "${MLFLOW_CLIENT_SECRET:-}" ]]; then
+    echo "Put that line into .env, then: docker compose up --wait"
+fi

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Fills in the secrets that .env lacks, and leaves everything else in it as it is. Makes .env from .env.example if it is
+# not there. Needs nothing but a POSIX system and /dev/urandom.
+set -eu
+cd "$(dirname "$0")"
+
+secrets="SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD
+KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD MINIO_ROOT_PASSWORD"
+
+# 32 random bytes as hexadecimal digits, which need no quoting in a shell, a URL, a form or a configuration file.
+random() {
+    od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'
+}
+
+# From here on, what is written can be read by its owner only.
+umask 077
+if [ ! -e .env ]; then
+    cp .env.example .env
+    echo "made .env from .env.example"
+fi
+chmod 600 .env
+
+new=$(mktemp ./.env.XXXXXX)
+trap 'rm -f "$new"' EXIT
+made=
+for name in $secrets; do
+    # The last line wins, as in Compose; one without a value counts as missing.
+    value=$(sed -n "s/^[[:space:]]*\(export \)\{0,1\}${name}[[:space:]]*=[[:space:]]*//p" .env | tail -n 1)
+    case $value in
+    "" | '""' | "''" | "#"*) ;;
+    *) continue ;;
+    esac
+    if grep -q "^$name=" .env; then
+        sed "s/^$name=.*/$name=$(random)/" .env >"$new"
+    else
+        { awk 1 .env && echo "$name=$(random)"; } >"$new"
+    fi
+    cp "$new" .env
+    made="$made $name"
+done
+
+if [ -n "$made" ]; then
+    echo "made in .env:$made"
+else
+    echo ".env has all secrets already; nothing was changed"
+fi

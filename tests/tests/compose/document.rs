@@ -1,0 +1,95 @@
+//! The commands that docs/compose.md prints.
+
+use std::collections::BTreeMap;
+
+/// A block of the page that says how it is run: `<!-- run: NAME -->`, or `<!-- run: NAME after OTHER -->`.
+struct Block {
+    language: String,
+    after: Option<String>,
+    text: String,
+}
+
+/// What is printed under a name, as a shell script; with the block that it says it comes after.
+pub fn printed(name: &str) -> String {
+    let blocks = blocks(include_str!("../../../docs/compose.md"));
+    let block = blocks.get(name).unwrap_or_else(|| panic!("docs/compose.md prints no {name}"));
+    let before = block.after.as_deref().map(printed).unwrap_or_default();
+    let text = match block.language.as_str() {
+        "python" => format!("python3 - <<'PYTHON'\n{}PYTHON\n", block.text),
+        _ => block.text.clone(),
+    };
+    format!("{before}{text}")
+}
+
+fn blocks(page: &str) -> BTreeMap<String, Block> {
+    let mut found = BTreeMap::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(mark) = line.strip_prefix("<!-- run: ").and_then(|rest| rest.strip_suffix(" -->")) else {
+            continue;
+        };
+        let (name, after) = match mark.split_once(" after ") {
+            Some((name, after)) => (name, Some(after.to_owned())),
+            None => (mark, None),
+        };
+        let fence = lines.next().and_then(|line| line.strip_prefix("```"));
+        let language = fence.unwrap_or_else(|| panic!("no block follows {line}")).to_owned();
+        let text = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
+        let twice = found.insert(name.to_owned(), Block { language, after, text });
+        assert!(twice.is_none(), "docs/compose.md prints {name} twice");
+    }
+    found
+}
+
+#[test]
+fn every_block_that_says_it_is_run_is_run_by_a_test() {
+    let sources = [
+        include_str!("hygiene.rs"),
+        include_str!("images.rs"),
+        include_str!("management.rs"),
+        include_str!("quick_start.rs"),
+        include_str!("settings.rs"),
+        include_str!("tokens.rs"),
+        include_str!("troubleshooting.rs"),
+    ];
+    let blocks = blocks(include_str!("../../../docs/compose.md"));
+    assert!(blocks.len() > 10, "the page has lost its marks");
+    for name in blocks.keys() {
+        let run = sources.iter().any(|source| {
+            source.contains(&format!("stack.run(\"{name}\")"))
+                || source.contains(&format!("stack.run_and(\"{name}\""))
+        }) || blocks.values().any(|block| block.after.as_deref() == Some(name));
+        assert!(run, "no test runs {name}");
+    }
+}
+
+#[test]
+fn every_test_that_the_table_names_exists() {
+    let page = include_str!("../../../docs/compose.md");
+    let (_, table) = page.split_once("## What runs each row").expect("the page ends with the table");
+    let sources = [
+        include_str!("hygiene.rs"),
+        include_str!("images.rs"),
+        include_str!("management.rs"),
+        include_str!("monitoring.rs"),
+        include_str!("quick_start.rs"),
+        include_str!("restarts.rs"),
+        include_str!("settings.rs"),
+        include_str!("tokens.rs"),
+        include_str!("troubleshooting.rs"),
+    ];
+    let mut names = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
+        for name in
+            last.split(',').map(|name| name.trim().trim_matches('`')).filter(|name| name.contains('_'))
+        {
+            names += 1;
+            assert!(
+                sources.iter().any(|source| source.contains(&format!("fn {name}()"))),
+                "there is no test {name}"
+            );
+        }
+    }
+    assert!(names > 20, "the table names {names} tests only");
+}

@@ -1,0 +1,19 @@
+//! docker-compose.yml as its users meet it: the commands of docs/compose.md as they are printed, in a real Docker engine.
+//!
+//! Run with `cargo xtask test compose`, which copies the repository for them. They share one stack and some of them take
+//! it down, so they run one after the other, and each brings up what it needs.
+
+#[path = "../stack/browser.rs"]
+#[allow(dead_code, reason = "the browser of the stack tests, of which these use a part")]
+mod browser;
+mod document;
+mod hygiene;
+mod images;
+mod management;
+mod monitoring;
+mod quick_start;
+mod restarts;
+mod settings;
+mod stack;
+mod tokens;
+mod troubleshooting;

@@ -1,0 +1,68 @@
+//! Logs, stopping, deleting, and new users.
+
+use oidc_gate_testkit::browser::Client;
+
+use crate::stack::{PASSWORD, Stack};
+
+#[test]
+fn the_logs_of_mlflow_and_keycloak_are_shown() {
+    let stack = Stack::up();
+    let logs = stack.run("logs");
+    assert!(logs.contains("Uvicorn") || logs.contains("uvicorn"), "{logs}");
+    assert!(logs.contains("Keycloak 26"), "{logs}");
+}
+
+#[test]
+fn down_keeps_users_runs_and_sessions() {
+    let stack = Stack::up();
+    let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
+    let client = Client::new();
+    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    assert!(stack.may_use_mlflow(&client));
+    stack.run("down");
+    assert!(!stack.may_use_mlflow(&client), "nothing is there to answer");
+    let stack = Stack::up();
+    stack.eventually("the session goes on", || stack.may_use_mlflow(&client));
+    let url = stack.url(&format!("/ajax-api/2.0/mlflow/runs/get?run_id={run}"));
+    assert_eq!(client.fetch(&url).unwrap().status, 200, "the run is there");
+}
+
+#[test]
+fn down_v_deletes_everything_and_the_next_start_makes_it_anew() {
+    let stack = Stack::up();
+    let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
+    let client = Client::new();
+    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    stack.run("reset");
+    let project = std::env::var("COMPOSE_PROJECT_NAME").unwrap();
+    let volumes =
+        stack.shell(&format!("docker volume ls -q --filter label=com.docker.compose.project={project}"));
+    assert_eq!(volumes.trim(), "", "no volume is left");
+    let stack = Stack::up();
+    assert!(!stack.may_use_mlflow(&client), "the session went with Redis' data");
+    let fresh = Client::new();
+    stack.sign_in(&fresh, "mlflow_user", PASSWORD);
+    let url = stack.url(&format!("/ajax-api/2.0/mlflow/runs/get?run_id={run}"));
+    assert_eq!(fresh.fetch(&url).unwrap().status, 404, "the run went with PostgreSQL's data");
+}
+
+#[test]
+fn a_new_user_signs_in_and_without_a_group_would_not() {
+    let stack = Stack::up();
+    stack.run("add-user");
+    let client = Client::new();
+    let page = stack.sign_in(&client, "ada", "difference-engine");
+    assert_eq!(page.status, 200, "{page}");
+    assert!(stack.may_use_mlflow(&client));
+    stack.kcadm(
+        "user=$(kcadm get users -r mlflow -q username=ada -q exact=true --fields id --format csv --noquotes)\n\
+         group=$(kcadm get groups -r mlflow -q search=mlflow_users -q exact=true --fields id --format csv --noquotes)\n\
+         kcadm delete users/$user/groups/$group -r mlflow",
+    );
+    let page = stack.sign_in(&Client::new(), "ada", "difference-engine");
+    stack.kcadm(
+        "user=$(kcadm get users -r mlflow -q username=ada -q exact=true --fields id --format csv --noquotes)\n\
+         kcadm delete users/$user -r mlflow",
+    );
+    assert_eq!(page.status, 403, "{page}");
+}

@@ -1,0 +1,87 @@
+//! Alerts, dashboard and metrics listener, against what the running Envoy serves.
+
+use std::collections::BTreeSet;
+
+use crate::stack::{Stack, said};
+
+/// Asks a port of Envoy's container from inside.
+fn ask(stack: &Stack, port: u16, request: &str) -> String {
+    stack.shell(&format!(
+        "docker compose exec -T envoy bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; \
+         printf \"{request} HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n\" >&3; cat <&3'"
+    ))
+}
+
+/// The metrics that a text names.
+fn metrics(text: &str) -> BTreeSet<String> {
+    // Labels look alike.
+    const LABELS: [&str; 3] =
+        ["envoy_cluster_name", "envoy_http_conn_manager_prefix", "envoy_response_code_class"];
+    text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
+        .filter(|word| word.starts_with("envoy_") || word.starts_with("oidc_gate_"))
+        .filter(|word| !LABELS.contains(word))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_metric_of_the_alerts_and_the_dashboard_is_one_that_envoy_serves() {
+    let stack = Stack::up();
+    // Some are there only after the first request.
+    assert_eq!(stack.api(&stack.token("mlflow_user")).status, 200);
+    let served = ask(&stack, 9901, "GET /stats/prometheus");
+    for text in [
+        include_str!("../../../monitoring/alerts.yml"),
+        include_str!("../../../monitoring/grafana-dashboard.json"),
+    ] {
+        let named = metrics(text);
+        assert!(named.len() > 3, "{named:?}");
+        for name in named {
+            let there = served.lines().any(|line| line.starts_with(&format!("{name}{{")));
+            assert!(there, "Envoy serves no {name}");
+        }
+    }
+    // And each reason that an alert is about is one that the gate counts.
+    for reason in [
+        "redis_unavailable",
+        "provider_unavailable",
+        "login_client_refused",
+        "session_unreadable",
+        "login_loop",
+    ] {
+        assert!(served.contains(&format!("reason=\"{reason}\"")), "{reason}");
+    }
+}
+
+#[test]
+fn promtool_accepts_configuration_and_alerts_and_their_tests_pass() {
+    let stack = Stack::copy();
+    let promtool = std::env::var("OIDC_GATE_PROMTOOL").expect("cargo xtask test compose sets it");
+    let output = stack.output(&format!(
+        "cd monitoring && {promtool} check config prometheus.yml && {promtool} test rules alerts_test.yml"
+    ));
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn the_metrics_listener_gives_away_metrics_and_nothing_else_of_the_admin_port() {
+    let stack = Stack::up();
+    let files = "-f docker-compose.yml -f docker-compose.monitoring.yml";
+    stack.compose(&format!("{files} up --wait envoy"));
+    let metrics = ask(&stack, 9902, "GET /stats/prometheus");
+    assert!(metrics.contains("oidc_gate_decisions_total{"), "{metrics}");
+    assert!(ask(&stack, 9902, "GET /ready").starts_with("HTTP/1.1 200"));
+    for request in [
+        "GET /config_dump",
+        "GET /",
+        "GET /stats",
+        "POST /quitquitquit",
+        "POST /stats/prometheus",
+        "GET //stats//",
+    ] {
+        let answer = ask(&stack, 9902, request);
+        assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
+    }
+    assert_eq!(stack.api(&stack.token("mlflow_user")).status, 200, "the gate itself goes on as before");
+    stack.compose("up --wait envoy");
+}

@@ -1,0 +1,43 @@
+//! A restart of each service in turn loses nothing.
+
+use oidc_gate_testkit::browser::Client;
+
+use crate::browser::Browser;
+use crate::stack::{PASSWORD, SERVICES, Stack};
+
+#[test]
+fn a_person_stays_signed_in_through_a_restart_of_each_service_in_turn() {
+    let stack = Stack::up();
+    let client = Client::new();
+    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    assert!(stack.may_use_mlflow(&client));
+    for service in SERVICES {
+        stack.compose(&format!("restart {service}"));
+        stack.eventually(&format!("{service} is healthy again"), || stack.health(service) == "healthy");
+        stack.eventually(&format!("the session is good after {service}'s restart"), || {
+            stack.may_use_mlflow(&client)
+        });
+    }
+    // And all of it still works: a login, a token, a run with an artifact.
+    let fresh = Client::new();
+    stack.sign_in(&fresh, "mlflow_admin", PASSWORD);
+    assert!(stack.may_use_mlflow(&fresh));
+    stack.run("token-python");
+}
+
+#[test]
+fn a_browser_stays_signed_in_through_restarts_of_redis_envoy_and_mlflow() {
+    let stack = Stack::up();
+    let browser = Browser::start(&stack);
+    browser.sign_in(&stack, "/", "mlflow_user");
+    browser.wait_for_text("Default");
+    let session = browser.session_cookie();
+    for service in ["redis", "envoy", "mlflow"] {
+        stack.compose(&format!("restart {service}"));
+        stack.eventually(&format!("{service} is healthy again"), || stack.health(service) == "healthy");
+        stack.eventually(&format!("MLflow is shown after {service}'s restart"), || {
+            browser.try_open(&stack.url("/")).is_ok() && browser.text().contains("Default")
+        });
+        assert_eq!(browser.session_cookie(), session, "after {service}'s restart it is another session");
+    }
+}

@@ -1,0 +1,102 @@
+//! The token table: create, use, list, delete, rotate, expiry, by the printed commands.
+
+use serde_json::Value;
+
+use crate::stack::{PASSWORD, Stack};
+
+#[test]
+fn the_printed_curl_commands_get_a_token_and_use_it() {
+    let stack = Stack::up();
+    let said = stack.run("token");
+    let answer: Value = serde_json::from_str(said.trim()).unwrap_or_else(|_| panic!("{said}"));
+    assert!(answer["experiments"].as_array().is_some_and(|found| !found.is_empty()), "{said}");
+}
+
+#[test]
+fn the_printed_python_logs_a_run() {
+    let stack = Stack::up();
+    assert_eq!(stack.run("token-python").lines().last().unwrap_or_default().len(), 32);
+}
+
+#[test]
+fn a_request_without_a_token_or_with_a_broken_one_gets_401() {
+    let stack = Stack::up();
+    let mut token = stack.token("mlflow_user");
+    assert_eq!(stack.api(&token).status, 200);
+    token.pop();
+    assert_eq!(stack.api(&token).status, 401);
+    let script =
+        "curl -s -o /dev/null -w '%{http_code}' http://localhost:5000/api/2.0/mlflow/experiments/search";
+    assert_eq!(stack.shell(script), "401");
+}
+
+#[test]
+fn sessions_are_listed_and_ended_by_the_admin_api_and_their_refresh_tokens_with_them() {
+    let stack = Stack::up();
+    let answer =
+        stack.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
+    let refresh = answer.json()["refresh_token"].as_str().unwrap().to_owned();
+    let sessions = || {
+        let said = stack.run("list-sessions");
+        serde_json::from_str::<Value>(&said).unwrap_or_else(|_| panic!("{said}")).as_array().unwrap().len()
+    };
+    assert!(sessions() > 0);
+    stack.run("end-sessions");
+    assert_eq!(sessions(), 0);
+    let refused = stack.tokens(&[("grant_type", "refresh_token"), ("refresh_token", &refresh)]);
+    assert_eq!(refused.json()["error"], "invalid_grant", "{refused}");
+}
+
+#[test]
+fn a_token_can_be_revoked_by_itself() {
+    let stack = Stack::up();
+    let answer =
+        stack.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
+    let refresh = answer.json()["refresh_token"].as_str().unwrap().to_owned();
+    let secret = stack.setting("OIDC_CLIENT_SECRET");
+    stack.shell(&format!(
+        "curl -sf http://localhost:8080/realms/mlflow/protocol/openid-connect/revoke -d client_id=mlflow \
+         -d client_secret={secret} -d token={refresh}"
+    ));
+    let refused = stack.tokens(&[("grant_type", "refresh_token"), ("refresh_token", &refresh)]);
+    assert_eq!(refused.status, 400, "{refused}");
+}
+
+#[test]
+fn a_refresh_token_rotates_and_the_old_one_is_spent() {
+    let stack = Stack::up();
+    let said = stack.run_and("rotate", "echo $FIRST $SECOND");
+    let (first, second) = said.trim().split_once(' ').unwrap();
+    assert!(first.len() > 100 && second.len() > 100 && first != second);
+    let refused = stack.tokens(&[("grant_type", "refresh_token"), ("refresh_token", first)]);
+    assert_eq!(refused.json()["error"], "invalid_grant", "{refused}");
+}
+
+#[test]
+fn tokens_live_as_long_as_the_realm_says() {
+    let stack = Stack::up();
+    let lifetime = || {
+        let answer =
+            stack.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
+        answer.json()["expires_in"].as_u64()
+    };
+    assert_eq!(lifetime(), Some(300));
+    stack.kcadm("kcadm update realms/mlflow -s accessTokenLifespan=120");
+    let changed = lifetime();
+    stack.kcadm("kcadm update realms/mlflow -s accessTokenLifespan=300");
+    assert_eq!(changed, Some(120));
+}
+
+#[test]
+fn an_expired_token_gets_401() {
+    let stack = Stack::up();
+    stack.kcadm("kcadm update realms/mlflow -s accessTokenLifespan=1");
+    let token = stack.token("mlflow_user");
+    stack.kcadm("kcadm update realms/mlflow -s accessTokenLifespan=300");
+    // The gate allows for clocks that differ by a minute.
+    let over = std::time::Duration::from_secs(90);
+    assert!(
+        oidc_gate_testkit::process::wait_until(over, || stack.api(&token).status == 401),
+        "a token that lived for a second is still accepted"
+    );
+}

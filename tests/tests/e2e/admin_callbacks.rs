@@ -1,0 +1,109 @@
+//! Keycloak's administrative callbacks, the only announcement of "logout all" and of a pushed "not before".
+
+use oidc_gate_testkit::browser::{Client, Response};
+use oidc_gate_testkit::provider::forgeries::wrong_callbacks;
+use oidc_gate_testkit::provider::{Callback, Forgery};
+use oidc_gate_tests::{Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive};
+use serde_json::json;
+
+fn gate() -> Gate {
+    Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1m".into()).start()
+}
+
+fn post(gate: &Gate, callback: Callback, body: &str) -> Response {
+    let request = Client::new().request("POST", &gate.url(&format!("/oauth2/{}", callback.path())));
+    request.header("content-type", "text/plain; charset=ISO-8859-1").body(body.to_owned()).send().unwrap()
+}
+
+#[test]
+fn lo08_a_wrong_callback_is_400_and_ends_nothing() {
+    let gate = gate();
+    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
+    for callback in [Callback::LogOut, Callback::PushNotBefore] {
+        let now = gate.provider.now();
+        for (name, forgery) in wrong_callbacks(&gate.provider) {
+            let response = post(&gate, callback, &gate.provider.callback(callback, now, &forgery));
+            assert_eq!(response.status, 400, "{callback:?}, {name}: {response}");
+            assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200, "{callback:?}, {name}");
+        }
+        let other = match callback {
+            Callback::LogOut => Callback::PushNotBefore,
+            Callback::PushNotBefore => Callback::LogOut,
+        };
+        for (name, body) in [
+            ("the other path's", gate.provider.callback(other, now, &Forgery::new())),
+            ("a logout token", gate.provider.logout_token(&sid, &Forgery::new())),
+            ("an access token", gate.provider.access_token_in(&sid)),
+            ("an ID token", gate.provider.id_token("mlflow_user", "n")),
+            ("nothing", String::new()),
+            ("no token", "{}".to_owned()),
+            ("a form", format!("token={}", gate.provider.callback(callback, now, &Forgery::new()))),
+            ("a megabyte", "A".repeat(1_000_000)),
+        ] {
+            let response = post(&gate, callback, &body);
+            assert!([400, 413].contains(&response.status), "{callback:?}, {name}: {response}");
+        }
+        let get = Client::new().request("GET", &gate.url(&format!("/oauth2/{}", callback.path())));
+        assert_eq!(get.send().unwrap().status, 405);
+    }
+    // One that would lock everybody out for good.
+    let future = gate.provider.now() + 86_400;
+    let locked = gate.provider.callback(Callback::PushNotBefore, future, &Forgery::new());
+    assert_eq!(post(&gate, Callback::PushNotBefore, &locked).status, 400);
+    assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn lo10_a_callback_lets_nobody_in_and_is_no_logout_token() {
+    let gate = gate();
+    gate.signed_in("mlflow_user");
+    let callback = gate.provider.callback(Callback::LogOut, gate.provider.now(), &Forgery::new());
+    let bearer = Client::new().request("GET", &gate.url("/x")).bearer(&callback).send().unwrap();
+    assert_eq!(bearer.status, 401, "{bearer}");
+    assert_eq!(gate.provider.deliver_logout_token(&callback).status, Some(400));
+}
+
+#[test]
+fn lo09_a_callback_that_comes_again_does_not_end_what_began_after_it() {
+    let gate = gate();
+    let old = gate.signed_in("mlflow_user");
+    let delivery = gate.provider.log_out_all().remove(0);
+    assert!([Some(200), Some(204)].contains(&delivery.status), "{delivery:?}");
+    assert_soon_everywhere(&gate, 401, "/x", |url| old.fetching("GET", url));
+    // Whole seconds: what begins in the same second is ended by it, too.
+    let not_before = gate.provider.user("mlflow_user").not_before.max(gate.provider.now());
+    oidc_gate_testkit::process::wait_until(oidc_gate_tests::BOUND, || gate.provider.now() > not_before + 1);
+    let new = gate.signed_in("mlflow_user");
+    for _ in 0..3 {
+        let again = gate.provider.deliver_callback("k_logout", &delivery.token);
+        assert!([Some(200), Some(204)].contains(&again.status), "{again:?}");
+    }
+    let (marker, marker_sid) = gate.signed_in_with_sid("mlflow_admin");
+    gate.provider.delete_session(&marker_sid);
+    assert_soon_everywhere(&gate, 401, "/x", |url| marker.fetching("GET", url));
+    assert_everywhere(&gate, 200, "/x", |url| new.fetching("GET", url));
+}
+
+#[test]
+fn a_pushed_not_before_ends_what_is_older_and_nothing_else() {
+    let gate = gate();
+    let old = gate.signed_in("mlflow_user");
+    let old_token = gate.provider.access_token("mlflow_admin");
+    let then = gate.provider.now() + 1;
+    oidc_gate_testkit::process::wait_until(oidc_gate_tests::BOUND, || gate.provider.now() > then);
+    gate.provider.set_not_before(then);
+    let new = gate.signed_in("mlflow_user");
+    let new_token = gate.provider.access_token("mlflow_admin");
+    let delivery = gate.provider.push_not_before().remove(0);
+    assert!([Some(200), Some(204)].contains(&delivery.status), "{delivery:?}");
+    assert_soon_everywhere(&gate, 401, "/x", |url| old.fetching("GET", url));
+    assert_soon_everywhere(&gate, 401, "/x", |url| Client::new().request("GET", url).bearer(&old_token));
+    assert_everywhere(&gate, 200, "/x", |url| new.fetching("GET", url));
+    assert_everywhere(&gate, 200, "/x", |url| Client::new().request("GET", url).bearer(&new_token));
+    // Without a moment it means nothing.
+    let nothing = Forgery::new().claims(|claims| claims["notBefore"] = json!(0));
+    let nothing = gate.provider.callback(Callback::PushNotBefore, 0, &nothing);
+    post(&gate, Callback::PushNotBefore, &nothing);
+    assert_everywhere(&gate, 200, "/x", |url| new.fetching("GET", url));
+}

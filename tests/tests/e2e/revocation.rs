@@ -1,0 +1,329 @@
+//! What an administrator does in Keycloak, and how soon it takes effect: on every worker of every Envoy, for cookies and
+//! for bearer tokens. Caches live for a minute here, and tokens for five: what ends soon ends because it was told.
+
+use std::time::Duration;
+
+use oidc_gate_testkit::browser::{Client, Request};
+use oidc_gate_testkit::process::wait_until;
+use oidc_gate_testkit::provider::{Delivery, Endpoint, Grant};
+use oidc_gate_tests::{
+    BOUND, Builder, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive, statuses,
+};
+
+const PATH: &str = "/x";
+
+fn two_envoys() -> Builder {
+    Gate::builder().envoys(2).plugin(|plugin| plugin["session"]["cache_ttl"] = "1m".into())
+}
+
+/// A browser and a bearer token of the same session at the provider.
+struct Signed {
+    browser: Client,
+    token: String,
+    sid: String,
+}
+
+impl Signed {
+    /// Signs in, and has every worker remember both.
+    fn in_as(gate: &Gate, username: &str) -> Self {
+        let (browser, sid) = gate.signed_in_with_sid(username);
+        let signed = Self { browser, token: gate.provider.access_token_in(&sid), sid };
+        signed.assert(gate, 200);
+        signed
+    }
+
+    fn by_cookie(&self, url: &str) -> Request {
+        self.browser.fetching("GET", url)
+    }
+
+    fn by_token(&self, url: &str) -> Request {
+        Client::new().request("GET", url).bearer(&self.token)
+    }
+
+    #[track_caller]
+    fn assert(&self, gate: &Gate, status: u16) {
+        assert_everywhere(gate, status, PATH, |url| self.by_cookie(url));
+        assert_everywhere(gate, status, PATH, |url| self.by_token(url));
+    }
+
+    /// It ends soon everywhere, for good.
+    #[track_caller]
+    fn assert_ends(&self, gate: &Gate) -> Duration {
+        let cookie = assert_soon_everywhere(gate, 401, PATH, |url| self.by_cookie(url));
+        let token = assert_soon_everywhere(gate, 401, PATH, |url| self.by_token(url));
+        self.assert(gate, 401);
+        let page = self.browser.navigate(&gate.url(PATH)).unwrap();
+        assert_eq!(page.status, 302, "{page}");
+        cookie + token
+    }
+}
+
+#[track_caller]
+fn assert_accepted(deliveries: &[Delivery], expected: usize) {
+    let accepted = |delivery: &Delivery| [Some(200), Some(204)].contains(&delivery.status);
+    assert!(deliveries.len() == expected && deliveries.iter().all(accepted), "{deliveries:#?}");
+}
+
+#[test]
+fn a_user_signed_out_by_an_administrator_is_out_on_both_envoys_and_may_sign_in_again_at_once() {
+    let gate = two_envoys().start();
+    let (first, second) = (Signed::in_as(&gate, "mlflow_user"), Signed::in_as(&gate, "mlflow_user"));
+    let other = Signed::in_as(&gate, "mlflow_admin");
+    assert_accepted(&gate.provider.log_out_user("mlflow_user"), 2);
+    // In the same second: a new login is not touched.
+    let again = Signed::in_as(&gate, "mlflow_user");
+    println!("signed out everywhere after {:?}", first.assert_ends(&gate));
+    second.assert_ends(&gate);
+    other.assert(&gate, 200);
+    again.assert(&gate, 200);
+    assert_eq!(gate.provider.spent_twice(), 0);
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn a_deleted_session_ends_with_all_logins_that_share_it_and_no_other() {
+    let gate = two_envoys().start();
+    let gone = Signed::in_as(&gate, "mlflow_user");
+    let stays = Signed::in_as(&gate, "mlflow_user");
+    // The same browser once more: another session of ours, the same one at the provider.
+    let twin = Client::new();
+    *twin.jar() = gone.browser.jar().clone();
+    twin.jar().remove(gate.session_cookie_name());
+    assert_eq!(twin.visit(&gate.url("/")).unwrap().end().status, 200);
+    gate.plant_secret(&gate.session_cookie(&twin).unwrap());
+    assert_accepted(&gate.provider.delete_session(&gone.sid), 1);
+    gone.assert_ends(&gate);
+    assert_soon_everywhere(&gate, 401, PATH, |url| twin.fetching("GET", url));
+    stays.assert(&gate, 200);
+}
+
+#[test]
+fn log_out_all_and_a_pushed_not_before_end_everybody_on_both_envoys() {
+    let gate = two_envoys().start();
+    let everybody = [Signed::in_as(&gate, "mlflow_user"), Signed::in_as(&gate, "mlflow_admin")];
+    assert_accepted(&gate.provider.log_out_all(), 1);
+    for signed in &everybody {
+        println!("logged out with everybody after {:?}", signed.assert_ends(&gate));
+    }
+    let until = gate.provider.now() + 1;
+    wait_until(BOUND, || gate.provider.now() > until);
+    gate.provider.set_not_before(0);
+    let again = Signed::in_as(&gate, "mlflow_user");
+    let issued = gate.provider.now();
+    wait_until(BOUND, || gate.provider.now() > issued);
+    gate.provider.set_not_before(issued + 1);
+    assert_accepted(&gate.provider.push_not_before(), 1);
+    println!("older than the moment that was pushed: ended after {:?}", again.assert_ends(&gate));
+}
+
+#[test]
+fn signing_out_in_the_browser_ends_it_on_the_other_envoy_too() {
+    let gate = two_envoys().start();
+    let signed = Signed::in_as(&gate, "mlflow_user");
+    let thief = Client::new();
+    let cookie = gate.session_cookie(&signed.browser).unwrap();
+    thief.jar().plant("localhost", gate.session_cookie_name(), &cookie);
+    assert_everywhere(&gate, 200, PATH, |url| thief.fetching("GET", url));
+    let response = signed.browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
+    signed.browser.follow(response).unwrap();
+    // CK09: whoever kept the cookie has nothing.
+    assert_soon_everywhere(&gate, 401, PATH, |url| thief.fetching("GET", url));
+    assert_soon_everywhere(&gate, 401, PATH, |url| signed.by_token(url));
+}
+
+/// What Keycloak does not announce: with `check_interval` it is noticed while the session or the token is used.
+#[test]
+fn what_is_not_announced_is_noticed_within_the_check_interval_by_cookie_and_by_bearer() {
+    let gate = two_envoys()
+        .plugin(|plugin| {
+            plugin["session"]["check_interval"] = "1s".into();
+            plugin["bearer"]["check_interval"] = "1s".into();
+        })
+        .start();
+    type Action = fn(&Gate, &Signed);
+    let actions: [(&str, Action, u16, u16); 6] = [
+        ("disabled", |gate, _| gate.provider.disable_user("disabled"), 401, 401),
+        ("deleted", |gate, _| gate.provider.delete_user("deleted"), 401, 401),
+        ("timed-out", |gate, signed| gate.provider.expire_session(&signed.sid), 401, 401),
+        ("ended", |gate, _| gate.provider.end_sessions_of("ended"), 401, 401),
+        ("stale", |gate, _| gate.provider.edit_user("stale", |user| user.not_before = i64::MAX), 401, 401),
+        // A token says what it said; the session learns of its groups at its next refresh.
+        ("moved", |gate, _| gate.provider.set_groups("moved", &[]), 403, 200),
+    ];
+    for (name, action, by_cookie, by_token) in actions {
+        gate.provider.add_user(oidc_gate_testkit::provider::User::new(name, &["/mlflow_users"]));
+        let signed = Signed::in_as(&gate, name);
+        let told = gate.provider.deliveries().len();
+        action(&gate, &signed);
+        let took = assert_soon_everywhere(&gate, by_cookie, PATH, |url| signed.by_cookie(url));
+        println!("{name}: by cookie {by_cookie} after {took:?}");
+        let took = assert_soon_everywhere(&gate, by_token, PATH, |url| signed.by_token(url));
+        println!("{name}: by bearer {by_token} after {took:?}");
+        assert_eq!(gate.provider.deliveries().len(), told, "{name} was announced");
+    }
+    assert_eq!(gate.provider.spent_twice(), 0);
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn a_revoked_access_token_is_noticed_by_introspection_and_by_nothing_else() {
+    for (interval, expected) in [(Some("1s"), 401), (None, 200)] {
+        let gate = Gate::builder()
+            .plugin(move |plugin| {
+                if let Some(interval) = interval {
+                    plugin["bearer"]["check_interval"] = interval.into();
+                }
+            })
+            .start();
+        let token = gate.provider.access_token("mlflow_user");
+        let ask = |url: &str| Client::new().request("GET", url).bearer(&token);
+        assert_everywhere(&gate, 200, PATH, ask);
+        let revoke = format!("{}/protocol/openid-connect/revoke", gate.provider.issuer());
+        let credentials =
+            [("client_id", gate.provider.client_id()), ("client_secret", gate.provider.client_secret())];
+        let form = [&[("token", token.as_str())][..], &credentials].concat();
+        assert_eq!(Client::new().request("POST", &revoke).form(&form).send().unwrap().status, 200);
+        assert_soon_everywhere(&gate, expected, PATH, ask);
+        if interval.is_none() {
+            assert_eq!(gate.provider.count(Endpoint::Introspection), 0);
+        }
+    }
+}
+
+#[test]
+fn while_introspection_fails_a_token_that_needs_it_is_503_and_never_let_through_unasked() {
+    use oidc_gate_testkit::provider::{Behaviour, Times};
+    let gate = Gate::builder()
+        .plugin(|plugin| {
+            plugin["bearer"]["check_interval"] = "1s".into();
+            plugin["issuer"]["timeout"] = "1s".into();
+        })
+        .start();
+    for (name, behaviour, expected) in [
+        ("500", Behaviour::json(500, "{}"), 503),
+        ("silence", Behaviour::Hang, 503),
+        ("refused", Behaviour::Refuse, 503),
+        ("HTML", Behaviour::answer(200, "text/html", "<html>"), 503),
+        ("no word of it", Behaviour::json(200, "{}"), 503),
+        ("a text", Behaviour::json(200, "{\"active\":\"true\"}"), 503),
+        ("a list", Behaviour::json(200, "[true]"), 503),
+        ("our secret is wrong", Behaviour::json(401, "{\"error\":\"invalid_client\"}"), 503),
+        ("no", Behaviour::json(200, "{\"active\":false}"), 401),
+    ] {
+        let token = gate.provider.access_token("mlflow_user");
+        gate.provider.misbehave(Endpoint::Introspection, Times::Always, behaviour);
+        let reached = gate.echo.count();
+        let response = Client::new().request("GET", &gate.url(PATH)).bearer(&token).send().unwrap();
+        assert_eq!(response.status, expected, "{name}: {response}");
+        assert_eq!(gate.echo.count(), reached, "{name}: let through");
+        gate.provider.behave();
+    }
+    let token = gate.provider.access_token("mlflow_user");
+    assert_everywhere(&gate, 200, PATH, |url| Client::new().request("GET", url).bearer(&token));
+}
+
+#[test]
+fn an_envoy_that_was_away_learns_what_ended_meanwhile_before_it_lets_anybody_in() {
+    let mut gate = two_envoys().start();
+    let signed = Signed::in_as(&gate, "mlflow_user");
+    gate.kill_envoy(1);
+    assert_accepted(&gate.provider.log_out_user("mlflow_user"), 1);
+    assert_soon_everywhere(&gate, 401, PATH, |url| signed.by_token(url));
+    gate.start_envoy(1);
+    // From its very first answer.
+    let first = signed.by_token(&gate.url_at(1, PATH)).send().unwrap();
+    assert_eq!(first.status, 401, "{first}");
+    signed.assert(&gate, 401);
+}
+
+#[test]
+fn an_ending_that_redis_could_not_take_is_in_force_here_at_once_and_reaches_the_other_envoy_later() {
+    let gate = two_envoys().start();
+    let signed = Signed::in_as(&gate, "mlflow_user");
+    gate.redis().freeze();
+    let delivery = gate.provider.log_out_user("mlflow_user").remove(0);
+    // Back-Channel Logout 1.0 2.8: what could not be done is said to have failed. Keycloak does not look.
+    assert_eq!(delivery.status.unwrap_or(400), 400, "{delivery:?}");
+    gate.redis().thaw();
+    signed.assert_ends(&gate);
+}
+
+#[test]
+fn a_log_of_endings_that_was_lost_brings_nobody_back() {
+    let gate = two_envoys().start();
+    let signed = Signed::in_as(&gate, "mlflow_user");
+    assert_accepted(&gate.provider.log_out_user("mlflow_user"), 1);
+    signed.assert_ends(&gate);
+    let goes_on = Signed::in_as(&gate, "mlflow_admin");
+    gate.redis().flush().unwrap();
+    // What workers remember of sessions counts no more, since an ending may be among what was lost.
+    assert_soon_everywhere(&gate, 401, PATH, |url| goes_on.by_cookie(url));
+    signed.assert(&gate, 401);
+    assert_everywhere(&gate, 200, PATH, |url| goes_on.by_token(url));
+    let again = Signed::in_as(&gate, "mlflow_user");
+    assert_accepted(&gate.provider.delete_session(&again.sid), 1);
+    again.assert_ends(&gate);
+}
+
+#[test]
+fn lo19_a_logout_while_the_session_is_renewed_stays_a_logout() {
+    use oidc_gate_testkit::provider::Hold;
+    let gate = two_envoys().plugin(|plugin| plugin["session"]["check_interval"] = "1s".into()).start();
+    for logout in ["by the person", "by an administrator"] {
+        let signed = Signed::in_as(&gate, "mlflow_user");
+        let cookie = gate.session_cookie(&signed.browser).unwrap();
+        let hold = Hold::spent();
+        gate.provider.hold(Grant::RefreshToken, &hold);
+        // Every request waits for the check now, until it is through.
+        let waiting: Vec<_> = (0..4).map(|number| signed.by_cookie(&gate.url_at(number % 2, PATH))).collect();
+        let since = std::time::Instant::now();
+        oidc_gate_tests::wait_for_age(since, Duration::from_millis(1100));
+        let waiting: Vec<_> = waiting.into_iter().map(Request::begin).collect();
+        hold.wait_for(1, BOUND).unwrap();
+        if logout == "by the person" {
+            // Not followed: only our own sign-out races with the refresh.
+            let out = signed.browser.submit(&gate.url_at(1, "/oauth2/logout"), &[]);
+            assert_eq!(out.unwrap().status, 303);
+        } else {
+            gate.provider.delete_session(&signed.sid);
+        }
+        hold.release();
+        for request in waiting {
+            let answer = request.finish().unwrap();
+            assert!([200, 401, 503].contains(&answer.status), "{logout}: {answer}");
+        }
+        gate.provider.behave();
+        // The browser forgot its cookie at sign-out; somebody may have kept it.
+        let kept = Client::new();
+        kept.jar().plant("localhost", gate.session_cookie_name(), &cookie);
+        assert_soon_everywhere(&gate, 401, PATH, |url| kept.fetching("GET", url));
+        // And stays so: nothing that was still under way brings it back.
+        for _ in 0..5 {
+            assert_eq!(statuses(&gate, PATH, |url| kept.fetching("GET", url)), [401].into(), "{logout}");
+        }
+    }
+    assert_eq!(gate.provider.spent_twice(), 0);
+}
+
+#[test]
+fn where_the_provider_has_no_end_session_the_refresh_token_is_revoked() {
+    let gate = Gate::builder()
+        .provider(|provider| {
+            provider.edit_document(Endpoint::Discovery, |document| {
+                document.as_object_mut().unwrap().remove("end_session_endpoint");
+            });
+        })
+        .start();
+    let signed = Signed::in_as(&gate, "mlflow_user");
+    let response = signed.browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
+    let journey = signed.browser.follow(response).unwrap();
+    assert_eq!(journey.end().url, gate.url("/oauth2/signed-out"), "{}", journey.end());
+    let revoked = || gate.provider.count(Endpoint::Revocation) == 1;
+    assert!(wait_until(BOUND, revoked), "{}", gate.envoy().trouble("revokes nothing"));
+    let request = gate.provider.requests(Endpoint::Revocation).remove(0);
+    assert!(request.form_field("token").is_some(), "{request:?}");
+    assert_eq!(request.form_field("token_type_hint"), Some("refresh_token"));
+    assert!(request.header("authorization").is_some_and(|value| value.starts_with("Basic ")));
+    assert!(wait_until(BOUND, || gate.provider.sessions_of("mlflow_user").is_empty()));
+    assert_eq!(gate.provider.count(Endpoint::EndSession), 0);
+}

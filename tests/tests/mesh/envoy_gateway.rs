@@ -1,0 +1,142 @@
+//! Envoy Gateway: what its own translation makes of the manifests.
+//!
+//! `envoy-gateway.json` is what egctl answered; `cargo xtask test mesh` asks it again. Here it is loaded into Envoy, with the
+//! addresses of the test in it and without TLS, which the test's servers do not speak.
+
+use oidc_gate_testkit::envoy_config::EnvoyConfig;
+use oidc_gate_tests::Gate;
+use serde_json::{Value, json};
+
+use crate::journey;
+
+const LISTENER: &str = "mlflow/mlflow/https";
+const CONNECTION_MANAGER: &str = "/filterChains/0/filters/0/typedConfig";
+
+fn translation() -> Value {
+    serde_json::from_str(include_str!("envoy-gateway.json")).expect("egctl's answer is JSON")
+}
+
+/// The resources of one kind, as they lie in Envoy's configuration dump.
+fn dumped(kind: &str, list: &str, path: &str) -> Vec<Value> {
+    let translation = translation();
+    let found = translation[kind][list].as_array().cloned().unwrap_or_default();
+    assert!(!found.is_empty(), "the translation has no {list}");
+    found.iter().map(|entry| entry.pointer(path).unwrap().clone()).collect()
+}
+
+fn listener() -> Value {
+    let listeners = dumped("ListenersConfigDump", "dynamicListeners", "/activeState/listener");
+    listeners.into_iter().find(|listener| listener["name"] == LISTENER).expect("the Gateway's listener")
+}
+
+fn clusters() -> Vec<Value> {
+    dumped("ClustersConfigDump", "dynamicActiveClusters", "/cluster")
+}
+
+fn gate_filter(manager: &mut Value) -> &mut Value {
+    let filters = manager["httpFilters"].as_array_mut().expect("there are filters");
+    let ours = filters.iter_mut().find(|filter| {
+        filter["name"].as_str().is_some_and(|name| name.starts_with("envoy.filters.http.wasm/"))
+    });
+    &mut ours.expect("the filter is among them")["typedConfig"]["config"]
+}
+
+/// A Gateway as Envoy Gateway translates one, with the addresses of the test in it.
+fn as_envoy_gateway_translates_it(config: EnvoyConfig) -> EnvoyConfig {
+    config.bootstrap(|bootstrap| {
+        let address = |name: &str| {
+            let clusters = bootstrap["static_resources"]["clusters"].as_array().unwrap();
+            let cluster = clusters.iter().find(|cluster| cluster["name"] == name).unwrap();
+            cluster["load_assignment"]["endpoints"].clone()
+        };
+        let mut all = clusters();
+        for cluster in &mut all {
+            let endpoints = match cluster["name"].as_str().unwrap() {
+                "oidc-gate-redis" => address("redis"),
+                "oidc-gate-keycloak" => address("keycloak"),
+                name if name.starts_with("httproute/mlflow/mlflow/") => address("mlflow"),
+                // Envoy Gateway's own.
+                _ => continue,
+            };
+            let name = cluster["name"].clone();
+            let members = cluster.as_object_mut().unwrap();
+            members.remove("transportSocket");
+            members.insert("loadAssignment".to_owned(), json!({"clusterName": name, "endpoints": endpoints}));
+        }
+        for cluster in &mut all {
+            cluster.as_object_mut().unwrap().remove("@type");
+        }
+        all.retain(|cluster| cluster.get("loadAssignment").is_some());
+        // The fixture waits for it.
+        let shipped = bootstrap["static_resources"]["clusters"].as_array().unwrap();
+        all.extend(shipped.iter().filter(|cluster| cluster["name"] == "redis").cloned());
+
+        let mut listener = listener();
+        listener["address"] = bootstrap["static_resources"]["listeners"][0]["address"].clone();
+        let members = listener.as_object_mut().unwrap();
+        members.remove("@type");
+        members.remove("listenerFilters");
+        let chain = listener["filterChains"][0].as_object_mut().unwrap();
+        assert!(chain.remove("transportSocket").is_some(), "the Gateway's listener ends TLS");
+        chain.remove("filterChainMatch");
+
+        let shipped = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config";
+        let code = bootstrap.pointer(shipped).unwrap()["config"]["vm_config"]["code"].clone();
+        let manager = listener.pointer_mut(CONNECTION_MANAGER).unwrap();
+        let mut routes = dumped("RoutesConfigDump", "dynamicRouteConfigs", "/routeConfig");
+        routes.retain(|routes| routes["name"] == LISTENER);
+        let mut routes = routes.remove(0);
+        routes.as_object_mut().unwrap().remove("@type");
+        routes["virtualHosts"][0]["domains"] = json!(["*"]);
+        manager.as_object_mut().unwrap().remove("rds");
+        manager["routeConfig"] = routes;
+
+        let filter = gate_filter(manager);
+        filter["vmConfig"]["code"] = code;
+        let keys = filter["vmConfig"]["environmentVariables"]["hostEnvKeys"].as_array_mut().unwrap();
+        keys.extend([json!("MLFLOW_PUBLIC_URL"), json!("OIDC_ISSUER_URL")]);
+        let mut settings: Value = serde_json::from_str(filter["configuration"]["value"].as_str().unwrap()).unwrap();
+        settings["public_url"] = json!({"env": "MLFLOW_PUBLIC_URL"});
+        settings["issuer"]["url"] = json!({"env": "OIDC_ISSUER_URL"});
+        filter["configuration"]["value"] = json!(settings.to_string());
+
+        bootstrap["static_resources"] = json!({"listeners": [listener], "clusters": all});
+    })
+}
+
+#[test]
+fn a_gateway_as_envoy_gateway_translates_it_serves_a_login_and_a_token() {
+    let gate = Gate::builder().envoy(as_envoy_gateway_translates_it).start();
+    journey::works(&gate);
+}
+
+#[test]
+fn envoy_gateways_translation_never_fails_open_and_has_no_secret() {
+    let mut listener = listener();
+    let manager = listener.pointer_mut(CONNECTION_MANAGER).unwrap();
+    let filter = gate_filter(manager);
+    assert_eq!(filter["failurePolicy"], "FAIL_RELOAD");
+    assert!(filter.get("failOpen").is_none_or(|open| open == false));
+    let text = include_str!("envoy-gateway.json");
+    assert!(!text.contains("PRIVATE KEY"));
+    for name in ["SECRET_KEY", "OIDC_CLIENT_SECRET", "REDIS_PASSWORD"] {
+        assert!(
+            filter["vmConfig"]["environmentVariables"]["hostEnvKeys"]
+                .as_array()
+                .unwrap()
+                .contains(&json!(name))
+        );
+    }
+}
+
+#[test]
+fn every_route_of_the_gateway_has_the_filter() {
+    let routes = dumped("RoutesConfigDump", "dynamicRouteConfigs", "/routeConfig");
+    let routes = routes.iter().find(|routes| routes["name"] == LISTENER).unwrap();
+    for host in routes["virtualHosts"].as_array().unwrap() {
+        for route in host["routes"].as_array().unwrap() {
+            let switched_on = route["typedPerFilterConfig"].as_object().unwrap();
+            assert!(switched_on.keys().any(|name| name.starts_with("envoy.filters.http.wasm/")), "{route}");
+        }
+    }
+}

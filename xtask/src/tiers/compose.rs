@@ -1,0 +1,189 @@
+//! The stack of docker-compose.yml in a real Docker engine, from a fresh copy of the repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Runs, integration_tests};
+use crate::command::{find, output};
+use crate::install;
+use crate::progress::Progress;
+use crate::stack::ports::{self, Ports};
+use crate::workspace::{TESTS_PACKAGE, Workspace};
+
+/// The integration test that this tier runs.
+pub const TEST: &str = "compose";
+
+/// The project of the tests, beside one that somebody uses.
+const PROJECT: &str = "oidc-gate-test";
+/// The images that the tests build, for the same reason.
+const ENVOY_IMAGE: &str = "localhost/oidc-gate-envoy:test";
+/// The ports that the documentation prints.
+const PRINTED_PORTS: [u16; 4] = [5000, 8080, 9000, 9001];
+/// The prefix of the container names that the documentation prints.
+const PRINTED_PREFIX: &str = "mlflow";
+
+/// Why the tier cannot run here; nothing when it can.
+pub fn obstacle() -> Option<String> {
+    if find("docker").is_none() {
+        return Some("there is no docker here".to_owned());
+    }
+    for (words, what) in [
+        (["compose", "version"], "Docker Compose v2 is missing"),
+        (["info", "-f={{.ID}}"], "no Docker engine answers"),
+    ] {
+        let answered = Command::new("docker")
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !answered {
+            return Some(what.to_owned());
+        }
+    }
+    None
+}
+
+pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
+    if let Some(obstacle) = obstacle() {
+        bail!("{obstacle}");
+    }
+    integration_tests(workspace, |name| name == TEST)?;
+    let wasm = install::wasm::build(workspace, progress)?;
+    let chromedriver = install::chromium::ensure(progress)?;
+    let python = install::mlflow::ensure(workspace, progress)?;
+    let promtool = install::promtool::ensure(progress)?;
+    if find("jq").is_none() {
+        let task = progress.task("jq");
+        install::apt::install(&["jq"], &task)?;
+        task.finish("Debian package");
+    }
+    let folder = workspace.state().join("test-compose");
+    let checkout = checkout(workspace, &folder, &wasm)?;
+    let plan = Plan::choose()?;
+    // A run that was killed may have left containers behind.
+    plan.remove(&checkout)?;
+    // The first `up` must build it, as on a machine that never had it; the error is that there is none.
+    let _ = output(Command::new("docker").args(["image", "rm", "--force", ENVOY_IMAGE]));
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--test", TEST])
+        // They share one stack, and some of them stop parts of it.
+        .args(["--", "--test-threads", "1"])
+        .env("OIDC_GATE_CHECKOUT", &checkout)
+        .env("OIDC_GATE_REPOSITORY", workspace.root())
+        .env("OIDC_GATE_FAILURES", folder.join("failures"))
+        .env("OIDC_GATE_MLFLOW_PYTHON", python)
+        .env("OIDC_GATE_PROMTOOL", promtool)
+        .env("OIDC_GATE_CHROMEDRIVER", chromedriver)
+        .env("OIDC_GATE_WASM", wasm);
+    for (name, value) in plan.environment() {
+        cargo.env(name, value);
+    }
+    let result = runs.cargo_test(&mut cargo);
+    let removed = plan.remove(&checkout).context("removing the stack");
+    result.and(removed)
+}
+
+/// What must differ between this stack and another one on the same engine.
+struct Plan {
+    /// MLflow, Keycloak, MinIO and its console.
+    ports: [u16; 4],
+    prefix: String,
+}
+
+impl Plan {
+    /// As the documentation prints it, if that is free; otherwise something that is.
+    fn choose() -> Result<Self> {
+        let ports = if PRINTED_PORTS.into_iter().all(ports::is_free) {
+            PRINTED_PORTS
+        } else {
+            let hidden = Ports::hidden()?;
+            [hidden.gate, hidden.provider, hidden.application, hidden.redis]
+        };
+        let filter = format!("name=^/{PRINTED_PREFIX}-redis$");
+        let taken = output(Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &filter]))?;
+        let theirs = !taken.trim().is_empty()
+            && !output(
+                Command::new("docker")
+                    .args(["ps", "--all", "--quiet", "--filter", &filter])
+                    .args(["--filter", &format!("label=com.docker.compose.project={PROJECT}")]),
+            )
+            .is_ok_and(|ours| !ours.trim().is_empty());
+        let prefix = if theirs { PROJECT } else { PRINTED_PREFIX }.to_owned();
+        Ok(Self { ports, prefix })
+    }
+
+    /// For `docker compose`, where it has precedence over `.env`.
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let [mlflow, keycloak, minio, console] = self.ports.map(|port| port.to_string());
+        vec![
+            ("COMPOSE_PROJECT_NAME", PROJECT.to_owned()),
+            ("COMPOSE_ANSI", "never".to_owned()),
+            ("COMPOSE_PROGRESS", "plain".to_owned()),
+            ("CONTAINER_PREFIX", self.prefix.clone()),
+            ("MLFLOW_PORT", mlflow),
+            ("KEYCLOAK_PORT", keycloak),
+            ("MINIO_PORT", minio),
+            ("MINIO_CONSOLE_PORT", console),
+            ("ENVOY_GATE_IMAGE", ENVOY_IMAGE.to_owned()),
+            ("OIDC_GATE_FILTER", "prebuilt".to_owned()),
+        ]
+    }
+
+    /// Removes the stack with its data. The variables that the file requires are not needed for that.
+    fn remove(&self, checkout: &Path) -> Result<()> {
+        let mut compose = Command::new("docker");
+        compose.current_dir(checkout).args([
+            "compose",
+            "--profile",
+            "*",
+            "down",
+            "--volumes",
+            "--remove-orphans",
+        ]);
+        for (name, value) in self.environment() {
+            compose.env(name, value);
+        }
+        for name in SECRETS {
+            compose.env(name, "none");
+        }
+        output(&mut compose).map(drop)
+    }
+}
+
+const SECRETS: [&str; 6] = [
+    "SECRET_KEY",
+    "OIDC_CLIENT_SECRET",
+    "POSTGRES_PASSWORD",
+    "KEYCLOAK_ADMIN_PASSWORD",
+    "REDIS_PASSWORD",
+    "MINIO_ROOT_PASSWORD",
+];
+
+/// The repository as a clone would have it, with what is changed and not committed yet; and the filter, prebuilt.
+fn checkout(workspace: &Workspace, folder: &Path, wasm: &Path) -> Result<PathBuf> {
+    let checkout = folder.join("checkout");
+    if checkout.exists() {
+        fs::remove_dir_all(&checkout)?;
+    }
+    let mut git = Command::new("git");
+    git.current_dir(workspace.root()).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    for name in output(&mut git)?.split('\0').filter(|name| !name.is_empty()) {
+        let from = workspace.root().join(name);
+        // Deleted, and not committed yet.
+        if !from.exists() {
+            continue;
+        }
+        let to = checkout.join(name);
+        fs::create_dir_all(to.parent().context("a file without a folder")?)?;
+        fs::copy(&from, &to).with_context(|| format!("copying {name}"))?;
+    }
+    fs::create_dir_all(checkout.join("dist"))?;
+    fs::copy(wasm, checkout.join("dist/oidc_gate.wasm"))?;
+    Ok(checkout)
+}

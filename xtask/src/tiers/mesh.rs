@@ -1,0 +1,233 @@
+//! The manifests for Istio and Envoy Gateway before the projects' own validators, built from their Go modules.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::Runs;
+use super::counts::Counts;
+use crate::command::{find, output, run as run_to_end};
+use crate::progress::Progress;
+use crate::workspace::Workspace;
+
+/// Istio has no tagged module; this is the commit of its development branch that its API 1.31 belongs to.
+const ISTIO: (&str, &str) = ("istio.io/istio", "v0.0.0-20260827124520-eed52ebb66ad");
+const ENVOY_GATEWAY: (&str, &str) = ("github.com/envoyproxy/gateway", "v1.9.1");
+
+/// Where the test of the translation reads it.
+const TRANSLATION: &str = "tests/tests/mesh/envoy-gateway.json";
+
+pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
+    if find("go").is_none() {
+        bail!("there is no Go here; it builds the validators of Istio and Envoy Gateway");
+    }
+    let tools = workspace.tools().join("mesh");
+    fs::create_dir_all(&tools)?;
+    let istio = istio_validate(workspace, &tools, progress)?;
+    let egctl = egctl(workspace, &tools, progress)?;
+    let envoy = workspace.root().join("envoy");
+    check(runs, "Istio accepts its manifests", || validate_istio(&istio, &envoy.join("istio")));
+    let translated = translate(&egctl, &tools, &envoy.join("envoy-gateway"));
+    check(runs, "Envoy Gateway accepts and translates its manifests", || {
+        translated.as_ref().map(drop).map_err(copy)
+    });
+    check(runs, "the translation that the tests load is today's", || {
+        let file = workspace.root().join(TRANSLATION);
+        let today = translated.as_ref().map_err(copy)?;
+        let today = serde_json::to_string_pretty(today)? + "\n";
+        if fs::read_to_string(&file).is_ok_and(|kept| kept == today) {
+            return Ok(());
+        }
+        fs::write(&file, today)?;
+        bail!("{TRANSLATION} was not; it is now: look at the difference, and run `cargo xtask test e2e`")
+    });
+    Ok(())
+}
+
+fn copy(error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
+}
+
+/// Runs a check, and counts it as a test.
+fn check(runs: &mut Runs, what: &str, test: impl FnOnce() -> Result<()>) {
+    match test() {
+        Ok(()) => {
+            println!("{what} ... ok");
+            runs.counts += Counts { passed: 1, ..Counts::default() };
+        }
+        Err(error) => {
+            println!("{what} ... FAILED\n{error:#}");
+            runs.counts += Counts { failed: 1, ..Counts::default() };
+        }
+    }
+}
+
+fn validate_istio(validate: &Path, folder: &Path) -> Result<()> {
+    let mut files = 0;
+    for file in manifests(folder)? {
+        output(Command::new(validate).arg("-f").arg(&file))?;
+        files += 1;
+    }
+    anyhow::ensure!(files > 3, "there are {files} manifests in {}", folder.display());
+    Ok(())
+}
+
+/// What Envoy Gateway makes of its manifests: listeners, routes and clusters, and no secrets.
+fn translate(egctl: &Path, tools: &Path, folder: &Path) -> Result<Value> {
+    let mut input = String::new();
+    for file in manifests(folder)? {
+        input += &format!("---\n{}", fs::read_to_string(file)?);
+    }
+    input += &stand_ins(tools)?;
+    let file = tools.join("envoy-gateway.yaml");
+    fs::write(&file, input)?;
+    let mut command = Command::new(egctl);
+    command.args(["experimental", "translate", "--from", "gateway-api", "--to", "gateway-api,xds"]);
+    let answer = output(command.args(["--type", "all", "--output", "json", "--file"]).arg(&file))?;
+    let answer: Value = serde_json::from_str(&answer).context("egctl's answer is no JSON")?;
+    if let Some(refused) = refusals(&answer, "") {
+        bail!("Envoy Gateway does not accept: {refused}");
+    }
+    let mut kept = json!({});
+    for config in find_configs(&answer) {
+        let kind = config["@type"].as_str().unwrap_or_default().rsplit('.').next().unwrap_or_default();
+        if ["ListenersConfigDump", "RoutesConfigDump", "ClustersConfigDump"].contains(&kind) {
+            kept[kind] = config.clone();
+        }
+    }
+    anyhow::ensure!(
+        kept.as_object().is_some_and(|kinds| kinds.len() == 3),
+        "the translation lacks something: {kept}"
+    );
+    Ok(kept)
+}
+
+/// The first condition of a resource that is not met, with its message.
+fn refusals(value: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::Object(members) => {
+            if members.get("status") == Some(&json!("False")) && members.contains_key("reason") {
+                let said = value["message"].as_str().unwrap_or_default();
+                // Nobody runs the gateway here, so it has no address.
+                let expected = ["Programmed", "Available"]
+                    .contains(&value["type"].as_str().unwrap_or_default())
+                    && !path.contains("olicies");
+                return (!expected).then(|| format!("{path}: {}: {said}", value["reason"]));
+            }
+            members.iter().find_map(|(name, member)| refusals(member, &format!("{path}.{name}")))
+        }
+        Value::Array(items) => items.iter().find_map(|item| refusals(item, path)),
+        _ => None,
+    }
+}
+
+fn find_configs(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Object(members) => match members.get("configs").and_then(Value::as_array) {
+            Some(configs) => configs.iter().collect(),
+            None => members.values().flat_map(find_configs).collect(),
+        },
+        Value::Array(items) => items.iter().flat_map(find_configs).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What the manifests refer to and do not hold: a certificate of this moment.
+fn stand_ins(tools: &Path) -> Result<String> {
+    let (key, certificate) = (tools.join("tls.key"), tools.join("tls.crt"));
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=mlflow.example.com",
+    ]);
+    openssl
+        .args(["-addext", "subjectAltName=DNS:mlflow.example.com", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate);
+    output(&mut openssl)?;
+    let encoded = |path: &Path| output(Command::new("openssl").args(["base64", "-A", "-in"]).arg(path));
+    Ok(format!(
+        "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: mlflow}}\n---\napiVersion: v1\nkind: Secret\n\
+         metadata: {{name: mlflow-tls, namespace: mlflow}}\ntype: kubernetes.io/tls\n\
+         data: {{tls.crt: {}, tls.key: {}}}\n",
+        encoded(&certificate)?.trim(),
+        encoded(&key)?.trim(),
+    ))
+}
+
+fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.retain(|file| file.file_name().is_some_and(|name| name != "kustomization.yaml"));
+    files.sort();
+    Ok(files)
+}
+
+fn istio_validate(workspace: &Workspace, tools: &Path, progress: &Progress) -> Result<PathBuf> {
+    build(ISTIO, "oidcgate", tools, progress, |source| {
+        fs::create_dir_all(source.join("oidcgate"))?;
+        fs::copy(workspace.root().join("xtask/mesh/istio_validate.go"), source.join("oidcgate/main.go"))?;
+        Ok(())
+    })
+}
+
+fn egctl(workspace: &Workspace, tools: &Path, progress: &Progress) -> Result<PathBuf> {
+    build(ENVOY_GATEWAY, "cmd/egctl", tools, progress, |source| {
+        let package = source.join("internal/cmd/egctl");
+        let file = package.join("translate.go");
+        let text = fs::read_to_string(&file)?;
+        let patched = text
+            .replace("&gatewayapi.Translator{", "&gatewayapi.Translator{\n\t\tWasmCache: imagesUnfetched{},");
+        anyhow::ensure!(patched != text, "{} is not what it was", file.display());
+        fs::write(&file, patched)?;
+        fs::copy(workspace.root().join("xtask/mesh/egctl_wasm_cache.go"), package.join("wasm_cache.go"))?;
+        Ok(())
+    })
+}
+
+/// Builds a program inside a copy of a Go module that was changed before.
+fn build(
+    (module, version): (&str, &str),
+    package: &str,
+    tools: &Path,
+    progress: &Progress,
+    change: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let name = package.rsplit('/').next().unwrap_or(package);
+    let program = tools.join(format!("{name}-{version}"));
+    if program.is_file() {
+        return Ok(program);
+    }
+    let task = progress.task(format!("{name} of {module}"));
+    let module = format!("{module}@{version}");
+    let described =
+        output(Command::new("go").current_dir(tools).args(["mod", "download", "-json", &module]))?;
+    let described: Value = serde_json::from_str(&described)?;
+    let folder = described["Dir"].as_str().context("go mod download names no folder")?;
+    let source = tools.join(format!("{name}-source"));
+    if source.exists() {
+        fs::remove_dir_all(&source)?;
+    }
+    // Go keeps its own copy read-only, and refuses to build anything that takes the place of a file in it.
+    output(Command::new("cp").args(["-r", "--no-preserve=mode", folder]).arg(&source))?;
+    change(&source)?;
+    let unfinished = program.with_added_extension("new");
+    let mut go = Command::new("go");
+    go.current_dir(&source).env("CGO_ENABLED", "0").args(["build", "-trimpath", "-ldflags", "-s -w", "-o"]);
+    run_to_end(go.arg(&unfinished).arg(format!("./{package}")), &task)?;
+    fs::rename(unfinished, &program)?;
+    fs::remove_dir_all(source)?;
+    task.finish("built by Go");
+    Ok(program)
+}
