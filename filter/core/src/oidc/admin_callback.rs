@@ -136,7 +136,8 @@ fn endings(
             }
             // Whole seconds: what was issued in this very one is not meant to live either.
             _ => {
-                let moment = not_before.unwrap_or(now).min(now);
+                // It is the provider's clock that counts, like in `iat`; ours may be behind.
+                let moment = not_before.unwrap_or(now).min(now.plus(leeway));
                 let before = Timestamp::from_secs(moment.as_secs()).plus(SECOND);
                 Ok(vec![Ending::everyone(issuer, before)])
             }

@@ -187,11 +187,16 @@ impl Store {
         // As Redis has it: what the provider gave may be newer than what is remembered.
         let entry = match self.reload(ticket).await {
             Ok(entry) => entry,
-            Err(Rejection::SessionEnded(_)) => return Ok(None),
             Err(rejection) => {
                 let known = self.cache.borrow_mut().stale(&session_key(&name));
                 let known = known.filter(|entry| entry.fingerprint == ticket.fingerprint());
-                known.ok_or(Failed { rejection, name: None })?
+                match (rejection, known) {
+                    // Only by the clock here, or by what is remembered here: another Envoy may still honour it.
+                    (Rejection::SessionEnded(SessionEnd::Expired | SessionEnd::Idle), Some(known)) => known,
+                    (Rejection::SessionEnded(_), _) => return Ok(None),
+                    (_, Some(known)) => known,
+                    (rejection, None) => return Err(Failed { rejection, name: None }),
+                }
             }
         };
         match self.end(std::slice::from_ref(&name), Vec::new()).await {

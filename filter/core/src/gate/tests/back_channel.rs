@@ -239,6 +239,17 @@ fn keycloaks_logout_all_ends_what_was_issued_until_then() {
     forwarded(bearer(&world, json!({"sid": "sid-3"})));
 }
 
+/// Found by the simulator (seed 3860): what was issued in the last second survived when our clock was a little behind.
+#[test]
+fn keycloaks_logout_all_goes_by_keycloaks_clock() {
+    let world = signed_in();
+    let now = world.now();
+    let ahead = json!({"notBefore": now + 1, "expiration": now + 31});
+    forwarded(bearer(&world, json!({"iat": now + 1})));
+    assert_eq!(admin(&world, "/oauth2/k_logout", "LOGOUT", ahead).status, 200);
+    assert_eq!(replied(bearer(&world, json!({"iat": now + 1}))).status, 401, "issued in that very second");
+}
+
 #[test]
 fn keycloaks_not_before_voids_what_was_issued_earlier_and_nothing_else() {
     let world = signed_in();

@@ -166,6 +166,24 @@ fn a_sign_out_on_one_worker_is_one_on_all() {
     assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "though it was in that worker's cache");
 }
 
+/// Found by the simulator (seed 1441): told that they were signed out, people were not.
+#[test]
+fn a_sign_out_ends_the_session_even_where_the_clock_says_that_it_is_over() {
+    let world = World::new();
+    let behind = world.other_envoy();
+    world.host.advance(Duration::from_secs(400));
+    let now = world.now();
+    world.provider.id_token.borrow_mut()["iat"] = json!(now);
+    world.provider.id_token.borrow_mut()["exp"] = json!(now + 300);
+    world.log_in("/");
+    *behind.cookies.borrow_mut() = world.cookies.borrow().clone();
+    assert_eq!(replied(behind.browse("GET", "/", API)).status, 401, "a session from the future");
+    let out = replied(behind.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    assert_eq!(out.status, 303);
+    world.host.advance(Duration::from_secs(6));
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+}
+
 #[test]
 fn ck15_an_unsafe_request_with_a_cookie_must_come_from_our_own_pages() {
     let world = World::new();
