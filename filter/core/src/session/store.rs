@@ -305,7 +305,11 @@ impl Store {
             [Value::Nil, Value::Nil] => Err(self.gone(ticket)),
             [Value::Bulk(version), Value::Bulk(sealed)] => self.opened(ticket, version, sealed),
             // Half a record is none of ours.
-            _ => Err(Rejection::SessionEnded(SessionEnd::Unreadable)),
+            [Value::Bulk(_), Value::Nil] | [Value::Nil, Value::Bulk(_)] => {
+                Err(Rejection::SessionEnded(SessionEnd::Unreadable))
+            }
+            // No answer to this question.
+            _ => Err(wrong_type()),
         }
     }
 
