@@ -27,6 +27,9 @@ const CACHE_CAPACITY: usize = 16 * 1024 * 1024;
 /// How long the first requests after a start wait until it is known what has ended.
 const FIRST_READ_WAIT: Duration = Duration::from_secs(1);
 
+/// Tries to write down a session's use while others write it, too; each of them does the same.
+const TOUCH_TRIES: u32 = 3;
+
 /// The session store of one worker.
 pub struct Store {
     pub(super) host: Rc<dyn Host>,
@@ -273,19 +276,15 @@ impl Store {
 
     /// Reads a session and writes down its use, in one go where this worker knew it before.
     async fn read(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
-        let is_due = |entry: &Entry| {
-            let now = self.host.now();
-            entry.record.is_due_for_touch(now, &self.config) && entry.record.check(now, &self.config).is_ok()
-        };
         let known = self.cache.borrow_mut().stale(&session_key(&ticket.record_name()));
         if let Some(known) = known
             && known.fingerprint == ticket.fingerprint()
-            && is_due(&known)
+            && self.is_due_for_touch(&known)
         {
             return self.touch(ticket, &known).await;
         }
         let entry = self.fetch(ticket).await?;
-        if !is_due(&entry) {
+        if !self.is_due_for_touch(&entry) {
             return Ok(entry);
         }
         match self.touch(ticket, &entry).await {
@@ -313,26 +312,39 @@ impl Store {
         }
     }
 
+    fn is_due_for_touch(&self, entry: &Entry) -> bool {
+        let now = self.host.now();
+        entry.record.is_due_for_touch(now, &self.config) && entry.record.check(now, &self.config).is_ok()
+    }
+
     async fn touch(&self, ticket: &Ticket, entry: &Rc<Entry>) -> Result<Rc<Entry>, Rejection> {
-        let mut record = entry.record.clone();
-        record.last_used = self.host.now();
-        let version = entry.version.saturating_add(1);
-        let sealed = self.seal(ticket, &record, version)?;
-        let size = sealed.len();
-        let reply = self
-            .eval(script::TOUCH, &entry.name, |command| {
-                command.number(entry.version).number(version).arg(sealed).number(self.ttl(&record))
-            })
-            .await?;
-        match self.outcome(ticket, reply)? {
-            ScriptReply::Word(word) if word == "written" => {
-                Ok(self.remember(self.entry(ticket, record, version, size)))
+        let mut entry = entry.clone();
+        for _ in 0..TOUCH_TRIES {
+            let mut record = entry.record.clone();
+            record.last_used = self.host.now();
+            let version = entry.version.saturating_add(1);
+            let sealed = self.seal(ticket, &record, version)?;
+            let size = sealed.len();
+            let reply = self
+                .eval(script::TOUCH, &entry.name, |command| {
+                    command.number(entry.version).number(version).arg(sealed).number(self.ttl(&record))
+                })
+                .await?;
+            match self.outcome(ticket, reply)? {
+                ScriptReply::Word(word) if word == "written" => {
+                    return Ok(self.remember(self.entry(ticket, record, version, size)));
+                }
+                // A refresh is under way, which writes it down as well.
+                ScriptReply::Word(word) if word == "busy" => return Ok(self.remember((*entry).clone())),
+                // Another worker wrote it since, but perhaps long ago.
+                ScriptReply::Changed(newer) => entry = newer,
+                _ => return Err(wrong_type()),
             }
-            // A refresh is under way, which writes it down as well.
-            ScriptReply::Word(word) if word == "busy" => Ok(self.remember((**entry).clone())),
-            ScriptReply::Changed(entry) => Ok(entry),
-            _ => Err(wrong_type()),
+            if !self.is_due_for_touch(&entry) {
+                break;
+            }
         }
+        Ok(entry)
     }
 
     /// Understands what a script of ours answers: a word, or a newer record.

@@ -166,6 +166,29 @@ fn a_sign_out_on_one_worker_is_one_on_all() {
     assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "though it was in that worker's cache");
 }
 
+/// Found by the simulator (seed 6993): a worker that did not know of another one's write did not write at all.
+#[test]
+fn whoever_uses_a_session_on_several_envoys_keeps_it() {
+    let mut config = config();
+    config.session.as_mut().unwrap().idle_timeout = Duration::from_secs(40);
+    let world = World::with(config);
+    world.log_in("/");
+    let other = world.other_envoy();
+    *other.cookies.borrow_mut() = world.cookies.borrow().clone();
+    let pass = |seconds: u64| {
+        for world in [&world, &other] {
+            world.host.advance(Duration::from_secs(seconds));
+        }
+    };
+    forwarded(other.navigate("/"));
+    pass(6);
+    forwarded(world.navigate("/"));
+    pass(30);
+    forwarded(other.navigate("/"));
+    pass(20);
+    forwarded(world.navigate("/"));
+}
+
 /// Found by the simulator (seed 1441): told that they were signed out, people were not.
 #[test]
 fn a_sign_out_ends_the_session_even_where_the_clock_says_that_it_is_over() {
