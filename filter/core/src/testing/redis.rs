@@ -15,6 +15,7 @@ pub struct MemoryRedis {
     sets: RefCell<HashMap<String, Scored>>,
     streams: RefCell<HashMap<String, Scored>>,
     down: RefCell<Option<CalloutError>>,
+    read_only: Cell<bool>,
     now: Cell<u64>,
     /// How many callouts came, polls of the log not counted.
     pub operations: Cell<u32>,
@@ -31,6 +32,11 @@ impl MemoryRedis {
 
     pub fn set_down(&self, error: Option<CalloutError>) {
         *self.down.borrow_mut() = error;
+    }
+
+    /// A replica answers reads, and refuses to write.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.read_only.set(read_only);
     }
 
     /// Of all keys but the log's.
@@ -109,6 +115,10 @@ impl MemoryRedis {
     fn execute(&self, command: &[Vec<u8>]) -> Vec<u8> {
         let text = |index: usize| String::from_utf8_lossy(&command[index]).into_owned();
         let key = || text(1);
+        let reads = [&b"AUTH"[..], b"ECHO", b"HMGET", b"EXISTS", b"ZREVRANGE", b"XRANGE", b"XREVRANGE"];
+        if self.read_only.get() && !reads.contains(&command[0].as_slice()) {
+            return b"-READONLY You can't write against a read only replica.\r\n".to_vec();
+        }
         let mut hashes = self.hashes.borrow_mut();
         let mut sets = self.sets.borrow_mut();
         match command[0].as_slice() {

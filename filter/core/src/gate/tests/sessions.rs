@@ -189,6 +189,22 @@ fn whoever_uses_a_session_on_several_envoys_keeps_it() {
     forwarded(world.navigate("/"));
 }
 
+/// Found by the simulator (seed 460): whoever tried again was told that it is done, and other Envoys knew of nothing.
+#[test]
+fn ss06_a_second_try_to_sign_out_is_not_done_because_the_first_one_failed() {
+    let world = World::new();
+    world.log_in("/");
+    world.redis.set_read_only(true);
+    for _ in 0..2 {
+        let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+        assert_eq!(reply.status, 503);
+    }
+    world.redis.set_read_only(false);
+    let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    assert_eq!(reply.status, 303);
+    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")));
+}
+
 /// Found by the simulator (seed 1441): told that they were signed out, people were not.
 #[test]
 fn a_sign_out_ends_the_session_even_where_the_clock_says_that_it_is_over() {
