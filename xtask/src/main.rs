@@ -7,6 +7,7 @@ mod download;
 mod install;
 mod progress;
 mod signals;
+mod sim;
 mod stack;
 mod tiers;
 mod workspace;
@@ -85,6 +86,10 @@ enum Commands {
         /// Which tiers.
         tiers: Vec<Tier>,
     },
+    /// Run the core in simulated worlds: workers, Envoys, Redis, provider, browsers, and faults that a seed decides.
+    ///
+    /// A world in which a rule is broken is printed step by step, and its seed repeats it exactly.
+    Sim(sim::Seeds),
     /// Check format, lints, documentation and dependencies.
     Check,
     /// Build the optimised filter into dist/ and print its size and SHA-256.
@@ -160,6 +165,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Commands::Status => status(&workspace),
         Commands::Logs { part, follow } => show::log(&workspace.state(), part, follow),
         Commands::Test { tiers } => tiers::run(&workspace, &tiers, &progress),
+        Commands::Sim(seeds) => sim::run(&workspace, &seeds, &progress),
         Commands::Check => check::run(&workspace, &progress),
         Commands::Build => dist::run(&workspace, &progress),
         Commands::Schema => schema(),

@@ -82,7 +82,22 @@ impl Task {
         *self.lock() = Bytes { total, received, announced_percent: percent(received, total) };
     }
 
-    /// So many bytes more have arrived.
+    /// Turns the spinner into a bar of so many things.
+    pub fn expect_count(&self, total: u64) {
+        self.bar.set_style(style(
+            "{spinner:.cyan} {prefix:<30} {elapsed:>4} [{bar:30.cyan/dim}] {pos}/{len} {per_sec}",
+        ));
+        self.bar.set_length(total);
+        *self.lock() = Bytes { total, received: 0, announced_percent: 0 };
+    }
+
+    /// So many of them are done.
+    pub fn reached(&self, count: u64) {
+        let received = self.lock().received;
+        self.received(count.saturating_sub(received));
+    }
+
+    /// So many bytes, or things, more have arrived.
     pub fn received(&self, count: u64) {
         self.bar.inc(count);
         let mut bytes = self.lock();

@@ -1,0 +1,67 @@
+//! `cargo xtask sim`: the core in simulated worlds, one for each seed.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::progress::Progress;
+use crate::signals;
+use crate::workspace::Workspace;
+
+const PACKAGE: &str = "oidc-gate-sim";
+
+/// Which worlds.
+#[derive(Args)]
+pub struct Seeds {
+    /// How many.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first of them; a failing seed is repeated with `--seed N --seeds 1`.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// Runs them on all cores, and prints what came of it.
+///
+/// # Errors
+/// When a rule was broken: the trace of that world has been printed, and how to repeat it.
+pub fn run(workspace: &Workspace, Seeds { seeds, seed }: &Seeds, progress: &Progress) -> Result<()> {
+    let task = progress.task("simulator");
+    let built = workspace.cargo().args(["build", "--locked", "--quiet", "--package", PACKAGE]).status()?;
+    if !built.success() {
+        bail!("the simulator does not build");
+    }
+    task.finish("");
+
+    let task = progress.task(format!("{seeds} seeds"));
+    task.expect_count(*seeds);
+    let mut command = Command::new(workspace.metadata()?.target_directory.join("debug").join(PACKAGE));
+    command.args(["--progress", "--seeds", &seeds.to_string(), "--seed", &seed.to_string()]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    let mut report = Vec::new();
+    for line in BufReader::new(child.stdout.take().context("the output was not piped")?).lines() {
+        let line = line?;
+        match line.strip_prefix("done ").and_then(|count| count.parse().ok()) {
+            Some(count) => task.reached(count),
+            None => report.push(line),
+        }
+    }
+    let status = child.wait()?;
+    if status.success() {
+        task.finish("");
+    } else {
+        drop(task);
+    }
+    println!("{}", report.join("\n"));
+    signals::check()?;
+    if !status.success() {
+        bail!("a rule was broken");
+    }
+    Ok(())
+}
