@@ -247,8 +247,8 @@ mod tests {
         let mut config = shipped();
         let wasm = config.find_wasm().unwrap();
         assert_eq!(wasm["failure_policy"], "FAIL_RELOAD");
-        // True would have bodies buffered, and large ones refused, while a decision is pending.
-        assert_eq!(wasm["allow_on_headers_stop_iteration"], false);
+        // Without it logout messages of the provider can't be read.
+        assert_eq!(wasm["allow_on_headers_stop_iteration"], true);
         assert!(!text.contains("fail_open: true"));
         assert_eq!(config.bootstrap.pointer("/admin/address/socket_address/address").unwrap(), "127.0.0.1");
     }
