@@ -235,23 +235,29 @@ async fn bought(
     asked: Timestamp,
 ) -> Result<Record, Rejection> {
     let _ = rp.browser()?.sessions.renew(entry, fence, lease(rp)).await;
-    let mut outcome = checked(rp, &entry.record, tokens, asked).await.map_err(undecided);
+    let mut outcome =
+        checked(rp, &entry.record, tokens, asked).await.map_err(|rejection| undecided(rp, rejection, asked));
     for _ in 0..CHECK_TRIES {
         if !matches!(outcome, Err(Rejection::Unavailable(_))) {
             break;
         }
         let _ = rp.browser()?.sessions.renew(entry, fence, lease(rp)).await;
         rp.host.sleep(FIRST_PAUSE).await;
-        outcome = checked(rp, &entry.record, tokens, asked).await.map_err(undecided);
+        outcome = checked(rp, &entry.record, tokens, asked)
+            .await
+            .map_err(|rejection| undecided(rp, rejection, asked));
     }
     outcome
 }
 
-/// What says nothing about the tokens: a key that is not known yet, since keys are not fetched all the time, and a
+/// What says nothing about the tokens: a key that is not known yet, while the keys are older than the answer, and a
 /// UserInfo endpoint that gives no answer.
-fn undecided(rejection: Rejection) -> Rejection {
+fn undecided(rp: &RelyingParty, rejection: Rejection, asked: Timestamp) -> Rejection {
+    let keys_are_older = rp.provider.now().is_none_or(|known| known.fetched <= asked);
     match rejection {
-        Rejection::Login(LoginError::IdToken(TokenError::UnknownKey)) => Dependency::ProviderMetadata.into(),
+        Rejection::Login(LoginError::IdToken(TokenError::UnknownKey)) if keys_are_older => {
+            Dependency::ProviderMetadata.into()
+        }
         Rejection::Login(LoginError::UserInfo(what)) if what != userinfo::WRONG_SUBJECT => {
             Dependency::Provider.into()
         }

@@ -310,10 +310,13 @@ fn a_refresh_that_cannot_be_checked_yet_ends_nothing_and_spends_no_token_twice()
     );
     *world.provider.raw_id_token.borrow_mut() = Some(foreign);
     advance(&world, 301);
+    // The keys can't be had just now.
+    let keys = world.provider.keys.replace(json!("no keys"));
     assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
     for _ in 0..200 {
         settle(&world);
     }
+    world.provider.keys.replace(keys);
     *world.provider.raw_id_token.borrow_mut() = None;
     advance(&world, 31);
     forwarded(world.browse("GET", "/", API));
@@ -322,6 +325,20 @@ fn a_refresh_that_cannot_be_checked_yet_ends_nothing_and_spends_no_token_twice()
     let before = presented.len();
     presented.dedup();
     assert_eq!(presented.len(), before, "{presented:?}");
+}
+
+#[test]
+fn rf03_a_key_that_is_still_unknown_after_the_keys_were_fetched_again_ends_the_session() {
+    let world = signed_in();
+    let foreign = crate::jose::testing::sign(
+        crate::jose::algorithm::Algorithm::Rs256,
+        Some("nobody's key"),
+        json!({"typ": "JWT"}),
+        json!({"sub": "s-1"}),
+    );
+    *world.provider.raw_id_token.borrow_mut() = Some(foreign);
+    advance(&world, 301);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
 }
 
 #[test]
