@@ -142,3 +142,36 @@ fn decisions_are_counted_with_their_reasons() {
         assert!(counted, "{outcome} {reason}: {metrics}");
     }
 }
+
+#[test]
+fn ck14_plain_http_that_is_not_on_loopback_is_refused_unless_it_is_asked_for() {
+    let gate = Gate::builder().replaceable().start();
+    let plain =
+        gate.config.clone().plugin(|plugin| plugin["public_url"] = json!("http://mlflow.example.com"));
+    assert_eq!(gate.envoy().push_listener(&plain).unwrap(), Verdict::Rejected);
+    let asked_for = plain.plugin(|plugin| plugin["allow_insecure_http"] = json!(true));
+    assert_eq!(gate.envoy().push_listener(&asked_for).unwrap(), Verdict::Accepted);
+    assert!(gate.envoy().log().contains("allowed by allow_insecure_http"));
+}
+
+#[test]
+fn lo20_no_option_switches_the_checks_of_logout_tokens_off() {
+    let gate = Gate::builder().replaceable().start();
+    for (section, field) in [
+        ("login", "verify_logout_tokens"),
+        ("login", "backchannel_logout_signature"),
+        ("session", "accept_unsigned_logout_tokens"),
+        ("issuer", "skip_signature_verification"),
+        ("client", "verify_signature"),
+    ] {
+        let config = gate.config.clone().plugin(|plugin| plugin[section][field] = json!(false));
+        assert_eq!(gate.envoy().push_listener(&config).unwrap(), Verdict::Rejected, "{section}.{field}");
+    }
+    for algorithms in [json!(["none"]), json!(["RS256", "none"]), json!(["HS256"]), json!([])] {
+        let config = gate.config.clone().plugin(|plugin| {
+            plugin["login"]["id_token_algorithms"] = algorithms.clone();
+        });
+        assert_eq!(gate.envoy().push_listener(&config).unwrap(), Verdict::Rejected, "{algorithms}");
+    }
+    assert_workers_alive(&gate);
+}

@@ -166,3 +166,21 @@ fn ck10_ck11_cookie_headers_of_any_shape_are_survived() {
         Client::new().fetching("GET", &gate.url("/x")).header("cookie", &planted).send()
     });
 }
+
+#[test]
+fn ck08_a_login_cookie_that_is_too_old_completes_nothing_although_the_browser_still_sends_it() {
+    let gate = Gate::builder().plugin(|plugin| plugin["login"]["timeout"] = "30s".into()).start();
+    let began = std::time::Instant::now();
+    let browser = Client::new();
+    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let name =
+        browser.jar().names().iter().find(|name| name.starts_with("oidc-gate-login-")).unwrap().to_string();
+    let sealed = browser.jar().get(&name).unwrap().value.clone();
+    oidc_gate_tests::wait_for_age(began, std::time::Duration::from_secs(31));
+    // Max-Age is a wish; this browser does not grant it.
+    browser.jar().plant("localhost", &name, &sealed);
+    let response = browser.navigate(&callback).unwrap();
+    assert!([302, 400].contains(&response.status), "{response}");
+    assert_eq!(gate.session_cookie(&browser), None);
+    assert_eq!(gate.provider.count(oidc_gate_testkit::provider::Endpoint::Token), 0);
+}

@@ -271,3 +271,23 @@ fn without_refresh_tokens_a_session_ends_with_its_access_token_or_is_kept_as_con
         assert_eq!(gate.provider.count(Grant::RefreshToken), 0, "{setting}");
     }
 }
+
+#[test]
+fn rf09_a_route_that_rewrites_the_host_changes_nothing_about_sessions() {
+    let gate = short_lived(Gate::builder())
+        .envoy(|config| {
+            config.bootstrap(|bootstrap| {
+                let route = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config\
+                             /virtual_hosts/0/routes/0/route";
+                bootstrap.pointer_mut(route).unwrap()["host_rewrite_literal"] = "app.internal".into();
+            })
+        })
+        .start();
+    let browser = expired(&gate, "mlflow_user");
+    assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    assert_eq!(gate.provider.count(Grant::RefreshToken), 1);
+    assert_eq!(gate.echo.last().unwrap().header("host"), Some("app.internal"));
+    let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
+    let journey = browser.follow(response).unwrap();
+    assert!(journey.end().url.starts_with(&gate.url("/oauth2/signed-out")), "{:?}", journey.urls());
+}

@@ -109,3 +109,29 @@ fn lo17_the_signed_out_page_survives_any_state() {
         assert_eq!(response.header("cache-control"), Some("no-store"), "{query}");
     }
 }
+
+#[test]
+fn lo18_there_is_no_front_channel_that_signs_anybody_out() {
+    let gate = Gate::start();
+    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("iss", &gate.provider.issuer())
+        .append_pair("sid", &sid)
+        .finish();
+    let paths = [
+        "frontchannel-logout",
+        "front-channel-logout",
+        "frontchannel_logout",
+        "backchannel-logout",
+        "k_logout",
+    ];
+    for path in paths {
+        let url = gate.url(&format!("/oauth2/{path}?{query}"));
+        let frame = browser.request("GET", &url).header("sec-fetch-site", "cross-site");
+        let response =
+            frame.header("sec-fetch-dest", "iframe").header("sec-fetch-mode", "navigate").send().unwrap();
+        assert!([404, 405].contains(&response.status), "{path}: {response}");
+        assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200, "{path}");
+    }
+    assert_eq!(gate.provider.count(Endpoint::Revocation), 0);
+}
