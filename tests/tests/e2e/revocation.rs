@@ -255,6 +255,10 @@ fn a_log_of_endings_that_was_lost_brings_nobody_back() {
     assert_accepted(&gate.provider.log_out_user("mlflow_user"), 1);
     signed.assert_ends(&gate);
     let goes_on = Signed::in_as(&gate, "mlflow_admin");
+    // Both Envoys have read the ending: who has read nothing misses nothing.
+    let polls = || gate.redis().calls_of("xrange").unwrap();
+    let enough = polls() + 16;
+    assert!(wait_until(BOUND, || polls() >= enough), "nobody reads the log of endings");
     gate.redis().flush().unwrap();
     // What workers remember of sessions counts no more, since an ending may be among what was lost.
     assert_soon_everywhere(&gate, 401, PATH, |url| goes_on.by_cookie(url));

@@ -99,7 +99,7 @@ async fn end_all(rp: &Rc<RelyingParty>, request: &Request, entry: Rc<Entry>) -> 
             retry_path: PATH.to_owned(),
             ..logout::incomplete(rejection).into()
         })?;
-    logout::leave(rp, request, Some(&record.grant))
+    logout::leave(rp, request, Some(&record.grant)).await
 }
 
 async fn others(

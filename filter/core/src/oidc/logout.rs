@@ -48,7 +48,7 @@ pub async fn end(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refu
             })?,
         Err(_) => None,
     };
-    leave(rp, request, grant.as_ref())
+    leave(rp, request, grant.as_ref()).await
 }
 
 /// What a person has to know is not who is away, but that they are not signed out.
@@ -63,11 +63,15 @@ pub fn incomplete(rejection: Rejection) -> Rejection {
 ///
 /// # Errors
 /// No randomness.
-pub fn leave(rp: &Rc<RelyingParty>, request: &Request, grant: Option<&Grant>) -> Result<Reply, Refused> {
+pub async fn leave(
+    rp: &Rc<RelyingParty>,
+    request: &Request,
+    grant: Option<&Grant>,
+) -> Result<Reply, Refused> {
     let forget = rp.cookies.delete(rp.cookies.session());
     revoke(rp, grant);
     let id_token = grant.map(|grant| grant.id_token.as_str());
-    let reply = match end_session_location(rp, id_token, return_url(rp, request))? {
+    let reply = match end_session_location(rp, id_token, return_url(rp, request)).await? {
         Some((location, state)) => Reply::see_other(location).with_cookies([rp.cookies.set(
             &rp.cookies.logout(),
             &state,
@@ -174,13 +178,14 @@ fn confirmation(rp: &RelyingParty, request: &Request) -> Reply {
 }
 
 /// RP-Initiated Logout 2: the hint is the ID token that we were given at login.
-fn end_session_location(
+async fn end_session_location(
     rp: &RelyingParty,
     id_token: Option<&str>,
     return_url: Option<(usize, &str)>,
 ) -> Result<Option<(String, String)>, Rejection> {
-    let Some(mut url) = rp.provider.now().and_then(|known| known.metadata.end_session_endpoint.clone())
-    else {
+    // Right after a start this worker may not know the provider yet: worth a wait.
+    let known = rp.provider.current().await.ok();
+    let Some(mut url) = known.and_then(|known| known.metadata.end_session_endpoint.clone()) else {
         return Ok(None);
     };
     let mut bytes = [0; 16];
