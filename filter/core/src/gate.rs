@@ -73,9 +73,9 @@ impl Gate {
 
     /// Starts the jobs of the root context.
     pub fn background(&self) {
-        self.host.spawn(Box::pin(self.rp.provider.clone().run()));
+        self.host.spawn_endless(Box::pin(self.rp.provider.clone().run()));
         if let Ok(browser) = self.rp.browser() {
-            self.host.spawn(Box::pin(browser.sessions.log.clone().run()));
+            self.host.spawn_endless(Box::pin(browser.sessions.log.clone().run()));
         }
     }
 

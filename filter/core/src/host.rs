@@ -128,8 +128,11 @@ pub trait Host {
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)>;
     /// Writes shared data; with `cas`, only over the version that was read.
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch>;
-    /// Runs a job on the worker's root context: it outlives the request that started it.
+    /// Runs a job on the worker's root context: it outlives the request that started it, and is finished before the
+    /// plugin goes, so it has to have an end.
     fn spawn(&self, job: LocalFuture<'static, ()>);
+    /// Runs a job on the root context that has no end, and goes with the plugin.
+    fn spawn_endless(&self, job: LocalFuture<'static, ()>);
     /// Completes after `duration` (the adapter's tick is about a millisecond).
     fn sleep(&self, duration: Duration) -> LocalFuture<'static, ()>;
     /// Adds one to a counter.

@@ -160,6 +160,10 @@ impl Host for TestHost {
         self.jobs.borrow_mut().push_back(job);
     }
 
+    fn spawn_endless(&self, job: LocalFuture<'static, ()>) {
+        self.spawn(job);
+    }
+
     fn sleep(&self, duration: Duration) -> LocalFuture<'static, ()> {
         // One poll is 5 ms: see `run`.
         let polls = Cell::new(duration.as_millis() / 5);

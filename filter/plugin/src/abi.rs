@@ -145,8 +145,8 @@ extern "C" fn proxy_on_http_call_response(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_done(_: u32) -> u32 {
-    1
+extern "C" fn proxy_on_done(id: u32) -> u32 {
+    root(id).is_none_or(|plugin| plugin.done()).into()
 }
 
 #[unsafe(no_mangle)]

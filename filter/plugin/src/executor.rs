@@ -26,6 +26,13 @@ pub enum Owner {
     Stream(u32),
 }
 
+/// Whether a task has an end of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    Finite,
+    Endless,
+}
+
 /// The tasks of one plugin instance in one worker.
 pub struct Executor {
     root: u32,
@@ -40,6 +47,7 @@ pub struct Executor {
 
 struct Task {
     owner: Owner,
+    span: Span,
     /// Taken out while it is polled.
     future: Option<LocalFuture<'static, ()>>,
     /// One for the task's whole life, so that whoever is waited for can tell it from others.
@@ -98,10 +106,10 @@ impl Executor {
     }
 
     /// Adds a task; it first runs at the next [`Executor::run`].
-    pub fn spawn(&self, owner: Owner, future: LocalFuture<'static, ()>) -> u64 {
+    pub fn spawn(&self, owner: Owner, span: Span, future: LocalFuture<'static, ()>) -> u64 {
         let id = self.next_id.replace(self.next_id.get().wrapping_add(1));
         let waker = Waker::from(Arc::new(TaskWaker { id, ready: self.ready.clone() }));
-        self.tasks.borrow_mut().insert(id, Task { owner, future: Some(future), waker });
+        self.tasks.borrow_mut().insert(id, Task { owner, span, future: Some(future), waker });
         self.ready.push(id);
         id
     }
@@ -116,6 +124,11 @@ impl Executor {
     /// How many requests wait for their decision.
     pub fn waiting(&self) -> usize {
         self.tasks.borrow().values().filter(|task| task.owner != Owner::Root).count()
+    }
+
+    /// Whether all that has an end has come to it.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.borrow().values().all(|task| task.span == Span::Endless)
     }
 
     /// Drops everything: the plugin instance goes.

@@ -12,7 +12,7 @@ use oidc_gate_core::metrics;
 use oidc_gate_core::time::Timestamp;
 
 use crate::crypto;
-use crate::executor::{Executor, Owner, Sleep};
+use crate::executor::{Executor, Owner, Sleep, Span};
 use crate::hostcalls::{self as calls, Buffer, Map, Refused};
 
 /// One plugin instance's view of Envoy.
@@ -79,7 +79,11 @@ impl Host for EnvoyHost {
     }
 
     fn spawn(&self, job: LocalFuture<'static, ()>) {
-        self.executor.spawn(Owner::Root, job);
+        self.executor.spawn(Owner::Root, Span::Finite, job);
+    }
+
+    fn spawn_endless(&self, job: LocalFuture<'static, ()>) {
+        self.executor.spawn(Owner::Root, Span::Endless, job);
     }
 
     fn sleep(&self, duration: Duration) -> LocalFuture<'static, ()> {

@@ -102,6 +102,7 @@ unsafe extern "C" {
         results_len: *mut usize,
     ) -> u32;
     fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_done() -> u32;
     fn proxy_set_effective_context(context: u32) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, len: usize, id: *mut u32) -> u32;
@@ -250,6 +251,12 @@ pub fn continue_request() {
 pub fn set_effective_context(context: u32) -> Result<(), Refused> {
     // SAFETY: no memory is involved.
     check(unsafe { proxy_set_effective_context(context) })
+}
+
+/// The root context whose end was put off may go now.
+pub fn done() {
+    // SAFETY: no memory is involved.
+    unsafe { proxy_done() };
 }
 
 pub fn set_tick_period(millis: u32) {

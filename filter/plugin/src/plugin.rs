@@ -19,6 +19,8 @@ pub struct Plugin {
     host: Rc<EnvoyHost>,
     gate: RefCell<Option<Rc<Gate>>>,
     bodies: Rc<Cell<usize>>,
+    /// The host has no more use for this instance; it goes when its jobs are done.
+    closing: Cell<bool>,
 }
 
 impl Plugin {
@@ -29,6 +31,7 @@ impl Plugin {
             executor,
             gate: RefCell::default(),
             bodies: Rc::default(),
+            closing: Cell::default(),
         }
     }
 
@@ -50,7 +53,15 @@ impl Plugin {
     pub fn tick(&self) {
         self.executor.ticked();
         self.executor.fire_timers();
-        self.executor.run(Owner::Root);
+        self.run();
+    }
+
+    /// The host wants to let go of this instance, because another configuration has taken its place. Whether it may: a
+    /// refresh that is under way has spent a refresh token, and what it bought exists nowhere else.
+    pub fn done(&self) -> bool {
+        let is_idle = self.executor.is_idle();
+        self.closing.set(!is_idle);
+        is_idle
     }
 
     pub fn stream(&self, id: u32) -> Stream {
@@ -59,7 +70,15 @@ impl Plugin {
 
     pub fn answered(&self, token: u32, reply: Result<CalloutReply, CalloutError>) {
         self.executor.answered(token, reply);
+        self.run();
+    }
+
+    fn run(&self) {
         self.executor.run(Owner::Root);
+        if self.closing.get() && self.executor.is_idle() {
+            self.closing.set(false);
+            hostcalls::done();
+        }
     }
 
     fn load(&self, json: &[u8]) -> Option<Rc<Gate>> {

@@ -11,7 +11,7 @@ use oidc_gate_core::policy::identity::is_stripped;
 use oidc_gate_core::policy::{HeaderChange, Permit};
 
 use crate::abi::Action;
-use crate::executor::{Executor, Owner};
+use crate::executor::{Executor, Owner, Span};
 use crate::hostcalls::{self, Buffer, Map};
 
 /// Requests of one worker that may wait for their decision at the same time; more get 503 at once.
@@ -109,7 +109,7 @@ impl Stream {
                 hostcalls::continue_request();
             }
         });
-        self.task.set(Some(self.executor.spawn(Owner::Stream(self.id), task)));
+        self.task.set(Some(self.executor.spawn(Owner::Stream(self.id), Span::Finite, task)));
         self.executor.run(Owner::Stream(self.id));
         if self.phase.get() == Phase::Deciding {
             self.phase.set(Phase::Waiting);

@@ -126,12 +126,9 @@ impl Worker {
             id: self.id,
             owner: self.owner(),
             rng: world.rng.fork("host"),
-            starting: Cell::new(true),
         });
-        let gate = Gate::new(world.config.clone(), host.clone());
-        // What is spawned now runs for as long as the worker does.
+        let gate = Gate::new(world.config.clone(), host);
         gate.background();
-        host.starting.set(false);
         *self.gate.borrow_mut() = Some(gate);
     }
 
@@ -149,7 +146,6 @@ struct SimHost {
     id: WorkerId,
     owner: Owner,
     rng: Rng,
-    starting: Cell<bool>,
 }
 
 impl SimHost {
@@ -210,8 +206,13 @@ impl Host for SimHost {
 
     fn spawn(&self, job: LocalFuture<'static, ()>) {
         if let Some(world) = self.world() {
-            let span = if self.starting.get() { Span::Endless } else { Span::Finite };
-            world.executor.spawn(self.owner, span, "job", job);
+            world.executor.spawn(self.owner, Span::Finite, "job", job);
+        }
+    }
+
+    fn spawn_endless(&self, job: LocalFuture<'static, ()>) {
+        if let Some(world) = self.world() {
+            world.executor.spawn(self.owner, Span::Endless, "job", job);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::browser::load::burst;
+use oidc_gate_testkit::envoy::Verdict;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::{Behaviour, Endpoint, Grant, Hold, Times};
 use oidc_gate_tests::{
@@ -290,4 +291,37 @@ fn rf09_a_route_that_rewrites_the_host_changes_nothing_about_sessions() {
     let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
     let journey = browser.follow(response).unwrap();
     assert!(journey.end().url.starts_with(&gate.url("/oauth2/signed-out")), "{:?}", journey.urls());
+}
+
+/// A configuration that takes another one's place ends the work that was begun under it no sooner than it is done.
+#[test]
+fn rf07_a_new_configuration_does_not_lose_a_refresh_that_is_under_way() {
+    let gate = Gate::builder()
+        .replaceable()
+        .plugin(|plugin| {
+            plugin["session"]["refresh_ahead"] = "1h".into();
+            plugin["issuer"]["timeout"] = "30s".into();
+        })
+        .provider(|provider| provider.settings(|settings| settings.access_token_lifespan = 16))
+        .start();
+    let signed_in = Instant::now();
+    let browser = gate.signed_in("mlflow_user");
+    long_lived_from_now_on(&gate);
+    let hold = Hold::spent();
+    gate.provider.hold(Grant::RefreshToken, &hold);
+    wait_for_age(signed_in, Duration::from_secs(9));
+    assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
+    hold.wait_for(1, BOUND).unwrap();
+    let next = gate.config.clone().plugin(|plugin| plugin["clock_leeway"] = "30s".into());
+    assert_eq!(gate.envoy().push_listener(&next).unwrap(), Verdict::Accepted);
+    // The listener that began the refresh is gone.
+    let draining =
+        |what| gate.envoy().stats().unwrap().get(&format!("listener_manager.total_{what}_draining")).copied();
+    let is_gone = || ["listeners", "filter_chains"].iter().all(|what| draining(what) == Some(0));
+    assert!(wait_until(BOUND, is_gone), "{}", gate.envoy().trouble("still drains"));
+    hold.release();
+    wait_for_age(signed_in, Duration::from_secs(18));
+    assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    assert_eq!(gate.provider.count(Grant::RefreshToken), 1);
+    assert_eq!(gate.provider.spent_twice(), 0);
 }

@@ -85,7 +85,12 @@ async fn end_one(rp: &Rc<RelyingParty>, record: &Record, name: RecordName) -> Re
 async fn end_all(rp: &Rc<RelyingParty>, request: &Request, entry: Rc<Entry>) -> Result<Reply, Refused> {
     let record = &entry.record;
     let listed = listed(rp, record).await?;
-    let names: Vec<_> = listed.into_iter().map(|listed| listed.name).collect();
+    let mut names: Vec<_> = listed.into_iter().map(|listed| listed.name).collect();
+    // Whoever asks is one of them, also when Redis has lost the list.
+    let own = rp.ticket(request)?.record_name();
+    if !names.contains(&own) {
+        names.push(own);
+    }
     let principal = &record.principal;
     // Whole seconds, as `iat` has them: a login of this very second is ended by name, or not at all.
     let before = Timestamp::from_secs(rp.host.now().as_secs());

@@ -21,6 +21,7 @@ use crate::jose::error::TokenError;
 use crate::jose::kind::AdminAction;
 use crate::json::{self, ClaimProblem};
 use crate::metrics::{self, Logout};
+use crate::oidc::announcement;
 use crate::oidc::backchannel::{failed, is_replay};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::verify::{VerifyError, verify};
@@ -57,7 +58,12 @@ pub async fn receive(rp: &Rc<RelyingParty>, action: Action, body: Body) -> Resul
 
 async fn carry_out(rp: &Rc<RelyingParty>, action: Action, body: Body) -> Result<Reply, Rejection> {
     let body = body.read(&*rp.host).await?;
-    let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii();
+    let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii().to_owned();
+    announcement::receive(rp, token, move |rp, token| Box::pin(async move { end(&rp, action, &token).await }))
+        .await
+}
+
+async fn end(rp: &RelyingParty, action: Action, token: &str) -> Result<Reply, Rejection> {
     let browser = rp.browser()?;
     // Keycloak signs them with RS256, whatever the client's tokens are signed with.
     let mut algorithms = browser.login.id_token_algorithms.clone();

@@ -6,6 +6,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
+use crate::encoding::base64url;
 use crate::error::{Dependency, Malformed, Rejection};
 use crate::host::Level;
 use crate::http::body::Body;
@@ -17,6 +20,7 @@ use crate::jose::kind::LogoutToken;
 use crate::jose::validity::{Clock, Validity};
 use crate::json::ClaimProblem;
 use crate::metrics::{self, Logout};
+use crate::oidc::announcement;
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::session::endings::Ending;
@@ -63,7 +67,11 @@ pub fn failed(rejection: Rejection) -> Rejection {
 async fn end_announced(rp: &Rc<RelyingParty>, request: &Request, body: Body) -> Result<Reply, Rejection> {
     let body = body.read(&*rp.host).await?;
     let token = logout_token(request, &body)?;
-    let logout = validate(rp, &token).await?;
+    announcement::receive(rp, token, |rp, token| Box::pin(async move { end(&rp, &token).await })).await
+}
+
+async fn end(rp: &RelyingParty, token: &str) -> Result<Reply, Rejection> {
+    let logout = validate(rp, token).await?;
     let sessions = &rp.browser()?.sessions;
     // 2.6: a token that was seen before ends nothing: who has signed in again since is not concerned.
     if is_replay(sessions, "jti", &logout.jti).await? {
@@ -100,7 +108,7 @@ async fn end_announced(rp: &Rc<RelyingParty>, request: &Request, body: Body) -> 
             names = listed(&store, Owner::ProviderSession(&issuer, &sid)).await;
         }
         // The record is tidied up; nobody gets in with it any more.
-        let _ = store.end(&names, Vec::new()).await;
+        let _ = store.remove(&names).await;
     }));
     told.map_err(|error| Dependency::Redis(error.text()))?;
     Ok(Reply::done())
@@ -109,8 +117,7 @@ async fn end_announced(rp: &Rc<RelyingParty>, request: &Request, body: Body) -> 
 /// Whether somebody came with this id before. A Redis that can't say is no reason to let sessions live: what a logout
 /// token ends, it ends twice.
 pub async fn is_replay(sessions: &Store, what: &str, id: &str) -> Result<bool, Rejection> {
-    use sha2::{Digest, Sha256};
-    let hash = crate::encoding::base64url(Sha256::digest(id.as_bytes()));
+    let hash = base64url(Sha256::digest(id.as_bytes()));
     match sessions.take_once(what, &hash, MAX_AGE.saturating_mul(2)).await {
         Ok(first) => Ok(!first),
         Err(Rejection::Unavailable(_)) => Ok(false),

@@ -21,6 +21,8 @@ use crate::sync::finish;
 const CODE_MEMORY: Duration = Duration::from_secs(15 * 60);
 /// Longest value of a response parameter, in bytes.
 const MAX_PARAMETER_LEN: usize = 4096;
+/// What is issued after this was issued in another second.
+const NEXT_SECOND: Duration = Duration::from_secs(1);
 
 /// The response parameters that mean something here; all others are ignored (CB10).
 #[derive(Default)]
@@ -68,10 +70,15 @@ pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
     let code = authorized(rp, response).await.map_err(not_begun)?;
     browser.sessions.take_flow(&flow.state, CODE_MEMORY).await.map_err(not_begun)?;
     // From here on the code is spent: what follows finishes even when this browser goes away.
-    let ticket = finish(&*rp.host, exchange(rp.clone(), code, flow.clone()))
-        .await
-        .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
-        .map_err(is_over)?;
+    let exchanged = finish(&*rp.host, exchange(rp.clone(), code, flow.clone())).await;
+    let ticket = match exchanged.unwrap_or(Err(Rejection::Unavailable(Dependency::Host))) {
+        Err(Rejection::SessionEnded(_)) => {
+            rp.host.sleep(NEXT_SECOND).await;
+            let again = authorization::begin(rp, request, &return_path).await.map_err(is_over)?;
+            return Ok(again.with_cookies([rp.attempts.count(request, rp.host.now()), over]));
+        }
+        exchanged => exchanged.map_err(is_over)?,
+    };
 
     end_previous_session(rp, request);
     let lifetime = browser.config.absolute_timeout;
@@ -129,6 +136,8 @@ async fn exchange(rp: Rc<RelyingParty>, code: String, flow: Flow) -> Result<Tick
         principal.subject
     );
     let record = Record::begin(principal, grant, rp.host.now(), &browser.config);
+    // The provider counts whole seconds: in the one in which it logged everybody out, what it issues is over at once.
+    browser.sessions.require_alive(&record).await?;
     let ticket = browser.sessions.create(&record).await?;
     rp.host.log(Level::Info, &format!("signed in {user}"));
     Ok(ticket)

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod admin_callback;
+pub mod announcement;
 pub mod attempts;
 pub mod authorization;
 pub mod backchannel;

@@ -172,6 +172,18 @@ impl Keeper {
         within(&*self.host, NEWER_WAIT, arrival).await.flatten()
     }
 
+    /// A newer provider than `than`, however long it takes until it may be asked again.
+    pub async fn newer_in_time(&self, than: &Provider) -> Option<Rc<Provider>> {
+        let waits_for_its_turn = MIN_REFETCH.saturating_mul(2).as_secs();
+        for _ in 0..waits_for_its_turn {
+            if let Some(newer) = self.newer(than).await {
+                return Some(newer);
+            }
+            self.host.sleep(LOOK).await;
+        }
+        None
+    }
+
     fn fresh_enough(&self) -> Option<Rc<Provider>> {
         let now = self.host.now();
         self.current.borrow().clone().filter(|provider| now.since(provider.fetched) <= self.issuer.max_stale)

@@ -155,7 +155,10 @@ async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outc
     let lease = lease(rp);
     let looks = lease.as_millis().checked_div(LOOK.as_millis()).unwrap_or_default();
     for _ in 0..looks {
+        let asked = rp.host.now();
         match browser.sessions.acquire(ticket, &entry, lease).await {
+            // A worker that stood still for so long has lost it to another one.
+            Ok(Turn::Ours(_)) if rp.host.now().since(asked) >= lease => {}
             Ok(Turn::Ours(fence)) => return spend(rp, ticket, &entry, fence).await,
             Ok(Turn::Done(newer)) => match newer.record.freshness(rp.host.now(), &browser.config) {
                 Freshness::Fresh => return Outcome::Renewed(newer),

@@ -10,6 +10,7 @@ use crate::error::{Rejection, SessionEnd};
 use crate::host::Host;
 use crate::http::cookies::CookieJar;
 use crate::http::request::Request;
+use crate::oidc::announcement::Unread;
 use crate::oidc::attempts::Attempts;
 use crate::oidc::provider::Keeper;
 use crate::oidc::refresh::{self, Refreshes};
@@ -44,6 +45,8 @@ pub struct Browser {
     pub sessions: Rc<Store>,
     /// Renews them.
     pub refreshes: Refreshes,
+    /// Announced endings whose key is not known yet.
+    pub unread: Unread,
 }
 
 impl RelyingParty {
@@ -56,7 +59,14 @@ impl RelyingParty {
             let keys = KeyRing::new(session.keys.clone(), &tenant(&config, &session));
             let keep = endings_matter(&session, config.bearer.as_ref());
             let sessions = Rc::new(Store::new(host.clone(), session.clone(), keys.clone(), keep));
-            Browser { login, config: session, keys, sessions, refreshes: Refreshes::default() }
+            Browser {
+                login,
+                config: session,
+                keys,
+                sessions,
+                refreshes: Refreshes::default(),
+                unread: Unread::default(),
+            }
         });
         Self {
             provider: Rc::new(Keeper::new(host.clone(), config.issuer.clone())),

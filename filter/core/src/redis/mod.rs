@@ -221,7 +221,6 @@ impl Command {
     /// The key that it is about.
     fn key(&self) -> Option<&[u8]> {
         let at = match self.args.first()?.expose() {
-            b"MULTI" | b"EXEC" => return None,
             b"EVAL" => 3,
             _ => 1,
         };

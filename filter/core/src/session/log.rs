@@ -86,13 +86,10 @@ impl Log {
     pub async fn run(self: Rc<Self>) {
         loop {
             if self.lease.take(self.read_longest) {
-                match self.read().await {
-                    Ok(()) => self.lease.put_off(POLL),
-                    Err(RedisError(what)) => {
-                        self.host.log(Level::Debug, &format!("log of endings not read: {what}"));
-                        self.lease.put_off(POLL);
-                    }
+                if let Err(RedisError(what)) = self.read().await {
+                    self.host.log(Level::Debug, &format!("log of endings not read: {what}"));
                 }
+                self.lease.put_off(POLL);
                 self.read_once.set(true);
                 self.was_read.notify();
             } else if !self.read_once.get() && self.host.shared_get(&self.cursor_key).is_some() {

@@ -114,6 +114,18 @@ impl Store {
         }
     }
 
+    /// Whether a session that is about to begin is over already, by what the provider announced.
+    ///
+    /// # Errors
+    /// [`SessionEnd::SignedOut`]
+    pub async fn require_alive(&self, record: &Record) -> Result<(), Rejection> {
+        self.know_endings().await;
+        if self.endings.cover(&record.marks()) {
+            return Err(Rejection::SessionEnded(SessionEnd::SignedOut));
+        }
+        Ok(())
+    }
+
     /// Writes a new session and gives out its ticket.
     ///
     /// # Errors

@@ -86,28 +86,12 @@ impl MemoryRedis {
         }
         self.now.set(now);
         let mut replies = Vec::new();
-        let mut queued: Option<Vec<Vec<u8>>> = None;
         let commands = commands(&callout.body);
         if !commands.iter().any(|command| command[0] == b"XRANGE") {
             self.operations.set(self.operations.get() + 1);
         }
         for command in commands {
-            match (command[0].as_slice(), &mut queued) {
-                (b"MULTI", _) => {
-                    queued = Some(Vec::new());
-                    replies.extend_from_slice(b"+OK\r\n");
-                }
-                (b"EXEC", Some(results)) => {
-                    replies.extend_from_slice(format!("*{}\r\n", results.len()).as_bytes());
-                    replies.extend(results.concat());
-                    queued = None;
-                }
-                (_, Some(results)) => {
-                    results.push(self.execute(&command));
-                    replies.extend_from_slice(b"+QUEUED\r\n");
-                }
-                (_, None) => replies.extend(self.execute(&command)),
-            }
+            replies.extend(self.execute(&command));
         }
         Ok(CalloutReply { status: 200, headers: Vec::new(), body: replies })
     }
@@ -201,24 +185,16 @@ impl MemoryRedis {
                 hashes.insert(text(3), fields.map(|(name, value)| (name.to_owned(), value)).into());
                 integer(1)
             }
-            b"EVAL" => self
-                .script(&text(1), hashes.get_mut(&text(3)), &text(3), &command[4..])
-                .unwrap_or_else(|| {
-                    hashes.remove(&text(3));
-                    integer(1)
-                }),
+            b"EVAL" => self.script(&text(1), hashes.get_mut(&text(3)), &command[4..]).unwrap_or_else(|| {
+                hashes.remove(&text(3));
+                integer(1)
+            }),
             other => format!("-ERR unknown command {}\r\n", String::from_utf8_lossy(other)).into_bytes(),
         }
     }
 
     /// `None`: the key is deleted.
-    fn script(
-        &self,
-        script: &str,
-        hash: Option<&mut Hash>,
-        _key: &str,
-        arguments: &[Vec<u8>],
-    ) -> Option<Vec<u8>> {
+    fn script(&self, script: &str, hash: Option<&mut Hash>, arguments: &[Vec<u8>]) -> Option<Vec<u8>> {
         let word = |word: &str| bulk(Some(word.as_bytes()));
         let argument = |index: usize| arguments[index].clone();
         let number = |index: usize| String::from_utf8_lossy(&arguments[index]).parse::<u64>().unwrap();

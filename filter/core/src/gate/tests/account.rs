@@ -101,6 +101,21 @@ fn signing_out_everywhere_ends_all_sessions_and_leads_to_the_provider() {
     forwarded(world.navigate("/"));
 }
 
+/// Found by the simulator (seed 811): a provider's clock that is ahead, and a Redis that lost the list of sessions.
+#[test]
+fn signing_out_everywhere_ends_ones_own_session_also_when_it_is_not_listed() {
+    let world = World::new();
+    world.provider.id_token.borrow_mut()["iat"] = (world.now() + 20).into();
+    world.log_in("/");
+    world.redis.forget_everything();
+    let cookies = world.cookies.borrow().clone();
+    forwarded(world.browse("GET", "/", API));
+    let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN));
+    assert_eq!(reply.status, 303, "{reply:?}");
+    world.cookies.replace(cookies);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+}
+
 #[test]
 fn lo16_sign_out_leads_to_configured_addresses_and_nowhere_else() {
     let mut config = config();

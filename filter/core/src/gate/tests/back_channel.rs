@@ -10,6 +10,7 @@ use super::{API, forwarded};
 use crate::host::CalloutError;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
+use crate::jose::testing::TestKey;
 use crate::testing::world::{World, header, replied};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -37,6 +38,10 @@ fn log_in_again(world: &World) {
 
 fn is_in(world: &World) -> bool {
     matches!(world.browse("GET", "/", API), crate::gate::Decision::Forward { .. })
+}
+
+fn sleep(world: &World, seconds: u64) {
+    world.host.run(async { world.host.clone().sleep_for(Duration::from_secs(seconds)).await });
 }
 
 fn bearer(world: &World, changes: Value) -> crate::gate::Decision {
@@ -167,6 +172,47 @@ fn lo11_the_form_has_one_logout_token_and_comes_by_post() {
     assert!(!is_in(&world));
 }
 
+/// A provider that has just rotated its keys, while somebody with made-up key ids keeps us from fetching them.
+#[test]
+fn a_logout_token_whose_key_may_not_be_fetched_yet_counts_as_soon_as_it_may() {
+    let world = signed_in();
+    let by = |key_id: &str, changes: Value| {
+        let token = world.provider.logout_token_signed_by(key_id, world.now(), changes);
+        post(&world, PATH, &[FORM], &format!("logout_token={token}")).status
+    };
+    assert_eq!(by("made-up", json!({})), 400);
+    *world.provider.keys.borrow_mut() = json!({"keys": [TestKey::Rsa.jwk("rotated")]});
+    assert_eq!(by("rotated", json!({})), 400);
+    assert!(is_in(&world));
+    sleep(&world, 12);
+    assert!(!is_in(&world));
+    assert_eq!(
+        world.provider.jwks_requests.get(),
+        3,
+        "at the start, for the made-up key, and when it was time"
+    );
+}
+
+#[test]
+fn lo15_messages_with_unknown_keys_that_are_kept_for_later_are_few() {
+    let world = signed_in();
+    for number in 0..200 {
+        let token =
+            world.provider.logout_token_signed_by(&format!("made-up-{number}"), world.now(), json!({}));
+        assert_eq!(post(&world, PATH, &[FORM], &format!("logout_token={token}")).status, 400);
+    }
+    let kept =
+        |world: &World| world.host.log_lines().iter().filter(|line| line.contains("there are newer")).count();
+    assert_eq!(kept(&world), 64);
+    sleep(&world, 25);
+    assert!(is_in(&world));
+    let token = world.provider.logout_token_signed_by("made-up", world.now(), json!({}));
+    assert_eq!(post(&world, PATH, &[FORM], &format!("logout_token={token}")).status, 400);
+    let token = world.provider.logout_token_signed_by("made-up-too", world.now(), json!({}));
+    assert_eq!(post(&world, PATH, &[FORM], &format!("logout_token={token}")).status, 400);
+    assert!(kept(&world) > 64, "there is room again");
+}
+
 #[test]
 fn lo12_a_logout_of_nobody_we_know_is_fine() {
     let world = signed_in();
@@ -237,6 +283,26 @@ fn keycloaks_logout_all_ends_what_was_issued_until_then() {
     assert_eq!(admin(&world, "/oauth2/k_logout", "LOGOUT", some).status, 200);
     assert!(!is_in(&world));
     forwarded(bearer(&world, json!({"sid": "sid-3"})));
+}
+
+/// Until that second is over, every session would be ended as soon as it begins.
+#[test]
+fn a_login_in_the_very_second_of_keycloaks_logout_all_is_asked_for_once_more() {
+    let world = signed_in();
+    assert_eq!(admin(&world, "/oauth2/k_logout", "LOGOUT", json!({})).status, 200);
+    let request = world.begin_login("/deep?link=1");
+    let sessions = || world.redis.keys().iter().filter(|key| key.starts_with("mlflow:s:")).count();
+    let (before, known) = (world.now(), sessions());
+    let reply = replied(world.finish_login(&request, "code"));
+    assert_eq!(reply.status, 302, "back to the provider");
+    assert!(world.now() > before, "no sooner than in the next second");
+    assert_eq!(sessions(), known, "and without a session");
+    let location = url::Url::parse(header(&reply, "location").unwrap()).unwrap();
+    let request = location.query_pairs().into_owned().collect();
+    world.provider.id_token.borrow_mut()["iat"] = world.now().into();
+    let reply = replied(world.finish_login(&request, "another-code"));
+    assert_eq!((reply.status, header(&reply, "location")), (303, Some("/deep?link=1")));
+    assert!(is_in(&world));
 }
 
 /// Found by the simulator (seed 3860): what was issued in the last second survived when our clock was a little behind.

@@ -10,6 +10,7 @@ use super::{API, forwarded};
 use crate::config::WithoutRefreshToken;
 use crate::host::{CalloutError, CalloutReply};
 use crate::http::body::Body;
+use crate::session::script;
 use crate::session::ticket::Ticket;
 use crate::testing::provider::reply;
 use crate::testing::world::{World, config, header, replied};
@@ -249,6 +250,31 @@ fn rf02_a_lease_whose_holder_is_gone_is_taken_over_after_its_holder_had_a_last_c
     forwarded(world.navigate("/"));
     let waited = world.host.now_millis() - before;
     assert!((5500..7000).contains(&waited), "2 s of the lease, 3.5 s of grace: {waited}");
+    assert_eq!(world.provider.refreshes(), 1);
+}
+
+/// A worker that stood still after it had got the lease: another one may have refreshed since.
+#[test]
+fn rf02_a_lease_that_came_too_late_is_not_used() {
+    let world = signed_in();
+    advance(&world, 301);
+    let [host, clock] = [(); 2].map(|()| std::rc::Rc::downgrade(&world.host));
+    let (redis, leases) = (world.redis.clone(), std::rc::Rc::new(std::cell::Cell::new(0)));
+    let taken = leases.clone();
+    world.host.on("redis", move |callout| {
+        let answer = redis.answer(callout, clock.upgrade().unwrap().now_millis());
+        let asks =
+            callout.body.windows(script::ACQUIRE.len()).any(|bytes| bytes == script::ACQUIRE.as_bytes());
+        if asks {
+            taken.set(taken.get() + 1);
+            if taken.get() == 1 {
+                host.upgrade().unwrap().advance(Duration::from_secs(60));
+            }
+        }
+        answer
+    });
+    forwarded(world.navigate("/"));
+    assert!(leases.get() > 1, "the first one was over");
     assert_eq!(world.provider.refreshes(), 1);
 }
 

@@ -1,0 +1,69 @@
+//! What the provider announces, when it is signed by a key that is newer than ours.
+//!
+//! Keys are fetched out of turn at most every 10 seconds, and whoever sends unknown key ids can see to it that the turn is
+//! not ours. Keycloak waits a few seconds for an answer, and announces nothing twice. So such a message is refused, as one
+//! that does not verify has to be, and is looked at once more when newer keys are there.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::error::Rejection;
+use crate::host::{Level, LocalFuture};
+use crate::http::reply::Reply;
+use crate::jose::error::TokenError;
+use crate::oidc::relying_party::RelyingParty;
+
+/// Messages that one worker keeps for later; anybody can send some.
+const MAX_UNREAD: usize = 64;
+
+/// How many are kept.
+#[derive(Default)]
+pub struct Unread(Cell<usize>);
+
+/// The outcome of reading a message, and perhaps of reading it again later.
+type Outcome = Result<Reply, Rejection>;
+
+/// Reads a message with `read`; once more when the keys are newer, if its key is not among them.
+///
+/// # Errors
+/// What `read` says the first time.
+pub async fn receive<R>(rp: &Rc<RelyingParty>, message: String, read: R) -> Outcome
+where
+    R: Fn(Rc<RelyingParty>, String) -> LocalFuture<'static, Outcome> + 'static,
+{
+    let provider = rp.provider.now();
+    let outcome = read(rp.clone(), message.clone()).await;
+    let is_unread = matches!(outcome, Err(Rejection::InvalidLogoutToken(TokenError::UnknownKey)));
+    if let (true, Some(provider)) = (is_unread, provider)
+        // Newer keys are there already, and this one is not among them.
+        && rp.provider.now().is_none_or(|now| now.fetched <= provider.fetched)
+        && rp.browser()?.unread.make_room()
+    {
+        rp.host.log(
+            Level::Warn,
+            "logout message with an unknown key: looked at again when there are newer keys",
+        );
+        let job = rp.clone();
+        rp.host.spawn(Box::pin(async move {
+            if job.provider.newer_in_time(&provider).await.is_some() {
+                let outcome = read(job.clone(), message).await;
+                let what = if outcome.is_ok() { "its key is there now" } else { "it is still not good" };
+                job.host.log(Level::Info, &format!("logout message looked at again: {what}"));
+            }
+            if let Ok(browser) = job.browser() {
+                browser.unread.0.set(browser.unread.0.get().saturating_sub(1));
+            }
+        }));
+    }
+    outcome
+}
+
+impl Unread {
+    fn make_room(&self) -> bool {
+        let has_room = self.0.get() < MAX_UNREAD;
+        if has_room {
+            self.0.set(self.0.get().saturating_add(1));
+        }
+        has_room
+    }
+}
