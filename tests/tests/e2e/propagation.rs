@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::{Client, raw};
+use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, Times, User};
 use oidc_gate_tests::{Gate, assert_allowed};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Names that an application could take for an identity.
 const FORGED: [&str; 14] = [
@@ -232,6 +233,39 @@ fn events_arrive_one_by_one() {
     let start = Instant::now();
     connection.read_until(bound, has("event 2")).unwrap();
     assert!(start.elapsed() >= Duration::from_millis(500));
+}
+
+#[test]
+fn rf08_a_stream_ends_at_its_longest_age_however_long_the_application_would_go_on() {
+    let age = |config: EnvoyConfig, edit: fn(&mut Value)| {
+        config.bootstrap(|bootstrap| {
+            let manager =
+                &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
+            edit(&mut manager["typed_config"]["common_http_protocol_options"]["max_stream_duration"]);
+        })
+    };
+    let gate = Gate::builder()
+        .envoy(move |config| {
+            age(config, |age| {
+                assert_eq!(*age, "43200s", "as shipped: no longer than a session");
+                *age = "2s".into();
+            })
+        })
+        .start();
+    let browser = gate.signed_in("mlflow_user");
+    let cookie = gate.session_cookie(&browser).unwrap();
+    let mut connection = raw::Connection::open(gate.port()).unwrap();
+    connection
+        .send(format!(
+            "GET /sse?events=10000&interval=100 HTTP/1.1\r\nHost: localhost:{}\r\nAccept: text/event-stream\r\n\
+             Cookie: {}={cookie}\r\n\r\n",
+            gate.port(),
+            gate.session_cookie_name()
+        ))
+        .unwrap();
+    let text =
+        String::from_utf8_lossy(&connection.read_to_end(Duration::from_secs(20)).unwrap()).into_owned();
+    assert!(text.contains("event 5") && !text.contains("event 200"), "{text}");
 }
 
 #[test]

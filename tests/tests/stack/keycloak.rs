@@ -131,6 +131,31 @@ impl Stack {
         self.admin_json("PUT", &format!("/users/{}", self.user_id(user)), change);
     }
 
+    /// An administrator gives a user a new password; here it is the one that they had.
+    pub fn reset_password(&self, user: &str) {
+        let credential = json!({"type": "password", "value": PASSWORD, "temporary": false});
+        self.admin_json("PUT", &format!("/users/{}/reset-password", self.user_id(user)), &credential);
+    }
+
+    /// Spends a refresh token.
+    pub fn refresh(&self, refresh_token: &str) -> Response {
+        self.at_endpoint("token", &[("grant_type", "refresh_token"), ("refresh_token", refresh_token)])
+    }
+
+    /// Revokes an access token or a refresh token (RFC 7009).
+    pub fn revoke(&self, token: &str) {
+        let response = self.at_endpoint("revoke", &[("token", token)]);
+        assert_eq!(response.status, 200, "{response}");
+    }
+
+    /// A request of the client to one of the provider's endpoints.
+    fn at_endpoint(&self, endpoint: &str, form: &[(&str, &str)]) -> Response {
+        let secret = variable("OIDC_GATE_CLIENT_SECRET");
+        let client = [("client_id", CLIENT_ID), ("client_secret", secret.as_str())];
+        let url = format!("{}/realms/mlflow/protocol/openid-connect/{endpoint}", self.keycloak());
+        Client::new().request("POST", &url).form(&[&client, form].concat()).send().unwrap()
+    }
+
     /// Takes a user out of a group until the guard goes.
     pub fn leaves_group(&self, user: &str, group: &str) -> Absence<'_> {
         let groups = self.admin("GET", &format!("/groups?exact=true&search={group}"));

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_testkit::process::{Process, accepts_connections, free_port};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -18,15 +19,21 @@ pub struct SecondEnvoy {
 impl SecondEnvoy {
     /// Starts it and waits until it listens.
     pub fn start(stack: &Stack) -> Self {
+        Self::start_with(stack, |_| {})
+    }
+
+    /// The same, with another configuration of the filter.
+    pub fn start_with(stack: &Stack, edit: impl FnOnce(&mut Value)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let text = std::fs::read_to_string(stack.folder().join("run/envoy.json")).unwrap();
-        let mut config: Value = serde_json::from_str(&text).unwrap();
         let (port, admin) = (free_port(), free_port());
-        let listener = &mut config["static_resources"]["listeners"][0];
-        listener["address"]["socket_address"]["port_value"] = port.into();
-        config["admin"]["address"]["socket_address"]["port_value"] = admin.into();
         let file = folder.path().join("envoy.json");
-        std::fs::write(&file, config.to_string()).unwrap();
+        EnvoyConfig::load(&stack.folder().join("run/envoy.json"))
+            .unwrap()
+            .plugin(edit)
+            .listener_port(port)
+            .admin_port(admin)
+            .write(&file)
+            .unwrap();
 
         // What the first one was started with: program and secrets.
         let first = format!("/proc/{}", stack.envoy_pid());

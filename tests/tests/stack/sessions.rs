@@ -144,6 +144,61 @@ fn what_keycloak_does_not_announce_is_found_when_the_session_is_renewed() {
 }
 
 #[test]
+fn a_session_that_is_over_at_keycloak_is_over_here_and_a_new_password_ends_none() {
+    let stack = Stack::running();
+    let both = Everywhere::start(&stack);
+    let _short = stack.with_short_access_tokens(2);
+    let person = both.sign_in("mlflow_user");
+    stack.reset_password("mlflow_user");
+    // Longer than an access token lives: it has been renewed since.
+    let since = Instant::now();
+    stack.eventually("the next renewal", || since.elapsed() > Duration::from_secs(4));
+    assert!(all(&both.session(&person), 200), "signing the user out is another button");
+
+    stack.end_keycloak_sessions("mlflow_user");
+    let longest = |seconds: u64| json!({"ssoSessionMaxLifespan": seconds});
+    let _brief = stack.with_realm(&longest(6), &longest(43_200));
+    let person = both.sign_in("mlflow_user");
+    assert!(all(&both.session(&person), 200));
+    both.until_refused("expired at Keycloak", || both.session(&person));
+}
+
+/// Asked about each token, an Envoy knows what nobody announces.
+#[test]
+fn revoked_tokens_are_refused_where_keycloak_is_asked_about_them_and_expire_elsewhere() {
+    let stack = Stack::running();
+    let asks = SecondEnvoy::start_with(&stack, |plugin| plugin["bearer"]["check_interval"] = "1s".into());
+    let status = |url: &str, tokens: &Value| {
+        let request = Client::new().request("POST", url).json(&json!({"max_results": 1}));
+        request.bearer(access_token(tokens)).send().unwrap().status
+    };
+    let (here, there) = (stack.url(SEARCH), asks.url(SEARCH));
+    for (what, revoked) in [("access token", "access_token"), ("refresh token", "refresh_token")] {
+        let tokens = stack.tokens("mlflow_user");
+        assert_eq!((status(&here, &tokens), status(&there, &tokens)), (200, 200), "{what}");
+        stack.revoke(tokens[revoked].as_str().unwrap());
+        stack.eventually(what, || status(&there, &tokens) == 401);
+        println!("{what} revoked: {} where nobody is asked", status(&here, &tokens));
+        if revoked == "access_token" {
+            assert_eq!(status(&here, &tokens), 200, "a signed token is good until it expires");
+        }
+    }
+}
+
+#[test]
+fn a_refresh_token_that_is_rotated_by_hand_is_spent_and_its_successor_is_good() {
+    let stack = Stack::running();
+    let tokens = stack.tokens("mlflow_user");
+    let old = tokens["refresh_token"].as_str().unwrap();
+    let rotated = stack.refresh(old);
+    assert_eq!(rotated.status, 200, "{rotated}");
+    let rotated = rotated.json();
+    assert_eq!(stack.call_api(SEARCH, Some(access_token(&rotated))).status, 200);
+    let again = stack.refresh(old);
+    assert_eq!((again.status, again.json()["error"].as_str()), (400, Some("invalid_grant")), "{again}");
+}
+
+#[test]
 fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() {
     let stack = Stack::running();
     let both = Everywhere::start(&stack);
