@@ -212,6 +212,18 @@ impl Envoy {
         Client::new().request(method, &format!("http://127.0.0.1:{}{path}", self.admin_port)).send()
     }
 
+    /// Bytes of memory that it holds now.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resident_bytes(&self) -> Result<u64, Trouble> {
+        let pid = self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| self.trouble("does not say how big it is"))
+    }
+
     /// All counters and gauges by name.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
-use oidc_gate_testkit::provider::random_text;
+use oidc_gate_testkit::provider::{User, random_text};
 use oidc_gate_tests::{
     BOUND, Gate, assert_everywhere, assert_refused, assert_soon_everywhere, assert_workers_alive,
     wait_for_age,
@@ -435,4 +435,27 @@ fn a_page_view_in_steady_state_costs_at_most_one_redis_operation_per_cache_ttl_s
     );
     assert!(views > most * 3, "{views} page views tell nothing");
     assert!(operations > 0 && operations <= most as usize, "{operations} operations for {views} page views");
+}
+
+/// More sessions than a worker's memory is allowed to hold; each takes about 30 KB there.
+#[test]
+fn ss10_a_workers_memory_does_not_grow_with_the_number_of_sessions() {
+    let gate = Gate::builder().workers(1).start();
+    let names: Vec<String> = (0..400).map(|number| format!("/a-rather-long-group-name-{number}")).collect();
+    let groups: Vec<&str> = names.iter().map(String::as_str).chain(["/mlflow_users"]).collect();
+    gate.provider.add_user(User::new("busy", &groups));
+    let mut held = Vec::new();
+    let first = gate.signed_in("busy");
+    for sessions in [600, 400] {
+        for _ in 0..sessions {
+            gate.signed_in("busy");
+        }
+        held.push(gate.envoy().resident_bytes().unwrap() >> 10);
+    }
+    println!("Envoy's memory after 600 and 1000 sessions, in KiB: {held:?}");
+    // They are full after 600. Were nothing forgotten, 400 more would take about 12 MiB.
+    assert!(held[1] < held[0] + 6 * 1024, "{held:?} KiB");
+    // The oldest is long forgotten here, and found in Redis.
+    assert_everywhere(&gate, 200, "/x", |url| first.fetching("GET", url));
+    assert_workers_alive(&gate);
 }
