@@ -22,16 +22,19 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The repository this command was built from.
+    /// The repository that cargo runs this command in; without cargo, the one it was built from.
     pub fn locate() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = manifest.parent().context("xtask lies outside a workspace")?.to_path_buf();
-        anyhow::ensure!(
-            root.join("Cargo.toml").is_file(),
-            "{} has moved since xtask was built; run `cargo xtask` from the new place",
-            root.display()
-        );
-        Ok(Self { root })
+        // cargo takes a program that was built before its repository moved for up to date, so ask at run time first.
+        let run = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf();
+        let mut roots = run.iter().chain([&built]).filter_map(|package| package.parent());
+        let root = roots.find(|root| root.join("xtask/Cargo.toml").is_file()).with_context(|| {
+            format!(
+                "{} has moved since xtask was built; run `cargo xtask` from the new place",
+                built.display()
+            )
+        })?;
+        Ok(Self { root: root.to_path_buf() })
     }
 
     /// The folder of the workspace's `Cargo.toml`.
