@@ -1,6 +1,7 @@
 //! What is true: who holds which credential, which session has ended and when. Every rule is checked against this, never
 //! against what the gate believes.
 
+mod choices;
 mod decisions;
 mod presentations;
 
@@ -448,79 +449,4 @@ fn bump(counter: &Cell<u64>) {
 /// The session cookie of a request.
 fn session_cookie(ask: &Ask) -> Option<&str> {
     ask.get("cookie")?.split("; ").find_map(|pair| pair.strip_prefix(SESSION_COOKIE)?.strip_prefix('='))
-}
-
-/// What somebody may have seen who looked over a shoulder.
-impl Ledger {
-    /// A session cookie and its session at the provider.
-    pub fn some_session(&self, rng: &crate::rng::Rng) -> Option<(String, String)> {
-        let tickets = self.tickets.borrow();
-        let all: Vec<_> = tickets.iter().map(|(value, ticket)| (value.clone(), ticket.sid.clone())).collect();
-        (!all.is_empty()).then(|| rng.pick(&all).clone())
-    }
-
-    /// The cookie of a session that has ended; the latest ones more often.
-    pub fn some_ended_session(&self, rng: &crate::rng::Rng) -> Option<String> {
-        let tickets = self.tickets.borrow();
-        let sessions = self.sessions.borrow();
-        let mut ended: Vec<(Moment, &String)> = tickets
-            .iter()
-            .filter_map(|(value, ticket)| {
-                let signed_out = ticket.signed_out.map(|(at, _)| at);
-                Some((signed_out.or(sessions.get(&ticket.sid)?.ended)?, value))
-            })
-            .collect();
-        ended.sort();
-        let latest = ended.len().saturating_sub(3);
-        (!ended.is_empty()).then(|| rng.pick(&ended[latest..]).1.clone())
-    }
-
-    /// An access token whose session has ended, and which has not.
-    pub fn some_ended_token(&self, rng: &crate::rng::Rng, now: Moment) -> Option<String> {
-        let sessions = self.sessions.borrow();
-        let tokens = self.tokens.borrow();
-        let is_ended = |issued: &Issued| {
-            let session = issued.sid.as_ref().and_then(|sid| sessions.get(sid));
-            issued.kind == TokenKind::Access
-                && now < issued.ends
-                && session.is_some_and(|s| s.ended.is_some())
-        };
-        let ended: Vec<&String> =
-            tokens.iter().filter(|(_, issued)| is_ended(issued)).map(|(text, _)| text).collect();
-        (!ended.is_empty()).then(|| (*rng.pick(&ended)).clone())
-    }
-
-    /// When the latest access token of a session of the gate ends.
-    pub fn token_end(&self, cookie: &str) -> Option<Moment> {
-        let tickets = self.tickets.borrow();
-        let sid = &tickets.get(cookie)?.sid;
-        let tokens = self.tokens.borrow();
-        tokens.values().filter(|issued| issued.sid.as_ref() == Some(sid)).map(|issued| issued.ends).max()
-    }
-
-    /// An ID token.
-    pub fn some_id_token(&self, rng: &crate::rng::Rng) -> Option<String> {
-        let tokens = self.tokens.borrow();
-        let all: Vec<_> =
-            tokens.iter().filter(|(_, token)| token.kind == TokenKind::Id).map(|(text, _)| text).collect();
-        (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
-    }
-
-    /// A code.
-    pub fn some_code(&self, rng: &crate::rng::Rng) -> Option<String> {
-        let codes = self.codes.borrow();
-        let all: Vec<_> = codes.keys().collect();
-        (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
-    }
-
-    /// Whether a user's rights have changed at any time.
-    pub fn user_is_disturbed(&self, user: usize) -> bool {
-        let subject = format!("subject-{user}");
-        self.ever_lacked.borrow().contains(&subject) || self.ever_disabled.borrow().contains(&subject)
-    }
-
-    /// A user was disabled.
-    pub fn user_disabled(&self, subject: &str) {
-        self.ever_disabled.borrow_mut().insert(subject.to_owned());
-    }
 }
