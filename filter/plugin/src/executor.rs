@@ -131,6 +131,16 @@ impl Executor {
         self.tasks.borrow().values().all(|task| task.span == Span::Endless)
     }
 
+    /// Drops what has no end: another instance does that now.
+    pub fn end_endless(&self) {
+        let mut tasks = self.tasks.borrow_mut();
+        let endless: Vec<u64> =
+            tasks.iter().filter(|(_, task)| task.span == Span::Endless).map(|(id, _)| *id).collect();
+        let ended: Vec<_> = endless.iter().filter_map(|id| tasks.remove(id)).collect();
+        drop(tasks);
+        drop(ended);
+    }
+
     /// Drops everything: the plugin instance goes.
     pub fn clear(&self) {
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());

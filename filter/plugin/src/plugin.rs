@@ -59,6 +59,8 @@ impl Plugin {
     /// The host wants to let go of this instance, because another configuration has taken its place. Whether it may: a
     /// refresh that is under way has spent a refresh token, and what it bought exists nowhere else.
     pub fn done(&self) -> bool {
+        // It must not take the turns of those that go on.
+        self.executor.end_endless();
         let is_idle = self.executor.is_idle();
         self.closing.set(!is_idle);
         is_idle

@@ -1,10 +1,12 @@
 //! Back-channel logout: which logout tokens count, how they have to come, and whom they end.
 
 use oidc_gate_testkit::browser::{Client, Response, raw};
+use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::forgeries::wrong_logout_tokens;
-use oidc_gate_testkit::provider::{Delivery, Endpoint, Forgery};
+use oidc_gate_testkit::provider::{Delivery, Endpoint, Forgery, Times};
+use oidc_gate_testkit::redis::{Fault, On};
 use oidc_gate_tests::{
-    Gate, assert_everywhere, assert_refused, assert_soon_everywhere, assert_workers_alive,
+    BOUND, Gate, assert_everywhere, assert_refused, assert_soon_everywhere, assert_workers_alive,
 };
 use serde_json::json;
 
@@ -250,4 +252,27 @@ fn signing_out_here_is_answered_to_the_provider_while_the_browser_is_on_its_way(
     println!("the provider waited {:?} for our answer", deliveries[0].took);
     // Tokens of the same session end with it.
     assert_soon_everywhere(&gate, 401, "/x", |url| Client::new().request("GET", url).bearer(&other_tab));
+}
+
+/// Keycloak waits for five seconds, and tells nobody twice.
+#[test]
+fn a_logout_whose_sender_gave_up_while_redis_was_silent_counts_on_every_envoy() {
+    let gate = Gate::builder()
+        .envoys(2)
+        .redis_proxy()
+        .plugin(|plugin| plugin["session"]["cache_ttl"] = "1m".into())
+        .start();
+    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
+    let bearer = gate.provider.access_token_in(&sid);
+    let by_token = |url: &str| Client::new().request("GET", url).bearer(&bearer);
+    assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    assert_everywhere(&gate, 200, "/x", by_token);
+    gate.redis_proxy().fail(On::Command("SET"), Times::Next(1), Fault::Silence);
+    let token = gate.provider.logout_token(&sid, &Forgery::new());
+    let sent = Client::new().request("POST", &gate.url(PATH)).form(&[("logout_token", &token)]).begin();
+    assert!(wait_until(BOUND, || gate.redis_proxy().struck() == 1), "Redis was not asked");
+    sent.abort();
+    assert_soon_everywhere(&gate, 401, "/x", by_token);
+    assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
+    assert_workers_alive(&gate);
 }

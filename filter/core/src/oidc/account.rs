@@ -12,7 +12,7 @@ use crate::oidc::logout;
 use crate::oidc::relying_party::RelyingParty;
 use crate::session::endings::Ending;
 use crate::session::index::{Listed, Owner};
-use crate::session::record::Record;
+use crate::session::record::{Grant, Record};
 use crate::session::store::Entry;
 use crate::session::ticket::RecordName;
 use crate::sync::finish;
@@ -92,8 +92,9 @@ async fn end_all(rp: &Rc<RelyingParty>, request: &Request, entry: Rc<Entry>) -> 
         names.push(own);
     }
     let principal = &record.principal;
-    // Whole seconds, as `iat` has them: a login of this very second is ended by name, or not at all.
-    let before = Timestamp::from_secs(rp.host.now().as_secs());
+    // Whole seconds, as `iat` has them, and by the provider's clock: a login of this very second is ended by name, or not
+    // at all.
+    let before = Timestamp::from_secs(provider_time(rp, &record.grant).as_secs());
     let endings = vec![Ending::user(&principal.issuer, &principal.subject, before)];
     let sessions = rp.browser()?.sessions.clone();
     rp.host.count(metrics::logout(Logout::Account));
@@ -105,6 +106,14 @@ async fn end_all(rp: &Rc<RelyingParty>, request: &Request, entry: Rc<Entry>) -> 
             ..logout::incomplete(rejection).into()
         })?;
     logout::leave(rp, request, Some(&record.grant)).await
+}
+
+/// What the provider's clock says, as far as its last token tells; at most the leeway away from ours.
+fn provider_time(rp: &RelyingParty, grant: &Grant) -> Timestamp {
+    let (now, leeway) = (rp.host.now(), rp.config.clock_leeway);
+    let ahead = grant.issued.since(grant.obtained).min(leeway);
+    let behind = grant.obtained.since(grant.issued).min(leeway);
+    now.plus(ahead).minus(behind)
 }
 
 async fn others(

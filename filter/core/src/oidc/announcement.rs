@@ -7,11 +7,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::error::Rejection;
+use crate::error::{Dependency, Rejection};
 use crate::host::{Level, LocalFuture};
 use crate::http::reply::Reply;
 use crate::jose::error::TokenError;
 use crate::oidc::relying_party::RelyingParty;
+use crate::sync::finish;
 
 /// Messages that one worker keeps for later; anybody can send some.
 const MAX_UNREAD: usize = 64;
@@ -32,7 +33,10 @@ where
     R: Fn(Rc<RelyingParty>, String) -> LocalFuture<'static, Outcome> + 'static,
 {
     let provider = rp.provider.now();
-    let outcome = read(rp.clone(), message.clone()).await;
+    // Whoever sends it may give up waiting; what it ends is over all the same.
+    let outcome = finish(&*rp.host, read(rp.clone(), message.clone()))
+        .await
+        .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)));
     let is_unread = matches!(outcome, Err(Rejection::InvalidLogoutToken(TokenError::UnknownKey)));
     if let (true, Some(provider)) = (is_unread, provider)
         // Newer keys are there already, and this one is not among them.

@@ -157,8 +157,9 @@ async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outc
     for _ in 0..looks {
         let asked = rp.host.now();
         match browser.sessions.acquire(ticket, &entry, lease).await {
-            // A worker that stood still for so long has lost it to another one.
-            Ok(Turn::Ours(_)) if rp.host.now().since(asked) >= lease => {}
+            // A worker that stood still for so long would lose it to another one while the provider answers.
+            Ok(Turn::Ours(_))
+                if rp.host.now().since(asked) >= lease.saturating_sub(rp.config.issuer.timeout) => {}
             Ok(Turn::Ours(fence)) => return spend(rp, ticket, &entry, fence).await,
             Ok(Turn::Done(newer)) => match newer.record.freshness(rp.host.now(), &browser.config) {
                 Freshness::Fresh => return Outcome::Renewed(newer),

@@ -198,7 +198,24 @@ impl Endings {
             let surplus = ring.len().saturating_sub(RING);
             ring.drain(..surplus);
             if self.host.shared_set(&self.ring_key, &encode_list(count, &ring), Some(version)).is_ok() {
-                let _ = self.host.shared_set(&self.head_key, &count.to_be_bytes(), None);
+                self.advance_head(count);
+                return;
+            }
+        }
+    }
+
+    /// Says how far the ring goes; never back, when another worker was faster.
+    fn advance_head(&self, count: u64) {
+        for _ in 0..TRIES {
+            let Some((bytes, version)) = self.host.shared_get(&self.head_key) else {
+                // As above.
+                let _ = self.host.shared_set(&self.head_key, &0u64.to_be_bytes(), None);
+                continue;
+            };
+            let head = bytes.first_chunk().copied().map_or(0, u64::from_be_bytes);
+            if head >= count
+                || self.host.shared_set(&self.head_key, &count.to_be_bytes(), Some(version)).is_ok()
+            {
                 return;
             }
         }

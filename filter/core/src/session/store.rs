@@ -106,10 +106,19 @@ impl Store {
     /// Redis can't say.
     pub async fn take_once(&self, what: &str, id: &str, keep: Duration) -> Result<bool, Rejection> {
         let key = self.redis.key(&[what, id]);
-        let set = Command::new("SET").arg(key).arg("1").arg("NX").arg("PX").number(millis(keep));
+        let mut ours = [0; 12];
+        self.host.random(&mut ours).map_err(|_| Dependency::Host)?;
+        let ours = base64url(ours);
+        let set =
+            Command::new("SET").arg(key.clone()).arg(ours.clone()).arg("NX").arg("PX").number(millis(keep));
         match self.run_one(set).await? {
             Value::Simple(ok) if ok == "OK" => Ok(true),
-            Value::Nil => Ok(false),
+            // In a cluster a command is sent again when its answer did not come: then it was ourselves.
+            Value::Nil => match self.run_one(Command::new("GET").arg(key)).await? {
+                Value::Bulk(first) => Ok(first == ours.as_bytes()),
+                Value::Nil => Ok(false),
+                _ => Err(wrong_type()),
+            },
             _ => Err(wrong_type()),
         }
     }
@@ -203,6 +212,11 @@ impl Store {
         // and whoever is told that they are signed out has to be.
         let entry = match self.fetch(ticket).await {
             Ok(entry) => entry,
+            // There is something of that name that does not open here; another Envoy may have a key for it.
+            Err(Rejection::SessionEnded(SessionEnd::Unreadable)) => {
+                let ended = self.end(std::slice::from_ref(&name), Vec::new()).await;
+                return ended.map(|()| None).map_err(|rejection| Failed { rejection, name: Some(name) });
+            }
             Err(Rejection::SessionEnded(_)) => return Ok(None),
             Err(rejection) => {
                 let known = self.cache.borrow_mut().stale(&session_key(&name));
@@ -289,7 +303,11 @@ impl Store {
             && known.fingerprint == ticket.fingerprint()
             && self.is_due_for_touch(&known)
         {
-            return self.touch(ticket, &known).await;
+            match self.touch(ticket, &known).await {
+                // A Redis that takes no writes may still be read.
+                Err(Rejection::Unavailable(_)) => return self.fetch(ticket).await,
+                outcome => return outcome,
+            }
         }
         let entry = self.fetch(ticket).await?;
         if !self.is_due_for_touch(&entry) {

@@ -52,6 +52,14 @@ impl MemoryRedis {
         self.streams.borrow().values().map(Vec::len).sum()
     }
 
+    /// Drops all entries of the logs but the latest.
+    pub fn trim_logs(&self) {
+        for log in self.streams.borrow_mut().values_mut() {
+            let surplus = log.len().saturating_sub(1);
+            log.drain(..surplus);
+        }
+    }
+
     pub fn forget_everything(&self) {
         self.hashes.borrow_mut().clear();
         self.strings.borrow_mut().clear();
@@ -108,10 +116,12 @@ impl MemoryRedis {
         match command[0].as_slice() {
             b"AUTH" => b"+OK\r\n".to_vec(),
             b"ECHO" => bulk(Some(&command[1])),
-            b"SET" => match self.strings.borrow_mut().insert(key(), command[2].clone()) {
-                Some(_) => b"$-1\r\n".to_vec(),
-                None => b"+OK\r\n".to_vec(),
-            },
+            b"SET" if self.strings.borrow().contains_key(&key()) => bulk(None),
+            b"SET" => {
+                self.strings.borrow_mut().insert(key(), command[2].clone());
+                b"+OK\r\n".to_vec()
+            }
+            b"GET" => bulk(self.strings.borrow().get(&key()).map(Vec::as_slice)),
             b"HSET" => {
                 let hash = hashes.entry(key()).or_default();
                 for pair in command[2..].chunks(2) {

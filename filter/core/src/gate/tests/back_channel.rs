@@ -264,6 +264,25 @@ fn a_redis_that_lost_everything_is_noticed_and_no_memory_outlives_it() {
     assert!(!is_in(&world), "what Redis has is right");
 }
 
+/// An Envoy that was away for so long that what it did not read is no longer in the log.
+#[test]
+fn a_log_that_was_trimmed_behind_us_is_noticed_and_no_memory_outlives_it() {
+    let world = signed_in();
+    logout(&world, json!({"sid": "other", "jti": "1"}));
+    sleep(&world, 1);
+    let cookies = world.cookies.borrow().clone();
+    let other = world.other_envoy();
+    other.cookies.replace(cookies);
+    assert!(is_in(&world));
+    let signed_out = replied(other.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    assert_eq!(signed_out.status, 303);
+    logout(&other, json!({"sid": "another", "jti": "2"}));
+    world.redis.trim_logs();
+    assert!(is_in(&world), "it has not looked yet");
+    sleep(&world, 1);
+    assert!(!is_in(&world));
+}
+
 fn admin(world: &World, path: &str, action: &str, changes: Value) -> Reply {
     post(world, path, &[], &world.provider.admin_action(world.now(), action, changes))
 }

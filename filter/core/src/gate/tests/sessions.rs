@@ -267,3 +267,73 @@ fn cf08_an_old_key_still_opens_and_a_removed_one_does_not() {
         assert_eq!(matches!(decision, Decision::Forward { .. }), opens);
     }
 }
+
+#[test]
+fn a_session_that_can_be_read_is_served_although_its_use_cannot_be_written_down() {
+    let world = World::new();
+    world.log_in("/");
+    forwarded(world.navigate("/"));
+    world.redis.set_read_only(true);
+    for _ in 0..3 {
+        world.host.advance(Duration::from_secs(70));
+        forwarded(world.navigate("/"));
+    }
+}
+
+/// While keys rotate, another Envoy may have sealed the record with one that this Envoy has not got yet.
+#[test]
+fn signing_out_ends_a_session_also_where_its_record_cannot_be_opened() {
+    let world = World::new();
+    world.log_in("/");
+    let mut rotated = config();
+    rotated.session.as_mut().unwrap().keys = vec![Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")];
+    world.replace_gate(rotated);
+    let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    assert_eq!(reply.status, 303);
+    assert!(!world.redis.keys().iter().any(|key| key.starts_with("mlflow:s:")), "{:?}", world.redis.keys());
+}
+
+#[test]
+fn keys_that_are_added_last_put_first_and_then_removed_cost_nobody_a_session_on_any_envoy() {
+    let [old, new] = [&b"0123456789abcdefghijklmnopqrstuv"[..], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"];
+    let with = |keys: &[&[u8]]| {
+        let mut config = config();
+        config.session.as_mut().unwrap().keys = keys.iter().map(|key| Secret::new(*key)).collect();
+        config
+    };
+    let world = World::with(with(&[old]));
+    world.log_in("/");
+    let other = world.other_envoy();
+    other.cookies.replace(world.cookies.borrow().clone());
+    for keys in [&[old, new][..], &[new, old], &[new]] {
+        for changed in [&world, &other] {
+            changed.replace_gate(with(keys));
+            // Long enough for its use to be written down, with the newest key that this Envoy has.
+            for envoy in [&world, &other] {
+                envoy.host.advance(Duration::from_secs(70));
+                forwarded(envoy.navigate("/"));
+            }
+        }
+    }
+}
+
+#[test]
+fn ss05_a_record_of_another_schema_is_no_session() {
+    let world = World::new();
+    world.log_in("/");
+    let ticket =
+        crate::session::ticket::Ticket::parse(world.cookies.borrow().values().next().unwrap()).unwrap();
+    let gate = world.gate.borrow().clone();
+    let sessions = gate.rp.browser().unwrap().sessions.clone();
+    let known = world.host.run(sessions.load(&ticket)).unwrap();
+    for (schema, status) in [(known.record.schema, 200), (known.record.schema + 1, 401)] {
+        let record = crate::session::record::Record { schema, ..known.record.clone() };
+        let ticket = world.host.run(sessions.create(&record)).unwrap();
+        world.cookies.borrow_mut().values_mut().for_each(|value| *value = ticket.to_cookie().to_string());
+        world.host.advance(Duration::from_secs(6));
+        match world.browse("GET", "/", API) {
+            Decision::Forward { .. } => assert_eq!(status, 200),
+            Decision::Reply { reply, .. } => assert_eq!(reply.status, status),
+        }
+    }
+}
