@@ -90,13 +90,22 @@ fn configure_keycloak_repairs_what_was_changed_by_hand_and_says_what() {
     let checked = stack.output("./configure-keycloak.sh --check");
     assert_eq!(checked.status.code(), Some(1), "{checked:?}");
     assert_ne!(stack.tokens(&[("grant_type", "client_credentials")]).status, 200, "--check changes nothing");
-    let said = stack.run("configure-keycloak");
-    for changed in
-        ["changed: revokeRefreshToken from false to true", "changed: redirectUris", "the client's secret"]
-    {
+    let said = stack.shell("./configure-keycloak.sh --production");
+    for changed in [
+        "changed: revokeRefreshToken from false to true",
+        "changed: redirectUris",
+        "the client's secret",
+        "changed: bruteForceProtected from false to true",
+        "changed: directAccessGrantsEnabled from true to false",
+    ] {
         assert!(said.contains(changed), "{changed}: {said}");
     }
     assert_eq!(stack.tokens(&[("grant_type", "client_credentials")]).status, 200);
+    let by_password = [("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)];
+    assert_eq!(stack.tokens(&by_password).json()["error"], "unauthorized_client");
+    let said = stack.run("configure-keycloak");
+    assert!(said.contains("changed: directAccessGrantsEnabled from false to true"), "{said}");
+    assert_eq!(stack.tokens(&by_password).status, 200);
 }
 
 #[test]

@@ -57,11 +57,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let chromedriver = install::chromium::ensure(progress)?;
     let python = install::mlflow::ensure(workspace, progress)?;
     let promtool = install::promtool::ensure(progress)?;
-    if find("jq").is_none() {
-        let task = progress.task("jq");
-        install::apt::install(&["jq"], &task)?;
-        task.finish("Debian package");
-    }
+    install::apt::ensure("curl", progress)?;
+    install::apt::ensure("jq", progress)?;
     let folder = workspace.state().join("test-compose");
     let checkout = checkout(workspace, &folder, &wasm)?;
     let plan = Plan::choose()?;
