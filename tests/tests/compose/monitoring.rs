@@ -97,5 +97,8 @@ fn prometheus_scrapes_and_the_metrics_listener_gives_away_metrics_and_nothing_el
         assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
     }
     assert_eq!(stack.api(&stack.token("mlflow_user")).status, 200, "the gate itself goes on as before");
-    stack.compose("up --wait --remove-orphans");
+    let files = "-f docker-compose.yml -f docker-compose.monitoring.yml";
+    stack.compose(&format!("{files} rm --stop --force prometheus"));
+    stack.shell("docker volume rm mlflow-oidc-gate_prometheus");
+    stack.compose("up --wait");
 }

@@ -140,6 +140,10 @@ impl Plan {
         let mut compose = Command::new("docker");
         compose.current_dir(checkout).args([
             "compose",
+            "-f",
+            "docker-compose.yml",
+            "-f",
+            "docker-compose.monitoring.yml",
             "--profile",
             "*",
             "down",
