@@ -42,6 +42,9 @@ realm=mlflow client=mlflow
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 changes=0
+# kcadm.sh starts a Java machine each time, some twenty times: this halves what that takes. Other versions of Java ignore it.
+export KC_OPTS="${KC_OPTS:-} -XX:+IgnoreUnrecognizedVMOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+    -XX:+AutoCreateSharedArchive -XX:SharedArchiveFile=$folder/classes.jsa"
 
 # kc ARGUMENTS…: kcadm.sh, with a session file that nobody else reads and that goes at the end. What it says beside its
 # answer matters only when it fails. Its standard input is closed: when this script comes over standard input, kcadm.sh

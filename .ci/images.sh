@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Local stand-ins for the two official images that the builds start from, where no image registry can be reached:
-# python:3.12-slim and rust:1.95-slim. They are not those images: a build in them proves the Dockerfiles, not the images.
+# Local stand-ins for three official images, where no image registry can be reached: python:3.12-slim and rust:1.95-slim, from
+# which the builds start, and prom/prometheus. They are not those images: a build in them proves the Dockerfiles, not the images.
 # Needs a Docker engine with debian:trixie-slim, Go, Python and the Rust toolchain of rust-toolchain.toml.
 set -euo pipefail
 
@@ -8,6 +8,7 @@ set -euo pipefail
 python_module=github.com/kluctl/go-embed-python@v0.0.0-3.12.3-20240415-1
 python=python:3.12-slim
 rust=rust:1.95-slim
+prometheus=prom/prometheus:v3.5.0
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 
@@ -69,7 +70,22 @@ ENV RUST_SYSROOT=/usr/local/toolchain CARGO_HOME=/usr/local/cargo PATH=/usr/loca
 DOCKERFILE
 }
 
-for name in python rust; do
+prometheus_image() {
+    # Debian's is an older one; wget is what the health check needs, and the official image has in its BusyBox.
+    docker build -q -t "$prometheus" -f - "$context" <<'DOCKERFILE'
+FROM debian:trixie-slim
+RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends prometheus wget >/dev/null && rm -rf /var/lib/apt/lists/* && \
+    mkdir -p /prometheus && chown 65534:65534 /prometheus
+USER 65534
+VOLUME /prometheus
+WORKDIR /prometheus
+EXPOSE 9090
+ENTRYPOINT ["/usr/bin/prometheus"]
+CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]
+DOCKERFILE
+}
+
+for name in python rust prometheus; do
     docker image inspect "${!name}" >/dev/null 2>&1 && continue
     "${name}_image" >/dev/null
     echo "$name: ${!name}"

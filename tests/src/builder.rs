@@ -28,6 +28,7 @@ pub struct Builder {
     before: Vec<PrepareProvider>,
     replaceable: bool,
     redis_away: bool,
+    scheme: &'static str,
 }
 
 impl Builder {
@@ -41,6 +42,7 @@ impl Builder {
             before: Vec::new(),
             replaceable: false,
             redis_away: false,
+            scheme: "http",
         }
     }
 
@@ -115,6 +117,14 @@ impl Builder {
         self
     }
 
+    /// Tells gate and provider that browsers come by TLS. The listener gets it by [`Builder::envoy`], and the clients of the
+    /// test kit do not speak it.
+    #[must_use]
+    pub fn public_https(mut self) -> Self {
+        self.scheme = "https";
+        self
+    }
+
     /// Starts Envoy while Redis is down.
     #[must_use]
     pub fn without_redis(mut self) -> Self {
@@ -155,7 +165,7 @@ impl Builder {
         let program = required_path("OIDC_GATE_ENVOY")?;
         let wasm = required_path("OIDC_GATE_WASM")?;
         let port = free_port();
-        let public_url = format!("http://localhost:{port}");
+        let public_url = format!("{}://localhost:{port}", self.scheme);
         let provider = Provider::start(Setup::for_gate(&public_url))?;
         provider.add_user(User::new(CANARY, &["/mlflow_users"]));
         for prepare in self.before {

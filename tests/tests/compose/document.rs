@@ -1,4 +1,4 @@
-//! The commands that docs/compose.md prints.
+//! The commands that docs/compose.md and docs/production.md print.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ struct Block {
 
 /// What is printed under a name, as a shell script; with the block that it says it comes after.
 pub fn printed(name: &str) -> String {
-    let blocks = blocks(include_str!("../../../docs/compose.md"));
-    let block = blocks.get(name).unwrap_or_else(|| panic!("docs/compose.md prints no {name}"));
+    let blocks = blocks();
+    let block = blocks.get(name).unwrap_or_else(|| panic!("no page prints {name}"));
     let before = block.after.as_deref().map(printed).unwrap_or_default();
     let text = match block.language.as_str() {
         "python" => format!("python3 - <<'PYTHON'\n{}PYTHON\n", block.text),
@@ -21,9 +21,10 @@ pub fn printed(name: &str) -> String {
     format!("{before}{text}")
 }
 
-fn blocks(page: &str) -> BTreeMap<String, Block> {
+fn blocks() -> BTreeMap<String, Block> {
     let mut found = BTreeMap::new();
-    let mut lines = page.lines();
+    let pages = [include_str!("../../../docs/compose.md"), include_str!("../../../docs/production.md")];
+    let mut lines = pages.iter().flat_map(|page| page.lines());
     while let Some(line) = lines.next() {
         let Some(mark) = line.strip_prefix("<!-- run: ").and_then(|rest| rest.strip_suffix(" -->")) else {
             continue;
@@ -36,7 +37,7 @@ fn blocks(page: &str) -> BTreeMap<String, Block> {
         let language = fence.unwrap_or_else(|| panic!("no block follows {line}")).to_owned();
         let text = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
         let twice = found.insert(name.to_owned(), Block { language, after, text });
-        assert!(twice.is_none(), "docs/compose.md prints {name} twice");
+        assert!(twice.is_none(), "{name} is printed twice");
     }
     found
 }
@@ -47,17 +48,18 @@ fn every_block_that_says_it_is_run_is_run_by_a_test() {
         include_str!("hygiene.rs"),
         include_str!("images.rs"),
         include_str!("management.rs"),
+        include_str!("monitoring.rs"),
         include_str!("quick_start.rs"),
         include_str!("settings.rs"),
+        include_str!("stack.rs"),
         include_str!("tokens.rs"),
         include_str!("troubleshooting.rs"),
     ];
-    let blocks = blocks(include_str!("../../../docs/compose.md"));
-    assert!(blocks.len() > 10, "the page has lost its marks");
+    let blocks = blocks();
+    assert!(blocks.len() > 15, "the pages have lost their marks");
     for name in blocks.keys() {
         let run = sources.iter().any(|source| {
-            source.contains(&format!("stack.run(\"{name}\")"))
-                || source.contains(&format!("stack.run_and(\"{name}\""))
+            source.contains(&format!(".run(\"{name}\")")) || source.contains(&format!(".run_and(\"{name}\""))
         }) || blocks.values().any(|block| block.after.as_deref() == Some(name));
         assert!(run, "no test runs {name}");
     }

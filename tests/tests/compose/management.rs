@@ -14,14 +14,14 @@ fn the_logs_of_mlflow_and_keycloak_are_shown() {
 
 #[test]
 fn down_keeps_users_runs_and_sessions() {
-    let stack = Stack::up();
+    let mut stack = Stack::up();
     let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
     let client = Client::new();
     stack.sign_in(&client, "mlflow_user", PASSWORD);
     assert!(stack.may_use_mlflow(&client));
     stack.run("down");
     assert!(!stack.may_use_mlflow(&client), "nothing is there to answer");
-    let stack = Stack::up();
+    stack.bring_up();
     stack.eventually("the session goes on", || stack.may_use_mlflow(&client));
     let url = stack.url(&format!("/ajax-api/2.0/mlflow/runs/get?run_id={run}"));
     assert_eq!(client.fetch(&url).unwrap().status, 200, "the run is there");
@@ -29,7 +29,7 @@ fn down_keeps_users_runs_and_sessions() {
 
 #[test]
 fn down_v_deletes_everything_and_the_next_start_makes_it_anew() {
-    let stack = Stack::up();
+    let mut stack = Stack::up();
     let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
     let client = Client::new();
     stack.sign_in(&client, "mlflow_user", PASSWORD);
@@ -38,12 +38,36 @@ fn down_v_deletes_everything_and_the_next_start_makes_it_anew() {
     let volumes =
         stack.shell(&format!("docker volume ls -q --filter label=com.docker.compose.project={project}"));
     assert_eq!(volumes.trim(), "", "no volume is left");
-    let stack = Stack::up();
+    stack.bring_up();
     assert!(!stack.may_use_mlflow(&client), "the session went with Redis' data");
     let fresh = Client::new();
     stack.sign_in(&fresh, "mlflow_user", PASSWORD);
     let url = stack.url(&format!("/ajax-api/2.0/mlflow/runs/get?run_id={run}"));
     assert_eq!(fresh.fetch(&url).unwrap().status, 404, "the run went with PostgreSQL's data");
+}
+
+#[test]
+fn a_backup_restored_into_empty_volumes_has_users_runs_and_artifacts() {
+    let mut stack = Stack::up();
+    stack.run("add-user");
+    let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
+    stack.run("backup");
+    stack.run("reset");
+    stack.run("restore");
+    stack.bring_up();
+    let client = Client::new();
+    let page = stack.sign_in(&client, "ada", "difference-engine");
+    assert_eq!(page.status, 200, "{page}");
+    let token = stack.token("mlflow_user");
+    let read = stack.shell(&format!(
+        "MLFLOW_TRACKING_URI=http://localhost:5000 MLFLOW_TRACKING_TOKEN={token} python3 -c \
+         'import mlflow; print(mlflow.artifacts.load_text(\"runs:/{run}/greeting.txt\"))'"
+    ));
+    assert_eq!(read.trim(), "hello");
+    stack.kcadm(
+        "user=$(kcadm get users -r mlflow -q username=ada -q exact=true --fields id --format csv --noquotes)\n\
+         kcadm delete users/$user -r mlflow",
+    );
 }
 
 #[test]

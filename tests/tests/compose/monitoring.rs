@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::stack::{Stack, said};
 
 /// Asks a port of Envoy's container from inside.
@@ -64,10 +66,22 @@ fn promtool_accepts_configuration_and_alerts_and_their_tests_pass() {
 }
 
 #[test]
-fn the_metrics_listener_gives_away_metrics_and_nothing_else_of_the_admin_port() {
+fn prometheus_scrapes_and_the_metrics_listener_gives_away_metrics_and_nothing_else_of_the_admin_port() {
     let stack = Stack::up();
-    let files = "-f docker-compose.yml -f docker-compose.monitoring.yml";
-    stack.compose(&format!("{files} up --wait envoy"));
+    stack.run("monitoring");
+    let prometheus = |path: &str| -> Value {
+        serde_json::from_str(&stack.shell(&format!("curl -sf 'http://localhost:9090/api/v1/{path}'")))
+            .unwrap()
+    };
+    let up = || prometheus("targets")["data"]["activeTargets"][0]["health"] == "up";
+    stack.eventually("Prometheus scrapes the gate", up);
+    let sum = prometheus("query?query=sum(envoy_server_live)");
+    assert_eq!(sum["data"]["result"][0]["value"][1], "1", "{sum}");
+    stack.eventually("Prometheus has evaluated every alert", || {
+        let groups = prometheus("rules?type=alert");
+        let rules = groups["data"]["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
+        rules.len() > 3 && rules.iter().all(|rule| rule["health"] == "ok")
+    });
     let metrics = ask(&stack, 9902, "GET /stats/prometheus");
     assert!(metrics.contains("oidc_gate_decisions_total{"), "{metrics}");
     assert!(ask(&stack, 9902, "GET /ready").starts_with("HTTP/1.1 200"));
@@ -83,5 +97,8 @@ fn the_metrics_listener_gives_away_metrics_and_nothing_else_of_the_admin_port() 
         assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
     }
     assert_eq!(stack.api(&stack.token("mlflow_user")).status, 200, "the gate itself goes on as before");
-    stack.compose("up --wait envoy");
+    let files = "-f docker-compose.yml -f docker-compose.monitoring.yml";
+    stack.compose(&format!("{files} rm --stop --force prometheus"));
+    stack.shell("docker volume rm mlflow-oidc-gate_prometheus");
+    stack.compose("up --wait");
 }

@@ -1,9 +1,15 @@
 //! A restart of each service in turn loses nothing.
 
+use std::time::Duration;
+
 use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::process::wait_until;
 
 use crate::browser::Browser;
 use crate::stack::{PASSWORD, SERVICES, Stack};
+
+/// How long MLflow's page may take to fetch what it shows.
+const DRAWN_BOUND: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_person_stays_signed_in_through_a_restart_of_each_service_in_turn() {
@@ -33,8 +39,10 @@ fn a_browser_stays_signed_in_through_restarts_of_redis_envoy_and_mlflow() {
     let session = browser.session_cookie();
     for service in ["redis", "envoy", "mlflow"] {
         stack.restart(service);
+        // A page that is there but not drawn yet must not be loaded anew.
         stack.eventually(&format!("MLflow is shown after {service}'s restart"), || {
-            browser.try_open(&stack.url("/")).is_ok() && browser.text().contains("Default")
+            browser.try_open(&stack.url("/")).is_ok()
+                && wait_until(DRAWN_BOUND, || browser.text().contains("Default"))
         });
         assert_eq!(browser.session_cookie(), session, "after {service}'s restart it is another session");
     }

@@ -27,8 +27,7 @@ fn a_missing_secret_stops_the_start_and_is_named() {
 
 #[test]
 fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
-    let stack = Stack::up();
-    stack.run("down");
+    let stack = Stack::beside();
     let _changed = stack.edit_settings(&[
         ("SECRET_KEY", "k3y-that-is-short"),
         ("REDIS_PASSWORD", "changeme-changeme"),
@@ -58,8 +57,7 @@ fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
 
 #[test]
 fn the_development_realm_is_not_imported_where_others_can_reach_it() {
-    let stack = Stack::up();
-    stack.run("down");
+    let stack = Stack::beside();
     for open in [("BIND_ADDRESS", "0.0.0.0"), ("MLFLOW_PUBLIC_URL", "https://mlflow.example.com")] {
         let _changed = stack.edit_settings(&[open]);
         let output = stack.output("docker compose up --wait");
@@ -103,7 +101,7 @@ fn users_and_admins_get_in_and_whoever_is_in_neither_group_is_told_so() {
 
 #[test]
 fn groups_of_another_name_are_those_of_the_settings() {
-    let stack = Stack::up();
+    let mut stack = Stack::up();
     let _changed = stack.with_settings(&[("OIDC_GROUP_NAME", "data_science,mlflow_users_too")]);
     assert_eq!(
         stack.api(&stack.token("mlflow_user")).status,

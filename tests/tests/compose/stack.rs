@@ -1,8 +1,10 @@
 //! The stack in the engine: commands in the fresh copy, settings in its `.env`, and people who sign in.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::{Client, Response};
 use oidc_gate_testkit::process::wait_until;
@@ -21,35 +23,124 @@ const START_BOUND: Duration = Duration::from_secs(300);
 /// The services that stay up.
 pub const SERVICES: [&str; 6] = ["envoy", "keycloak", "minio", "mlflow", "postgres", "redis"];
 
+/// What is known of the one stack that all tests use. Whoever has the lock has the stack for itself.
+static STACK: Mutex<Known> = Mutex::new(Known { up_with: None, quick_start: None });
+
+struct Known {
+    /// The `.env` with which it was last brought up, so that a stack that is as it should be is left alone.
+    up_with: Option<String>,
+    /// What the printed commands of the quick start took, since they were run.
+    quick_start: Option<Duration>,
+}
+
 /// The stack of this run. When a test fails, dropping it prints what the services logged last.
-#[derive(Debug)]
 pub struct Stack {
     checkout: PathBuf,
     url: String,
     keycloak: String,
     failures: PathBuf,
+    /// The Compose project, where it is not that of this run.
+    project: Option<String>,
+    // Given back last.
+    known: Option<MutexGuard<'static, Known>>,
 }
 
 impl Stack {
-    /// The copy of the repository, whatever runs.
+    /// The copy of the repository, whatever runs; other tests go on meanwhile.
     pub fn copy() -> Self {
         Self {
             checkout: path("OIDC_GATE_CHECKOUT"),
             url: format!("http://localhost:{}", variable("MLFLOW_PORT")),
             keycloak: format!("http://localhost:{}", variable("KEYCLOAK_PORT")),
             failures: path("OIDC_GATE_FAILURES"),
+            project: None,
+            known: None,
         }
     }
 
-    /// The stack with the settings of `.env.example` and generated secrets, up and healthy.
-    pub fn up() -> Self {
-        let stack = Self::copy();
-        if stack.checkout.join(".env").exists() {
-            stack.compose("up --wait");
-        } else {
-            stack.run("quick-start");
-        }
+    fn alone() -> Self {
+        let mut stack = Self::copy();
+        stack.known = Some(lock());
         stack
+    }
+
+    /// The stack with the settings of `.env.example` and generated secrets, up and healthy, and for this test alone.
+    pub fn up() -> Self {
+        let mut stack = Self::alone();
+        stack.bring_up();
+        stack
+    }
+
+    /// Brings it up again, if it is not as [`Stack::up`] promises.
+    pub fn bring_up(&mut self) {
+        if !self.env_file().exists() {
+            self.quick_start();
+        } else if !self.is_up() {
+            self.compose("up --wait");
+            self.remember();
+        }
+    }
+
+    /// As [`Stack::up`], brought up in this run by the commands of the quick start; and how long they took.
+    pub fn fresh() -> (Self, Duration) {
+        let took = lock().quick_start;
+        if let Some(took) = took {
+            return (Self::up(), took);
+        }
+        let mut stack = Self::alone();
+        if stack.env_file().exists() {
+            stack.run("reset");
+            std::fs::remove_file(stack.env_file()).expect("the .env of an earlier run can be removed");
+        }
+        let took = stack.quick_start();
+        (stack, took)
+    }
+
+    /// Another stack with the same settings, of which nothing is started yet and nothing is left at the end. For starts
+    /// that fail.
+    pub fn beside() -> Self {
+        let mut stack = Self::up();
+        stack.project = Some(format!("{}-refused", variable("COMPOSE_PROJECT_NAME")));
+        stack
+    }
+
+    /// Gives the stack to the other tests, and goes on beside them.
+    pub fn share(&mut self) {
+        self.known = None;
+    }
+
+    /// Has the stack for itself again, up as [`Stack::up`] promises.
+    pub fn take(&mut self) {
+        self.known = Some(lock());
+        self.bring_up();
+    }
+
+    fn quick_start(&mut self) -> Duration {
+        let started = Instant::now();
+        self.run("quick-start");
+        let took = started.elapsed();
+        self.remember();
+        self.known.as_mut().expect("the stack is ours").quick_start = Some(took);
+        took
+    }
+
+    fn env_file(&self) -> PathBuf {
+        self.checkout.join(".env")
+    }
+
+    fn remember(&mut self) {
+        let settings = std::fs::read_to_string(self.env_file()).ok();
+        self.known.as_mut().expect("the stack is ours").up_with = settings;
+    }
+
+    /// Whether everything is healthy, and of the settings that are in `.env`.
+    fn is_up(&self) -> bool {
+        let settings = std::fs::read_to_string(self.env_file()).ok();
+        let up_with = self.known.as_ref().and_then(|known| known.up_with.clone());
+        settings.is_some() && settings == up_with && {
+            let states = self.states();
+            SERVICES.iter().all(|service| states.get(*service).is_some_and(|state| state == "healthy"))
+        }
     }
 
     /// Runs what docs/compose.md prints under a name, and returns what it wrote.
@@ -80,11 +171,16 @@ impl Stack {
             .replace("--server http://localhost:8080", "--server http://LOCALHOST:8080")
             .replace("localhost:8080", &format!("localhost:{}", variable("KEYCLOAK_PORT")))
             .replace("--server http://LOCALHOST:8080", "--server http://localhost:8080")
+            .replace("localhost:9090", &format!("localhost:{}", variable("PROMETHEUS_PORT")))
+            .replace("mlflow-oidc-gate_", &format!("{}_", variable("COMPOSE_PROJECT_NAME")))
             .replace("exec mlflow-redis", &format!("exec {}-redis", variable("CONTAINER_PREFIX")));
         let python = path("OIDC_GATE_MLFLOW_PYTHON");
         let python = python.parent().expect("the interpreter is in a folder").display().to_string();
-        Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &script])
+        let mut bash = Command::new("bash");
+        if let Some(project) = &self.project {
+            bash.env("COMPOSE_PROJECT_NAME", project).env("CONTAINER_PREFIX", project);
+        }
+        bash.args(["-euo", "pipefail", "-c", &script])
             .current_dir(&self.checkout)
             // A python3 that has MLflow, as its users have.
             .env("PATH", format!("{python}:{}", std::env::var("PATH").unwrap_or_default()))
@@ -109,22 +205,23 @@ impl Stack {
 
     /// Sets variables in `.env` and brings the stack up with them, until the guard goes.
     #[track_caller]
-    pub fn with_settings(&self, settings: &[(&str, &str)]) -> Changed<'_> {
+    pub fn with_settings(&mut self, settings: &[(&str, &str)]) -> Changed {
+        self.known.as_mut().expect("the stack is ours").up_with = None;
         let changed = self.edit_settings(settings);
         self.compose("up --wait");
         changed
     }
 
     /// Sets variables in `.env` without doing anything with them, until the guard goes.
-    pub fn edit_settings(&self, settings: &[(&str, &str)]) -> Changed<'_> {
-        let file = self.checkout.join(".env");
+    pub fn edit_settings(&self, settings: &[(&str, &str)]) -> Changed {
+        let file = self.env_file();
         let before = std::fs::read_to_string(&file).expect("there is an .env");
         let mut text = before.clone();
         for (name, value) in settings {
             text.push_str(&format!("{name}={value}\n"));
         }
         std::fs::write(&file, text).expect(".env can be written");
-        Changed { stack: self, before }
+        Changed { file, before }
     }
 
     /// The copy's folder.
@@ -149,12 +246,19 @@ impl Stack {
 
     /// The health of a service: `healthy`, and otherwise something else.
     pub fn health(&self, service: &str) -> String {
+        self.states().remove(service).unwrap_or_default()
+    }
+
+    /// The health of every service, or its state where it has none.
+    fn states(&self) -> BTreeMap<String, String> {
         let listed = self.compose("ps --all --format json");
-        let of = |value: &Value| value["Service"] == service;
         let services = listed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let service = services.into_iter().find(of).unwrap_or_default();
-        let text = |key: &str| service[key].as_str().unwrap_or_default().to_owned();
-        if text("Health").is_empty() { text("State") } else { text("Health") }
+        let text = |service: &Value, key: &str| service[key].as_str().unwrap_or_default().to_owned();
+        let state = |service: &Value| {
+            let health = text(service, "Health");
+            if health.is_empty() { text(service, "State") } else { health }
+        };
+        services.map(|service| (text(&service, "Service"), state(&service))).collect()
     }
 
     /// Restarts a service as its users do, and waits until it is healthy.
@@ -207,6 +311,7 @@ impl Stack {
     pub fn kcadm(&self, script: &str) -> String {
         self.shell(&format!(
             "docker compose exec -T keycloak bash -s <<'SCRIPT'\nset -euo pipefail\n\
+             export KC_OPTS='-XX:TieredStopAtLevel=1 -XX:+AutoCreateSharedArchive -XX:SharedArchiveFile=/tmp/test.jsa'\n\
              kcadm() {{ /opt/keycloak/bin/kcadm.sh \"$@\" --config /tmp/test.config </dev/null; }}\n\
              KC_CLI_PASSWORD=$KC_BOOTSTRAP_ADMIN_PASSWORD kcadm config credentials --server http://localhost:8080 \
              --realm master --user admin 2>/dev/null\n{script}\nSCRIPT"
@@ -222,26 +327,34 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.checkout.join(".env").exists() {
+        if std::thread::panicking() && self.env_file().exists() {
             let said_last = self.output("docker compose ps --all; docker compose logs --tail 15");
             eprintln!("{}", said(&said_last));
+        }
+        if self.project.is_some() {
+            self.output("docker compose down --volumes --remove-orphans");
         }
     }
 }
 
 /// Settings that go back to what they were.
-pub struct Changed<'a> {
-    stack: &'a Stack,
+pub struct Changed {
+    file: PathBuf,
     before: String,
 }
 
-impl Drop for Changed<'_> {
+impl Drop for Changed {
     fn drop(&mut self) {
         // The next test brings the stack up with it.
-        if let Err(error) = std::fs::write(self.stack.checkout.join(".env"), &self.before) {
+        if let Err(error) = std::fs::write(&self.file, &self.before) {
             eprintln!(".env could not be put back: {error}");
         }
     }
+}
+
+fn lock() -> MutexGuard<'static, Known> {
+    // A test that failed leaves a stack that the next one looks at anyway.
+    STACK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All that a script wrote.

@@ -6,13 +6,13 @@ use crate::stack::{PASSWORD, Stack};
 
 #[test]
 fn invalid_scopes_are_reported_and_go_with_the_right_setting() {
-    let stack = Stack::up();
+    let mut stack = Stack::up();
     let changed = stack.with_settings(&[("OIDC_SCOPE", "\"openid profile groups\"")]);
     let client = Client::new();
     let end = client.visit(&stack.url("/")).unwrap().end().clone();
     assert!(end.text().contains("Invalid scopes") && end.text().contains("invalid_scope"), "{end}");
     drop(changed);
-    let stack = Stack::up();
+    stack.bring_up();
     let client = Client::new();
     stack.sign_in(&client, "mlflow_user", PASSWORD);
     assert!(stack.may_use_mlflow(&client));
@@ -20,8 +20,7 @@ fn invalid_scopes_are_reported_and_go_with_the_right_setting() {
 
 #[test]
 fn the_plural_name_of_the_scope_is_refused_with_the_right_one() {
-    let stack = Stack::up();
-    stack.run("down");
+    let stack = Stack::beside();
     let _changed = stack.edit_settings(&[("OIDC_SCOPES", "openid")]);
     assert!(!stack.output("docker compose up --wait").status.success());
     let log = stack.compose("logs check-env");
@@ -76,7 +75,7 @@ fn an_internal_server_error_is_mlflows_and_in_its_log() {
 
 #[test]
 fn a_keycloak_that_does_not_start_says_why_in_its_log_and_sessions_go_on() {
-    let stack = Stack::up();
+    let mut stack = Stack::up();
     let client = Client::new();
     stack.sign_in(&client, "mlflow_user", PASSWORD);
     stack.compose("stop keycloak postgres");
@@ -90,6 +89,6 @@ fn a_keycloak_that_does_not_start_says_why_in_its_log_and_sessions_go_on() {
     });
     let page = Client::new().navigate(&stack.url("/oauth2/callback?code=x&state=y")).unwrap();
     assert_ne!(page.status, 500, "{page}");
-    let stack = Stack::up();
+    stack.bring_up();
     assert!(stack.may_use_mlflow(&client), "whoever was signed in still is");
 }

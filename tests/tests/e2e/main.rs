@@ -22,3 +22,4 @@ mod return_to;
 mod revocation;
 mod sessions;
 mod sign_out;
+mod tls_edge;

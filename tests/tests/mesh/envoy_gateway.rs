@@ -105,7 +105,7 @@ fn as_envoy_gateway_translates_it(config: EnvoyConfig) -> EnvoyConfig {
 }
 
 #[test]
-fn a_gateway_as_envoy_gateway_translates_it_serves_a_login_and_a_token() {
+fn a_gateway_as_envoy_gateway_translates_it_serves_logins_tokens_and_announced_logouts() {
     let gate = Gate::builder().envoy(as_envoy_gateway_translates_it).start();
     journey::works(&gate);
 }
@@ -116,6 +116,7 @@ fn envoy_gateways_translation_never_fails_open_and_has_no_secret() {
     let manager = listener.pointer_mut(CONNECTION_MANAGER).unwrap();
     let filter = gate_filter(manager);
     assert_eq!(filter["failurePolicy"], "FAIL_RELOAD");
+    assert_eq!(filter["allowOnHeadersStopIteration"], true, "without it no logout message can be read");
     assert!(filter.get("failOpen").is_none_or(|open| open == false));
     let text = include_str!("envoy-gateway.json");
     assert!(!text.contains("PRIVATE KEY"));

@@ -1,7 +1,8 @@
 //! Istio: the filter, its cluster and the hardening of the listener as istiod makes them of the manifests.
 //!
 //! istiod is not run. What it does with a WasmPlugin is a dozen lines (`buildWasmConfig` and `buildVMConfig` in
-//! pilot/pkg/model/extensions.go), which are repeated here; an EnvoyFilter is Envoy's own configuration already.
+//! pilot/pkg/model/extensions.go), which are repeated here, and so is how it replaces a filter (`patchHTTPFilters` in
+//! pilot/pkg/networking/core/envoyfilter/listener_patch.go); an EnvoyFilter is Envoy's own configuration already.
 
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_tests::Gate;
@@ -10,8 +11,11 @@ use serde_json::{Value, json};
 use crate::journey;
 use crate::manifests::{merge, resource, shipped_manager};
 
-/// What istiod makes of a WasmPlugin; the istio-agent has put the code into a local file.
-fn plugin_config(plugin: &Value, wasm: &Value) -> Value {
+/// How istiod names the filter that it makes of the WasmPlugin.
+const GENERATED: &str = "extensions.istio.io/trafficextension/mlflow.oidc-gate";
+
+/// What istiod makes of a WasmPlugin.
+fn plugin_config(plugin: &Value) -> Value {
     let spec = &plugin["spec"];
     let environment = spec["vmConfig"]["env"].as_array().cloned().unwrap_or_default();
     assert!(environment.iter().all(|variable| variable["valueFrom"] == "HOST"), "secrets by reference only");
@@ -27,11 +31,11 @@ fn plugin_config(plugin: &Value, wasm: &Value) -> Value {
         },
         "vm_config": {
             "runtime": "envoy.wasm.runtime.v8",
-            "code": wasm,
-            "environment_variables": {
-                "host_env_keys": keys,
-                "key_values": {"ISTIO_META_WASM_PLUGIN_RESOURCE_VERSION": "1"},
-            },
+            "code": {"remote": {
+                "http_uri": {"uri": spec["url"], "timeout": "30s", "cluster": "_"},
+                "sha256": spec.get("sha256").cloned().unwrap_or(json!("nil")),
+            }},
+            "environment_variables": {"host_env_keys": keys},
         },
     })
 }
@@ -45,6 +49,22 @@ fn patches(file: &str, name: &str, apply_to: &str) -> Vec<Value> {
         .filter(|patch| patch["applyTo"] == apply_to)
         .map(|patch| patch["patch"]["value"].clone())
         .collect()
+}
+
+/// What the filter that istiod makes of the WasmPlugin is replaced with, and the configuration that it then asks istiod for.
+fn replacement() -> (Value, Value) {
+    let filter = resource("istio/announced-logouts.yaml", "EnvoyFilter", "oidc-gate-announced-logouts");
+    let of_the_generated = |patch: &&Value| {
+        patch.pointer("/match/listener/filterChain/filter/subFilter/name") == Some(&json!(GENERATED))
+    };
+    let patch = filter["spec"]["configPatches"].as_array().unwrap().iter().find(of_the_generated);
+    let patch = &patch.expect("a patch is about the generated filter")["patch"];
+    assert_eq!(patch["operation"], "REPLACE");
+    let replaced = patch["value"].clone();
+    let offered = patches("istio/announced-logouts.yaml", "oidc-gate-announced-logouts", "EXTENSION_CONFIG");
+    let [offered] = <[Value; 1]>::try_from(offered).unwrap();
+    assert_eq!(offered["name"], replaced["name"], "Envoy asks for a configuration by its filter's name");
+    (replaced, offered)
 }
 
 /// A gateway as Istio configures one, with the addresses of the test in it.
@@ -87,25 +107,23 @@ fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
             "upgrade_configs": [{"upgrade_type": "websocket"}],
             "access_log": manager["access_log"],
         });
-        let mut plugin = resource("istio/wasm-plugin.yaml", "WasmPlugin", "oidc-gate");
+        let (replaced, offered) = replacement();
+        let mut plugin = offered["typed_config"].clone();
+        // istio-agent has put the code into a local file.
+        plugin["config"]["vm_config"]["code"] = wasm;
         // The test's provider and listener have addresses of their own; everything else is as it stands.
-        let settings = &mut plugin["spec"]["pluginConfig"];
+        let settings = &mut plugin["config"]["configuration"]["value"];
         assert_eq!(
             settings["issuer"]["cluster"],
             name.as_str(),
-            "the plugin names the ServiceEntry's cluster"
+            "the filter names the ServiceEntry's cluster"
         );
         settings["public_url"] = json!({"env": "MLFLOW_PUBLIC_URL"});
         settings["issuer"]["url"] = json!({"env": "OIDC_ISSUER_URL"});
-        let variables = plugin["spec"]["vmConfig"]["env"].as_array_mut().unwrap();
-        variables.extend(
-            ["MLFLOW_PUBLIC_URL", "OIDC_ISSUER_URL"].map(|name| json!({"name": name, "valueFrom": "HOST"})),
-        );
+        let keys = plugin["config"]["vm_config"]["environment_variables"]["host_env_keys"].as_array_mut();
+        keys.unwrap().extend([json!("MLFLOW_PUBLIC_URL"), json!("OIDC_ISSUER_URL")]);
         manager["http_filters"] = json!([
-            {"name": "mlflow.oidc-gate", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-                "config": plugin_config(&plugin, &wasm),
-            }},
+            {"name": replaced["name"], "typed_config": plugin},
             {"name": "envoy.filters.http.router", "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
             }},
@@ -117,9 +135,31 @@ fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
 }
 
 #[test]
-fn a_gateway_as_istio_configures_it_serves_a_login_and_a_token() {
+fn a_gateway_as_istio_configures_it_serves_logins_tokens_and_announced_logouts() {
     let gate = Gate::builder().envoy(as_istio_makes_it).start();
     journey::works(&gate);
+}
+
+#[test]
+fn the_filter_that_reads_logout_messages_is_otherwise_the_one_that_istio_makes_of_the_wasm_plugin() {
+    let (replaced, offered) = replacement();
+    let discovery = &replaced["config_discovery"];
+    assert!(discovery["config_source"]["ads"].is_object(), "istiod is asked, through istio-agent");
+    assert_eq!(
+        discovery["config_source"]["initial_fetch_timeout"], "0s",
+        "nothing is served before it is there"
+    );
+    assert_eq!(discovery.get("default_config"), None);
+    let config = &offered["typed_config"]["config"];
+    assert_eq!(config["allow_on_headers_stop_iteration"], true, "without it no logout message can be read");
+    let mut expected = plugin_config(&resource("istio/wasm-plugin.yaml", "WasmPlugin", "oidc-gate"));
+    expected["allow_on_headers_stop_iteration"] = json!(true);
+    let text = expected["configuration"]["value"].as_str().unwrap().to_owned();
+    expected["configuration"] = json!({
+        "@type": "type.googleapis.com/google.protobuf.Struct",
+        "value": serde_json::from_str::<Value>(&text).unwrap(),
+    });
+    assert_eq!(*config, expected);
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! What a gate must do, whoever configured it.
 
 use oidc_gate_testkit::browser::Client;
-use oidc_gate_tests::{Gate, RefusedBy, assert_allowed, assert_refused, assert_refused_by};
+use oidc_gate_testkit::provider::Forgery;
+use oidc_gate_tests::{
+    Gate, RefusedBy, assert_allowed, assert_everywhere, assert_refused, assert_refused_by,
+    assert_soon_everywhere,
+};
 
-/// A login, a token, their refusals, and the end of a session.
+/// A login, a token, their refusals, and the two ends of a session: by its user, and announced by the provider.
 pub fn works(gate: &Gate) {
     let client = gate.signed_in("mlflow_user");
     assert_allowed(gate, || client.navigate(&gate.url("/some/page")));
@@ -26,4 +30,15 @@ pub fn works(gate: &Gate) {
     let ended = client.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
     assert!((200..400).contains(&ended.status), "{ended}");
     assert_refused(gate, 401, || client.fetch(&gate.url("/api")));
+    announced_logout(gate);
+}
+
+/// The provider tells the gate by itself that a session is over.
+fn announced_logout(gate: &Gate) {
+    let (client, sid) = gate.signed_in_with_sid("mlflow_user");
+    assert_everywhere(gate, 200, "/api", |url| client.fetching("GET", url));
+    let message = gate.provider.logout_token(&sid, &Forgery::new());
+    let delivery = gate.provider.deliver_logout_token(&message);
+    assert!([Some(200), Some(204)].contains(&delivery.status), "{delivery:?}");
+    assert_soon_everywhere(gate, 401, "/api", |url| client.fetching("GET", url));
 }

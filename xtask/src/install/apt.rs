@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{find, run};
-use crate::progress::Task;
+use crate::progress::{Progress, Task};
 
 /// Two installations at once would wait for dpkg's lock without saying so.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -30,6 +30,19 @@ pub fn install(packages: &[&str], task: &Task) -> Result<()> {
         crate::signals::check()?;
         run(&mut apt_get("update", &[]), task)?;
         run(&mut apt_get("install", packages), task).with_context(|| format!("installing {names}"))?;
+    }
+    Ok(())
+}
+
+/// A program that is a Debian package of the same name.
+///
+/// # Errors
+/// As [`install`].
+pub fn ensure(program: &str, progress: &Progress) -> Result<()> {
+    if find(program).is_none() {
+        let task = progress.task(program);
+        install(&[program], &task)?;
+        task.finish("Debian package");
     }
     Ok(())
 }

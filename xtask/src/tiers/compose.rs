@@ -21,7 +21,7 @@ const PROJECT: &str = "oidc-gate-test";
 /// The images that the tests build, for the same reason.
 const ENVOY_IMAGE: &str = "localhost/oidc-gate-envoy:test";
 /// The ports that the documentation prints.
-const PRINTED_PORTS: [u16; 4] = [5000, 8080, 9000, 9001];
+const PRINTED_PORTS: [u16; 5] = [5000, 8080, 9000, 9001, 9090];
 /// The prefix of the container names that the documentation prints.
 const PRINTED_PREFIX: &str = "mlflow";
 
@@ -57,11 +57,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let chromedriver = install::chromium::ensure(progress)?;
     let python = install::mlflow::ensure(workspace, progress)?;
     let promtool = install::promtool::ensure(progress)?;
-    if find("jq").is_none() {
-        let task = progress.task("jq");
-        install::apt::install(&["jq"], &task)?;
-        task.finish("Debian package");
-    }
+    install::apt::ensure("curl", progress)?;
+    install::apt::ensure("jq", progress)?;
     let folder = workspace.state().join("test-compose");
     let checkout = checkout(workspace, &folder, &wasm)?;
     let plan = Plan::choose()?;
@@ -72,11 +69,11 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let mut cargo = workspace.cargo();
     cargo
         .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--test", TEST])
-        // They share one stack, and some of them stop parts of it.
-        .args(["--", "--test-threads", "1"])
+        // They take turns at one stack; a test that builds an image goes on meanwhile.
+        .args(["--", "--test-threads", "2"])
         .env("OIDC_GATE_CHECKOUT", &checkout)
         .env("OIDC_GATE_REPOSITORY", workspace.root())
-        .env("OIDC_GATE_FAILURES", folder.join("failures"))
+        .env("OIDC_GATE_FAILURES", &folder)
         .env("OIDC_GATE_MLFLOW_PYTHON", python)
         .env("OIDC_GATE_PROMTOOL", promtool)
         .env("OIDC_GATE_CHROMEDRIVER", chromedriver)
@@ -91,8 +88,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
 
 /// What must differ between this stack and another one on the same engine.
 struct Plan {
-    /// MLflow, Keycloak, MinIO and its console.
-    ports: [u16; 4],
+    /// MLflow, Keycloak, MinIO and its console, Prometheus.
+    ports: [u16; 5],
     prefix: String,
 }
 
@@ -103,7 +100,7 @@ impl Plan {
             PRINTED_PORTS
         } else {
             let hidden = Ports::hidden()?;
-            [hidden.gate, hidden.provider, hidden.application, hidden.redis]
+            [hidden.gate, hidden.provider, hidden.application, hidden.redis, hidden.envoy_admin]
         };
         let filter = format!("name=^/{PRINTED_PREFIX}-redis$");
         let taken = output(Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &filter]))?;
@@ -120,7 +117,7 @@ impl Plan {
 
     /// For `docker compose`, where it has precedence over `.env`.
     fn environment(&self) -> Vec<(&'static str, String)> {
-        let [mlflow, keycloak, minio, console] = self.ports.map(|port| port.to_string());
+        let [mlflow, keycloak, minio, console, prometheus] = self.ports.map(|port| port.to_string());
         vec![
             ("COMPOSE_PROJECT_NAME", PROJECT.to_owned()),
             ("COMPOSE_ANSI", "never".to_owned()),
@@ -130,8 +127,11 @@ impl Plan {
             ("KEYCLOAK_PORT", keycloak),
             ("MINIO_PORT", minio),
             ("MINIO_CONSOLE_PORT", console),
+            ("PROMETHEUS_PORT", prometheus),
             ("ENVOY_GATE_IMAGE", ENVOY_IMAGE.to_owned()),
             ("OIDC_GATE_FILTER", "prebuilt".to_owned()),
+            // Keycloak starts a dozen times and never runs for long: a compiler that is done sooner is worth a minute.
+            ("KEYCLOAK_HEAP", "-Xms64m -Xmx512m -XX:TieredStopAtLevel=1".to_owned()),
         ]
     }
 
@@ -140,6 +140,10 @@ impl Plan {
         let mut compose = Command::new("docker");
         compose.current_dir(checkout).args([
             "compose",
+            "-f",
+            "docker-compose.yml",
+            "-f",
+            "docker-compose.monitoring.yml",
             "--profile",
             "*",
             "down",

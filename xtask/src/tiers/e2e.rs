@@ -28,6 +28,7 @@ pub fn run_older(workspace: &Workspace, progress: &Progress, runs: &mut Runs) ->
 fn run_with(release: &Release, workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
     let tests = integration_tests(workspace, |name| ![stack::TEST, compose::TEST].contains(&name))?;
     let wasm = install::wasm::build(workspace, progress)?;
+    install::apt::ensure("curl", progress)?;
     let mut cargo = workspace.cargo();
     cargo
         // The library is what the tests share: fixture and oracle, which have tests too.

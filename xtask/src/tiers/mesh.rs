@@ -17,6 +17,9 @@ use crate::workspace::Workspace;
 const ISTIO: (&str, &str) = ("istio.io/istio", "v0.0.0-20260827124520-eed52ebb66ad");
 const ENVOY_GATEWAY: (&str, &str) = ("github.com/envoyproxy/gateway", "v1.9.1");
 
+/// What Istio says to every EnvoyFilter.
+const ANY_ENVOY_FILTER: &str = "EnvoyFilter exposes internal implementation details";
+
 /// Where the test of the translation reads it.
 const TRANSLATION: &str = "tests/tests/mesh/envoy-gateway.json";
 
@@ -68,7 +71,13 @@ fn check(runs: &mut Runs, what: &str, test: impl FnOnce() -> Result<()>) {
 fn validate_istio(validate: &Path, folder: &Path) -> Result<()> {
     let mut files = 0;
     for file in manifests(folder)? {
-        output(Command::new(validate).arg("-f").arg(&file))?;
+        let answer = Command::new(validate).arg("-f").arg(&file).output()?;
+        let said =
+            [answer.stdout, answer.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        anyhow::ensure!(answer.status.success(), "{} is refused:\n{said}", file.display());
+        // What Envoy would refuse in an EnvoyFilter is only a warning; so is that it is an EnvoyFilter.
+        let warning = said.lines().find(|line| line.contains("* ") && !line.contains(ANY_ENVOY_FILTER));
+        anyhow::ensure!(warning.is_none(), "{}: {}", file.display(), warning.unwrap_or_default());
         files += 1;
     }
     anyhow::ensure!(files > 3, "there are {files} manifests in {}", folder.display());
