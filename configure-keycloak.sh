@@ -151,6 +151,7 @@ settings=(enabled=true publicClient=false standardFlowEnabled=true implicitFlowE
     "redirectUris=[\"$public_url/oauth2/callback\"]"
     attributes.pkce.code.challenge.method=S256
     "attributes.post.logout.redirect.uris=$public_url/*"
+    "adminUrl=$backchannel_url/oauth2"
     "attributes.backchannel.logout.url=$backchannel_url/oauth2/backchannel-logout"
     attributes.backchannel.logout.session.required=true
     attributes.access.token.header.type.rfc9068=true)

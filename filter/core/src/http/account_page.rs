@@ -75,6 +75,12 @@ pub fn render(page: &AccountPage<'_>) -> String {
                     button.quiet type="submit" { "Sign out everywhere" }
                 }
             }
+            @if !page.others.is_empty() {
+                p {
+                    "Another browser that is still signed in at the provider can come back without a password. If you have "
+                    "lost a device, change your password and ask an administrator to sign you out."
+                }
+            }
             footer { "Request id " code { (page.request_id) } }
         }
     };
