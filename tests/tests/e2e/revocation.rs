@@ -1,6 +1,7 @@
 //! What an administrator does in Keycloak, and how soon it takes effect: on every worker of every Envoy, for cookies and
 //! for bearer tokens. Caches live for a minute here, and tokens for five: what ends soon ends because it was told.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oidc_gate_testkit::browser::{Client, Request};
@@ -332,4 +333,37 @@ fn where_the_provider_has_no_end_session_the_refresh_token_is_revoked() {
     assert!(request.header("authorization").is_some_and(|value| value.starts_with("Basic ")));
     assert!(wait_until(BOUND, || gate.provider.sessions_of("mlflow_user").is_empty()));
     assert_eq!(gate.provider.count(Endpoint::EndSession), 0);
+}
+
+#[test]
+fn of_a_sessions_tokens_a_revoked_refresh_token_ends_it_at_its_renewal_and_a_revoked_access_token_does_not() {
+    let gate = two_envoys().plugin(|plugin| plugin["session"]["check_interval"] = "1s".into()).start();
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let seen = answers.clone();
+    gate.provider.edit_document(Endpoint::Token, move |answer| seen.lock().unwrap().push(answer.clone()));
+    let revoke = |token: &str| {
+        let url = format!("{}/protocol/openid-connect/revoke", gate.provider.issuer());
+        let form = [
+            ("token", token),
+            ("client_id", gate.provider.client_id()),
+            ("client_secret", gate.provider.client_secret()),
+        ];
+        assert_eq!(Client::new().request("POST", &url).form(&form).send().unwrap().status, 200);
+    };
+    let latest = |name: &str| answers.lock().unwrap().last().unwrap()[name].as_str().unwrap().to_owned();
+    let renewals = || gate.provider.count(Grant::RefreshToken);
+
+    let browser = gate.signed_in("mlflow_user");
+    revoke(&latest("access_token"));
+    let before = renewals();
+    let renewed = || browser.fetch(&gate.url(PATH)).unwrap().status == 200 && renewals() > before;
+    assert!(wait_until(BOUND, renewed), "it goes on, and is renewed");
+    assert_soon_everywhere(&gate, 200, PATH, |url| browser.fetching("GET", url));
+
+    let told = gate.provider.deliveries().len();
+    revoke(&latest("refresh_token"));
+    let took = assert_soon_everywhere(&gate, 401, PATH, |url| browser.fetching("GET", url));
+    println!("refresh token revoked: refused everywhere after {took:?}");
+    assert_eq!(gate.provider.deliveries().len(), told, "nobody was told");
+    assert_eq!(gate.provider.spent_twice(), 0);
 }

@@ -143,6 +143,50 @@ fn what_keycloak_does_not_announce_is_found_when_the_session_is_renewed() {
     stack.eventually("200 after the group came back", || all(&both.session(&person), 200));
 }
 
+/// Clients that go away and an Envoy that is killed, while a session is renewed: it goes on, or it ends and a login works.
+#[test]
+fn a_renewal_survives_its_client_and_an_envoy_that_is_killed_costs_a_login_at_most() {
+    let stack = Stack::running();
+    let short = stack.with_short_access_tokens(2);
+    let ajax = "/ajax-api/2.0/mlflow/experiments/search?max_results=1";
+    let until_the_token_ends = |since: Instant| {
+        stack.eventually("the end of the access token", || since.elapsed() > Duration::from_millis(2_100));
+    };
+
+    let both = Everywhere::start(&stack);
+    let person = both.sign_in("mlflow_user");
+    for _ in 0..3 {
+        until_the_token_ends(Instant::now());
+        for request in both.addresses(ajax).map(|url| person.fetching("GET", &url).begin()) {
+            request.abort();
+        }
+        assert!(all(&both.session(&person), 200), "whoever asked first has gone");
+    }
+    drop(both);
+
+    for patience in [0, 3, 6, 10, 20] {
+        let second = SecondEnvoy::start(&stack);
+        let (client, callback) = stack.login_up_to_the_callback("mlflow_user");
+        assert_eq!(client.visit(&callback).unwrap().end().status, 200);
+        until_the_token_ends(Instant::now());
+        let waiting = client.fetching("GET", &second.url(ajax)).begin();
+        let since = Instant::now();
+        stack.eventually("the moment", || since.elapsed() >= Duration::from_millis(patience));
+        drop(second);
+        let answer = waiting.finish().map(|answer| answer.status);
+        let mut last = 0;
+        stack.eventually("200, or the end of the session", || {
+            last = client.fetch(&stack.url(ajax)).unwrap().status;
+            assert!([200, 401, 503].contains(&last), "{last}");
+            [200, 401].contains(&last)
+        });
+        println!("killed after {patience} ms: its own answer was {answer:?}, the other Envoy's {last}");
+    }
+    drop(short);
+    let again = stack.login_up_to_the_callback("mlflow_user");
+    assert_eq!(again.0.visit(&again.1).unwrap().end().status, 200);
+}
+
 #[test]
 fn a_session_that_is_over_at_keycloak_is_over_here_and_a_new_password_ends_none() {
     let stack = Stack::running();
