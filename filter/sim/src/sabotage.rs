@@ -21,11 +21,15 @@ pub enum Sabotage {
     GrantEveryCode,
     /// Every signature is good.
     AcceptEverySignature,
+    /// A session whose use is to be written down while it is renewed is taken for gone.
+    TakeBusyForGone,
+    /// A lease never ends by itself.
+    KeepLeasesForEver,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::GrantEveryLease,
         Self::IgnoreVersion,
         Self::IgnoreFence,
@@ -33,6 +37,8 @@ impl Sabotage {
         Self::HideEndings,
         Self::GrantEveryCode,
         Self::AcceptEverySignature,
+        Self::TakeBusyForGone,
+        Self::KeepLeasesForEver,
     ];
 
     /// Changes to the texts of the core's scripts: what stands there, and what stands there instead.
@@ -51,6 +57,12 @@ impl Sabotage {
                 ("if h[1] ~= ARGV[1] or not h[2] then return 0 end", "if not h[2] then return 0 end"),
                 ("if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end", ""),
             ],
+            Self::TakeBusyForGone => {
+                &[("if h[3] then return {'busy'} end", "if h[3] then return {'gone'} end")]
+            }
+            Self::KeepLeasesForEver => {
+                &[("if held > 0 then return {'held', held} end", "if true then return {'held', 1000} end")]
+            }
             _ => &[],
         };
         changes.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect()

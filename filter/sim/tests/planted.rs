@@ -67,3 +67,13 @@ fn without_taking_the_code_it_is_spent_twice() {
 fn without_checking_signatures_somebody_gets_in_as_anybody() {
     found(Sabotage::AcceptEverySignature, 300, &[Rule::PermitOfItsOwn]);
 }
+
+#[test]
+fn without_telling_busy_from_gone_concurrency_alone_signs_somebody_out() {
+    found(Sabotage::TakeBusyForGone, 1000, &[Rule::NobodyThrownOut]);
+}
+
+#[test]
+fn without_an_end_to_leases_a_crash_locks_a_session_for_ever() {
+    found(Sabotage::KeepLeasesForEver, 1000, &[Rule::Settles]);
+}
