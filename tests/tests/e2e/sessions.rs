@@ -402,41 +402,6 @@ fn ck13_sign_out_deletes_the_cookie_with_the_attributes_with_which_it_was_set() 
     }
 }
 
-/// Between two looks at Redis, a worker answers from memory.
-#[test]
-fn a_page_view_in_steady_state_costs_at_most_one_redis_operation_per_cache_ttl_session_and_worker() {
-    const WORKERS: u32 = 2;
-    const TTL: Duration = Duration::from_secs(2);
-    let gate = Gate::builder()
-        .workers(WORKERS)
-        .plugin(|plugin| plugin["session"]["cache_ttl"] = format!("{}s", TTL.as_secs()).into())
-        .start();
-    let browsers: Vec<Client> = (0..3).map(|_| gate.signed_in("mlflow_user")).collect();
-    let monitor = gate.redis().monitor().unwrap();
-    let (since, mut views) = (Instant::now(), 0_u32);
-    while since.elapsed() < TTL * 3 {
-        for browser in &browsers {
-            assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
-            views += 1;
-        }
-    }
-    let rounds = u32::try_from(since.elapsed().as_millis().div_ceil(TTL.as_millis())).unwrap() + 1;
-    let most = rounds * WORKERS * u32::try_from(browsers.len()).unwrap();
-    let commands = monitor.commands().unwrap();
-    let operations =
-        commands.iter().filter(|command| command.key().is_some_and(|key| key.contains(":s:"))).count();
-    println!(
-        "{views} page views of {} sessions on {WORKERS} workers in {:.1} s: {operations} Redis operations, at most {most} \
-         by the cache TTL of {} s; {:.4} per page view",
-        browsers.len(),
-        since.elapsed().as_secs_f64(),
-        TTL.as_secs(),
-        operations as f64 / f64::from(views),
-    );
-    assert!(views > most * 3, "{views} page views tell nothing");
-    assert!(operations > 0 && operations <= most as usize, "{operations} operations for {views} page views");
-}
-
 /// More sessions than a worker's memory is allowed to hold; each takes about 30 KB there.
 #[test]
 fn ss10_a_workers_memory_does_not_grow_with_the_number_of_sessions() {
