@@ -1,6 +1,7 @@
 //! The account page's endpoints: show who is signed in and where, end one session or all.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::error::{Dependency, Malformed, Refused, Rejection};
 use crate::http::account_page::{AccountPage, render};
@@ -108,11 +109,14 @@ async fn end_all(rp: &Rc<RelyingParty>, request: &Request, entry: Rc<Entry>) -> 
     logout::leave(rp, request, Some(&record.grant)).await
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// What the provider's clock says, as far as its last token tells; at most the leeway away from ours.
 fn provider_time(rp: &RelyingParty, grant: &Grant) -> Timestamp {
     let (now, leeway) = (rp.host.now(), rp.config.clock_leeway);
     let ahead = grant.issued.since(grant.obtained).min(leeway);
-    let behind = grant.obtained.since(grant.issued).min(leeway);
+    // Up to a second of it is cut off in `iat`.
+    let behind = grant.obtained.since(grant.issued).saturating_sub(SECOND).min(leeway);
     now.plus(ahead).minus(behind)
 }
 

@@ -101,6 +101,30 @@ fn signing_out_everywhere_ends_all_sessions_and_leads_to_the_provider() {
     forwarded(world.navigate("/"));
 }
 
+/// `iat` is the provider's time, in whole seconds.
+#[test]
+fn signing_out_everywhere_goes_by_the_providers_clock() {
+    for ahead in [0, 30] {
+        let world = World::new();
+        let clock = || world.now() - ahead;
+        world.host.advance(std::time::Duration::from_millis(900));
+        world.provider.id_token.borrow_mut()["iat"] = clock().into();
+        world.log_in("/");
+        world.host.advance(std::time::Duration::from_millis(500));
+        let token = world.provider.access_token(clock(), json!({"exp": world.now() + 300}));
+        let bearer = || world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]);
+        forwarded(bearer());
+        world.host.advance(std::time::Duration::from_millis(650));
+        let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN));
+        assert_eq!(reply.status, 303, "{reply:?}");
+        assert_eq!(replied(bearer()).status, 401, "what was issued before, with a clock {ahead} s ahead");
+        world.host.advance(std::time::Duration::from_secs(1));
+        world.provider.id_token.borrow_mut()["iat"] = clock().into();
+        world.log_in("/");
+        forwarded(world.navigate("/"));
+    }
+}
+
 /// Found by the simulator (seed 811): a provider's clock that is ahead, and a Redis that lost the list of sessions.
 #[test]
 fn signing_out_everywhere_ends_ones_own_session_also_when_it_is_not_listed() {
