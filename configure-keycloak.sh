@@ -211,6 +211,16 @@ mapper groups oidc-group-membership-mapper claim.name=groups full.path=true id.t
     userinfo.token.claim=true
 mapper audience-mlflow oidc-audience-mapper "included.client.audience=$client" id.token.claim=false access.token.claim=true
 
+# enable NAME ID BOOLEAN: whether a user may sign in.
+enable() {
+    local json word=enabled
+    json=$(kc get "users/$2" -r "$realm")
+    [[ $(field "$json" enabled) != "$3" ]] || return 0
+    [[ $3 == true ]] || word=disabled
+    changed "changed: user $1 is $word"
+    [[ -n $check ]] || kc update "users/$2" -r "$realm" -s "enabled=$3"
+}
+
 # user NAME FIRST LAST GROUP…: a test user, whose password is left alone if the user is there already.
 user() {
     local name=$1 first=$2 last=$3 id group member
@@ -223,6 +233,7 @@ user() {
             -s "firstName=$first" -s "lastName=$last" \
             -s 'credentials=[{"type":"password","value":"password123","temporary":false}]' -i)
     fi
+    [[ -z $id ]] || enable "$name" "$id" true
     for group in "$@"; do
         [[ -n ${group_id[$group]:-} ]] || continue
         member=$(kc get "users/$id/groups" -r "$realm" --fields name --format csv --noquotes)
@@ -239,6 +250,12 @@ if [[ -n $test_users ]]; then
     user mlflow_user Mona User mlflow_users
     user mlflow_admin Ada Admin mlflow_admins mlflow_users
     user outsider Otto Outsider
+else
+    echo "test users, whose password everybody knows"
+    for name in mlflow_user mlflow_admin outsider; do
+        id=$(ids users "username=$name" "email=$name@example.com" exact=true)
+        [[ -z $id ]] || enable "$name" "$id" false
+    done
 fi
 
 if [[ -n $check ]]; then

@@ -97,6 +97,8 @@ fn configure_keycloak_repairs_what_was_changed_by_hand_and_says_what() {
         "the client's secret",
         "changed: bruteForceProtected from false to true",
         "changed: directAccessGrantsEnabled from true to false",
+        "changed: user mlflow_user is disabled",
+        "changed: user mlflow_admin is disabled",
     ] {
         assert!(said.contains(changed), "{changed}: {said}");
     }
@@ -105,6 +107,7 @@ fn configure_keycloak_repairs_what_was_changed_by_hand_and_says_what() {
     assert_eq!(stack.tokens(&by_password).json()["error"], "unauthorized_client");
     let said = stack.run("configure-keycloak");
     assert!(said.contains("changed: directAccessGrantsEnabled from false to true"), "{said}");
+    assert!(said.contains("changed: user mlflow_user is enabled"), "{said}");
     assert_eq!(stack.tokens(&by_password).status, 200);
 }
 
