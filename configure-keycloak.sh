@@ -232,8 +232,9 @@ user() {
         id=$(kc create users -r "$realm" -s "username=$name" -s enabled=true -s emailVerified=true -s "email=$name@example.com" \
             -s "firstName=$first" -s "lastName=$last" \
             -s 'credentials=[{"type":"password","value":"password123","temporary":false}]' -i)
+    else
+        enable "$name" "$id" true
     fi
-    [[ -z $id ]] || enable "$name" "$id" true
     for group in "$@"; do
         [[ -n ${group_id[$group]:-} ]] || continue
         member=$(kc get "users/$id/groups" -r "$realm" --fields name --format csv --noquotes)

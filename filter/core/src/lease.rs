@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::host::Host;
+use crate::host::{Host, shared_or};
 use crate::time::Timestamp;
 
 /// Something that one worker at a time does, and not before a certain moment.
@@ -22,11 +22,7 @@ impl Lease {
     /// Takes it for `longest`, unless another worker has it, or it was put off and that time is not over.
     pub fn take(&self, longest: Duration) -> bool {
         let now = self.host.now();
-        if self.host.shared_get(&self.key).is_none() {
-            // Compare-and-swap needs something to compare with: number 0 means "write whatever is there".
-            let _ = self.host.shared_set(&self.key, b"0", None);
-        }
-        let Some((bytes, version)) = self.host.shared_get(&self.key) else { return false };
+        let Some((bytes, version)) = shared_or(&*self.host, &self.key, b"0") else { return false };
         let until = parse(&bytes);
         // A clock that was set back must not keep everybody waiting.
         if now < until && until.since(now) <= longest {

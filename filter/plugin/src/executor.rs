@@ -133,12 +133,9 @@ impl Executor {
 
     /// Drops what has no end: another instance does that now.
     pub fn end_endless(&self) {
-        let mut tasks = self.tasks.borrow_mut();
-        let endless: Vec<u64> =
-            tasks.iter().filter(|(_, task)| task.span == Span::Endless).map(|(id, _)| *id).collect();
-        let ended: Vec<_> = endless.iter().filter_map(|id| tasks.remove(id)).collect();
-        drop(tasks);
-        drop(ended);
+        let is_endless = |(id, task): (&u64, &Task)| (task.span == Span::Endless).then_some(*id);
+        let endless: Vec<u64> = self.tasks.borrow().iter().filter_map(is_endless).collect();
+        endless.into_iter().for_each(|id| self.cancel(id));
     }
 
     /// Drops everything: the plugin instance goes.

@@ -4,10 +4,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::{Client, raw};
-use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, Times, User};
 use oidc_gate_tests::{Gate, assert_allowed};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Names that an application could take for an identity.
 const FORGED: [&str; 14] = [
@@ -212,20 +211,25 @@ fn rx10_an_upload_that_comes_before_the_decision_is_held_back_and_then_passes_wh
     assert_eq!(received.body_bytes, artifact.len() as u64);
 }
 
-#[test]
-fn events_arrive_one_by_one() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
-    let cookie = gate.session_cookie(&browser).unwrap();
+/// A stream of events, opened by somebody who is signed in.
+fn open_events(gate: &Gate, wishes: &str) -> raw::Connection {
+    let cookie = gate.session_cookie(&gate.signed_in("mlflow_user")).unwrap();
     let mut connection = raw::Connection::open(gate.port()).unwrap();
     connection
         .send(format!(
-            "GET /sse?events=3&interval=400 HTTP/1.1\r\nHost: localhost:{}\r\nAccept: text/event-stream\r\n\
+            "GET /sse?{wishes} HTTP/1.1\r\nHost: localhost:{}\r\nAccept: text/event-stream\r\n\
              Connection: close\r\nCookie: {}={cookie}\r\n\r\n",
             gate.port(),
             gate.session_cookie_name()
         ))
         .unwrap();
+    connection
+}
+
+#[test]
+fn events_arrive_one_by_one() {
+    let gate = Gate::start();
+    let mut connection = open_events(&gate, "events=3&interval=400");
     let has = |text: &'static str| move |read: &[u8]| String::from_utf8_lossy(read).contains(text);
     let bound = Duration::from_secs(10);
     let first = connection.read_until(bound, has("event 0")).unwrap();
@@ -237,32 +241,18 @@ fn events_arrive_one_by_one() {
 
 #[test]
 fn rf08_a_stream_ends_at_its_longest_age_however_long_the_application_would_go_on() {
-    let age = |config: EnvoyConfig, edit: fn(&mut Value)| {
-        config.bootstrap(|bootstrap| {
-            let manager =
-                &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
-            edit(&mut manager["typed_config"]["common_http_protocol_options"]["max_stream_duration"]);
-        })
-    };
     let gate = Gate::builder()
-        .envoy(move |config| {
-            age(config, |age| {
+        .envoy(|config| {
+            config.bootstrap(|bootstrap| {
+                let manager =
+                    &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
+                let age = &mut manager["typed_config"]["common_http_protocol_options"]["max_stream_duration"];
                 assert_eq!(*age, "43200s", "as shipped: no longer than a session");
                 *age = "2s".into();
             })
         })
         .start();
-    let browser = gate.signed_in("mlflow_user");
-    let cookie = gate.session_cookie(&browser).unwrap();
-    let mut connection = raw::Connection::open(gate.port()).unwrap();
-    connection
-        .send(format!(
-            "GET /sse?events=10000&interval=100 HTTP/1.1\r\nHost: localhost:{}\r\nAccept: text/event-stream\r\n\
-             Cookie: {}={cookie}\r\n\r\n",
-            gate.port(),
-            gate.session_cookie_name()
-        ))
-        .unwrap();
+    let connection = open_events(&gate, "events=10000&interval=100");
     let text =
         String::from_utf8_lossy(&connection.read_to_end(Duration::from_secs(20)).unwrap()).into_owned();
     assert!(text.contains("event 5") && !text.contains("event 100"), "{text}");

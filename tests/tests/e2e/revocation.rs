@@ -166,6 +166,17 @@ fn what_is_not_announced_is_noticed_within_the_check_interval_by_cookie_and_by_b
     assert_workers_alive(&gate);
 }
 
+/// Revokes a token as the client does (RFC 7009).
+fn revoke(gate: &Gate, token: &str) {
+    let url = format!("{}/protocol/openid-connect/revoke", gate.provider.issuer());
+    let form = [
+        ("token", token),
+        ("client_id", gate.provider.client_id()),
+        ("client_secret", gate.provider.client_secret()),
+    ];
+    assert_eq!(Client::new().request("POST", &url).form(&form).send().unwrap().status, 200);
+}
+
 #[test]
 fn a_revoked_access_token_is_noticed_by_introspection_and_by_nothing_else() {
     for (interval, expected) in [(Some("1s"), 401), (None, 200)] {
@@ -179,11 +190,7 @@ fn a_revoked_access_token_is_noticed_by_introspection_and_by_nothing_else() {
         let token = gate.provider.access_token("mlflow_user");
         let ask = |url: &str| Client::new().request("GET", url).bearer(&token);
         assert_everywhere(&gate, 200, PATH, ask);
-        let revoke = format!("{}/protocol/openid-connect/revoke", gate.provider.issuer());
-        let credentials =
-            [("client_id", gate.provider.client_id()), ("client_secret", gate.provider.client_secret())];
-        let form = [&[("token", token.as_str())][..], &credentials].concat();
-        assert_eq!(Client::new().request("POST", &revoke).form(&form).send().unwrap().status, 200);
+        revoke(&gate, &token);
         assert_soon_everywhere(&gate, expected, PATH, ask);
         if interval.is_none() {
             assert_eq!(gate.provider.count(Endpoint::Introspection), 0);
@@ -341,27 +348,18 @@ fn of_a_sessions_tokens_a_revoked_refresh_token_ends_it_at_its_renewal_and_a_rev
     let answers = Arc::new(Mutex::new(Vec::new()));
     let seen = answers.clone();
     gate.provider.edit_document(Endpoint::Token, move |answer| seen.lock().unwrap().push(answer.clone()));
-    let revoke = |token: &str| {
-        let url = format!("{}/protocol/openid-connect/revoke", gate.provider.issuer());
-        let form = [
-            ("token", token),
-            ("client_id", gate.provider.client_id()),
-            ("client_secret", gate.provider.client_secret()),
-        ];
-        assert_eq!(Client::new().request("POST", &url).form(&form).send().unwrap().status, 200);
-    };
     let latest = |name: &str| answers.lock().unwrap().last().unwrap()[name].as_str().unwrap().to_owned();
     let renewals = || gate.provider.count(Grant::RefreshToken);
 
     let browser = gate.signed_in("mlflow_user");
-    revoke(&latest("access_token"));
+    revoke(&gate, &latest("access_token"));
     let before = renewals();
     let renewed = || browser.fetch(&gate.url(PATH)).unwrap().status == 200 && renewals() > before;
     assert!(wait_until(BOUND, renewed), "it goes on, and is renewed");
     assert_soon_everywhere(&gate, 200, PATH, |url| browser.fetching("GET", url));
 
     let told = gate.provider.deliveries().len();
-    revoke(&latest("refresh_token"));
+    revoke(&gate, &latest("refresh_token"));
     let took = assert_soon_everywhere(&gate, 401, PATH, |url| browser.fetching("GET", url));
     println!("refresh token revoked: refused everywhere after {took:?}");
     assert_eq!(gate.provider.deliveries().len(), told, "nobody was told");

@@ -82,7 +82,7 @@ impl Stack {
             ("username", "admin"),
             ("password", password.as_str()),
         ];
-        member(&self.token_response("master", &form), "access_token")
+        member(&granted(self.ask_keycloak("master", "token", &form)), "access_token")
     }
 
     /// The sessions that Keycloak has of a user.
@@ -152,8 +152,12 @@ impl Stack {
     fn at_endpoint(&self, endpoint: &str, form: &[(&str, &str)]) -> Response {
         let secret = variable("OIDC_GATE_CLIENT_SECRET");
         let client = [("client_id", CLIENT_ID), ("client_secret", secret.as_str())];
-        let url = format!("{}/realms/mlflow/protocol/openid-connect/{endpoint}", self.keycloak());
-        Client::new().request("POST", &url).form(&[&client, form].concat()).send().unwrap()
+        self.ask_keycloak("mlflow", endpoint, &[&client, form].concat())
+    }
+
+    fn ask_keycloak(&self, realm: &str, endpoint: &str, form: &[(&str, &str)]) -> Response {
+        let url = format!("{}/realms/{realm}/protocol/openid-connect/{endpoint}", self.keycloak());
+        Client::new().request("POST", &url).form(form).send().unwrap()
     }
 
     /// Takes a user out of a group until the guard goes.
@@ -178,16 +182,7 @@ impl Stack {
     }
 
     fn grant(&self, form: &[(&str, &str)]) -> Value {
-        let secret = variable("OIDC_GATE_CLIENT_SECRET");
-        let client = [("client_id", CLIENT_ID), ("client_secret", secret.as_str())];
-        self.token_response("mlflow", &[&client, form].concat())
-    }
-
-    fn token_response(&self, realm: &str, form: &[(&str, &str)]) -> Value {
-        let url = format!("{}/realms/{realm}/protocol/openid-connect/token", self.keycloak());
-        let response = Client::new().request("POST", &url).form(form).send().unwrap();
-        assert_eq!(response.status, 200, "Keycloak gives no token: {response}");
-        response.json()
+        granted(self.at_endpoint("token", form))
     }
 
     /// A call of Keycloak's Admin API on the realm.
@@ -203,6 +198,11 @@ impl Stack {
         assert!((200..300).contains(&response.status), "{method} {path}: {response}");
         response
     }
+}
+
+fn granted(response: Response) -> Value {
+    assert_eq!(response.status, 200, "Keycloak gives no token: {response}");
+    response.json()
 }
 
 fn member(document: &Value, name: &str) -> String {

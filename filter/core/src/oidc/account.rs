@@ -25,6 +25,7 @@ pub const PATH: &str = "/oauth2/account";
 pub const SIGN_OUT_PATH: &str = "/oauth2/account/sign-out";
 /// Sessions that are looked up and shown: the latest.
 const MAX_SHOWN: usize = 20;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Shows the page.
 ///
@@ -108,8 +109,6 @@ async fn end_all(rp: &Rc<RelyingParty>, request: &Request, entry: Rc<Entry>) -> 
         })?;
     logout::leave(rp, request, Some(&record.grant)).await
 }
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// What the provider's clock says, as far as its last token tells; at most the leeway away from ours.
 fn provider_time(rp: &RelyingParty, grant: &Grant) -> Timestamp {

@@ -1,4 +1,5 @@
-//! What the provider announces, when it is signed by a key that is newer than ours.
+//! What the provider announces is carried out whether or not it waits for the answer, and also when it is signed by a key
+//! that is newer than ours.
 //!
 //! Keys are fetched out of turn at most every 10 seconds, and whoever sends unknown key ids can see to it that the turn is
 //! not ours. Keycloak waits a few seconds for an answer, and announces nothing twice. So such a message is refused, as one

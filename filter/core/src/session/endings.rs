@@ -9,7 +9,7 @@ use std::rc::Rc;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
-use crate::host::Host;
+use crate::host::{Host, shared_or};
 use crate::session::ticket::RecordName;
 use crate::time::Timestamp;
 
@@ -183,11 +183,9 @@ impl Endings {
         endings.iter().for_each(|ending| self.remember(ending));
         let new = u64::try_from(endings.len()).unwrap_or(u64::MAX);
         for _ in 0..TRIES {
-            if self.host.shared_get(&self.ring_key).is_none() {
-                // Compare-and-swap needs something to compare with.
-                let _ = self.host.shared_set(&self.ring_key, &0u64.to_be_bytes(), None);
-            }
-            let Some((bytes, version)) = self.host.shared_get(&self.ring_key) else { break };
+            let Some((bytes, version)) = shared_or(&*self.host, &self.ring_key, &0u64.to_be_bytes()) else {
+                break;
+            };
             let (before, mut ring) = decode_list(&bytes);
             let count = before.wrapping_add(new);
             if before / SHARE_EVERY != count / SHARE_EVERY {
@@ -207,10 +205,8 @@ impl Endings {
     /// Says how far the ring goes; never back, when another worker was faster.
     fn advance_head(&self, count: u64) {
         for _ in 0..TRIES {
-            let Some((bytes, version)) = self.host.shared_get(&self.head_key) else {
-                // As above.
-                let _ = self.host.shared_set(&self.head_key, &0u64.to_be_bytes(), None);
-                continue;
+            let Some((bytes, version)) = shared_or(&*self.host, &self.head_key, &0u64.to_be_bytes()) else {
+                break;
             };
             let head = bytes.first_chunk().copied().map_or(0, u64::from_be_bytes);
             if head >= count

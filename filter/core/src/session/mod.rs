@@ -5,6 +5,7 @@ pub mod cache;
 pub mod endings;
 pub mod index;
 pub mod log;
+pub mod once;
 pub mod record;
 pub mod renewal;
 pub mod script;
