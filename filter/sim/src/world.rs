@@ -418,7 +418,11 @@ fn configuration(plan: &Plan) -> Config {
     }
     let document = json!({
         "public_url": ORIGIN,
-        "issuer": {"url": ISSUER, "cluster": "keycloak", "timeout": millis(plan.issuer_timeout), "refresh_interval": "30s"},
+        "issuer": {
+            "url": ISSUER, "cluster": "keycloak", "timeout": millis(plan.issuer_timeout), "refresh_interval": "30s",
+            // Discovery and the keys are two calls, each as slow as a call may be.
+            "startup_wait": millis(plan.issuer_timeout * 2),
+        },
         "client": {"id": CLIENT, "secret": SECRET},
         "login": {},
         "session": session,

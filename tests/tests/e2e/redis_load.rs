@@ -7,7 +7,7 @@ use oidc_gate_testkit::browser::load::Load;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::Endpoint;
 use oidc_gate_testkit::redis::Data;
-use oidc_gate_tests::{BOUND, Gate, assert_everywhere, assert_workers_alive};
+use oidc_gate_tests::{BOUND, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive};
 
 const BROWSER: usize = 0;
 const STRANGER: usize = 1;
@@ -64,6 +64,9 @@ fn redis_killed_and_restarted_under_load_lets_nobody_in_wrongly_and_throws_nobod
         answered(BROWSER, 200);
         println!("{how}: the browser is served again {:?} after Redis came back", back.elapsed());
         answered(STRANGER, 401);
+        // The other Envoy has no load on it, and looks for Redis in its own rhythm.
+        assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+        println!("{how}: by every worker of both Envoys after {:?}", back.elapsed());
     }
     let outcomes = load.stop();
     println!("{} requests under load", outcomes.len());

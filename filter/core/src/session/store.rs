@@ -1,6 +1,6 @@
 //! The session store of one worker: records in Redis, a cache in front, endings that reach all workers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ const CACHE_CAPACITY: usize = 16 * 1024 * 1024;
 /// How long the first requests after a start wait until it is known what has ended.
 const FIRST_READ_WAIT: Duration = Duration::from_secs(1);
 
+/// Sessions that are gone in Redis and that one worker has the others forget, in a second: so many people do not sign out in
+/// the moment in which Redis loses its data.
+const FORGOTTEN_PER_SECOND: u32 = 32;
+
 /// Tries to write down a session's use while others write it, too; each of them does the same.
 const TOUCH_TRIES: u32 = 3;
 
@@ -37,6 +41,8 @@ pub struct Store {
     reads: Flights<[u8; 16]>,
     /// What ended.
     pub endings: Rc<Endings>,
+    /// A second, and how many sessions this worker had forgotten in it.
+    forgotten: Cell<(u64, u32)>,
     /// Tells other Envoys what ended.
     pub log: Rc<Log>,
     /// Which sessions belong together.
@@ -79,6 +85,7 @@ impl Store {
             redis,
             keys,
             endings,
+            forgotten: Cell::default(),
             config,
         }
     }
@@ -168,21 +175,24 @@ impl Store {
     /// [`Store::remove`] can be tried again.
     pub async fn delete(&self, ticket: &Ticket) -> Result<Option<Rc<Entry>>, Failed> {
         let name = ticket.record_name();
+        let known = self.cache.borrow_mut().stale(&session_key(&name));
+        let known = known.filter(|entry| entry.fingerprint == ticket.fingerprint());
         // As Redis has it, even where the clock or the list of endings here says that it is over: other Envoys may not know,
         // and whoever is told that they are signed out has to be.
-        let entry = match self.fetch(ticket).await {
-            Ok(entry) => entry,
+        let entry = match (self.fetch(ticket).await, known) {
+            (Ok(entry), _) => entry,
             // There is something of that name that does not open here; another Envoy may have a key for it.
-            Err(Rejection::SessionEnded(SessionEnd::Unreadable)) => {
+            (Err(Rejection::SessionEnded(SessionEnd::Unreadable)), _) => {
                 let ended = self.end(std::slice::from_ref(&name), Vec::new()).await;
                 return ended.map(|()| None).map_err(|rejection| Failed { rejection, name: Some(name) });
             }
-            Err(Rejection::SessionEnded(_)) => return Ok(None),
-            Err(rejection) => {
-                let known = self.cache.borrow_mut().stale(&session_key(&name));
-                let known = known.filter(|entry| entry.fingerprint == ticket.fingerprint());
-                known.ok_or(Failed { rejection, name: None })?
+            // Redis lost it, or does not answer.
+            (Err(_), Some(known)) => known,
+            (Err(Rejection::SessionEnded(_)), None) => {
+                self.have_forgotten(&name);
+                return Ok(None);
             }
+            (Err(rejection), None) => return Err(Failed { rejection, name: None }),
         };
         match self.end(std::slice::from_ref(&name), Vec::new()).await {
             Ok(()) => {
@@ -191,6 +201,18 @@ impl Store {
                 Ok(Some(entry))
             }
             Err(rejection) => Err(Failed { rejection, name: Some(name) }),
+        }
+    }
+
+    /// Has the workers of this Envoy ask Redis for a session that one of them may remember although it is gone there.
+    /// Anybody can have it done, with anything that looks like a ticket, so it is done no more often than it is needed.
+    fn have_forgotten(&self, name: &RecordName) {
+        let second = self.host.now().as_secs();
+        let (last, count) = self.forgotten.get();
+        let count = if last == second { count.saturating_add(1) } else { 1 };
+        self.forgotten.set((second, count));
+        if count <= FORGOTTEN_PER_SECOND {
+            self.endings.announce(&[Ending::changed(name)]);
         }
     }
 

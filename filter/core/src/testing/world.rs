@@ -113,6 +113,11 @@ impl World {
         Self::around(host, self.redis.clone(), self.provider.clone(), self.config.clone())
     }
 
+    /// Another worker of the same Envoy.
+    pub fn other_worker(&self) -> Self {
+        Self::around(self.host.clone(), self.redis.clone(), self.provider.clone(), self.config.clone())
+    }
+
     fn around(
         host: Rc<TestHost>,
         redis: Rc<MemoryRedis>,

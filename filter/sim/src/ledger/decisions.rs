@@ -146,22 +146,24 @@ impl Ledger {
             }
             Truth::Nobody => {}
         }
-        if let Some(announced) = sid.and_then(|sid| self.sessions.borrow().get(sid)?.announced)
+        let session = sid.and_then(|sid| self.sessions.borrow().get(sid).cloned());
+        if let Some(session) = session
+            && let Some(announced) = session.announced
             && self.must_know(world, at, announced, arrived)
-            && !self.is_of_the_same_second(&truth, announced)
+            && !self.is_of_the_same_second(&truth, session.ended.unwrap_or(announced))
         {
             dead(announced, "its end was announced");
         }
     }
 
     /// A logout token that names only the user ends what was issued before its second: nobody can tell what came within.
-    fn is_of_the_same_second(&self, truth: &Truth, announced: Moment) -> bool {
+    fn is_of_the_same_second(&self, truth: &Truth, ended: Moment) -> bool {
         let begun = match truth {
             Truth::Bearer(token) => token.issued,
             Truth::Session(ticket) => ticket.created,
             Truth::Nobody => return false,
         };
-        !self.facts.announces_sid && announced.since(begun) < SAME_SECOND
+        !self.facts.announces_sid && ended.since(begun) < SAME_SECOND
     }
 
     /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from reading
@@ -194,7 +196,7 @@ impl Ledger {
             // The workers of one Envoy know at once. Another one may have read it just before, and remembers that.
             let remembered = facts.cache_ttl + facts.redis_timeout + SLACK;
             let stalled = world.faults.stalled_since(at.envoy, at.worker, signed_out);
-            let knows = if by == at.envoy {
+            let knows = if by == Some(at.envoy) {
                 world.faults.last_of(at.envoy) < signed_out
             } else {
                 self.must_know(world, at, signed_out, arrived)
@@ -297,6 +299,7 @@ impl Ledger {
             );
         };
         let subject = self.sessions.borrow().get(&code.sid).map(|session| session.subject.clone());
+        let mut tickets = self.tickets.borrow_mut();
         let ticket = Ticket {
             subject: subject.unwrap_or_default(),
             sid: code.sid.clone(),
@@ -305,9 +308,13 @@ impl Ledger {
             used: now,
             tried: now,
             weakened: None,
+            replaced: false,
             signed_out: None,
         };
-        if self.tickets.borrow_mut().insert(value.to_owned(), ticket).is_some() {
+        if let Some(before) = session_cookie(ask).and_then(|value| tickets.get_mut(value)) {
+            before.replaced = true;
+        }
+        if tickets.insert(value.to_owned(), ticket).is_some() {
             self.violate(Rule::PermitOfItsOwn, now, format!("session {} was given out twice", short(value)));
         }
     }
@@ -319,7 +326,7 @@ impl Ledger {
             && let Some(ticket) = self.tickets.borrow_mut().get_mut(value)
         {
             bump(&self.counts.sign_outs);
-            ticket.signed_out.get_or_insert((now, at.envoy));
+            ticket.signed_out.get_or_insert((now, Some(at.envoy)));
         }
     }
 
@@ -341,7 +348,9 @@ impl Ledger {
                 None => ticket.created < arrived,
             };
             if is_meant && ticket.subject == own.subject {
-                ticket.signed_out.get_or_insert((now, at.envoy));
+                // What another Envoy ended a moment ago is in no list any more that this one could go by.
+                let at_once = named.is_some() || !ticket.replaced;
+                ticket.signed_out.get_or_insert((now, at_once.then_some(at.envoy)));
             }
         }
     }

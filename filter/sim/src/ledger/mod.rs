@@ -184,8 +184,10 @@ struct Ticket {
     tried: Moment,
     /// From when on it may rightly be gone.
     weakened: Option<Moment>,
-    /// When its sign-out was confirmed, and by which Envoy.
-    signed_out: Option<(Moment, usize)>,
+    /// A new login in its browser took its place; Envoys hear of that one after the other.
+    replaced: bool,
+    /// When its sign-out was confirmed, and by which Envoy; `None` where it was over already, by another one.
+    signed_out: Option<(Moment, Option<usize>)>,
 }
 
 impl Ledger {

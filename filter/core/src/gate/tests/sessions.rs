@@ -157,13 +157,35 @@ fn ck07_who_signs_out_with_something_that_only_looks_like_a_ticket_writes_nothin
 fn a_sign_out_on_one_worker_is_one_on_all() {
     let world = World::new();
     world.log_in("/");
-    let gate = Gate::new(config(), world.host.clone());
-    gate.background();
-    let other = World { gate: gate.into(), ..World::new() };
-    let other = World { host: world.host.clone(), cookies: world.cookies.clone(), ..other };
+    let other = world.other_worker();
+    *other.cookies.borrow_mut() = world.cookies.borrow().clone();
     forwarded(other.navigate("/"));
     replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
     assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "though it was in that worker's cache");
+}
+
+/// Found by the simulator (seed 7278): told that they were signed out, people were not, until the loss was noticed.
+#[test]
+fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_that_remembers_the_session() {
+    for known_where_they_sign_out in [true, false] {
+        let world = World::new();
+        let remembers = world.other_worker();
+        world.log_in("/");
+        *remembers.cookies.borrow_mut() = world.cookies.borrow().clone();
+        forwarded(remembers.navigate("/"));
+        let asked = if known_where_they_sign_out { world } else { remembers.other_worker() };
+        *asked.cookies.borrow_mut() = remembers.cookies.borrow().clone();
+        asked.redis.forget_everything();
+        let out = replied(asked.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+        assert_eq!(out.status, 303);
+        let hinted = header(&out, "location").is_some_and(|location| location.contains("id_token_hint="));
+        assert_eq!(
+            hinted, known_where_they_sign_out,
+            "the provider is told whose session ends where that is known"
+        );
+        assert_eq!(asked.redis.log_len() > 0, known_where_they_sign_out, "and other Envoys too");
+        assert_eq!(replied(remembers.browse("GET", "/", API)).status, 401, "{known_where_they_sign_out}");
+    }
 }
 
 /// Found by the simulator (seed 6993): a worker that did not know of another one's write did not write at all.
