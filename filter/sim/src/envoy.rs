@@ -157,10 +157,21 @@ impl SimHost {
 
 impl Host for SimHost {
     fn call(&self, callout: Callout) -> LocalFuture<'static, Result<CalloutReply, CalloutError>> {
-        match self.world() {
-            Some(world) => net::call(&world, self.id, callout),
-            None => Box::pin(std::future::ready(Err(CalloutError::NotSent))),
+        let Some(world) = self.world() else {
+            return Box::pin(std::future::ready(Err(CalloutError::NotSent)));
+        };
+        if world.plan.sabotage == Some(Sabotage::LogCallouts) {
+            self.log(Level::Debug, &String::from_utf8_lossy(&callout.body));
         }
+        let call = net::call(&world, self.id, callout);
+        if world.plan.sabotage == Some(Sabotage::PanicOnTrouble) {
+            return Box::pin(async move {
+                let answer = call.await;
+                assert!(answer.is_ok(), "no answer: {answer:?}");
+                answer
+            });
+        }
+        call
     }
 
     fn now(&self) -> Timestamp {

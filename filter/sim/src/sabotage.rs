@@ -25,11 +25,17 @@ pub enum Sabotage {
     TakeBusyForGone,
     /// A lease never ends by itself.
     KeepLeasesForEver,
+    /// What a permit takes out of a request stays in it.
+    KeepClientHeaders,
+    /// What is sent to others is written into the log.
+    LogCallouts,
+    /// A worker takes it for granted that it gets an answer.
+    PanicOnTrouble,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::GrantEveryLease,
         Self::IgnoreVersion,
         Self::IgnoreFence,
@@ -39,12 +45,15 @@ impl Sabotage {
         Self::AcceptEverySignature,
         Self::TakeBusyForGone,
         Self::KeepLeasesForEver,
+        Self::KeepClientHeaders,
+        Self::LogCallouts,
+        Self::PanicOnTrouble,
     ];
 
     /// Changes to the texts of the core's scripts: what stands there, and what stands there instead.
     pub fn scripts(self) -> Vec<(String, String)> {
         let changes: &[(&str, &str)] = match self {
-            Self::GrantEveryLease => &[("if h[3] then local held", "if false then local held")],
+            Self::GrantEveryLease => &[("if h[3] and not again then local held", "if false then local held")],
             Self::IgnoreVersion => &[
                 ("if h[1] ~= ARGV[1] then return {'changed'", "if false then return {'changed'"),
                 (" or h[2] ~= ARGV[2] then return 0 end", " then return 0 end"),

@@ -77,3 +77,42 @@ fn without_telling_busy_from_gone_concurrency_alone_signs_somebody_out() {
 fn without_an_end_to_leases_a_crash_locks_a_session_for_ever() {
     found(Sabotage::KeepLeasesForEver, 1000, &[Rule::Settles]);
 }
+
+#[test]
+fn without_taking_headers_out_of_requests_the_application_sees_a_credential() {
+    found(Sabotage::KeepClientHeaders, 300, &[Rule::CleanUpstream]);
+}
+
+#[test]
+fn with_what_is_sent_to_others_in_the_log_a_secret_is_found_there() {
+    found(Sabotage::LogCallouts, 300, &[Rule::NoSecretsInLogs]);
+}
+
+#[test]
+fn without_thinking_of_an_answer_that_does_not_come_a_worker_panics() {
+    found(Sabotage::PanicOnTrouble, 300, &[Rule::NoPanic]);
+}
+
+/// A bug that is planted in a script changes the text of it; otherwise it would be none.
+#[test]
+fn every_change_to_a_script_fits_one() {
+    use oidc_gate_core::session::script;
+    let scripts = [
+        script::CREATE,
+        script::TOUCH,
+        script::ACQUIRE,
+        script::RENEW,
+        script::COMMIT,
+        script::PUT_OFF,
+        script::END,
+    ];
+    for sabotage in Sabotage::ALL {
+        for (from, _) in sabotage.scripts() {
+            let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(
+                scripts.iter().any(|script| normal(script).contains(&normal(&from))),
+                "{sabotage:?} changes nothing: {from:?}"
+            );
+        }
+    }
+}

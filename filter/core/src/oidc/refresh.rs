@@ -23,7 +23,7 @@ use crate::oidc::{id_token, userinfo};
 use crate::principal::Principal;
 use crate::session::endings::{Ending, session_key};
 use crate::session::record::{Freshness, Grant, Record};
-use crate::session::renewal::{COMMIT_PAUSE, Fence, Turn};
+use crate::session::renewal::{COMMIT_PAUSE, Fence, Owner, Turn};
 use crate::session::store::Entry;
 use crate::session::ticket::Ticket;
 use crate::sync::{Event, within};
@@ -41,18 +41,24 @@ const CHECK_TRIES: u32 = 12;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// Shorter lives are taken for this: a session is not renewed at every request.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
-/// Sessions whose failed refresh a worker remembers.
-const MAX_POSTPONED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+/// Sessions whose failed refresh, or whose question for the lease without an answer, a worker remembers.
+const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
 /// The refreshes of one worker.
 pub struct Refreshes {
     under_way: RefCell<HashMap<[u8; 16], Rc<Flight>>>,
     postponed: RefCell<LruCache<[u8; 16], Timestamp>>,
+    /// As whom this worker asked for a lease that it has perhaps got.
+    unanswered: RefCell<LruCache<[u8; 16], Owner>>,
 }
 
 impl Default for Refreshes {
     fn default() -> Self {
-        Self { under_way: RefCell::default(), postponed: RefCell::new(LruCache::new(MAX_POSTPONED)) }
+        Self {
+            under_way: RefCell::default(),
+            postponed: RefCell::new(LruCache::new(MAX_REMEMBERED)),
+            unanswered: RefCell::new(LruCache::new(MAX_REMEMBERED)),
+        }
     }
 }
 
@@ -153,10 +159,16 @@ async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outc
         return Outcome::Failed(Dependency::ProviderMetadata);
     }
     let lease = lease(rp);
+    let key = session_key(&ticket.record_name());
+    let asked_before = browser.refreshes.unanswered.borrow_mut().pop(&key);
+    let owner = match asked_before.map_or_else(|| Owner::generate(&*rp.host), Ok) {
+        Ok(owner) => owner,
+        Err(rejection) => return failed(rejection),
+    };
     let looks = lease.as_millis().checked_div(LOOK.as_millis()).unwrap_or_default();
     for _ in 0..looks {
         let asked = rp.host.now();
-        match browser.sessions.acquire(ticket, &entry, lease).await {
+        match browser.sessions.acquire(ticket, &entry, owner, lease).await {
             // A worker that stood still for so long would lose it to another one while the provider answers.
             Ok(Turn::Ours(_))
                 if rp.host.now().since(asked) >= lease.saturating_sub(rp.config.issuer.timeout) => {}
@@ -171,7 +183,10 @@ async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outc
                 postpone(rp, ticket, pause);
                 return Outcome::Failed(Dependency::Provider);
             }
-            Err(rejection) => return failed(rejection),
+            Err(rejection) => {
+                browser.refreshes.unanswered.borrow_mut().put(key, owner);
+                return failed(rejection);
+            }
         }
     }
     Outcome::Failed(Dependency::Provider)

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::error::Rejection;
+use crate::encoding::base64url;
+use crate::error::{Dependency, Rejection};
+use crate::host::Host;
 use crate::redis::resp::Value;
 use crate::session::record::Record;
 use crate::session::script;
@@ -18,6 +20,22 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// The right to refresh one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence(u64);
+
+/// Who asks for a lease. Whoever asks again as the same one gets the same lease: the first answer may have been lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner([u8; 12]);
+
+impl Owner {
+    /// A new one.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn generate(host: &dyn Host) -> Result<Self, Rejection> {
+        let mut owner = [0; 12];
+        host.random(&mut owner).map_err(|_| Dependency::Host)?;
+        Ok(Self(owner))
+    }
+}
 
 /// Whether this worker may refresh.
 #[derive(Debug)]
@@ -38,11 +56,21 @@ impl Store {
     ///
     /// # Errors
     /// The session ended, or Redis can't say.
-    pub async fn acquire(&self, ticket: &Ticket, entry: &Entry, lease: Duration) -> Result<Turn, Rejection> {
+    pub async fn acquire(
+        &self,
+        ticket: &Ticket,
+        entry: &Entry,
+        Owner(owner): Owner,
+        lease: Duration,
+    ) -> Result<Turn, Rejection> {
         let grace = self.config.redis.timeout.saturating_add(COMMIT_PAUSE).saturating_add(MARGIN);
         let reply = self
             .eval(script::ACQUIRE, &entry.name, |command| {
-                command.number(entry.version).number(millis(lease)).number(millis(grace))
+                command
+                    .number(entry.version)
+                    .number(millis(lease))
+                    .number(millis(grace))
+                    .arg(base64url(owner))
             })
             .await?;
         match self.outcome(ticket, reply)? {

@@ -5,6 +5,7 @@
 //! | `ver` | version of the record; counts every write |
 //! | `rec` | the sealed record |
 //! | `fence` | number of the latest lease; counts every lease |
+//! | `owner` | who asked for that lease |
 //! | `until` | when the lease ends, in Redis' own milliseconds; there while a refresh is under way |
 //! | `lapsed` | the lease ran out, and its holder has a last chance to write |
 //! | `retry` | no refresh before this moment: the last one failed |
@@ -28,12 +29,12 @@ pub const TOUCH: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'u
     return {'written'}";
 
 /// Takes the lease for a refresh.
-/// `ver`, milliseconds of the lease, milliseconds of grace → `[yours, fence]`, `[held, left]`, `[later, left]`,
+/// `ver`, milliseconds of the lease, milliseconds of grace, owner → `[yours, fence]`, `[held, left]`, `[later, left]`,
 /// `[changed, ver, rec]`, `[gone]`.
 ///
 /// Whoever finds a lease that ran out leaves its holder a moment to write after all: it may have been cut off from Redis
-/// with a refresh token already spent. No wait is longer than it can have been made: Redis' clock may have been set back.
-pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until', 'lapsed', 'retry') \
+/// with a refresh token already spent. Whoever asks again, since no answer came, gets the lease that it got. No wait is longer than it can have been made: Redis' clock may have been set back.
+pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until', 'lapsed', 'retry', 'owner') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
     local t = redis.call('TIME') \
@@ -45,7 +46,8 @@ pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 
     end \
     local wait = left(h[5], 60000) \
     if wait > 0 then return {'later', wait} end \
-    if h[3] then \
+    local again = h[3] and h[6] == ARGV[4] \
+    if h[3] and not again then \
       local held = left(h[3], ARGV[2] + ARGV[3]) \
       if held > 0 then return {'held', held} end \
       if not h[4] then \
@@ -53,8 +55,8 @@ pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 
         return {'held', tonumber(ARGV[3])} \
       end \
     end \
-    local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1) \
-    redis.call('HSET', KEYS[1], 'until', now + ARGV[2]) \
+    local fence = redis.call('HINCRBY', KEYS[1], 'fence', again and 0 or 1) \
+    redis.call('HSET', KEYS[1], 'until', now + ARGV[2], 'owner', ARGV[4]) \
     redis.call('HDEL', KEYS[1], 'lapsed', 'retry') \
     return {'yours', fence}";
 

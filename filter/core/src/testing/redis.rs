@@ -240,7 +240,8 @@ impl MemoryRedis {
                 if left(time(hash, "retry")) > 0 {
                     return Some(array([word("later"), integer(left(time(hash, "retry")))]));
                 }
-                if hash.contains_key("until") {
+                let again = hash.contains_key("until") && field(hash, "owner").as_ref() == arguments.get(3);
+                if hash.contains_key("until") && !again {
                     if left(time(hash, "until")) > 0 {
                         return Some(array([word("held"), integer(left(time(hash, "until")))]));
                     }
@@ -250,7 +251,8 @@ impl MemoryRedis {
                         return Some(array([word("held"), integer(number(2) as usize)]));
                     }
                 }
-                let fence = time(hash, "fence").unwrap_or(0) + 1;
+                let fence = time(hash, "fence").unwrap_or(0) + u64::from(!again);
+                hash.insert("owner".into(), argument(3));
                 set(hash, "fence", fence.to_string());
                 set(hash, "until", (now + number(1)).to_string());
                 hash.remove("lapsed");

@@ -14,6 +14,7 @@ use crate::client::exchange::Ask;
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
 use crate::plan::Weather;
+use crate::sabotage::Sabotage;
 use crate::world::{LEEWAY, World};
 
 /// Within which a revocation has to be known everywhere, besides what is configured.
@@ -52,7 +53,7 @@ impl Ledger {
         match decision {
             Decision::Forward { permit, .. } => {
                 bump(&self.counts.forwarded);
-                self.check_upstream(ask, permit, now);
+                self.check_upstream(world, ask, permit, now);
                 self.check_forward(world, ask, at, arrived, permit, now);
             }
             Decision::Reply { reply, .. } => {
@@ -242,11 +243,12 @@ impl Ledger {
     }
 
     /// What the application sees of a request.
-    fn check_upstream(&self, ask: &Ask, permit: &Permit, now: Moment) {
+    fn check_upstream(&self, world: &World, ask: &Ask, permit: &Permit, now: Moment) {
         let mut headers: Vec<(String, Vec<u8>)> =
             ask.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
         for change in permit.changes() {
             match change {
+                HeaderChange::Remove(_) if world.plan.sabotage == Some(Sabotage::KeepClientHeaders) => {}
                 HeaderChange::Remove(name) => headers.retain(|(candidate, _)| candidate != name),
                 HeaderChange::Set(name, value) => {
                     headers.retain(|(candidate, _)| candidate != name);

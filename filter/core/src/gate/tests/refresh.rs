@@ -278,6 +278,31 @@ fn rf02_a_lease_that_came_too_late_is_not_used() {
     assert_eq!(world.provider.refreshes(), 1);
 }
 
+/// Redis gave the lease, and the answer was lost: whoever asked has it, and asks again.
+#[test]
+fn rf05_a_lease_whose_answer_was_lost_keeps_nobody_waiting() {
+    let world = signed_in();
+    advance(&world, 301);
+    let clock = std::rc::Rc::downgrade(&world.host);
+    let (redis, lost) = (world.redis.clone(), std::rc::Rc::new(std::cell::Cell::new(2)));
+    let left = lost.clone();
+    world.host.on("redis", move |callout| {
+        let answer = redis.answer(callout, clock.upgrade().unwrap().now_millis());
+        let asks =
+            callout.body.windows(script::ACQUIRE.len()).any(|bytes| bytes == script::ACQUIRE.as_bytes());
+        if asks && left.get() > 0 {
+            left.set(left.get() - 1);
+            return Err(CalloutError::Reset);
+        }
+        answer
+    });
+    for _ in 0..2 {
+        assert_eq!(replied(world.navigate("/")).status, 503);
+    }
+    forwarded(world.navigate("/"));
+    assert_eq!((lost.get(), world.provider.refreshes()), (0, 1));
+}
+
 #[test]
 fn ss08_a_session_that_was_signed_out_while_it_was_renewed_stays_signed_out() {
     let world = signed_in();
