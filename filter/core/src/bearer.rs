@@ -72,7 +72,7 @@ impl Verifier {
             None => {
                 let (verdict, expires) = self.judge(rp, token).await?;
                 let verdict = Rc::new(verdict);
-                self.verdicts.borrow_mut().put(key, verdict.clone(), expires);
+                self.verdicts.borrow_mut().put(key, verdict.clone(), now..expires);
                 verdict
             }
         };

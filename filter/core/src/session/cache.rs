@@ -2,6 +2,7 @@
 //! and all of them together have a size.
 
 use std::hash::Hash;
+use std::ops::Range;
 use std::rc::Rc;
 
 use lru::LruCache;
@@ -19,7 +20,7 @@ pub trait Weigh {
 
 /// Bounded in bytes.
 pub struct Cache<K: Hash + Eq, V> {
-    entries: LruCache<K, (Timestamp, Rc<V>)>,
+    entries: LruCache<K, (Range<Timestamp>, Rc<V>)>,
     weight: usize,
     capacity: usize,
 }
@@ -30,10 +31,10 @@ impl<K: Hash + Eq, V: Weigh> Cache<K, V> {
         Self { entries: LruCache::unbounded(), weight: 0, capacity }
     }
 
-    /// The value, while it may still be used.
+    /// The value, while it may still be used. With a clock that was set back nobody knows how old it is.
     pub fn get(&mut self, key: &K, now: Timestamp) -> Option<Rc<V>> {
-        let (until, value) = self.entries.get(key)?;
-        (now < *until).then(|| value.clone())
+        let (good, value) = self.entries.get(key)?;
+        good.contains(&now).then(|| value.clone())
     }
 
     /// The value, even if it may not be used any more without asking.
@@ -41,10 +42,10 @@ impl<K: Hash + Eq, V: Weigh> Cache<K, V> {
         self.entries.get(key).map(|(_, value)| value.clone())
     }
 
-    /// Remembers a value until `until`.
-    pub fn put(&mut self, key: K, value: Rc<V>, until: Timestamp) {
+    /// Remembers a value, good from now until then.
+    pub fn put(&mut self, key: K, value: Rc<V>, good: Range<Timestamp>) {
         self.weight = self.weight.saturating_add(cost(&*value));
-        if let Some((_, (_, replaced))) = self.entries.push(key, (until, value)) {
+        if let Some((_, (_, replaced))) = self.entries.push(key, (good, value)) {
             self.weight = self.weight.saturating_sub(cost(&*replaced));
         }
         while self.weight > self.capacity {
@@ -87,23 +88,24 @@ mod tests {
     fn ss10_the_least_recently_used_goes_first_and_nothing_outlives_its_end() {
         let mut cache = Cache::new(2 * (OVERHEAD + 1));
         let at = Timestamp::from_secs;
-        cache.put(1, Rc::new("a"), at(10));
-        cache.put(2, Rc::new("b"), at(20));
+        cache.put(1, Rc::new("a"), at(5)..at(10));
+        cache.put(2, Rc::new("b"), at(5)..at(20));
         assert!(cache.get(&1, at(9)).is_some());
-        cache.put(3, Rc::new("c"), at(20));
+        cache.put(3, Rc::new("c"), at(5)..at(20));
         assert!(cache.get(&2, at(9)).is_none(), "evicted");
         assert!(cache.get(&1, at(10)).is_none(), "ended");
         assert_eq!(cache.stale(&1).as_deref(), Some(&"a"), "but still known");
         assert_eq!(cache.get(&3, at(10)).as_deref(), Some(&"c"));
+        assert!(cache.get(&3, at(4)).is_none(), "the clock was set back");
     }
 
     #[test]
     fn ss10_its_size_counts_bytes_and_not_entries() {
         let mut cache = Cache::new(1000);
-        let until = Timestamp::from_secs(1);
+        let good = || Timestamp::default()..Timestamp::from_secs(1);
         for key in 0..100 {
-            cache.put(key, Rc::new("0123456789"), until);
-            cache.put(key, Rc::new("01234"), until);
+            cache.put(key, Rc::new("0123456789"), good());
+            cache.put(key, Rc::new("01234"), good());
         }
         assert!(cache.weight <= 1000 && cache.entries.len() == 1000 / (OVERHEAD + 5));
         cache.remove(&99);
@@ -111,7 +113,7 @@ mod tests {
         let weight: usize = cache.entries.iter().map(|(_, (_, value))| value.len() + OVERHEAD).sum();
         assert_eq!(cache.weight, weight);
         let huge: &'static str = Box::leak("x".repeat(2000).into_boxed_str());
-        cache.put(1, Rc::new(huge), until);
+        cache.put(1, Rc::new(huge), good());
         assert!(cache.entries.is_empty() && cache.weight == 0, "too large to be kept");
     }
 }

@@ -84,6 +84,7 @@ impl Log {
 
     /// The job that reads; never ends.
     pub async fn run(self: Rc<Self>) {
+        let mut waited = Duration::ZERO;
         loop {
             if self.lease.take(self.read_longest) {
                 if let Err(RedisError(what)) = self.read().await {
@@ -92,9 +93,13 @@ impl Log {
                 self.lease.put_off(POLL);
                 self.read_once.set(true);
                 self.was_read.notify();
-            } else if !self.read_once.get() && self.host.shared_get(&self.cursor_key).is_some() {
-                self.read_once.set(true);
-                self.was_read.notify();
+            } else if !self.read_once.get() {
+                // Whoever has the turn has read it, or had time enough to find that it can't.
+                if self.host.shared_get(&self.cursor_key).is_some() || waited >= self.read_longest {
+                    self.read_once.set(true);
+                    self.was_read.notify();
+                }
+                waited = waited.saturating_add(LOOK);
             }
             self.host.sleep(LOOK).await;
         }

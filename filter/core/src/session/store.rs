@@ -410,8 +410,9 @@ impl Store {
         let entry = Rc::new(entry);
         // Its use is written down when it is read again.
         let ttl = self.config.cache_ttl.min(touch_interval(&self.config));
-        let until = self.host.now().plus(ttl).min(entry.record.expires);
-        self.cache.borrow_mut().put(session_key(&entry.name), entry.clone(), until);
+        let now = self.host.now();
+        let good = now..now.plus(ttl).min(entry.record.expires);
+        self.cache.borrow_mut().put(session_key(&entry.name), entry.clone(), good);
         entry
     }
 

@@ -8,7 +8,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, forwarded};
 use crate::gate::{Decision, Gate};
-use crate::host::CalloutError;
+use crate::host::{CalloutError, Host};
 use crate::secret::Secret;
 use crate::testing::world::{NAVIGATION, World, config, header, replied};
 
@@ -287,6 +287,26 @@ fn cf08_an_old_key_still_opens_and_a_removed_one_does_not() {
         let rotated = World { gate: gate.into(), ..world };
         let decision = rotated.browse("GET", "/", API);
         assert_eq!(matches!(decision, Decision::Forward { .. }), opens);
+    }
+}
+
+/// Which of its workers asks Redis makes no difference to an API client.
+#[test]
+fn ss03_with_redis_away_at_the_start_no_worker_makes_every_request_wait() {
+    let redis_is_away = World::new();
+    redis_is_away.redis.set_down(Some(CalloutError::Reset));
+    let workers = [redis_is_away.other_worker(), redis_is_away.other_worker()];
+    let ask = |worker: &World| {
+        let token = worker.provider.access_token(worker.now(), json!({}));
+        let began = worker.host.now();
+        forwarded(worker.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]));
+        worker.host.now().since(began)
+    };
+    for _ in 0..5 {
+        workers.iter().for_each(|worker| drop(ask(worker)));
+    }
+    for worker in &workers {
+        assert!(ask(worker) < Duration::from_millis(100), "it is known by now that Redis can't be read");
     }
 }
 
