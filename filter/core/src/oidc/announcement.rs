@@ -38,7 +38,11 @@ where
     let outcome = finish(&*rp.host, read(rp.clone(), message.clone()))
         .await
         .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)));
-    let is_unread = matches!(outcome, Err(Rejection::InvalidLogoutToken(TokenError::UnknownKey)));
+    let is_unread = matches!(
+        outcome,
+        Err(Rejection::InvalidLogoutToken(TokenError::UnknownKey)
+            | Rejection::Unavailable(Dependency::ProviderMetadata))
+    );
     if let (true, Some(provider)) = (is_unread, provider)
         // Newer keys are there already, and this one is not among them.
         && rp.provider.now().is_none_or(|now| now.fetched <= provider.fetched)

@@ -46,6 +46,17 @@ pub struct Provider {
     pub fetched: Timestamp,
 }
 
+/// What came of asking for newer keys.
+#[derive(Debug)]
+pub enum Newer {
+    /// Here they are.
+    Keys(Rc<Provider>),
+    /// There are none: the provider was asked a moment ago.
+    None,
+    /// The provider has not answered, or not well: nobody can tell.
+    Unanswered,
+}
+
 /// What workers hand each other.
 #[derive(Serialize, Deserialize)]
 struct Shared {
@@ -135,22 +146,22 @@ impl Keeper {
         self.fresh_enough()
     }
 
-    /// A newer provider than `than`, for a token whose key is not in it; `None` when there is none (yet). However
-    /// many ask, the provider is asked at most every 10 s.
-    pub async fn newer(&self, than: &Provider) -> Option<Rc<Provider>> {
+    /// A newer provider than `than`, for a token whose key is not in it. However many ask, the provider is asked at most
+    /// every 10 s.
+    pub async fn newer(&self, than: &Provider) -> Newer {
         let newer = || self.fresh_enough().filter(|provider| provider.fetched > than.fetched);
         if let Some(provider) = newer() {
-            return Some(provider);
+            return Newer::Keys(provider);
         }
         // Another worker may have been faster.
         self.look();
         if let Some(provider) = newer() {
-            return Some(provider);
+            return Newer::Keys(provider);
         }
         // A fetch that began after ours is under way: its keys are worth waiting for.
         let under_way = self.read_millis("refetched").is_some_and(|at| at > than.fetched);
         if !self.may_refetch() && !under_way {
-            return None;
+            return Newer::None;
         }
         let key = format!("{}.wanted", self.shared_key);
         let _ = self.host.shared_set(&key, self.host.now().as_millis().to_string().as_bytes(), None);
@@ -169,14 +180,14 @@ impl Keeper {
                 }
             }
         };
-        within(&*self.host, NEWER_WAIT, arrival).await.flatten()
+        within(&*self.host, NEWER_WAIT, arrival).await.flatten().map_or(Newer::Unanswered, Newer::Keys)
     }
 
     /// A newer provider than `than`, however long it takes until it may be asked again.
     pub async fn newer_in_time(&self, than: &Provider) -> Option<Rc<Provider>> {
         let waits_for_its_turn = MIN_REFETCH.saturating_mul(2).as_secs();
         for _ in 0..waits_for_its_turn {
-            if let Some(newer) = self.newer(than).await {
+            if let Newer::Keys(newer) = self.newer(than).await {
                 return Some(newer);
             }
             self.host.sleep(LOOK).await;

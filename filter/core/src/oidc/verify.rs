@@ -6,7 +6,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::error::TokenError;
 use crate::jose::kind::TokenKind;
 use crate::jose::token::{UntrustedToken, VerifiedToken};
-use crate::oidc::provider::Keeper;
+use crate::oidc::provider::{Keeper, Newer};
 
 /// A token that did not verify, or somebody we needed for it was away.
 #[derive(Debug)]
@@ -32,10 +32,14 @@ pub async fn verify<K: TokenKind>(
     let token = UntrustedToken::parse(text).map_err(VerifyError::Token)?;
     let provider = keeper.current().await.map_err(VerifyError::Unavailable)?;
     let mut result = token.verify(&provider.keys, algorithms, host);
-    if matches!(result, Err(TokenError::UnknownKey))
-        && let Some(newer) = keeper.newer(&provider).await
-    {
-        result = token.verify(&newer.keys, algorithms, host);
+    if matches!(result, Err(TokenError::UnknownKey)) {
+        match keeper.newer(&provider).await {
+            Newer::Keys(newer) => result = token.verify(&newer.keys, algorithms, host),
+            Newer::None => {}
+            Newer::Unanswered => {
+                return Err(VerifyError::Unavailable(Dependency::ProviderMetadata.into()));
+            }
+        }
     }
     result.map_err(|error| match error {
         // Not the token's fault, so not the client's either.

@@ -193,6 +193,19 @@ fn a_logout_token_whose_key_may_not_be_fetched_yet_counts_as_soon_as_it_may() {
     );
 }
 
+/// The same while the provider does not give its keys: it announces nothing twice.
+#[test]
+fn a_logout_token_whose_key_cannot_be_asked_for_counts_as_soon_as_it_can() {
+    let world = signed_in();
+    *world.provider.keys.borrow_mut() = json!({"keys": [TestKey::Rsa.jwk("rotated")]});
+    world.provider.down.set(true);
+    let token = world.provider.logout_token_signed_by("rotated", world.now(), json!({}));
+    assert_eq!(post(&world, PATH, &[FORM], &format!("logout_token={token}")).status, 400);
+    world.provider.down.set(false);
+    sleep(&world, 15);
+    assert!(!is_in(&world));
+}
+
 #[test]
 fn lo15_messages_with_unknown_keys_that_are_kept_for_later_are_few() {
     let world = signed_in();

@@ -101,6 +101,28 @@ fn jw09_a_key_that_is_new_is_fetched_once() {
     assert_eq!(replied(send("rsa")).status, 401, "JW08: a key that is gone verifies nothing");
 }
 
+/// Found by the simulator (seed 12180): whoever may be right is not told to be wrong, only because the provider is slow.
+#[test]
+fn jw13_a_token_whose_key_cannot_be_asked_for_is_503_and_not_refused() {
+    let world = World::new();
+    let send = |kid: &str| {
+        let claims = json!({
+            "iss": ISSUER, "sub": "s-1", "aud": "mlflow", "exp": world.now() + 300, "groups": ["/mlflow_users"],
+        });
+        let token = sign(Algorithm::Rs256, Some(kid), json!({"typ": "at+jwt"}), claims);
+        world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])
+    };
+    forwarded(send("rsa"));
+    world.provider.down.set(true);
+    *world.provider.keys.borrow_mut() = json!({"keys": [TestKey::Rsa.jwk("rotated")]});
+    let reply = replied(send("rotated"));
+    assert_eq!((reply.status, header(&reply, "retry-after").is_some()), (503, true));
+    forwarded(send("rsa"));
+    world.provider.down.set(false);
+    world.host.advance(Duration::from_secs(40));
+    forwarded(send("rotated"));
+}
+
 #[test]
 fn jw05_the_last_good_keys_serve_while_the_provider_is_down() {
     let world = World::new();
