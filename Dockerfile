@@ -4,7 +4,7 @@
 #   docker build --target envoy  -t oidc-gate-envoy .   Envoy with the filter and envoy/envoy.yaml
 #
 # FILTER=prebuilt takes dist/oidc_gate.wasm as `cargo xtask build` left it, and needs no Rust image.
-ARG RUST_IMAGE=rust:1.95-slim
+ARG RUST_IMAGE=rust:1.95.0-slim
 ARG ENVOY_IMAGE=envoyproxy/envoy:v1.40.0
 ARG FILTER=compiled
 

@@ -39,6 +39,8 @@ backchannel_url=${MLFLOW_BACKCHANNEL_URL:-$public_url}
 realm=mlflow client=mlflow
 : "${KC_BOOTSTRAP_ADMIN_PASSWORD:?is the password of Keycloak\'s user $admin}"
 
+# Nobody else reads what is written there.
+umask 077
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 changes=0
@@ -81,6 +83,13 @@ field() {
     done <<<"$1"
 }
 
+# secret_file: what kcadm.sh is to merge by --file, for the client's secret, which must be in no process list.
+secret_file() {
+    local value=${MLFLOW_CLIENT_SECRET//\\/\\\\}
+    printf '{"secret": "%s"}\n' "${value//\"/\\\"}" >"$folder/secret.json"
+    echo "$folder/secret.json"
+}
+
 # differences JSON SETTING…: puts those of the settings name=value that JSON has otherwise into `different`, as options
 # for kcadm.sh, and says them. A value that begins with [ is a list; true, false and digits stand for themselves.
 differences() {
@@ -95,9 +104,14 @@ differences() {
         key=${name#attributes.}
         found=$(field "$json" "${key//./\\.}")
         if [[ ${found//[[:space:]]/} != "${wanted//[[:space:]]/}" ]]; then
+            if [[ $name == secret ]]; then
+                different+=(--file "$(secret_file)" --merge)
+                changed "changed: the client's secret"
+                continue
+            fi
             [[ $name != attributes.* ]] || name="attributes.\"$key\""
             different+=(-s "$name=$value")
-            if [[ $name == secret ]]; then changed "changed: the client's secret"; else changed "changed: $name from ${found:-nothing} to $value"; fi
+            changed "changed: $name from ${found:-nothing} to $value"
         fi
     done
 }
@@ -164,6 +178,10 @@ if [[ -z $client_id ]]; then
         options=()
         for setting in "${settings[@]}"; do
             name=${setting%%=*} value=${setting#*=}
+            if [[ $name == secret ]]; then
+                options+=(--file "$(secret_file)")
+                continue
+            fi
             [[ $name != attributes.* ]] || name="attributes.\"${name#attributes.}\""
             options+=(-s "$name=$value")
         done

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fills in the secrets that .env lacks, and leaves everything else in it as it is. Makes .env from .env.example if it is
-# not there. Needs nothing but a POSIX system and /dev/urandom.
+# not there, and what is mounted into containers readable for them. Needs nothing but a POSIX system and /dev/urandom.
 set -eu
 cd "$(dirname "$0")"
 
@@ -11,6 +11,15 @@ KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD MINIO_ROOT_PASSWORD"
 random() {
     od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'
 }
+
+# Containers run as other users; a clone under a umask such as 077 keeps them out.
+for path in compose envoy init-db.sh keycloak mlflow monitoring; do
+    [ -e "$path" ] || continue
+    if [ -n "$(find "$path" ! -perm -004)" ]; then
+        chmod -R go+rX "$path"
+        echo "made readable for the containers: $path"
+    fi
+done
 
 # From here on, what is written can be read by its owner only.
 umask 077
@@ -38,6 +47,13 @@ for name in $secrets; do
     cp "$new" .env
     made="$made $name"
 done
+
+# An .env that was made for something else does not say where artifacts go.
+if ! grep -Eq '^[[:space:]]*(export )?(COMPOSE_PROFILES|S3_ENDPOINT_URL)[[:space:]]*=' .env; then
+    { awk 1 .env && echo "COMPOSE_PROFILES=minio"; } >"$new"
+    cp "$new" .env
+    made="$made COMPOSE_PROFILES"
+fi
 
 if [ -n "$made" ]; then
     echo "made in .env:$made"

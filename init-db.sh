@@ -1,19 +1,36 @@
 #!/bin/bash
-# Runs once, when PostgreSQL's volume is empty: a database and a role each for MLflow and Keycloak. Neither can open the
-# other's, and neither is a superuser.
+# A database and a role each for MLflow and Keycloak. Neither can open the other's, and neither is a superuser. Runs by itself
+# when PostgreSQL's volume is empty; run again, it gives the roles the passwords that are in the environment now.
 set -euo pipefail
+
+superuser=${POSTGRES_USER:-postgres}
+
+# Passwords come over standard input and the environment, because -c replaces no variables; and so they are in no process list.
+sql() {
+    psql --no-psqlrc --quiet -v ON_ERROR_STOP=1 --username "$superuser" --dbname postgres
+}
+
+# set_password NAME PASSWORD
+set_password() {
+    NAME=$1 PASSWORD=$2 sql <<'SQL'
+\getenv name NAME
+\getenv password PASSWORD
+ALTER ROLE :"name" PASSWORD :'password';
+SQL
+}
 
 # make_database NAME PASSWORD: the role owns the database of its name.
 make_database() {
-    # Over standard input, because -c replaces no variables; and so the password is in no process list.
-    NAME=$1 PASSWORD=$2 psql --no-psqlrc -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
+    NAME=$1 sql <<'SQL'
 \getenv name NAME
-\getenv password PASSWORD
-CREATE ROLE :"name" LOGIN PASSWORD :'password';
-CREATE DATABASE :"name" OWNER :"name";
+SELECT format('CREATE ROLE %I LOGIN', :'name') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'name') \gexec
+SELECT format('CREATE DATABASE %I OWNER %I', :'name', :'name')
+    WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \gexec
 REVOKE ALL ON DATABASE :"name" FROM PUBLIC;
 SQL
+    set_password "$1" "$2"
 }
 
 make_database mlflow "$MLFLOW_DB_PASSWORD"
 make_database keycloak "$KEYCLOAK_DB_PASSWORD"
+set_password "$superuser" "$POSTGRES_PASSWORD"

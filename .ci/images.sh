@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Local stand-ins for three official images, where no image registry can be reached: python:3.12-slim and rust:1.95-slim, from
+# Local stand-ins for three official images, where no image registry can be reached: python:3.12-slim and rust:…-slim, from
 # which the builds start, and prom/prometheus. They are not those images: a build in them proves the Dockerfiles, not the images.
 # Needs a Docker engine with debian:trixie-slim, Go, Python and the Rust toolchain of rust-toolchain.toml.
 set -euo pipefail
@@ -7,7 +7,7 @@ set -euo pipefail
 # CPython 3.12 as python-build-standalone made it, inside a Go module.
 python_module=github.com/kluctl/go-embed-python@v0.0.0-3.12.3-20240415-1
 python=python:3.12-slim
-rust=rust:1.95-slim
+rust=rust:$(sed -n 's/^channel = "\(.*\)"$/\1/p' "${BASH_SOURCE%/*}/../rust-toolchain.toml")-slim
 prometheus=prom/prometheus:v3.5.0
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT

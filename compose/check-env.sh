@@ -8,9 +8,9 @@ problem() {
     problems=$((problems + 1))
 }
 
-# strong NAME LENGTH: long enough, of harmless characters, and nothing that a person made up in a hurry.
+# strong NAME LENGTH [VALUE]: long enough, of harmless characters, and nothing that a person made up in a hurry.
 strong() {
-    value=$(printenv "$1" || true)
+    value=${3-$(printenv "$1" || true)}
     case $value in
     *[!A-Za-z0-9._~+/=-]*)
         problem "$1 may have letters, digits and -._~+/= only"
@@ -33,7 +33,12 @@ strong() {
     fi
 }
 
-strong SECRET_KEY 32
+# While it is changed for another one, it is both, with a comma.
+keys=${SECRET_KEY:-}
+while
+    strong SECRET_KEY 32 "${keys%%,*}"
+    [ "$keys" != "${keys#*,}" ]
+do keys=${keys#*,}; done
 for name in OIDC_CLIENT_SECRET POSTGRES_PASSWORD MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD KEYCLOAK_ADMIN_PASSWORD \
     REDIS_PASSWORD MINIO_ROOT_PASSWORD; do
     strong "$name" 12
@@ -47,21 +52,65 @@ if [ -n "${OIDC_SCOPES:-}" ]; then
     problem "OIDC_SCOPES is not read: the name is OIDC_SCOPE"
 fi
 
+# here ADDRESS…: whether this machine alone can reach all of them.
+here() {
+    for address in "$@"; do
+        case $address in
+        127.* | ::1 | \[::1\] | localhost) ;;
+        http://localhost | http://localhost:* | http://127.0.0.1 | http://127.0.0.1:*) ;;
+        *) return 1 ;;
+        esac
+    done
+}
+
 # The development realm has users whose password stands in its file.
-case ${BIND_ADDRESS:-} in
-127.* | ::1 | \[::1\] | localhost) local=yes ;;
-*) local=no ;;
-esac
-case ${MLFLOW_PUBLIC_URL:-} in
-http://localhost | http://localhost:* | http://127.0.0.1 | http://127.0.0.1:*) ;;
-*) local=no ;;
-esac
-case $local:${KEYCLOAK_START_ARGUMENTS:-} in
-no:*--import-realm*)
-    problem "others can reach this stack, but Keycloak would import the development realm, whose users have a known" \
-        "password. Set KEYCLOAK_START_ARGUMENTS= (empty) and see docs/production.md"
+case ${KEYCLOAK_START_ARGUMENTS:-} in
+*--import-realm*)
+    here "${BIND_ADDRESS:-}" "${KEYCLOAK_BIND_ADDRESS:-}" "${MLFLOW_PUBLIC_URL:-}" "${KEYCLOAK_PUBLIC_URL:-}" ||
+        problem "others can reach this stack, but Keycloak would import the development realm, whose users have a known" \
+            "password. Set KEYCLOAK_START_ARGUMENTS= (empty) and see docs/production.md"
     ;;
 esac
+
+# A browser leaves out the port that belongs to the scheme. An entry may have wildcards, as in *.example.com.
+host=${MLFLOW_PUBLIC_URL#*://}
+host=${host%%/*}
+case $MLFLOW_PUBLIC_URL in
+https://*) host=${host%:443} ;;
+*) host=${host%:80} ;;
+esac
+allowed=no
+set -f
+for pattern in $(printf %s "${MLFLOW_ALLOWED_HOSTS:-}" | tr , ' '); do
+    # shellcheck disable=SC2254 # it is a pattern
+    case $host in $pattern) allowed=yes ;; esac
+done
+set +f
+if [ "$allowed" = no ]; then
+    problem "MLFLOW_ALLOWED_HOSTS does not name $host, the host of MLFLOW_PUBLIC_URL, and MLflow refuses every other one:" \
+        "set MLFLOW_ALLOWED_HOSTS=$host"
+fi
+
+# What an .env has that was made for the stack before this one, or by cargo xtask up.
+case ${S3_ENDPOINT_URL:-}:,$(printf %s "${COMPOSE_PROFILES:-}" | tr -d ' '), in
+http://minio:9000:*,minio,* | http://minio:9000:*,\*,*) ;;
+http://minio:9000:*)
+    problem "artifacts would go to MinIO, which COMPOSE_PROFILES does not start: put COMPOSE_PROFILES=minio into .env" \
+        "(./generate-env.sh does it), or name another place with S3_ENDPOINT_URL"
+    ;;
+esac
+case ${MLFLOW_IMAGE:-} in
+*mlflow-oidc*)
+    problem "MLFLOW_IMAGE names an image that asks for a sign-in itself, behind the gate: take the line out, and one is" \
+        "built; or name one as docs/compose.md builds it"
+    ;;
+esac
+
+# Containers run as other users than whoever cloned this.
+closed=$(find /mounted ! -type l ! -perm -004 2>/dev/null | sed 's|^/mounted/||' | tr '\n' ' ')
+if [ -n "$closed" ]; then
+    problem "the containers can't read ${closed}because others may not: ./generate-env.sh mends it, or chmod go+rX $closed"
+fi
 
 if [ "$problems" -gt 0 ]; then
     echo "check-env: nothing is started until .env is right" >&2

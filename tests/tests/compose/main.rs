@@ -7,10 +7,12 @@
 #[allow(dead_code, reason = "the browser of the stack tests, of which these use a part")]
 mod browser;
 mod document;
+mod files;
 mod hygiene;
 mod images;
 mod management;
 mod monitoring;
+mod production;
 mod quick_start;
 mod restarts;
 mod settings;

@@ -112,6 +112,38 @@ fn configure_keycloak_repairs_what_was_changed_by_hand_and_says_what() {
 }
 
 #[test]
+fn configure_keycloak_passes_no_secret_on_a_command_line() {
+    let stack = Stack::up();
+    // A kcadm.sh that notes what it is called with; the script takes it for Keycloak's own.
+    let configure = |before: &str| {
+        stack.kcadm(&format!(
+            "client=$(kcadm get clients -r mlflow -q clientId=mlflow --fields id --format csv --noquotes)\n{before}"
+        ));
+        stack.shell(
+            "docker compose exec -T keycloak bash -c 'cat >/tmp/noting.sh <<\"SCRIPT\"\n#!/bin/bash\n\
+             echo \"$@\" >>/tmp/noted\nexec /opt/keycloak/bin/kcadm.sh \"$@\"\nSCRIPT\n\
+             chmod +x /tmp/noting.sh; rm -f /tmp/noted'\n\
+             docker compose exec -T -e KCADM=/tmp/noting.sh keycloak bash -s <configure-keycloak.sh",
+        );
+        stack.shell("docker compose exec -T keycloak bash -c 'cat /tmp/noted; rm /tmp/noted /tmp/noting.sh'")
+    };
+    for before in
+        ["kcadm update clients/$client -r mlflow -s secret=other", "kcadm delete clients/$client -r mlflow"]
+    {
+        let noted = configure(before);
+        assert!(noted.contains("clients") && noted.contains("/secret.json"), "{noted}");
+        for name in ["OIDC_CLIENT_SECRET", "KEYCLOAK_ADMIN_PASSWORD"] {
+            assert!(!noted.contains(&stack.setting(name)), "{name} was an argument after {before}");
+        }
+        assert_eq!(
+            stack.tokens(&[("grant_type", "client_credentials")]).status,
+            200,
+            "the secret is set: {before}"
+        );
+    }
+}
+
+#[test]
 fn a_run_of_the_python_client_is_in_postgresql_and_its_artifact_in_the_bucket() {
     let stack = Stack::up();
     let said = stack.run("token-python");

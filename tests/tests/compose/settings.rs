@@ -1,6 +1,7 @@
 //! `.env`: what is missing or weak stops the start and is named; groups are those that it names.
 
 use oidc_gate_testkit::browser::Client;
+use serde_json::Value;
 
 use crate::stack::{PASSWORD, Stack, said};
 
@@ -58,13 +59,161 @@ fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
 #[test]
 fn the_development_realm_is_not_imported_where_others_can_reach_it() {
     let stack = Stack::beside();
-    for open in [("BIND_ADDRESS", "0.0.0.0"), ("MLFLOW_PUBLIC_URL", "https://mlflow.example.com")] {
+    for open in [
+        ("BIND_ADDRESS", "0.0.0.0"),
+        ("KEYCLOAK_BIND_ADDRESS", "0.0.0.0"),
+        ("MLFLOW_PUBLIC_URL", "https://mlflow.example.com"),
+        ("KEYCLOAK_PUBLIC_URL", "https://login.example.com"),
+    ] {
         let _changed = stack.edit_settings(&[open]);
         let output = stack.output("docker compose up --wait");
         assert!(!output.status.success(), "{open:?}");
         let log = stack.compose("logs check-env");
         assert!(log.contains("development realm"), "{open:?}: {log}");
     }
+}
+
+/// What check-env says of the settings as they are.
+fn checked(stack: &Stack) -> (bool, String) {
+    let output = stack.output("docker compose run --rm -T check-env");
+    (output.status.success(), said(&output))
+}
+
+#[test]
+fn the_host_of_the_public_url_must_be_one_that_mlflow_answers_to() {
+    let stack = Stack::beside();
+    let check = |url: &str, hosts: &str| {
+        let _changed = stack.edit_settings(&[
+            ("MLFLOW_PUBLIC_URL", url),
+            ("MLFLOW_ALLOWED_HOSTS", hosts),
+            ("KEYCLOAK_START_ARGUMENTS", ""),
+        ]);
+        checked(&stack)
+    };
+    for (url, hosts) in [
+        ("https://mlflow.example.org", ""),
+        ("https://mlflow.example.org", "localhost:5000,example.org,mlflow.example.org:443"),
+        ("https://mlflow.example.org:8443", "mlflow.example.org"),
+        ("https://mlflow.example.org", "MLFLOW.example.org.evil,*.example.net"),
+    ] {
+        let (accepted, said) = check(url, hosts);
+        let host = url.trim_start_matches("https://");
+        assert!(
+            !accepted && said.contains(&format!("set MLFLOW_ALLOWED_HOSTS={host}")),
+            "{url} {hosts}: {said}"
+        );
+    }
+    for (url, hosts) in [
+        ("https://mlflow.example.org", "other,mlflow.example.org"),
+        ("https://mlflow.example.org:443/", "mlflow.example.org"),
+        ("https://mlflow.example.org:8443", "mlflow.example.org:8443"),
+        ("https://mlflow.example.org", "*.example.org"),
+        ("https://mlflow.example.org", "*"),
+    ] {
+        let (accepted, said) = check(url, hosts);
+        assert!(accepted, "{url} {hosts}: {said}");
+    }
+}
+
+#[test]
+fn each_published_port_has_an_address_of_its_own() {
+    let stack = Stack::up();
+    let _changed = stack.edit_settings(&[
+        ("BIND_ADDRESS", "127.0.0.2"),
+        ("KEYCLOAK_BIND_ADDRESS", "127.0.0.3"),
+        ("MINIO_BIND_ADDRESS", "127.0.0.4"),
+        ("PROMETHEUS_BIND_ADDRESS", "127.0.0.5"),
+    ]);
+    let addresses = |files: &str| -> Vec<String> {
+        let config: Value =
+            serde_json::from_str(&stack.compose(&format!("{files} config --format json"))).unwrap();
+        let services = config["services"].as_object().unwrap().iter();
+        let ports = services.flat_map(|(name, service)| {
+            let ports = service["ports"].as_array().cloned().unwrap_or_default();
+            ports
+                .into_iter()
+                .map(move |port| format!("{name} {}:{}", port["host_ip"].as_str().unwrap(), port["target"]))
+        });
+        ports.collect()
+    };
+    let all = "-f docker-compose.yml -f docker-compose.monitoring.yml";
+    assert_eq!(
+        addresses(all),
+        [
+            "envoy 127.0.0.2:5000",
+            "keycloak 127.0.0.3:8080",
+            "minio 127.0.0.4:9000",
+            "minio 127.0.0.4:9001",
+            "prometheus 127.0.0.5:9090"
+        ]
+    );
+    let _https = stack.edit_settings(&[
+        ("MLFLOW_PUBLIC_URL", "https://mlflow.example.org"),
+        ("KEYCLOAK_PUBLIC_URL", "https://login.example.org"),
+    ]);
+    assert_eq!(
+        addresses(&format!("{all} -f docker-compose.tls.yml"))[..2],
+        ["envoy 127.0.0.2:5443", "keycloak 127.0.0.3:8443"],
+        "no plain port is published with TLS"
+    );
+}
+
+#[test]
+fn an_env_of_the_stack_before_is_told_what_it_lacks_and_generate_env_adds_it() {
+    let stack = Stack::beside();
+    // What that stack's README asks for, and no more.
+    let secrets: String = REQUIRED.iter().map(|name| format!("{name}={}\n", stack.setting(name))).collect();
+    let image = "MLFLOW_IMAGE=ghcr.io/mlflow-oidc/mlflow-oidc-server:latest\n";
+    let old = format!("{secrets}OIDC_SCOPE=\"openid profile email\"\nOIDC_GROUP_NAME=mlflow_users\n{image}");
+    let _changed = stack.edit_settings(&[]);
+    let file = stack.checkout().join(".env");
+    std::fs::write(&file, &old).unwrap();
+    let (accepted, said) = checked(&stack);
+    assert!(!accepted && said.contains("put COMPOSE_PROFILES=minio into .env"), "{said}");
+    assert!(said.contains("MLFLOW_IMAGE names an image that asks for a sign-in itself"), "{said}");
+
+    std::fs::write(&file, old.replace(image, "")).unwrap();
+    let made = stack.shell("./generate-env.sh");
+    assert!(
+        made.contains("made in .env: MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD COMPOSE_PROFILES\n"),
+        "{made}"
+    );
+    let (accepted, said) = checked(&stack);
+    assert!(accepted, "{said}");
+    // Whoever has another place for artifacts is left alone.
+    let elsewhere = old.replace(image, "S3_ENDPOINT_URL=https://s3.example.org\n");
+    std::fs::write(&file, elsewhere).unwrap();
+    assert!(!stack.shell("./generate-env.sh").contains("COMPOSE_PROFILES"));
+    let (accepted, said) = checked(&stack);
+    assert!(accepted, "{said}");
+}
+
+#[test]
+fn files_that_the_containers_cannot_read_are_named_and_generate_env_mends_them() {
+    let stack = Stack::beside();
+    // As a clone under that umask leaves them.
+    stack.shell(
+        "rm -rf closed && umask 077 && mkdir closed && cp .env docker-compose.yml generate-env.sh init-db.sh closed && \
+         cp -r compose envoy keycloak mlflow monitoring closed && chmod -R go= closed",
+    );
+    let checked = || {
+        let output = stack.output("cd closed && docker compose run --rm -T check-env");
+        (output.status.success(), said(&output))
+    };
+    let (accepted, said) = checked();
+    assert!(!accepted && said.contains("the containers can't read what is mounted from here"), "{said}");
+    stack.shell("chmod -R go+rX closed/compose");
+    let (accepted, said) = checked();
+    assert!(
+        !accepted && said.contains("init-db.sh") && said.contains("keycloak/realm-mlflow.json"),
+        "{said}"
+    );
+    let made = stack.shell("cd closed && ./generate-env.sh");
+    assert!(made.contains("made readable for the containers: init-db.sh"), "{made}");
+    let (accepted, said) = checked();
+    assert!(accepted, "{said}");
+    assert_eq!(stack.shell("stat -c %a closed/.env").trim(), "600", "but the secrets stay closed");
+    stack.shell("rm -r closed");
 }
 
 #[test]

@@ -104,6 +104,19 @@ impl Stack {
         stack
     }
 
+    /// A stack of its own in the place of the one that all use, which is down meanwhile: from empty volumes, of which nothing
+    /// is started yet and nothing is left at the end.
+    pub fn instead() -> Self {
+        let mut stack = Self::alone();
+        if !stack.env_file().exists() {
+            stack.quick_start();
+        }
+        stack.known.as_mut().expect("the stack is ours").up_with = None;
+        stack.compose("down");
+        stack.project = Some(format!("{}-instead", variable("COMPOSE_PROJECT_NAME")));
+        stack
+    }
+
     /// Gives the stack to the other tests, and goes on beside them.
     pub fn share(&mut self) {
         self.known = None;
@@ -171,6 +184,10 @@ impl Stack {
             .replace("--server http://localhost:8080", "--server http://LOCALHOST:8080")
             .replace("localhost:8080", &format!("localhost:{}", variable("KEYCLOAK_PORT")))
             .replace("--server http://LOCALHOST:8080", "--server http://localhost:8080")
+            .replace("mlflow.example.com", &format!("mlflow.example.com:{}", variable("MLFLOW_PORT")))
+            .replace("login.example.com:8443", &format!("login.example.com:{}", variable("KEYCLOAK_PORT")))
+            // Whatever the pages open to others stays on loopback here.
+            .replace("=0.0.0.0", "=127.0.0.1")
             .replace("localhost:9090", &format!("localhost:{}", variable("PROMETHEUS_PORT")))
             .replace("mlflow-oidc-gate_", &format!("{}_", variable("COMPOSE_PROJECT_NAME")))
             .replace("exec mlflow-redis", &format!("exec {}-redis", variable("CONTAINER_PREFIX")));

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Starts Envoy with envoy.yaml and with what the override files of Compose add to it: TLS (docker-compose.tls.yml) and
+# metrics (docker-compose.monitoring.yml).
+set -eu
+cd /etc/envoy
+
+configuration=envoy.yaml
+if [ -e tls-socket.yaml ]; then
+    for file in tls/tls.crt tls/tls.key; do
+        if [ ! -r "$file" ]; then
+            echo "start-envoy: $file is missing or closed to Envoy, which runs as user and group 101; see docs/production.md" >&2
+            exit 1
+        fi
+    done
+    # The listener `edge` once more, on a port of its own. The plain one stays for Keycloak's logout messages: it is
+    # published nowhere.
+    configuration=/tmp/envoy.yaml
+    {
+        sed '/^  clusters:$/,$d' envoy.yaml
+        sed -n '/^  - name: edge$/,/^  clusters:$/p' envoy.yaml |
+            sed -e '/^  clusters:$/d' -e 's/^  - name: edge$/  - name: edge-tls/' -e 's/port_value: 5000}/port_value: 5443}/'
+        # A filter chain is the last thing in it.
+        sed 's/^/      /' tls-socket.yaml
+        sed -n '/^  clusters:$/,$p' envoy.yaml
+    } >"$configuration"
+fi
+
+set -- envoy -c "$configuration" --disable-hot-restart --concurrency "${ENVOY_WORKERS:-2}" --log-level warning \
+    --component-log-level wasm:info
+if [ -e metrics-listener.yaml ]; then
+    set -- "$@" --config-yaml "$(cat metrics-listener.yaml)"
+fi
+exec "$@"
