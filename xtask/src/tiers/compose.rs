@@ -175,15 +175,9 @@ fn checkout(workspace: &Workspace, folder: &Path, wasm: &Path) -> Result<PathBuf
     if checkout.exists() {
         fs::remove_dir_all(&checkout)?;
     }
-    let mut git = Command::new("git");
-    git.current_dir(workspace.root()).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    for name in output(&mut git)?.split('\0').filter(|name| !name.is_empty()) {
-        let from = workspace.root().join(name);
-        // Deleted, and not committed yet.
-        if !from.exists() {
-            continue;
-        }
-        let to = checkout.join(name);
+    for name in workspace.files()? {
+        let from = workspace.root().join(&name);
+        let to = checkout.join(&name);
         fs::create_dir_all(to.parent().context("a file without a folder")?)?;
         fs::copy(&from, &to).with_context(|| format!("copying {name}"))?;
     }

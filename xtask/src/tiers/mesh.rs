@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::Runs;
-use super::counts::Counts;
 use crate::command::{find, output, run as run_to_end};
 use crate::progress::Progress;
 use crate::workspace::Workspace;
@@ -32,12 +31,12 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let istio = istio_validate(workspace, &tools, progress)?;
     let egctl = egctl(workspace, &tools, progress)?;
     let envoy = workspace.root().join("envoy");
-    check(runs, "Istio accepts its manifests", || validate_istio(&istio, &envoy.join("istio")));
+    runs.check("Istio accepts its manifests", || validate_istio(&istio, &envoy.join("istio")));
     let translated = translate(&egctl, &tools, &envoy.join("envoy-gateway"));
-    check(runs, "Envoy Gateway accepts and translates its manifests", || {
+    runs.check("Envoy Gateway accepts and translates its manifests", || {
         translated.as_ref().map(drop).map_err(copy)
     });
-    check(runs, "the translation that the tests load is today's", || {
+    runs.check("the translation that the tests load is today's", || {
         let file = workspace.root().join(TRANSLATION);
         let today = translated.as_ref().map_err(copy)?;
         let today = serde_json::to_string_pretty(today)? + "\n";
@@ -52,20 +51,6 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
 
 fn copy(error: &anyhow::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
-}
-
-/// Runs a check, and counts it as a test.
-fn check(runs: &mut Runs, what: &str, test: impl FnOnce() -> Result<()>) {
-    match test() {
-        Ok(()) => {
-            println!("{what} ... ok");
-            runs.counts += Counts { passed: 1, ..Counts::default() };
-        }
-        Err(error) => {
-            println!("{what} ... FAILED\n{error:#}");
-            runs.counts += Counts { failed: 1, ..Counts::default() };
-        }
-    }
 }
 
 fn validate_istio(validate: &Path, folder: &Path) -> Result<()> {
