@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Source, lay};
-use crate::command::output;
+use crate::install::kustomize::build;
 
 /// A resource, as far as it has to be told from others.
 type Identity = (String, String);
@@ -25,11 +24,6 @@ pub fn check(kustomize: &Path, root: &Path, base: &str, sources: &[Source]) -> R
         .collect();
     ensure!(manifests.len() > 3, "there are only {} manifests in {base}", manifests.len());
     compare(&build(kustomize, &root.join(base))?, &manifests)
-}
-
-/// What kustomize makes of a base, as one stream of documents.
-pub fn build(kustomize: &Path, base: &Path) -> Result<String> {
-    output(Command::new(kustomize).arg("build").arg(base))
 }
 
 /// A manifest that no kustomization names is missed.

@@ -12,16 +12,13 @@ use anyhow::Result;
 
 use super::Runs;
 use crate::install::go_tool::GoTool;
-use crate::install::{apt, hadolint};
+use crate::install::{apt, hadolint, kustomize};
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
 /// Searches files and history for secrets.
 const GITLEAKS: GoTool =
     GoTool { module: "github.com/zricethezav/gitleaks/v8", version: "v8.30.1", program: "gitleaks" };
-/// Builds what `kubectl apply -k` would apply. (The next version wants a newer Go than most have.)
-pub const KUSTOMIZE: GoTool =
-    GoTool { module: "sigs.k8s.io/kustomize/kustomize/v5", version: "v5.8.1", program: "kustomize" };
 
 /// A file as git has it, or would.
 struct Source {
@@ -44,7 +41,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     apt::ensure("shellcheck", progress)?;
     let hadolint = hadolint::ensure(workspace, progress)?;
     let gitleaks = GITLEAKS.ensure(workspace, progress)?;
-    let kustomize = KUSTOMIZE.ensure(workspace, progress)?;
+    let kustomize = kustomize::ensure(workspace, progress)?;
     let root = workspace.root();
     let sources = sources(workspace)?;
     runs.check("shellcheck finds nothing in any script", || scripts::check(&scripts::scripts(&sources)));
