@@ -42,19 +42,20 @@ fn blocks() -> BTreeMap<String, Block> {
     found
 }
 
+/// The files of these tests.
+fn sources() -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compose");
+    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let tests = files
+        .filter(|file| file.extension().is_some_and(|name| name == "rs") && !file.ends_with("document.rs"));
+    let sources: Vec<_> = tests.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    assert!(sources.len() > 8, "{} has {} files only", folder.display(), sources.len());
+    sources
+}
+
 #[test]
 fn every_block_that_says_it_is_run_is_run_by_a_test() {
-    let sources = [
-        include_str!("hygiene.rs"),
-        include_str!("images.rs"),
-        include_str!("management.rs"),
-        include_str!("monitoring.rs"),
-        include_str!("quick_start.rs"),
-        include_str!("settings.rs"),
-        include_str!("stack.rs"),
-        include_str!("tokens.rs"),
-        include_str!("troubleshooting.rs"),
-    ];
+    let sources = sources();
     let blocks = blocks();
     assert!(blocks.len() > 15, "the pages have lost their marks");
     for name in blocks.keys() {
@@ -69,17 +70,7 @@ fn every_block_that_says_it_is_run_is_run_by_a_test() {
 fn every_test_that_the_table_names_exists() {
     let page = include_str!("../../../docs/compose.md");
     let (_, table) = page.split_once("## What runs each row").expect("the page ends with the table");
-    let sources = [
-        include_str!("hygiene.rs"),
-        include_str!("images.rs"),
-        include_str!("management.rs"),
-        include_str!("monitoring.rs"),
-        include_str!("quick_start.rs"),
-        include_str!("restarts.rs"),
-        include_str!("settings.rs"),
-        include_str!("tokens.rs"),
-        include_str!("troubleshooting.rs"),
-    ];
+    let sources = sources();
     let mut names = 0;
     for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
         let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();

@@ -57,6 +57,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let chromedriver = install::chromium::ensure(progress)?;
     let python = install::mlflow::ensure(workspace, progress)?;
     let promtool = install::promtool::ensure(progress)?;
+    let keycloak = install::keycloak::ensure(workspace, progress)?;
     install::apt::ensure("curl", progress)?;
     install::apt::ensure("jq", progress)?;
     let folder = workspace.state().join("test-compose");
@@ -76,6 +77,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
         .env("OIDC_GATE_FAILURES", &folder)
         .env("OIDC_GATE_MLFLOW_PYTHON", python)
         .env("OIDC_GATE_PROMTOOL", promtool)
+        .env("OIDC_GATE_KCADM", keycloak.join("bin/kcadm.sh"))
         .env("OIDC_GATE_CHROMEDRIVER", chromedriver)
         .env("OIDC_GATE_WASM", wasm);
     for (name, value) in plan.environment() {
