@@ -92,6 +92,29 @@ fn a_new_user_signs_in_and_without_a_group_would_not() {
 }
 
 #[test]
+fn the_printed_settings_lead_to_another_bucket_and_leave_minio_out() {
+    let stack = Stack::up();
+    let config = stack.run_and(
+        "other-bucket",
+        "export COMPOSE_PROFILES S3_BUCKET S3_ENDPOINT_URL S3_REGION S3_ACCESS_KEY_ID S3_SECRET_ACCESS_KEY\n\
+         docker compose config --format json",
+    );
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let services = config["services"].as_object().unwrap();
+    assert!(!services.contains_key("minio"), "{:?}", services.keys());
+    for name in ["mlflow", "bucket"] {
+        let environment = &services[name]["environment"];
+        assert_eq!(environment["S3_BUCKET"], "my-mlflow-artifacts", "{name}");
+        assert_eq!(environment["MLFLOW_S3_ENDPOINT_URL"], "https://s3.eu-central-1.amazonaws.com", "{name}");
+        assert_eq!(environment["AWS_DEFAULT_REGION"], "eu-central-1", "{name}");
+        assert_eq!(environment["AWS_ACCESS_KEY_ID"], "…", "{name}");
+        assert_eq!(environment["AWS_SECRET_ACCESS_KEY"], "…", "{name}");
+    }
+    let destination = &services["mlflow"]["environment"]["MLFLOW_ARTIFACTS_DESTINATION"];
+    assert_eq!(destination, "s3://my-mlflow-artifacts");
+}
+
+#[test]
 fn configure_keycloak_works_without_docker_by_a_kcadm_of_this_machine() {
     let stack = Stack::up();
     let configure = |kcadm: &str, password: &str, option: &str| {

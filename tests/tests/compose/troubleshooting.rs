@@ -56,6 +56,11 @@ fn a_user_who_is_not_allowed_gets_in_after_joining_the_group() {
     assert!(stack.may_use_mlflow(&client));
 }
 
+/// Whether a line of the access log is about an answer of MLflow's own with that status.
+fn is_mlflows(line: &str, status: u16) -> bool {
+    line.contains(&format!("\"status\":{status},")) && line.contains("\"details\":\"via_upstream\"")
+}
+
 #[test]
 fn an_internal_server_error_is_mlflows_and_in_its_log() {
     let mut stack = Stack::up();
@@ -74,11 +79,10 @@ fn an_internal_server_error_is_mlflows_and_in_its_log() {
     assert!(failed.text().contains("Internal Server Error"), "{failed}");
     let log = stack.run("mlflow-log");
     assert!(log.contains("Traceback") && log.contains("EndpointConnectionError"), "{log}");
-    let log = stack.compose("logs --no-log-prefix --tail 20 envoy");
-    let line = log
-        .lines()
-        .find(|line| line.contains("/api/2.0/mlflow/artifacts/list") && line.contains("\"status\":500"));
-    assert!(line.is_some_and(|line| line.contains("\"details\":\"via_upstream\"")), "{log}");
+    stack.eventually("Envoy's log says whose answer it was", || {
+        let failed = "\"path\":\"/api/2.0/mlflow/artifacts/list\"";
+        stack.access_log().iter().any(|line| line.contains(failed) && is_mlflows(line, 500))
+    });
     stack.bring_up();
     assert_eq!(stack.api(&token).status, 200);
 }
@@ -93,11 +97,9 @@ fn an_mlflow_without_its_database_answers_503_by_itself_and_says_why_in_its_log(
     assert_eq!(answer.json()["error_code"], "TEMPORARILY_UNAVAILABLE", "{answer}");
     let log = stack.run("mlflow-log");
     assert!(log.contains("OperationalError"), "{log}");
-    let log = stack.compose("logs --no-log-prefix --tail 20 envoy");
-    assert!(
-        log.lines().any(|line| line.contains("\"status\":503") && line.contains("\"via_upstream\"")),
-        "{log}"
-    );
+    stack.eventually("Envoy's log says whose answer it was", || {
+        stack.access_log().iter().any(|line| is_mlflows(line, 503))
+    });
     stack.bring_up();
     assert_eq!(stack.api(&token).status, 200, "and it is well again");
 }
