@@ -79,9 +79,10 @@ enum Commands {
     },
     /// Run the tests; all tiers when none is named.
     ///
-    /// unit: pure code, natively and as Wasm under node. e2e: the filter in real Envoy with real Redis. stack: real
-    /// Keycloak, MLflow and headless Chromium, beside and apart from a stack that is up. compose: docker-compose.yml in a
-    /// Docker engine, where one answers. What they need is installed. The last line is the sum: "N passed, N failed".
+    /// files: scripts, Dockerfiles and manifests before their linters, and a search for secrets. unit: pure code, natively
+    /// and as Wasm under node. e2e: the filter in real Envoy with real Redis. stack: real Keycloak, MLflow and headless
+    /// Chromium, beside and apart from a stack that is up. compose: docker-compose.yml in a Docker engine, where one
+    /// answers. What they need is installed. The last line is the sum: "N passed, N failed".
     Test {
         /// Which tiers.
         tiers: Vec<Tier>,

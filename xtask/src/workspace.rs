@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use cargo_metadata::{Metadata, MetadataCommand};
 
+use crate::command::output;
+
 /// The cdylib that Envoy loads.
 pub const PLUGIN_PACKAGE: &str = "oidc-gate";
 /// The end-to-end and stack tests.
@@ -55,6 +57,17 @@ impl Workspace {
     /// Archives, kept so that a second installation needs no network.
     pub fn downloads(&self) -> PathBuf {
         self.state().join("downloads")
+    }
+
+    /// The files of the repository as a clone would have them, with what is changed and not committed yet: their paths from
+    /// its root.
+    pub fn files(&self) -> Result<Vec<String>> {
+        let mut git = Command::new("git");
+        git.current_dir(&self.root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+        let listed = output(&mut git)?;
+        let names = listed.split('\0').filter(|name| !name.is_empty());
+        // Some may be deleted, and the deletion not committed yet.
+        Ok(names.filter(|name| self.root.join(name).exists()).map(str::to_owned).collect())
     }
 
     /// A cargo command in the workspace, of the toolchain that runs xtask.

@@ -42,20 +42,21 @@ fn blocks() -> BTreeMap<String, Block> {
     found
 }
 
+/// The files of these tests.
+fn sources() -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compose");
+    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let tests = files.filter(|file| file.extension().is_some_and(|name| name == "rs"));
+    let sources: Vec<_> = tests.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    assert!(sources.len() > 8, "{} has {} files only", folder.display(), sources.len());
+    sources
+}
+
 #[test]
 fn every_block_that_says_it_is_run_is_run_by_a_test() {
-    let sources = [
-        include_str!("hygiene.rs"),
-        include_str!("images.rs"),
-        include_str!("management.rs"),
-        include_str!("monitoring.rs"),
-        include_str!("production.rs"),
-        include_str!("quick_start.rs"),
-        include_str!("settings.rs"),
-        include_str!("stack.rs"),
-        include_str!("tokens.rs"),
-        include_str!("troubleshooting.rs"),
-    ];
+    let sources = sources();
+    // However it is broken into lines.
+    let sources: Vec<String> = sources.iter().map(|source| source.split_whitespace().collect()).collect();
     let blocks = blocks();
     assert!(blocks.len() > 15, "the pages have lost their marks");
     for name in blocks.keys() {
@@ -70,18 +71,7 @@ fn every_block_that_says_it_is_run_is_run_by_a_test() {
 fn every_test_that_the_table_names_exists() {
     let page = include_str!("../../../docs/compose.md");
     let (_, table) = page.split_once("## What runs each row").expect("the page ends with the table");
-    let sources = [
-        include_str!("hygiene.rs"),
-        include_str!("images.rs"),
-        include_str!("management.rs"),
-        include_str!("monitoring.rs"),
-        include_str!("production.rs"),
-        include_str!("quick_start.rs"),
-        include_str!("restarts.rs"),
-        include_str!("settings.rs"),
-        include_str!("tokens.rs"),
-        include_str!("troubleshooting.rs"),
-    ];
+    let sources = sources();
     let mut names = 0;
     for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
         let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
@@ -96,4 +86,93 @@ fn every_test_that_the_table_names_exists() {
         }
     }
     assert!(names > 20, "the table names {names} tests only");
+}
+
+#[test]
+fn the_table_has_each_section_of_the_readme_that_it_is_about() {
+    let page = include_str!("../../../docs/compose.md");
+    let (_, table) = page.split_once("## What runs each row").expect("the page ends with the table");
+    let rows: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| ")).collect();
+    for section in [
+        "Architecture",
+        "Building the image",
+        "Push to a registry",
+        "Quick start: environment",
+        "Quick start: start the services",
+        "Quick start: configure Keycloak",
+        "Access",
+        "Configuration: required variables",
+        "User groups",
+        "Logs",
+        "Stop services",
+        "Reset all data",
+        "Add new users",
+        "Token: create, use, curl",
+        "Token: Python",
+        "Token: list, delete",
+        "Token: rotate",
+        "Token: expiry",
+        "\"Invalid scopes\"",
+        "\"Missing OAuth state\"",
+        "\"User is not allowed\"",
+        "\"Internal Server Error\"",
+        "Keycloak not starting",
+        "Files",
+        "Support",
+    ] {
+        let row = rows.iter().find(|row| row.starts_with(section));
+        let row = row.unwrap_or_else(|| panic!("there is no row {section}"));
+        assert!(
+            row.contains('`') || row.contains("no test: "),
+            "{section} names neither a test nor why there is none"
+        );
+    }
+}
+
+#[test]
+fn every_printed_command_is_run_or_says_why_not() {
+    let pages = [
+        ("compose.md", include_str!("../../../docs/compose.md")),
+        ("production.md", include_str!("../../../docs/production.md")),
+        ("service-mesh.md", include_str!("../../../docs/service-mesh.md")),
+        ("troubleshooting.md", include_str!("../../../docs/troubleshooting.md")),
+    ];
+    for (page, text) in pages {
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        for pair in lines.windows(2).filter(|pair| ["```sh", "```python"].contains(&pair[1])) {
+            let reason = pair[0].strip_prefix("<!-- not run: ").and_then(|rest| rest.strip_suffix(" -->"));
+            let said = pair[0].starts_with("<!-- run: ") || reason.is_some_and(|reason| reason.len() > 10);
+            assert!(said, "{page} has a block without a mark, after: {}", pair[0]);
+        }
+    }
+}
+
+#[test]
+fn every_file_of_the_table_is_there_and_git_ignores_the_one_with_secrets() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = include_str!("../../../docs/compose.md");
+    let (_, files) = page.split_once("## Files").expect("the page has a list of files");
+    let (files, _) = files.split_once("\n## ").expect("something follows it");
+    let mut names = Vec::new();
+    for row in files.lines().filter(|line| line.starts_with("| `")) {
+        let cell = row.split('|').nth(1).unwrap_or_default();
+        names.extend(cell.split('`').skip(1).step_by(2));
+    }
+    for name in
+        ["docker-compose.yml", ".env", ".env.example", "init-db.sh", "configure-keycloak.sh", ".gitignore"]
+    {
+        assert!(names.contains(&name), "{name} is not in the table: {names:?}");
+    }
+    for name in names.iter().filter(|name| **name != ".env") {
+        assert!(root.join(name).exists(), "there is no {name}");
+    }
+    let ignored = |name: &str| {
+        let mut git = std::process::Command::new("git");
+        git.current_dir(&root)
+            .args(["check-ignore", "--quiet", "--no-index", name])
+            .status()
+            .unwrap()
+            .success()
+    };
+    assert!(ignored(".env") && !ignored(".env.example") && !ignored("docker-compose.yml"));
 }

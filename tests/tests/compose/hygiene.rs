@@ -1,51 +1,134 @@
 //! What the file promises of every service, read from what Compose makes of it and from what runs.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::stack::{SERVICES, Stack};
+use crate::stack::{SERVICES, Stack, said};
 
 /// Services that end at once.
 const ONE_SHOT: [&str; 2] = ["bucket", "check-env"];
 
-fn services(stack: &Stack) -> serde_json::Map<String, Value> {
-    let text = stack.compose("--profile '*' config --format json");
-    let config: Value = serde_json::from_str(&text).unwrap();
-    config["services"].as_object().unwrap().clone()
+/// Each way to start the stack, as options of `docker compose`: the file by itself, and with each file that goes over it.
+fn starts(stack: &Stack) -> Vec<String> {
+    let entries = std::fs::read_dir(stack.checkout()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut over: Vec<_> = entries
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| {
+            name.starts_with("docker-compose.") && name.ends_with(".yml") && name != "docker-compose.yml"
+        })
+        .collect();
+    over.sort();
+    assert!(over.contains(&"docker-compose.monitoring.yml".to_owned()), "{over:?}");
+    let over = over.iter().map(|name| format!("-f docker-compose.yml -f {name}"));
+    std::iter::once("-f docker-compose.yml".to_owned()).chain(over).collect()
+}
+
+/// What a file over another one may require.
+const REQUIRED: &str =
+    "export MLFLOW_PUBLIC_URL=https://mlflow.example.com KEYCLOAK_PUBLIC_URL=https://login.example.com";
+
+/// What Compose makes of the files.
+fn config(stack: &Stack, files: &str) -> Value {
+    let text = stack.shell(&format!("{REQUIRED}; docker compose {files} --profile '*' config --format json"));
+    serde_json::from_str(&text).unwrap()
 }
 
 #[test]
 fn compose_finds_nothing_to_complain_about() {
     let stack = Stack::up();
-    let output = stack.output("docker compose config --quiet");
-    assert!(output.status.success() && output.stderr.is_empty(), "{}", crate::stack::said(&output));
+    for files in starts(&stack) {
+        let output = stack.output(&format!("{REQUIRED}; docker compose {files} config --quiet"));
+        assert!(output.status.success() && output.stderr.is_empty(), "{files}: {}", said(&output));
+    }
+    // It does complain about what it is asked to read, and not about nothing.
+    let broken = "{services: {planted: {image: 'a:1', depends_on: [nobody]}}}";
+    let output = stack.output(&format!("echo \"{broken}\" | docker compose -f - config --quiet"));
+    assert!(!output.status.success() && said(&output).contains("nobody"), "{}", said(&output));
 }
 
 #[test]
 fn every_service_has_least_privilege_limits_and_rotated_logs() {
     let stack = Stack::up();
-    let services = services(&stack);
-    assert_eq!(services.len(), SERVICES.len() + ONE_SHOT.len());
-    for (name, service) in &services {
-        assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]), "{name}");
-        assert!(service.get("cap_add").is_none(), "{name}");
-        assert_eq!(service["security_opt"], serde_json::json!(["no-new-privileges:true"]), "{name}");
-        assert!(service.get("privileged").is_none(), "{name}");
-        assert!(service["mem_limit"].is_string(), "{name} has no memory limit");
-        assert_eq!(service["logging"]["options"]["max-file"], "3", "{name}");
-        assert!(service["read_only"] == true || name == "keycloak", "{name}");
-        let image = service["image"].as_str().unwrap();
-        assert!(image.contains(':') && !image.ends_with(":latest"), "{name}: {image}");
-        assert!(!ONE_SHOT.contains(&name.as_str()) || service["restart"] == "no", "{name}");
-        assert!(ONE_SHOT.contains(&name.as_str()) || service["healthcheck"].is_object(), "{name}");
-        for (other, how) in service["depends_on"].as_object().into_iter().flatten() {
-            let wanted = if ONE_SHOT.contains(&other.as_str()) {
-                "service_completed_successfully"
-            } else {
-                "service_healthy"
-            };
-            assert_eq!(how["condition"], wanted, "{name} on {other}");
+    let mut seen = std::collections::BTreeSet::new();
+    for files in starts(&stack) {
+        let config = config(&stack, &files);
+        for (name, service) in config["services"].as_object().unwrap() {
+            let lacks = lacks(name, service);
+            assert!(lacks.is_empty(), "{files}: {name} has not {lacks:?}");
+            seen.insert(name.clone());
+        }
+        for network in ["sessions", "mlflow-data", "keycloak-data"] {
+            assert_eq!(config["networks"][network]["internal"], true, "{files}: {network} has a way out");
         }
     }
+    let expected: std::collections::BTreeSet<String> =
+        SERVICES.iter().chain(&ONE_SHOT).chain(&["prometheus"]).map(|name| (*name).to_owned()).collect();
+    assert_eq!(seen, expected);
+}
+
+/// What a service should have and has not.
+fn lacks(name: &str, service: &Value) -> Vec<&'static str> {
+    let one_shot = ONE_SHOT.contains(&name);
+    let image = service["image"].as_str().unwrap_or_default();
+    let waits_for = |(other, how): (&String, &Value)| {
+        let ends = ONE_SHOT.contains(&other.as_str());
+        how["condition"] == if ends { "service_completed_successfully" } else { "service_healthy" }
+    };
+    [
+        ("no capabilities", service["cap_drop"] == json!(["ALL"]) && service.get("cap_add").is_none()),
+        ("no new privileges", service["security_opt"] == json!(["no-new-privileges:true"])),
+        ("no privileges", service.get("privileged").is_none()),
+        ("its own namespaces", ["pid", "ipc", "userns_mode"].iter().all(|name| service.get(name).is_none())),
+        ("a network of its own", service.get("network_mode").is_none_or(|mode| mode == "none")),
+        ("a memory limit", service["mem_limit"].is_string()),
+        ("rotated logs", service["logging"]["options"] == json!({"max-size": "10m", "max-file": "3"})),
+        // `start` builds Keycloak for its database first, in its own folder.
+        ("a read-only root", service["read_only"] == true || name == "keycloak"),
+        ("an image with a tag", image.contains(':') && !image.ends_with(":latest")),
+        ("an end", !one_shot || service["restart"] == "no"),
+        ("a health check", one_shot || service["healthcheck"]["test"].is_array()),
+        ("to wait for what it needs", service["depends_on"].as_object().into_iter().flatten().all(waits_for)),
+    ]
+    .into_iter()
+    .filter_map(|(what, there)| (!there).then_some(what))
+    .collect()
+}
+
+#[test]
+fn a_service_that_has_one_thing_less_is_found() {
+    let stack = Stack::copy();
+    let config = stack.shell(
+        "for name in SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD \
+         MINIO_ROOT_PASSWORD; do export $name=unused; done; docker compose -f docker-compose.yml config --format json",
+    );
+    let config: Value = serde_json::from_str(&config).unwrap();
+    let envoy = &config["services"]["envoy"];
+    assert_eq!(lacks("envoy", envoy), [""; 0]);
+    for (path, value, what) in [
+        ("cap_drop", json!(["NET_RAW"]), "no capabilities"),
+        ("cap_add", json!(["NET_ADMIN"]), "no capabilities"),
+        ("security_opt", json!([]), "no new privileges"),
+        ("privileged", json!(true), "no privileges"),
+        ("pid", json!("host"), "its own namespaces"),
+        ("network_mode", json!("host"), "a network of its own"),
+        ("mem_limit", Value::Null, "a memory limit"),
+        ("logging", json!({"driver": "json-file"}), "rotated logs"),
+        ("read_only", json!(false), "a read-only root"),
+        ("image", json!("envoyproxy/envoy:latest"), "an image with a tag"),
+        ("healthcheck", json!({"disable": true}), "a health check"),
+        ("depends_on", json!({"redis": {"condition": "service_started"}}), "to wait for what it needs"),
+    ] {
+        let mut spoiled = envoy.clone();
+        spoiled[path] = value;
+        assert_eq!(lacks("envoy", &spoiled), [what], "{path}");
+    }
+    assert_eq!(
+        lacks("bucket", &{
+            let mut restarted = config["services"]["bucket"].clone();
+            restarted["restart"] = json!("always");
+            restarted
+        }),
+        ["an end"]
+    );
 }
 
 #[test]
@@ -92,21 +175,62 @@ fn each_service_reaches_only_those_that_it_has_to() {
         );
         stack.output(&script).status.success()
     };
-    for (from, to, port) in [("envoy", "redis", 6379), ("envoy", "mlflow", 5000), ("keycloak", "envoy", 5000)]
-    {
-        assert!(reach(from, to, port), "{from} reaches {to}");
+    let needed = [
+        ("envoy", "redis", 6379),
+        ("envoy", "mlflow", 5000),
+        ("envoy", "keycloak", 8080),
+        ("keycloak", "envoy", 5000),
+        ("keycloak", "postgres", 5432),
+        ("mlflow", "postgres", 5432),
+        ("mlflow", "minio", 9000),
+    ];
+    for (from, to, port) in needed {
+        assert!(reach(from, to, port), "{from} does not reach {to}");
     }
-    for (from, to, port) in [
+    let forbidden = [
         ("mlflow", "redis", 6379),
         ("keycloak", "redis", 6379),
         ("keycloak", "mlflow", 5000),
         ("envoy", "postgres", 5432),
         ("redis", "mlflow", 5000),
+        ("redis", "postgres", 5432),
         ("postgres", "redis", 6379),
         ("minio", "redis", 6379),
-    ] {
-        assert!(!reach(from, to, port), "{from} reaches {to}");
+    ];
+    for (from, to, port) in forbidden {
+        // It could, if it were there to be reached: the probe works in this container, and something listens there.
+        let own = PORTS.iter().find(|(service, _)| *service == from).unwrap().1;
+        assert!(reach(from, from, own), "in {from} the probe reaches nothing at all");
+        assert!(reach(to, to, port), "{to} does not listen on {port}");
+        assert!(!reach(from, to, port), "{from} reaches {to} by its name");
+        for address in addresses(&stack, to) {
+            assert!(!reach(from, &address, port), "{from} reaches {to} at {address}");
+        }
     }
+    for address in addresses(&stack, "redis") {
+        assert!(reach("envoy", &address, 6379), "an address that the probe should reach: {address}");
+    }
+}
+
+/// What each service listens on.
+const PORTS: [(&str, u16); 6] = [
+    ("envoy", 5000),
+    ("keycloak", 8080),
+    ("minio", 9000),
+    ("mlflow", 5000),
+    ("postgres", 5432),
+    ("redis", 6379),
+];
+
+/// The addresses of a service in each of its networks.
+fn addresses(stack: &Stack, service: &str) -> Vec<String> {
+    let listed = stack.shell(&format!(
+        "docker inspect -f '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}} {{{{end}}}}' \
+         $(docker compose ps -q {service})"
+    ));
+    let found: Vec<_> = listed.split_whitespace().map(str::to_owned).collect();
+    assert!(!found.is_empty(), "{service} has no address");
+    found
 }
 
 #[test]
@@ -136,6 +260,18 @@ fn no_secret_is_in_an_image_a_log_or_a_process_list() {
         "for id in $(docker compose ps -q); do image=$(docker inspect -f '{{.Image}}' $id); docker inspect $image; \
          docker history --no-trunc $image; done",
     );
+    // All of it was really looked at.
+    for service in SERVICES {
+        let container = match service {
+            "mlflow" => "server",
+            service => service,
+        };
+        let container = format!("{}-{container}", std::env::var("CONTAINER_PREFIX").unwrap());
+        assert!(logs.lines().any(|line| line.starts_with(&container)), "no log of {container}");
+    }
+    assert_eq!(lists.matches("CMD").count(), SERVICES.len(), "{lists}");
+    assert_eq!(images.matches("\"RepoTags\"").count(), SERVICES.len(), "{images}");
+    assert!(lists.contains("redis-server") && lists.contains("envoy -c"), "{lists}");
     for name in [
         "SECRET_KEY",
         "OIDC_CLIENT_SECRET",

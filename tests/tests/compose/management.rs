@@ -1,8 +1,8 @@
-//! Logs, stopping, deleting, and new users.
+//! Logs, stopping, deleting, new users, and Keycloak's configuration from outside of its container.
 
 use oidc_gate_testkit::browser::Client;
 
-use crate::stack::{PASSWORD, Stack};
+use crate::stack::{PASSWORD, Stack, said};
 
 #[test]
 fn the_logs_of_mlflow_and_keycloak_are_shown() {
@@ -89,4 +89,64 @@ fn a_new_user_signs_in_and_without_a_group_would_not() {
          kcadm delete users/$user -r mlflow",
     );
     assert_eq!(page.status, 403, "{page}");
+}
+
+#[test]
+fn the_printed_settings_lead_to_another_bucket_and_leave_minio_out() {
+    let stack = Stack::up();
+    let config = stack.run_and(
+        "other-bucket",
+        "export COMPOSE_PROFILES S3_BUCKET S3_ENDPOINT_URL S3_REGION S3_ACCESS_KEY_ID S3_SECRET_ACCESS_KEY\n\
+         docker compose config --format json",
+    );
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let services = config["services"].as_object().unwrap();
+    assert!(!services.contains_key("minio"), "{:?}", services.keys());
+    for name in ["mlflow", "bucket"] {
+        let environment = &services[name]["environment"];
+        assert_eq!(environment["S3_BUCKET"], "my-mlflow-artifacts", "{name}");
+        assert_eq!(environment["MLFLOW_S3_ENDPOINT_URL"], "https://s3.eu-central-1.amazonaws.com", "{name}");
+        assert_eq!(environment["AWS_DEFAULT_REGION"], "eu-central-1", "{name}");
+        assert_eq!(environment["AWS_ACCESS_KEY_ID"], "…", "{name}");
+        assert_eq!(environment["AWS_SECRET_ACCESS_KEY"], "…", "{name}");
+    }
+    let destination = &services["mlflow"]["environment"]["MLFLOW_ARTIFACTS_DESTINATION"];
+    assert_eq!(destination, "s3://my-mlflow-artifacts");
+}
+
+#[test]
+fn configure_keycloak_works_without_docker_by_a_kcadm_of_this_machine() {
+    let stack = Stack::up();
+    let configure = |kcadm: &str, password: &str, option: &str| {
+        stack.output(&format!(
+            "export DOCKER_HOST=unix:///there/is/none KCADM={kcadm} KEYCLOAK_URL={} KC_BOOTSTRAP_ADMIN_PASSWORD={password} \
+             MLFLOW_CLIENT_SECRET={} MLFLOW_PUBLIC_URL={} MLFLOW_BACKCHANNEL_URL=http://envoy:5000; \
+             ./configure-keycloak.sh {option}",
+            stack.keycloak(),
+            stack.setting("OIDC_CLIENT_SECRET"),
+            stack.url(""),
+        ))
+    };
+    let kcadm = std::env::var("OIDC_GATE_KCADM").expect("cargo xtask test compose sets it");
+    let password = stack.setting("KEYCLOAK_ADMIN_PASSWORD");
+    let refused = configure(&kcadm, "not-the-password", "");
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(said(&refused).contains("Keycloak does not let admin in"), "{}", said(&refused));
+    assert!(!configure("/there/is/none", &password, "").status.success(), "it went by Docker");
+
+    stack.kcadm("kcadm update realms/mlflow -s accessTokenLifespan=299");
+    let checked = configure(&kcadm, &password, "--check");
+    assert_eq!(checked.status.code(), Some(1), "{}", said(&checked));
+    let found = "changed: accessTokenLifespan from 299 to 300";
+    assert!(
+        said(&checked).contains(found) && said(&checked).contains("\n1 changes would be made"),
+        "{}",
+        said(&checked)
+    );
+    let changed = configure(&kcadm, &password, "");
+    assert!(changed.status.success(), "{}", said(&changed));
+    assert!(said(&changed).contains(found) && said(&changed).contains("\n1 changes\n"), "{}", said(&changed));
+    let answer =
+        stack.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
+    assert_eq!(answer.json()["expires_in"], 300, "{answer}");
 }

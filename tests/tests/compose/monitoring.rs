@@ -82,6 +82,23 @@ fn prometheus_scrapes_and_the_metrics_listener_gives_away_metrics_and_nothing_el
         let rules = groups["data"]["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
         rules.len() > 3 && rules.iter().all(|rule| rule["health"] == "ok")
     });
+    let container =
+        stack.shell("docker compose -f docker-compose.yml -f docker-compose.monitoring.yml ps -q prometheus");
+    let of_the_container = |format: &str| {
+        let found = stack.shell(&format!("docker inspect -f '{format}' {}", container.trim()));
+        found.trim().to_owned()
+    };
+    let status = stack.shell(&format!("docker exec {} cat /proc/1/status", container.trim()));
+    for line in ["CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1"] {
+        assert!(status.contains(line), "{line} is not so: {status}");
+    }
+    assert!(!status.contains("Uid:\t0\t"), "Prometheus runs as root: {status}");
+    assert_eq!(of_the_container("{{.HostConfig.ReadonlyRootfs}}"), "true");
+    let port = std::env::var("PROMETHEUS_PORT").unwrap();
+    let published = of_the_container(
+        "{{range $at, $host := .NetworkSettings.Ports}}{{range $host}}{{.HostIp}}:{{.HostPort}} {{end}}{{end}}",
+    );
+    assert_eq!(published, format!("127.0.0.1:{port}"));
     let metrics = ask(&stack, 9902, "GET /stats/prometheus");
     assert!(metrics.contains("oidc_gate_decisions_total{"), "{metrics}");
     assert!(ask(&stack, 9902, "GET /ready").starts_with("HTTP/1.1 200"));

@@ -31,6 +31,7 @@ fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
     let stack = Stack::beside();
     let _changed = stack.edit_settings(&[
         ("SECRET_KEY", "k3y-that-is-short"),
+        ("OIDC_CLIENT_SECRET", "cl13nt"),
         ("REDIS_PASSWORD", "changeme-changeme"),
         ("KEYCLOAK_ADMIN_PASSWORD", "aaaaaaaaaaaaaaaaaa"),
         ("POSTGRES_PASSWORD", "'has a blank and a quote'"),
@@ -43,6 +44,7 @@ fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
     let log = stack.compose("logs check-env");
     for name in [
         "SECRET_KEY",
+        "OIDC_CLIENT_SECRET",
         "REDIS_PASSWORD",
         "KEYCLOAK_ADMIN_PASSWORD",
         "POSTGRES_PASSWORD",
@@ -51,7 +53,9 @@ fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
     ] {
         assert!(log.contains(name), "{name}: {log}");
     }
-    assert!(!log.contains("k3y-that-is-short") && !log.contains("changeme"), "{log}");
+    for value in ["k3y-that", "cl13nt", "changeme", "aaaaaa", "has a blank", "MyPassword1"] {
+        assert!(!log.contains(value), "{value} is in the log: {log}");
+    }
     let running = stack.compose("ps --services --status running");
     assert_eq!(running.trim(), "", "nothing was started");
 }

@@ -335,6 +335,12 @@ impl Stack {
         ))
     }
 
+    /// The latest lines of Envoy's access log. Envoy writes them in batches, some seconds late.
+    pub fn access_log(&self) -> Vec<String> {
+        let log = self.compose("logs --no-log-prefix --tail 400 envoy");
+        log.lines().filter(|line| line.starts_with('{')).map(str::to_owned).collect()
+    }
+
     /// Waits until something is so.
     #[track_caller]
     pub fn eventually(&self, what: &str, condition: impl FnMut() -> bool) {

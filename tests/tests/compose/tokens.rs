@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
 use serde_json::Value;
 
@@ -51,6 +52,32 @@ fn sessions_are_listed_and_ended_by_the_admin_api_and_their_refresh_tokens_with_
     assert_eq!(sessions(), 0);
     let refused = stack.tokens(&[("grant_type", "refresh_token"), ("refresh_token", &refresh)]);
     assert_eq!(refused.json()["error"], "invalid_grant", "{refused}");
+}
+
+#[test]
+fn sessions_that_the_admin_api_ends_are_over_at_the_gate_and_others_go_on() {
+    let stack = Stack::up();
+    let (ended, other) = (Client::new(), Client::new());
+    stack.sign_in(&ended, "mlflow_user", PASSWORD);
+    stack.sign_in(&other, "mlflow_admin", PASSWORD);
+    let token = stack.token("mlflow_user");
+    assert!(stack.may_use_mlflow(&ended) && stack.may_use_mlflow(&other));
+    assert_eq!(stack.api(&token).status, 200);
+    stack.run("end-sessions");
+    // By itself the gate would find out when it renews the session, after minutes.
+    stack.eventually("the session is refused", || !stack.may_use_mlflow(&ended));
+    stack.eventually("the token of an ended session is refused", || stack.api(&token).status == 401);
+    let url = stack.url("/ajax-api/2.0/mlflow/experiments/search?max_results=1");
+    assert_eq!(ended.fetch(&url).unwrap().status, 401);
+    let page = ended.navigate(&stack.url("/")).unwrap();
+    assert!(page.redirect_target().is_some_and(|target| target.starts_with(stack.keycloak())), "{page}");
+    assert!(stack.may_use_mlflow(&other), "somebody else's session goes on");
+    stack.eventually("Envoy's log says that Keycloak told it", || {
+        let told = ["\"method\":\"POST\"", "\"path\":\"/oauth2/backchannel-logout\"", "\"status\":200,"];
+        stack.access_log().iter().any(|line| told.iter().all(|part| line.contains(part)))
+    });
+    stack.sign_in(&ended, "mlflow_user", PASSWORD);
+    assert!(stack.may_use_mlflow(&ended), "and may sign in again");
 }
 
 #[test]

@@ -56,39 +56,93 @@ fn a_user_who_is_not_allowed_gets_in_after_joining_the_group() {
     assert!(stack.may_use_mlflow(&client));
 }
 
+/// Whether a line of the access log is about an answer of MLflow's own with that status.
+fn is_mlflows(line: &str, status: u16) -> bool {
+    line.contains(&format!("\"status\":{status},")) && line.contains("\"details\":\"via_upstream\"")
+}
+
 #[test]
 fn an_internal_server_error_is_mlflows_and_in_its_log() {
-    let stack = Stack::up();
+    let mut stack = Stack::up();
+    let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
     let token = stack.token("mlflow_user");
-    // MLflow without its database is one that answers 500.
-    stack.compose("stop postgres");
-    let url = stack.url("/api/2.0/mlflow/experiments/search?max_results=1");
-    let ask = || Client::new().request("GET", &url).bearer(&token).timeout(crate::stack::BOUND).send();
-    stack.eventually("MLflow misses its database", || {
-        ask().is_ok_and(|response| response.status == 500 || response.status == 503)
-    });
+    let ask = |path: &str| {
+        let request = Client::new().request("GET", &stack.url(path));
+        request.bearer(&token).timeout(crate::stack::BOUND).send().unwrap()
+    };
+    let artifacts = format!("/api/2.0/mlflow/artifacts/list?run_id={run}");
+    assert_eq!(ask(&artifacts).status, 200);
+    // MLflow without its bucket is one that fails.
+    stack.compose("stop minio");
+    let failed = ask(&artifacts);
+    assert_eq!(failed.status, 500, "{failed}");
+    assert!(failed.text().contains("Internal Server Error"), "{failed}");
     let log = stack.run("mlflow-log");
-    stack.compose("up --wait");
-    assert!(log.contains("OperationalError") || log.contains("could not translate host name"), "{log}");
-    assert_eq!(ask().unwrap().status, 200, "and it is well again");
+    assert!(log.contains("Traceback") && log.contains("EndpointConnectionError"), "{log}");
+    stack.eventually("Envoy's log says whose answer it was", || {
+        let failed = "\"path\":\"/api/2.0/mlflow/artifacts/list\"";
+        stack.access_log().iter().any(|line| line.contains(failed) && is_mlflows(line, 500))
+    });
+    stack.bring_up();
+    assert_eq!(stack.api(&token).status, 200);
+}
+
+#[test]
+fn an_mlflow_without_its_database_answers_503_by_itself_and_says_why_in_its_log() {
+    let mut stack = Stack::up();
+    let token = stack.token("mlflow_user");
+    stack.compose("stop postgres");
+    let answer = stack.api(&token);
+    assert_eq!(answer.status, 503, "{answer}");
+    assert_eq!(answer.json()["error_code"], "TEMPORARILY_UNAVAILABLE", "{answer}");
+    let log = stack.run("mlflow-log");
+    assert!(log.contains("OperationalError"), "{log}");
+    stack.eventually("Envoy's log says whose answer it was", || {
+        stack.access_log().iter().any(|line| is_mlflows(line, 503))
+    });
+    stack.bring_up();
+    assert_eq!(stack.api(&token).status, 200, "and it is well again");
 }
 
 #[test]
 fn a_keycloak_that_does_not_start_says_why_in_its_log_and_sessions_go_on() {
+    // What Keycloak says when the name of its database leads nowhere, and when nothing answers there.
+    const WITHOUT_DATABASE: [&str; 2] = ["UnknownHostException", "Failed to obtain JDBC connection"];
     let mut stack = Stack::up();
     let client = Client::new();
     stack.sign_in(&client, "mlflow_user", PASSWORD);
+    assert!(stack.may_use_mlflow(&client));
+    let complaints = || {
+        let log = stack.run("keycloak-log");
+        WITHOUT_DATABASE.iter().map(|complaint| log.matches(complaint).count()).sum::<usize>()
+    };
     stack.compose("stop keycloak postgres");
+    // Earlier tests took the database away, too.
+    let before = complaints();
     // Without its database it can't start.
     stack.compose("start --no-deps keycloak 2>/dev/null || docker start $(docker compose ps -aq keycloak)");
-    stack.eventually("Keycloak complains", || {
-        let said = stack.run("keycloak-log");
-        said.contains("UnknownHostException")
-            || said.contains("Failed to obtain JDBC connection")
-            || said.contains("postgres")
-    });
+    stack.eventually("Keycloak's log says what it misses", || complaints() > before);
+    let said = stack.run("keycloak-log");
+    let postgres = format!("{}-postgres", std::env::var("CONTAINER_PREFIX").unwrap());
+    assert!(
+        !said.contains(&postgres) && !said.contains("(healthy)"),
+        "the printed command shows that PostgreSQL is not there: {said}"
+    );
+    assert_ne!(stack.health("keycloak"), "healthy");
+    // Nobody can sign in,
+    let sent = Client::new().navigate(&stack.url("/")).unwrap();
+    let login = sent.redirect_target().expect("a page is sent to sign in");
+    assert!(login.starts_with(stack.keycloak()), "{login}");
+    let form = Client::new().navigate(&login);
+    assert!(
+        form.as_ref().map_or(true, |page| page.form_action().is_none()),
+        "there is a login form: {form:?}"
+    );
+    // but whoever was signed in is let through: the page itself needs no database.
+    let page = client.navigate(&stack.url("/")).unwrap();
+    assert_eq!(page.status, 200, "{page}");
     let page = Client::new().navigate(&stack.url("/oauth2/callback?code=x&state=y")).unwrap();
-    assert_ne!(page.status, 500, "{page}");
+    assert_eq!(page.status, 400, "{page}");
     stack.bring_up();
     assert!(stack.may_use_mlflow(&client), "whoever was signed in still is");
 }

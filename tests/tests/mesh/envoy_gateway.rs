@@ -7,6 +7,8 @@ use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_tests::Gate;
 use serde_json::{Value, json};
 
+use crate::comparison::Exception::{Absent, Different};
+use crate::comparison::{assert_lacks_nothing, cluster, edge, shipped_cluster, shipped_edge};
 use crate::journey;
 
 const LISTENER: &str = "mlflow/mlflow/https";
@@ -27,6 +29,11 @@ fn dumped(kind: &str, list: &str, path: &str) -> Vec<Value> {
 fn listener() -> Value {
     let listeners = dumped("ListenersConfigDump", "dynamicListeners", "/activeState/listener");
     listeners.into_iter().find(|listener| listener["name"] == LISTENER).expect("the Gateway's listener")
+}
+
+fn routes() -> Value {
+    let routes = dumped("RoutesConfigDump", "dynamicRouteConfigs", "/routeConfig");
+    routes.into_iter().find(|routes| routes["name"] == LISTENER).expect("the listener's routes")
 }
 
 fn clusters() -> Vec<Value> {
@@ -83,9 +90,7 @@ fn as_envoy_gateway_translates_it(config: EnvoyConfig) -> EnvoyConfig {
         let shipped = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config";
         let code = bootstrap.pointer(shipped).unwrap()["config"]["vm_config"]["code"].clone();
         let manager = listener.pointer_mut(CONNECTION_MANAGER).unwrap();
-        let mut routes = dumped("RoutesConfigDump", "dynamicRouteConfigs", "/routeConfig");
-        routes.retain(|routes| routes["name"] == LISTENER);
-        let mut routes = routes.remove(0);
+        let mut routes = routes();
         routes.as_object_mut().unwrap().remove("@type");
         routes["virtualHosts"][0]["domains"] = json!(["*"]);
         manager.as_object_mut().unwrap().remove("rds");
@@ -132,12 +137,61 @@ fn envoy_gateways_translation_never_fails_open_and_has_no_secret() {
 
 #[test]
 fn every_route_of_the_gateway_has_the_filter() {
-    let routes = dumped("RoutesConfigDump", "dynamicRouteConfigs", "/routeConfig");
-    let routes = routes.iter().find(|routes| routes["name"] == LISTENER).unwrap();
-    for host in routes["virtualHosts"].as_array().unwrap() {
+    for host in routes()["virtualHosts"].as_array().unwrap() {
         for route in host["routes"].as_array().unwrap() {
             let switched_on = route["typedPerFilterConfig"].as_object().unwrap();
             assert!(switched_on.keys().any(|name| name.starts_with("envoy.filters.http.wasm/")), "{route}");
         }
+    }
+}
+
+#[test]
+fn envoy_gateways_listener_is_that_of_the_shipped_configuration() {
+    let mut listener = listener();
+    let manager = listener.pointer_mut(CONNECTION_MANAGER).unwrap();
+    manager["routeConfig"] = routes();
+    // Envoy Gateway allows them for each route.
+    manager["upgradeConfigs"] =
+        manager["routeConfig"]["virtualHosts"][0]["routes"][0]["route"]["upgradeConfigs"].clone();
+    assert_lacks_nothing(
+        &shipped_edge(),
+        &edge(&listener),
+        &[
+            Different("manager.stat_prefix", "Envoy Gateway names its own"),
+            Absent("manager.xff_num_trusted_hops", "0 is the default"),
+            Absent(
+                "manager.internal_address_config",
+                "that no address is internal is the default since Envoy 1.33",
+            ),
+            Absent("manager.max_request_headers_kb", "60 is the default"),
+            Absent("manager.server_header_transformation", "to overwrite is the default"),
+            Different("route.cluster", "Envoy Gateway names its own"),
+            Different("gate.vm_config.vm_id", "Envoy Gateway names its own"),
+            Different(
+                "gate.vm_config.environment_variables.host_env_keys",
+                "what is no secret stands in the manifest",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn envoy_gateways_clusters_are_those_of_the_shipped_configuration() {
+    for (name, shipped) in [
+        ("httproute/mlflow/mlflow/", "mlflow"),
+        ("oidc-gate-redis", "redis"),
+        ("oidc-gate-keycloak", "keycloak"),
+    ] {
+        let all = clusters();
+        let made =
+            all.iter().find(|cluster| cluster["name"].as_str().is_some_and(|found| found.starts_with(name)));
+        let exceptions: &[_] = match shipped {
+            "mlflow" => {
+                &[Absent("type", "Envoy Gateway says the same by its clusterType, envoy.cluster.dns")]
+            }
+            "redis" => &[Absent("common_lb_config.healthy_panic_threshold.value", "0 is not written")],
+            _ => &[],
+        };
+        assert_lacks_nothing(&shipped_cluster(shipped), &cluster(made.unwrap()), exceptions);
     }
 }

@@ -8,8 +8,10 @@ use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_tests::Gate;
 use serde_json::{Value, json};
 
+use crate::comparison::Exception::{Absent, Different};
+use crate::comparison::{assert_lacks_nothing, cluster, edge, shipped_cluster, shipped_edge};
 use crate::journey;
-use crate::manifests::{merge, resource, shipped_manager};
+use crate::manifests::{merge, resource};
 
 /// How istiod names the filter that it makes of the WasmPlugin.
 const GENERATED: &str = "extensions.istio.io/trafficextension/mlflow.oidc-gate";
@@ -91,6 +93,11 @@ fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
         }));
         bootstrap["static_resources"]["clusters"] = Value::Array(clusters);
 
+        let listener = &mut bootstrap["static_resources"]["listeners"][0];
+        listener.as_object_mut().unwrap().remove("per_connection_buffer_limit_bytes");
+        for patch in patches("istio/hardening.yaml", "oidc-gate-hardening", "LISTENER") {
+            merge(listener, &patch);
+        }
         let manager = bootstrap
             .pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config")
             .expect("the shipped configuration has a connection manager");
@@ -164,12 +171,72 @@ fn the_filter_that_reads_logout_messages_is_otherwise_the_one_that_istio_makes_o
 
 #[test]
 fn istios_hardening_is_that_of_the_shipped_configuration() {
-    let patches = patches("istio/hardening.yaml", "oidc-gate-hardening", "NETWORK_FILTER");
-    let hardened = &patches[0]["typed_config"];
-    let shipped = shipped_manager();
-    for (name, value) in hardened.as_object().unwrap() {
-        assert_eq!(&shipped[name], value, "{name}");
+    let [manager] =
+        <[Value; 1]>::try_from(patches("istio/hardening.yaml", "oidc-gate-hardening", "NETWORK_FILTER"))
+            .unwrap();
+    let [mut listener] =
+        <[Value; 1]>::try_from(patches("istio/hardening.yaml", "oidc-gate-hardening", "LISTENER")).unwrap();
+    let (_, offered) = replacement();
+    listener["filter_chains"] = json!([{"filters": [manager]}]);
+    listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"] = json!([offered]);
+    let (hardened, shipped) = (edge(&listener), shipped_edge());
+    assert_lacks_nothing(
+        &shipped,
+        &hardened,
+        &[
+            Absent("manager.stat_prefix", "istiod names its own"),
+            Absent(
+                "manager.xff_num_trusted_hops",
+                "0 says nothing in a merge, and the header is removed before",
+            ),
+            Absent(
+                "manager.server_header_transformation",
+                "to overwrite is Envoy's default, and istiod's for a gateway",
+            ),
+            Absent("manager.upgrade_configs", "istiod's gateways have WebSockets"),
+            Absent(
+                "log_format",
+                "the access log belongs to the mesh; docs/service-mesh.md says what it should be",
+            ),
+            Absent("route", "the VirtualService makes it, and has no timeout"),
+            Absent(
+                "router",
+                "istiod's own; whether answers say how long they took is the mesh's setting (proxyHeaders)",
+            ),
+            Absent(
+                "gate.reload_config",
+                "what stands for a WasmPlugin has only what one can have, and leave to stop at headers",
+            ),
+            Absent("gate.vm_config.vm_id", "one plugin, one VM"),
+            Different("gate.name", "istiod's name for it"),
+            Different(
+                "gate.vm_config.environment_variables.host_env_keys",
+                "what is no secret stands in the manifest",
+            ),
+        ],
+    );
+    // And nothing that the shipped configuration has not.
+    for (name, value) in hardened["manager"].as_object().unwrap() {
+        assert_eq!(&shipped["manager"][name], value, "{name}");
     }
+}
+
+#[test]
+fn istios_redis_and_provider_are_those_of_the_shipped_configuration() {
+    let [redis] = <[Value; 1]>::try_from(patches("istio/redis.yaml", "oidc-gate-redis", "CLUSTER")).unwrap();
+    assert_lacks_nothing(&shipped_cluster("redis"), &cluster(&redis), &[]);
+    let shipped = shipped_cluster("keycloak");
+    let rule = resource("istio/keycloak.yaml", "DestinationRule", "keycloak");
+    let port = &rule["spec"]["trafficPolicy"]["portLevelSettings"][0];
+    let pool = &port["connectionPool"];
+    let limits = &shipped["circuit_breakers"]["thresholds"][0];
+    assert_eq!(pool["tcp"]["connectTimeout"], shipped["connect_timeout"]);
+    assert_eq!(pool["tcp"]["maxConnections"], limits["max_connections"]);
+    assert_eq!(pool["http"]["http2MaxRequests"], limits["max_requests"]);
+    assert_eq!(pool["http"]["http1MaxPendingRequests"], limits["max_pending_requests"]);
+    assert_eq!(port["tls"]["mode"], "SIMPLE");
+    assert_eq!(port["tls"]["caCertificates"], "system", "without authorities Envoy accepts any certificate");
+    assert_eq!(port["tls"]["subjectAltNames"], json!([port["tls"]["sni"]]));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //!
 //! Run with `cargo xtask test e2e`. `cargo xtask test mesh` also asks the meshes' own validators.
 
+mod comparison;
 mod envoy_gateway;
 mod istio;
 mod journey;

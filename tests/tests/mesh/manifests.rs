@@ -32,9 +32,3 @@ pub fn merge(target: &mut Value, patch: &Value) {
         (target, patch) => *target = patch.clone(),
     }
 }
-
-/// The connection manager of `envoy/envoy.yaml`.
-pub fn shipped_manager() -> Value {
-    let shipped = resources("envoy.yaml").remove(0);
-    shipped["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"].clone()
-}

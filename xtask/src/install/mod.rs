@@ -6,8 +6,11 @@ pub mod apt;
 pub mod cargo_tool;
 pub mod chromium;
 pub mod envoy;
+pub mod go_tool;
+pub mod hadolint;
 pub mod haproxy;
 pub mod keycloak;
+pub mod kustomize;
 pub mod mlflow;
 pub mod promtool;
 pub mod python;
@@ -36,6 +39,12 @@ pub fn folder_at_once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> 
     fs::create_dir_all(&unfinished)?;
     fill(&unfinished)?;
     fs::rename(&unfinished, folder).with_context(|| format!("completing {}", folder.display()))
+}
+
+/// Lets everybody run a program that came in an archive without permissions.
+pub fn make_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let chromedriver = install::chromium::ensure(progress)?;
     let python = install::mlflow::ensure(workspace, progress)?;
     let promtool = install::promtool::ensure(progress)?;
+    let keycloak = install::keycloak::ensure(workspace, progress)?;
     install::apt::ensure("curl", progress)?;
     install::apt::ensure("jq", progress)?;
     let folder = workspace.state().join("test-compose");
@@ -76,6 +77,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
         .env("OIDC_GATE_FAILURES", &folder)
         .env("OIDC_GATE_MLFLOW_PYTHON", python)
         .env("OIDC_GATE_PROMTOOL", promtool)
+        .env("OIDC_GATE_KCADM", keycloak.join("bin/kcadm.sh"))
         .env("OIDC_GATE_CHROMEDRIVER", chromedriver)
         .env("OIDC_GATE_WASM", wasm);
     for (name, value) in plan.environment() {
@@ -175,15 +177,9 @@ fn checkout(workspace: &Workspace, folder: &Path, wasm: &Path) -> Result<PathBuf
     if checkout.exists() {
         fs::remove_dir_all(&checkout)?;
     }
-    let mut git = Command::new("git");
-    git.current_dir(workspace.root()).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    for name in output(&mut git)?.split('\0').filter(|name| !name.is_empty()) {
-        let from = workspace.root().join(name);
-        // Deleted, and not committed yet.
-        if !from.exists() {
-            continue;
-        }
-        let to = checkout.join(name);
+    for name in workspace.files()? {
+        let from = workspace.root().join(&name);
+        let to = checkout.join(&name);
         fs::create_dir_all(to.parent().context("a file without a folder")?)?;
         fs::copy(&from, &to).with_context(|| format!("copying {name}"))?;
     }

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::Runs;
-use super::counts::Counts;
 use crate::command::{find, output, run as run_to_end};
+use crate::install::kustomize;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
@@ -31,13 +31,20 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     fs::create_dir_all(&tools)?;
     let istio = istio_validate(workspace, &tools, progress)?;
     let egctl = egctl(workspace, &tools, progress)?;
-    let envoy = workspace.root().join("envoy");
-    check(runs, "Istio accepts its manifests", || validate_istio(&istio, &envoy.join("istio")));
-    let translated = translate(&egctl, &tools, &envoy.join("envoy-gateway"));
-    check(runs, "Envoy Gateway accepts and translates its manifests", || {
+    let kustomize = kustomize::ensure(workspace, progress)?;
+    let built = |base: &str| kustomize::build(&kustomize, &workspace.root().join("envoy").join(base));
+    runs.check("Istio accepts its manifests", || validate_istio(&istio, &tools, &built("istio")?));
+    let translated = built("envoy-gateway").and_then(|manifests| translate(&egctl, &tools, &manifests));
+    runs.check("Envoy Gateway accepts and translates its manifests", || {
         translated.as_ref().map(drop).map_err(copy)
     });
-    check(runs, "the translation that the tests load is today's", || {
+    runs.check("Envoy Gateway refuses a route to nowhere", || {
+        let refused = translate(&egctl, &tools, &(built("envoy-gateway")? + TO_NOWHERE)).err();
+        let said = refused.map(|error| error.to_string()).unwrap_or_default();
+        anyhow::ensure!(said.contains("does not accept"), "it does not: {said}");
+        Ok(())
+    });
+    runs.check("the translation that the tests load is today's", || {
         let file = workspace.root().join(TRANSLATION);
         let today = translated.as_ref().map_err(copy)?;
         let today = serde_json::to_string_pretty(today)? + "\n";
@@ -54,42 +61,39 @@ fn copy(error: &anyhow::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
-/// Runs a check, and counts it as a test.
-fn check(runs: &mut Runs, what: &str, test: impl FnOnce() -> Result<()>) {
-    match test() {
-        Ok(()) => {
-            println!("{what} ... ok");
-            runs.counts += Counts { passed: 1, ..Counts::default() };
-        }
-        Err(error) => {
-            println!("{what} ... FAILED\n{error:#}");
-            runs.counts += Counts { failed: 1, ..Counts::default() };
-        }
-    }
-}
-
-fn validate_istio(validate: &Path, folder: &Path) -> Result<()> {
-    let mut files = 0;
-    for file in manifests(folder)? {
-        let answer = Command::new(validate).arg("-f").arg(&file).output()?;
-        let said =
-            [answer.stdout, answer.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-        anyhow::ensure!(answer.status.success(), "{} is refused:\n{said}", file.display());
-        // What Envoy would refuse in an EnvoyFilter is only a warning; so is that it is an EnvoyFilter.
-        let warning = said.lines().find(|line| line.contains("* ") && !line.contains(ANY_ENVOY_FILTER));
-        anyhow::ensure!(warning.is_none(), "{}: {}", file.display(), warning.unwrap_or_default());
-        files += 1;
-    }
-    anyhow::ensure!(files > 3, "there are {files} manifests in {}", folder.display());
+fn validate_istio(validate: &Path, tools: &Path, manifests: &str) -> Result<()> {
+    let file = tools.join("istio.yaml");
+    fs::write(&file, manifests)?;
+    let said = istio_says(validate, &file)?;
+    // What Envoy would refuse in an EnvoyFilter is only a warning; so is that it is an EnvoyFilter.
+    let warning = said.lines().find(|line| line.contains("* ") && !line.contains(ANY_ENVOY_FILTER));
+    anyhow::ensure!(warning.is_none(), "{}", warning.unwrap_or_default());
+    // All of it was read: something wrong at the end of it is found.
+    fs::write(&file, manifests.to_owned() + NO_DESTINATION)?;
+    let refused = istio_says(validate, &file).err().map(|error| error.to_string());
+    anyhow::ensure!(refused.is_some_and(|said| said.contains("planted")), "a bad one is accepted as well");
     Ok(())
 }
 
+/// A route that leads nowhere.
+const NO_DESTINATION: &str = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+    metadata: {name: planted, namespace: mlflow}\nspec: {hosts: [planted.example.com], http: [{}]}\n";
+
+const TO_NOWHERE: &str = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+    metadata: {name: planted, namespace: mlflow}\nspec:\n  parentRefs: [{name: mlflow}]\n  \
+    rules: [{backendRefs: [{group: gateway.envoyproxy.io, kind: Backend, name: nowhere}]}]\n";
+
+fn istio_says(validate: &Path, file: &Path) -> Result<String> {
+    let answer = Command::new(validate).arg("-f").arg(file).output()?;
+    let said =
+        [answer.stdout, answer.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    anyhow::ensure!(answer.status.success(), "Istio refuses them:\n{said}");
+    Ok(said)
+}
+
 /// What Envoy Gateway makes of its manifests: listeners, routes and clusters, and no secrets.
-fn translate(egctl: &Path, tools: &Path, folder: &Path) -> Result<Value> {
-    let mut input = String::new();
-    for file in manifests(folder)? {
-        input += &format!("---\n{}", fs::read_to_string(file)?);
-    }
+fn translate(egctl: &Path, tools: &Path, manifests: &str) -> Result<Value> {
+    let mut input = manifests.to_owned();
     input += &stand_ins(tools)?;
     let file = tools.join("envoy-gateway.yaml");
     fs::write(&file, input)?;
@@ -173,14 +177,6 @@ fn stand_ins(tools: &Path) -> Result<String> {
         encoded(&certificate)?.trim(),
         encoded(&key)?.trim(),
     ))
-}
-
-fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
-    files.retain(|file| file.file_name().is_some_and(|name| name != "kustomization.yaml"));
-    files.sort();
-    Ok(files)
 }
 
 fn istio_validate(workspace: &Workspace, tools: &Path, progress: &Progress) -> Result<PathBuf> {

@@ -3,6 +3,7 @@
 mod compose;
 mod counts;
 mod e2e;
+mod files;
 mod mesh;
 mod stack;
 mod unit;
@@ -24,6 +25,8 @@ use crate::workspace::Workspace;
 /// What is tested with what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Tier {
+    /// Scripts, printed commands, Dockerfiles and manifests before their linters, and a search for secrets.
+    Files,
     /// Pure code: natively, and the core as Wasm under node.
     Unit,
     /// Real Envoy and Redis, with a provider that can be told to misbehave.
@@ -54,7 +57,7 @@ struct Outcome {
 /// # Errors
 /// When a test failed, or a tier could not be run to its end, or ran no test at all.
 pub fn run(workspace: &Workspace, tiers: &[Tier], progress: &Progress) -> Result<()> {
-    let all = [Tier::Unit, Tier::E2e, Tier::Stack, Tier::Compose, Tier::Envoys, Tier::Mesh];
+    let all = [Tier::Files, Tier::Unit, Tier::E2e, Tier::Stack, Tier::Compose, Tier::Envoys, Tier::Mesh];
     // Unless it was asked for: then it is a failure that it cannot run.
     let not_run = tiers.is_empty().then(compose::obstacle).flatten();
     let chosen = all
@@ -96,6 +99,7 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], progress: &Progress) -> Result
 impl Tier {
     fn name(self) -> &'static str {
         match self {
+            Self::Files => "files",
             Self::Unit => "unit",
             Self::E2e => "e2e",
             Self::Stack => "stack",
@@ -110,6 +114,7 @@ impl Tier {
         let started = Instant::now();
         let mut runs = Runs::default();
         let result = match self {
+            Self::Files => files::run(workspace, progress, &mut runs),
             Self::Unit => unit::run(workspace, progress, &mut runs),
             Self::E2e => e2e::run(workspace, progress, &mut runs),
             Self::Stack => stack::run(workspace, progress, &mut runs),
@@ -164,6 +169,20 @@ impl Runs {
             self.problems.push(format!("`{shown}` ended with {status}, though no test failed"));
         }
         Ok(())
+    }
+
+    /// Runs a check that is no test of cargo's, and counts it as one.
+    fn check(&mut self, what: &str, test: impl FnOnce() -> Result<()>) {
+        match test() {
+            Ok(()) => {
+                println!("{what} ... ok");
+                self.counts.passed += 1;
+            }
+            Err(error) => {
+                println!("{what} ... FAILED\n{error:#}");
+                self.counts.failed += 1;
+            }
+        }
     }
 
     fn problem(&self) -> Option<String> {

@@ -1,0 +1,51 @@
+//! Programs that are Go modules, built through the module proxy into `.oidc-gate/tools` at an exact version.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::apt;
+use crate::command::{find, run};
+use crate::progress::Progress;
+use crate::workspace::Workspace;
+
+/// A program from a Go module; Go checks the module against its checksum database.
+pub struct GoTool<'a> {
+    /// The path of the module, whose root is the program.
+    pub module: &'a str,
+    /// Its exact version.
+    pub version: &'a str,
+    /// The program's name.
+    pub program: &'a str,
+}
+
+impl GoTool<'_> {
+    /// The program's path.
+    pub fn ensure(&self, workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+        let folder = workspace.tools().join(format!("{}-{}", self.program, self.version));
+        let program = folder.join(self.program);
+        if program.is_file() {
+            return Ok(program);
+        }
+        let task = progress.task(format!("{} {}", self.program, self.version));
+        if find("go").is_none() {
+            apt::install(&["golang-go"], &task).context("Go builds it")?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        let mut go = Command::new("go");
+        go.args(["install", "-trimpath", "-ldflags", "-s -w"])
+            .arg(format!("{}@{}", self.module, self.version))
+            // A go.mod where the user happens to be is none of our business.
+            .current_dir(&folder)
+            // What belongs to another system has no place in this folder, and Go refuses a GOBIN for it.
+            .envs([("CGO_ENABLED", "0"), ("GOOS", ""), ("GOARCH", "")])
+            .env("GOBIN", &folder);
+        run(&mut go, &task)?;
+        if !program.is_file() {
+            bail!("{}@{} has no program {}", self.module, self.version, self.program);
+        }
+        task.finish("built by Go");
+        Ok(program)
+    }
+}

@@ -1,0 +1,91 @@
+//! What no test runs as it stands: scripts and printed commands, Dockerfiles, Kustomize bases, and whatever must not have a
+//! secret in it. A check that finds nothing is believed only after it has found what was planted for it.
+
+mod dockerfiles;
+mod manifests;
+mod scripts;
+mod secrets;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::Runs;
+use crate::install::go_tool::GoTool;
+use crate::install::{apt, hadolint, kustomize};
+use crate::progress::Progress;
+use crate::workspace::Workspace;
+
+/// Searches files and history for secrets.
+const GITLEAKS: GoTool =
+    GoTool { module: "github.com/zricethezav/gitleaks/v8", version: "v8.30.1", program: "gitleaks" };
+
+/// A file as git has it, or would.
+struct Source {
+    /// Its path from the root of the repository.
+    name: String,
+    content: Vec<u8>,
+}
+
+impl Source {
+    fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.content)
+    }
+
+    fn file_name(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
+}
+
+pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
+    apt::ensure("shellcheck", progress)?;
+    let hadolint = hadolint::ensure(workspace, progress)?;
+    let gitleaks = GITLEAKS.ensure(workspace, progress)?;
+    let kustomize = kustomize::ensure(workspace, progress)?;
+    let root = workspace.root();
+    let sources = sources(workspace)?;
+    runs.check("shellcheck finds nothing in any script", || scripts::check(&scripts::scripts(&sources)));
+    runs.check("shellcheck finds nothing in any printed command", || {
+        scripts::check(&scripts::printed(&sources))
+    });
+    runs.check("shellcheck finds what is planted in a script and in a printed command", scripts::control);
+    runs.check("hadolint finds nothing in any Dockerfile", || dockerfiles::check(&hadolint, &sources));
+    runs.check("hadolint finds what is planted, and no comment silences it", || {
+        dockerfiles::control(&hadolint)
+    });
+    runs.check("no file and no commit has a secret that is not known to be none", || {
+        secrets::check(&gitleaks, root, &sources)
+    });
+    runs.check("every secret of a generated .env is found", || secrets::control_settings(&gitleaks, root));
+    runs.check("a secret is found among known ones, under a comment, and after its removal", || {
+        secrets::control_places(&gitleaks)
+    });
+    for base in ["envoy/istio", "envoy/envoy-gateway"] {
+        runs.check(&format!("kustomize builds {base} with all that lies there"), || {
+            manifests::check(&kustomize, root, base, &sources)
+        });
+    }
+    runs.check("a manifest that a base leaves out is missed", || manifests::control(&kustomize));
+    Ok(())
+}
+
+/// The files of the repository, with what is changed and not committed yet.
+fn sources(workspace: &Workspace) -> Result<Vec<Source>> {
+    let read = |name: String| {
+        let content = std::fs::read(workspace.root().join(&name))?;
+        Ok(Source { name, content })
+    };
+    workspace.files()?.into_iter().map(read).collect()
+}
+
+/// Writes files below a folder.
+fn lay<'a>(folder: &Path, files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<()> {
+    for (name, content) in files {
+        let path = folder.join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(path, content)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! A search for secrets in every file, and in every commit that led to them, by gitleaks with its own rules.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::{Source, lay};
+use crate::command::output;
+use crate::download::hex;
+
+/// What looks like a secret and is none.
+struct Known {
+    /// Where it may be.
+    file: &'static str,
+    /// The first half of the SHA-256 of what was found, so that another one in its place is found.
+    sha256: &'static str,
+    why: &'static str,
+}
+
+const KNOWN: [Known; 11] = [
+    known(
+        "filter/core/src/config/tests/mod.rs",
+        "25edeb9a337280826245153fb9368519",
+        "the sealing key of a test",
+    ),
+    known(
+        "filter/core/src/gate/tests/login.rs",
+        "9f9f5111f7b27a781f1f1ddde5ebc2dd",
+        "digits, in a list of a test",
+    ),
+    known(
+        "filter/core/src/jose/hash.rs",
+        "efb42650fb633dfcd6b45d809e92bd45",
+        "the example of OpenID Connect Core, A.4",
+    ),
+    known("filter/core/src/jose/testing/p256.pem", "1f90b04da82cc607b84b312216b174c2", TEST_KEY),
+    known("filter/core/src/jose/testing/p256_other.pem", "86a1d4947bc6973089c8c465b8628fde", TEST_KEY),
+    known("filter/core/src/jose/testing/p384.pem", "0608f1aea68ba54a38a0883cdde4a7d5", TEST_KEY),
+    known("filter/core/src/jose/testing/p521.pem", "123bea52bbc40ae0bd88f2d5a2e4e20e", TEST_KEY),
+    known("filter/core/src/jose/testing/rsa.pem", "9e03b92a9cd314b16b4d50492f15504f", TEST_KEY),
+    known("filter/core/src/jose/testing/rsa_other.pem", "77939a6666c83214090f83d666f0efaa", TEST_KEY),
+    known(
+        "filter/core/src/seal.rs",
+        "44ffa147914157cced96a631b26d82b7",
+        "\"key ring: XChaCha20-Poly1305\" in a sentence",
+    ),
+    known("tests/tests/e2e/replies.rs", "15cef4b629cc2d07a4563df9516739d4", "the example of RFC 6455, 1.2"),
+];
+
+const TEST_KEY: &str = "signs what unit tests verify, and nothing else knows it";
+
+const fn known(file: &'static str, sha256: &'static str, why: &'static str) -> Known {
+    Known { file, sha256, why }
+}
+
+/// Something that a rule of gitleaks matches.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Finding {
+    #[serde(rename = "RuleID")]
+    rule: String,
+    file: String,
+    start_line: u64,
+    secret: String,
+    /// Empty where it was found in a file.
+    commit: String,
+}
+
+impl Finding {
+    fn sha256(&self) -> String {
+        hex(&Sha256::digest(&self.secret))
+    }
+
+    fn is(&self, known: &Known) -> bool {
+        // What is known stays in the history under the name that its file had then.
+        (self.file == known.file || !self.commit.is_empty()) && self.sha256().starts_with(known.sha256)
+    }
+
+    /// Where it is, and what it would be called in the list above; never the secret.
+    fn describe(&self) -> String {
+        let sha256 = self.sha256();
+        let Self { rule, file, start_line, commit, .. } = self;
+        format!("{file}:{start_line} {commit} {rule} (SHA-256 {})", sha256.get(..32).unwrap_or_default())
+    }
+}
+
+/// # Errors
+/// When there is something that looks like a secret and is not known to be none, or when something known is gone.
+pub fn check(gitleaks: &Path, root: &Path, sources: &[Source]) -> Result<()> {
+    // It can't be told not to read this one.
+    let exceptions = sources.iter().find(|source| source.file_name() == ".gitleaksignore");
+    ensure!(exceptions.is_none(), "exceptions belong into {}, with a reason", file!());
+    let folder = tempfile::tempdir()?;
+    lay(folder.path(), sources.iter().map(|source| (source.name.as_str(), source.content.as_slice())))?;
+    let mut found = in_files(gitleaks, folder.path())?;
+    found.extend(in_commits(gitleaks, root)?);
+    let secrets = unknown(&found);
+    ensure!(secrets.is_empty(), "these look like secrets:\n{}", secrets.join("\n"));
+    for known in &KNOWN {
+        let gone = !found.iter().any(|finding| finding.is(known));
+        ensure!(!gone, "{} ({}) is not found any more: take it off the list", known.file, known.why);
+    }
+    Ok(())
+}
+
+/// The search finds what it is there for above all: the `.env` of somebody who uses the stack.
+pub fn control_settings(gitleaks: &Path, root: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for name in [".env.example", "generate-env.sh"] {
+        std::fs::copy(root.join(name), folder.path().join(name)).with_context(|| name.to_owned())?;
+    }
+    output(&mut Command::new(folder.path().join("generate-env.sh")))?;
+    let found = in_files(gitleaks, folder.path())?;
+    let settings = std::fs::read_to_string(folder.path().join(".env"))?;
+    let settings =
+        settings.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+    let mut secrets = 0;
+    for (name, value) in settings.filter(|(_, value)| value.len() == 64) {
+        ensure!(found.iter().any(|finding| finding.secret == value), "{name} is not found");
+        secrets += 1;
+    }
+    ensure!(secrets > 5, "{secrets} secrets only");
+    Ok(())
+}
+
+/// It finds a secret wherever one could be overlooked.
+pub fn control_places(gitleaks: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let secret = || -> Result<String> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(hex(&bytes))
+    };
+    // Put together here, so that this file has none.
+    let key = format!("-----BEGIN {0} KEY-----\n{1}\n{1}\n-----END {0} KEY-----\n", "PRIVATE", secret()?);
+    let (hash, commented, removed) = (secret()?, secret()?, secret()?);
+    let setting = |value: &str| format!("let api_key = \"{value}\";\n");
+    let planted = [
+        // Where others are known.
+        ("filter/core/src/jose/testing/rsa.pem", key.clone()),
+        ("filter/core/src/jose/hash.rs", setting(&hash)),
+        // With the words that would silence it.
+        ("src/main.rs", format!("{} // gitleaks:allow\n", setting(&commented).trim_end())),
+        (".gitleaks.toml", "title = \"no rules\"\n".to_owned()),
+    ];
+    lay(folder.path(), planted.iter().map(|(name, text)| (*name, text.as_bytes())))?;
+    let found = in_files(gitleaks, folder.path())?;
+    let unknown_of = |found: &[Finding]| unknown(found).len();
+    for (what, secret) in
+        [("another key", key.trim_end()), ("another hash", &hash), ("a commented one", &commented)]
+    {
+        ensure!(found.iter().any(|finding| finding.secret == secret), "{what} is not found");
+    }
+    ensure!(unknown_of(&found) == 3, "of {} findings {} are unknown", found.len(), unknown_of(&found));
+
+    let git = |words: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(folder.path()).args(["-c", "user.name=test", "-c", "user.email=test@example.com"]);
+        output(git.args(["-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"]).args(words))
+    };
+    git(&["init", "--quiet"])?;
+    lay(folder.path(), [("removed.rs", setting(&removed).as_bytes())])?;
+    git(&["add", "removed.rs"])?;
+    git(&["commit", "--quiet", "--message", "Add"])?;
+    git(&["rm", "--quiet", "removed.rs"])?;
+    git(&["commit", "--quiet", "--message", "Remove"])?;
+    let found = in_commits(gitleaks, folder.path())?;
+    ensure!(found.iter().any(|finding| finding.secret == removed), "a removed one is not found: {found:?}");
+    ensure!(unknown_of(&found) == 1);
+    Ok(())
+}
+
+fn unknown(found: &[Finding]) -> Vec<String> {
+    let known = |finding: &&Finding| !KNOWN.iter().any(|known| finding.is(known));
+    found.iter().filter(known).map(Finding::describe).collect()
+}
+
+fn in_files(gitleaks: &Path, folder: &Path) -> Result<Vec<Finding>> {
+    let mut found = search(Command::new(gitleaks).args(["dir", "."]).current_dir(folder))?;
+    for finding in &mut found {
+        finding.file = finding.file.trim_start_matches("./").to_owned();
+    }
+    Ok(found)
+}
+
+/// All that led to what is checked out; other branches are others' business.
+fn in_commits(gitleaks: &Path, repository: &Path) -> Result<Vec<Finding>> {
+    search(
+        Command::new(gitleaks).args(["git", "--log-opts=--full-history HEAD", "."]).current_dir(repository),
+    )
+}
+
+fn search(command: &mut Command) -> Result<Vec<Finding>> {
+    let settings = tempfile::tempdir()?;
+    lay(settings.path(), [("gitleaks.toml", b"[extend]\nuseDefault = true\n".as_slice())])?;
+    // Its own rules and nothing else: no exceptions in files or comments of what is searched.
+    command.arg("--config").arg(settings.path().join("gitleaks.toml"));
+    command.arg("--gitleaks-ignore-path").arg(settings.path()).arg("--ignore-gitleaks-allow");
+    // Whatever it finds is no error; whatever else ends it is one.
+    command.args(["--exit-code", "0", "--no-banner", "--no-color", "--log-level", "error"]);
+    command.args(["--report-format", "json", "--report-path", "-"]);
+    let answer = command.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&answer.stderr);
+    ensure!(answer.status.success() && said.is_empty(), "gitleaks ended with {}: {said}", answer.status);
+    serde_json::from_slice(&answer.stdout).context("gitleaks' report is no JSON")
+}
