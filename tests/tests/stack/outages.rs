@@ -1,6 +1,10 @@
 //! Redis or Keycloak is away, for real: nobody gets in, nobody is thrown out for good, Envoy is never restarted for it.
 
+use std::path::Path;
+use std::process::Command;
+
 use oidc_gate_testkit::browser::{Client, Response};
+use serde_json::Value;
 
 use crate::browser::Browser;
 use crate::stack::{Part, SEARCH, SESSION_COOKIE, Stack};
@@ -145,4 +149,24 @@ fn assert_nobody_gets_in(stack: &Stack) {
     forger.jar().plant("localhost", SESSION_COOKIE, &"A".repeat(64));
     let response = forger.fetch(&stack.url("/ajax-api/2.0/mlflow/experiments/search")).unwrap();
     assert!([401, 503].contains(&response.status), "{response}");
+}
+
+/// Both ends let go of a connection that nobody uses. If MLflow is first, a request can meet it closing, and is lost.
+#[test]
+fn envoy_lets_go_of_an_unused_connection_before_mlflow_does() {
+    let stack = Stack::running();
+    let asked = Command::new(stack.python())
+        .args(["-c", "import uvicorn; print(uvicorn.Config('app').timeout_keep_alive)"])
+        .output()
+        .unwrap();
+    let mlflow: f64 = String::from_utf8_lossy(&asked.stdout).trim().parse().unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy/envoy.yaml");
+    let shipped: Value = serde_saphyr::from_str(&std::fs::read_to_string(shipped).unwrap()).unwrap();
+    let clusters = shipped["static_resources"]["clusters"].as_array().unwrap();
+    let cluster = clusters.iter().find(|cluster| cluster["name"] == "mlflow").unwrap();
+    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let idle = &cluster["typed_extension_protocol_options"][options]["common_http_protocol_options"];
+    let envoy: f64 =
+        idle["idle_timeout"].as_str().and_then(|text| text.strip_suffix('s')).unwrap().parse().unwrap();
+    assert!(envoy < mlflow, "Envoy keeps it for {envoy} s, MLflow for {mlflow} s");
 }
