@@ -12,6 +12,7 @@ use crate::error::{Dependency, Rejection};
 use crate::host::{Level, LocalFuture};
 use crate::http::reply::Reply;
 use crate::jose::error::TokenError;
+use crate::oidc::provider::Provider;
 use crate::oidc::relying_party::RelyingParty;
 use crate::sync::finish;
 
@@ -38,27 +39,33 @@ where
     let outcome = finish(&*rp.host, read(rp.clone(), message.clone()))
         .await
         .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)));
-    let is_unread = matches!(
-        outcome,
-        Err(Rejection::InvalidLogoutToken(TokenError::UnknownKey)
-            | Rejection::Unavailable(Dependency::ProviderMetadata))
-    );
-    if let (true, Some(provider)) = (is_unread, provider)
+    let has_newer = || {
+        let fetched = |provider: &Option<Rc<Provider>>| provider.as_ref().map(|provider| provider.fetched);
+        fetched(&rp.provider.now()) > fetched(&provider)
+    };
+    let is_unread = match &outcome {
         // Newer keys are there already, and this one is not among them.
-        && rp.provider.now().is_none_or(|now| now.fetched <= provider.fetched)
-        && rp.browser()?.unread.make_room()
-    {
+        Err(Rejection::InvalidLogoutToken(TokenError::UnknownKey)) => !has_newer(),
+        Err(Rejection::Unavailable(Dependency::ProviderMetadata)) => true,
+        _ => false,
+    };
+    if is_unread && rp.browser()?.unread.make_room() {
         rp.host.log(
             Level::Warn,
             "logout message with an unknown key: looked at again when there are newer keys",
         );
         let job = rp.clone();
         rp.host.spawn(Box::pin(async move {
-            if job.provider.newer_in_time(&provider).await.is_some() {
-                let outcome = read(job.clone(), message).await;
-                let what = if outcome.is_ok() { "its key is there now" } else { "it is still not good" };
-                job.host.log(Level::Info, &format!("logout message looked at again: {what}"));
-            }
+            let newer = match provider {
+                Some(provider) => job.provider.newer_in_time(&provider).await.is_some(),
+                None => job.provider.current().await.is_ok(),
+            };
+            let what = match newer {
+                false => "there are no newer keys",
+                true if read(job.clone(), message).await.is_ok() => "its key is there now",
+                true => "it is still not good",
+            };
+            job.host.log(Level::Warn, &format!("logout message looked at again: {what}"));
             if let Ok(browser) = job.browser() {
                 browser.unread.0.set(browser.unread.0.get().saturating_sub(1));
             }

@@ -163,6 +163,10 @@ impl Keeper {
         if !self.may_refetch() && !under_way {
             return Newer::None;
         }
+        // Our own fetch has just failed, and it is too early for the next one: there is nothing to wait for.
+        if self.is_too_early() {
+            return Newer::Unanswered;
+        }
         let key = format!("{}.wanted", self.shared_key);
         let _ = self.host.shared_set(&key, self.host.now().as_millis().to_string().as_bytes(), None);
         let attempts = self.next_attempt.get();
@@ -219,12 +223,10 @@ impl Keeper {
     }
 
     fn is_due(&self) -> bool {
-        let now = self.host.now();
-        // A clock that was set back must not hold the next attempt up.
-        let next = self.next_attempt.get();
-        if now < next && next.since(now) <= MAX_RETRY {
+        if self.is_too_early() {
             return false;
         }
+        let now = self.host.now();
         match &*self.current.borrow() {
             None => true,
             Some(provider) => {
@@ -237,6 +239,13 @@ impl Keeper {
                         && self.read_millis("wanted").is_some_and(|at| at > provider.fetched))
             }
         }
+    }
+
+    /// Whether this worker's last fetch failed a moment ago.
+    fn is_too_early(&self) -> bool {
+        // A clock that was set back must not hold the next attempt up.
+        let (now, next) = (self.host.now(), self.next_attempt.get());
+        now < next && next.since(now) <= MAX_RETRY
     }
 
     /// Whether the last fetch that somebody asked for out of turn, in any worker, is long enough ago.

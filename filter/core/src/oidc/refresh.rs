@@ -41,6 +41,8 @@ const CHECK_TRIES: u32 = 12;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// Shorter lives are taken for this: a session is not renewed at every request.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
+/// How often a worker asks again for a lease that it has perhaps got.
+const MAX_ASKS: u32 = 3;
 /// Sessions whose failed refresh, or whose question for the lease without an answer, a worker remembers.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
@@ -48,8 +50,8 @@ const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 pub struct Refreshes {
     under_way: RefCell<HashMap<[u8; 16], Rc<Flight>>>,
     postponed: RefCell<LruCache<[u8; 16], Timestamp>>,
-    /// As whom this worker asked for a lease that it has perhaps got.
-    unanswered: RefCell<LruCache<[u8; 16], Owner>>,
+    /// As whom this worker asked for a lease that it has perhaps got, and how often.
+    unanswered: RefCell<LruCache<[u8; 16], (Owner, u32)>>,
 }
 
 impl Default for Refreshes {
@@ -161,8 +163,8 @@ async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outc
     let lease = lease(rp);
     let key = session_key(&ticket.record_name());
     let asked_before = browser.refreshes.unanswered.borrow_mut().pop(&key);
-    let owner = match asked_before.map_or_else(|| Owner::generate(&*rp.host), Ok) {
-        Ok(owner) => owner,
+    let (owner, asks) = match asked_before.map_or_else(|| Ok((Owner::generate(&*rp.host)?, 0)), Ok) {
+        Ok(asking) => asking,
         Err(rejection) => return failed(rejection),
     };
     let looks = lease.as_millis().checked_div(LOOK.as_millis()).unwrap_or_default();
@@ -184,7 +186,10 @@ async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outc
                 return Outcome::Failed(Dependency::Provider);
             }
             Err(rejection) => {
-                browser.refreshes.unanswered.borrow_mut().put(key, owner);
+                // Each time makes the lease longer: whoever gets no answers leaves it to others.
+                if asks < MAX_ASKS {
+                    browser.refreshes.unanswered.borrow_mut().put(key, (owner, asks.saturating_add(1)));
+                }
                 return failed(rejection);
             }
         }

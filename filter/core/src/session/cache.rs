@@ -21,6 +21,7 @@ pub trait Weigh {
 /// Bounded in bytes.
 pub struct Cache<K: Hash + Eq, V> {
     entries: LruCache<K, (Range<Timestamp>, Rc<V>)>,
+    latest: Timestamp,
     weight: usize,
     capacity: usize,
 }
@@ -28,11 +29,14 @@ pub struct Cache<K: Hash + Eq, V> {
 impl<K: Hash + Eq, V: Weigh> Cache<K, V> {
     /// Holds `capacity` bytes at most.
     pub fn new(capacity: usize) -> Self {
-        Self { entries: LruCache::unbounded(), weight: 0, capacity }
+        Self { entries: LruCache::unbounded(), latest: Timestamp::default(), weight: 0, capacity }
     }
 
     /// The value, while it may still be used. With a clock that was set back nobody knows how old it is.
     pub fn get(&mut self, key: &K, now: Timestamp) -> Option<Rc<V>> {
+        if now < std::mem::replace(&mut self.latest, now) {
+            self.clear();
+        }
         let (good, value) = self.entries.get(key)?;
         good.contains(&now).then(|| value.clone())
     }
@@ -96,7 +100,8 @@ mod tests {
         assert!(cache.get(&1, at(10)).is_none(), "ended");
         assert_eq!(cache.stale(&1).as_deref(), Some(&"a"), "but still known");
         assert_eq!(cache.get(&3, at(10)).as_deref(), Some(&"c"));
-        assert!(cache.get(&3, at(4)).is_none(), "the clock was set back");
+        assert!(cache.get(&3, at(9)).is_none(), "the clock was set back");
+        assert!(cache.get(&3, at(10)).is_none());
     }
 
     #[test]

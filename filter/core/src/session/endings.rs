@@ -20,6 +20,9 @@ pub const MAX_KNOWN: usize = 16_384;
 const KNOWN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(MAX_KNOWN - 1);
 /// After so many endings the whole list is written anew: before the ring loses one of them, it is in there.
 const SHARE_EVERY: u64 = 64;
+/// What strangers can have announced in a second, by all workers together. A worker that does not look for longer than it
+/// remembers a session misses no more than the ring holds.
+const FOR_STRANGERS: u8 = 8;
 /// Issuers whose "everybody" is remembered; one gate has one.
 const MAX_ISSUERS: usize = 8;
 /// How often a write is tried again when another worker wrote first.
@@ -157,6 +160,7 @@ pub struct Endings {
     head_key: String,
     ring_key: String,
     all_key: String,
+    strangers_key: String,
     seen: Cell<u64>,
     known: RefCell<LruCache<(Kind, Key), Timestamp>>,
     /// Apart from the others, so that no number of them pushes it out: it ends what nothing else does.
@@ -171,6 +175,7 @@ impl Endings {
             head_key: format!("oidc-gate.endings.{tenant}"),
             ring_key: format!("oidc-gate.endings.{tenant}.ring"),
             all_key: format!("oidc-gate.endings.{tenant}.all"),
+            strangers_key: format!("oidc-gate.endings.{tenant}.strangers"),
             seen: Cell::default(),
             known: RefCell::new(LruCache::new(KNOWN)),
             everyone: RefCell::default(),
@@ -200,6 +205,18 @@ impl Endings {
                 return;
             }
         }
+    }
+
+    /// Whether something may be announced now that anybody can ask for. Counted for the whole Envoy.
+    pub fn may_announce_for_strangers(&self) -> bool {
+        let second = self.host.now().as_secs().to_be_bytes();
+        let Some((bytes, version)) = shared_or(&*self.host, &self.strangers_key, &[]) else { return false };
+        let count = match bytes.split_last() {
+            Some((&count, counted)) if counted == second => count,
+            _ => 0,
+        };
+        let counted = [&second[..], &[count.saturating_add(1)]].concat();
+        count < FOR_STRANGERS && self.host.shared_set(&self.strangers_key, &counted, Some(version)).is_ok()
     }
 
     /// Says how far the ring goes; never back, when another worker was faster.

@@ -46,7 +46,7 @@ pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 
     end \
     local wait = left(h[5], 60000) \
     if wait > 0 then return {'later', wait} end \
-    local again = h[3] and h[6] == ARGV[4] \
+    local again = h[3] and not h[4] and h[6] == ARGV[4] \
     if h[3] and not again then \
       local held = left(h[3], ARGV[2] + ARGV[3]) \
       if held > 0 then return {'held', held} end \

@@ -1,6 +1,6 @@
 //! The session store of one worker: records in Redis, a cache in front, endings that reach all workers.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,10 +24,6 @@ const CACHE_CAPACITY: usize = 16 * 1024 * 1024;
 /// How long the first requests after a start wait until it is known what has ended.
 const FIRST_READ_WAIT: Duration = Duration::from_secs(1);
 
-/// Sessions that are gone in Redis and that one worker has the others forget, in a second: so many people do not sign out in
-/// the moment in which Redis loses its data.
-const FORGOTTEN_PER_SECOND: u32 = 32;
-
 /// Tries to write down a session's use while others write it, too; each of them does the same.
 const TOUCH_TRIES: u32 = 3;
 
@@ -41,8 +37,6 @@ pub struct Store {
     reads: Flights<[u8; 16]>,
     /// What ended.
     pub endings: Rc<Endings>,
-    /// A second, and how many sessions this worker had forgotten in it.
-    forgotten: Cell<(u64, u32)>,
     /// Tells other Envoys what ended.
     pub log: Rc<Log>,
     /// Which sessions belong together.
@@ -85,7 +79,6 @@ impl Store {
             redis,
             keys,
             endings,
-            forgotten: Cell::default(),
             config,
         }
     }
@@ -168,7 +161,7 @@ impl Store {
     }
 
     /// Ends the session of a ticket and gives back what it was; `None` when there was none: whoever has only something
-    /// that looks like a ticket gets nothing written anywhere.
+    /// that looks like a ticket gets nothing written to Redis.
     ///
     /// # Errors
     /// Redis did not confirm it. If the session was known here, this Envoy honours it no more all the same, and
@@ -207,11 +200,7 @@ impl Store {
     /// Has the workers of this Envoy ask Redis for a session that one of them may remember although it is gone there.
     /// Anybody can have it done, with anything that looks like a ticket, so it is done no more often than it is needed.
     fn have_forgotten(&self, name: &RecordName) {
-        let second = self.host.now().as_secs();
-        let (last, count) = self.forgotten.get();
-        let count = if last == second { count.saturating_add(1) } else { 1 };
-        self.forgotten.set((second, count));
-        if count <= FORGOTTEN_PER_SECOND {
+        if self.endings.may_announce_for_strangers() {
             self.endings.announce(&[Ending::changed(name)]);
         }
     }

@@ -240,7 +240,9 @@ impl MemoryRedis {
                 if left(time(hash, "retry")) > 0 {
                     return Some(array([word("later"), integer(left(time(hash, "retry")))]));
                 }
-                let again = hash.contains_key("until") && field(hash, "owner").as_ref() == arguments.get(3);
+                let again = hash.contains_key("until")
+                    && !hash.contains_key("lapsed")
+                    && field(hash, "owner").as_ref() == arguments.get(3);
                 if hash.contains_key("until") && !again {
                     if left(time(hash, "until")) > 0 {
                         return Some(array([word("held"), integer(left(time(hash, "until")))]));

@@ -68,7 +68,7 @@ impl Ledger {
                 }
                 drop(tickets);
                 match ask.path() {
-                    "/oauth2/callback" => self.login_answered(ask, reply, now),
+                    "/oauth2/callback" => self.login_answered(ask, reply, at, now),
                     "/oauth2/logout" => self.logout_answered(ask, reply, at, now),
                     "/oauth2/account/sign-out" => self.account_answered(ask, reply, at, arrived, now),
                     path if path.starts_with("/oauth2/") => {}
@@ -151,20 +151,22 @@ impl Ledger {
         if let Some(session) = session
             && let Some(announced) = session.announced
             && self.must_know(world, at, announced, arrived)
-            && !self.is_of_the_same_second(&truth, session.ended.unwrap_or(announced))
+            && !self.is_of_the_same_second(&truth, session.ended.unwrap_or(announced), announced)
         {
             dead(announced, "its end was announced");
         }
     }
 
     /// A logout token that names only the user ends what was issued before its second: nobody can tell what came within.
-    fn is_of_the_same_second(&self, truth: &Truth, ended: Moment) -> bool {
+    fn is_of_the_same_second(&self, truth: &Truth, ended: Moment, announced: Moment) -> bool {
         let begun = match truth {
             Truth::Bearer(token) => token.issued,
             Truth::Session(ticket) => ticket.created,
             Truth::Nobody => return false,
         };
-        !self.facts.announces_sid && ended.since(begun) < SAME_SECOND
+        // A login's answer may have been under way when its session ended.
+        let since = if begun <= ended { ended } else { announced };
+        !self.facts.announces_sid && since.since(begun) < SAME_SECOND
     }
 
     /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from reading
@@ -282,7 +284,7 @@ impl Ledger {
         }
     }
 
-    fn login_answered(&self, ask: &Ask, reply: &Reply, now: Moment) {
+    fn login_answered(&self, ask: &Ask, reply: &Reply, at: WorkerId, now: Moment) {
         let cookie = reply.headers.iter().find_map(|(name, value)| {
             let value = value.strip_prefix(SESSION_COOKIE)?.strip_prefix('=')?;
             (*name == "set-cookie").then(|| value.split(';').next().unwrap_or_default())
@@ -310,11 +312,11 @@ impl Ledger {
             used: now,
             tried: now,
             weakened: None,
-            replaced: false,
+            replaced: None,
             signed_out: None,
         };
         if let Some(before) = session_cookie(ask).and_then(|value| tickets.get_mut(value)) {
-            before.replaced = true;
+            before.replaced = Some(at.envoy);
         }
         if tickets.insert(value.to_owned(), ticket).is_some() {
             self.violate(Rule::PermitOfItsOwn, now, format!("session {} was given out twice", short(value)));
@@ -351,7 +353,7 @@ impl Ledger {
             };
             if is_meant && ticket.subject == own.subject {
                 // What another Envoy ended a moment ago is in no list any more that this one could go by.
-                let at_once = named.is_some() || !ticket.replaced;
+                let at_once = named.is_some() || ticket.replaced.is_none_or(|by| by == at.envoy);
                 ticket.signed_out.get_or_insert((now, at_once.then_some(at.envoy)));
             }
         }

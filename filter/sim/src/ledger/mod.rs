@@ -184,8 +184,8 @@ struct Ticket {
     tried: Moment,
     /// From when on it may rightly be gone.
     weakened: Option<Moment>,
-    /// A new login in its browser took its place; Envoys hear of that one after the other.
-    replaced: bool,
+    /// The Envoy where a new login in its browser took its place; others hear of it later.
+    replaced: Option<usize>,
     /// When its sign-out was confirmed, and by which Envoy; `None` where it was over already, by another one.
     signed_out: Option<(Moment, Option<usize>)>,
 }

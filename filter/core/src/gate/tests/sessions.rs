@@ -188,6 +188,30 @@ fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_tha
     }
 }
 
+/// Anybody can ask for it: no number of made-up tickets makes workers forget sessions that live.
+#[test]
+fn lo16_whoever_signs_out_with_made_up_tickets_costs_others_nothing() {
+    let world = World::new();
+    world.log_in("/");
+    let idle = world.other_worker();
+    *idle.cookies.borrow_mut() = world.cookies.borrow().clone();
+    forwarded(idle.navigate("/"));
+    let workers = [world.other_worker(), world.other_worker()];
+    for number in 0..100 {
+        for worker in &workers {
+            let ticket = crate::encoding::base64url([number; 48]);
+            let cookie = format!("__Host-oidc-gate={ticket}");
+            let headers = [("sec-fetch-site", "same-origin"), ("cookie", &cookie)];
+            assert_eq!(replied(worker.send("POST", "/oauth2/logout", &headers)).status, 303);
+        }
+    }
+    let asked =
+        || world.host.calls().iter().filter(|call| call.body.windows(5).any(|w| w == b"HMGET")).count();
+    let before = asked();
+    forwarded(idle.navigate("/"));
+    assert_eq!(asked(), before, "it still knows the session");
+}
+
 /// Found by the simulator (seed 6993): a worker that did not know of another one's write did not write at all.
 #[test]
 fn whoever_uses_a_session_on_several_envoys_keeps_it() {
