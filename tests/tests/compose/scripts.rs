@@ -1,0 +1,88 @@
+//! The scripts by themselves, without a stack: what they decide from their settings.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::stack::said;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Stands in for kcadm.sh, before a Keycloak that has a realm and, with `USERS`, its test users. Notes what it is asked.
+const KCADM: &str = r#"#!/bin/bash
+echo "$*" >>"$NOTES"
+case "$1 $2" in
+"get realms/mlflow") printf '{\n  "enabled" : true\n}\n' ;;
+"get users") [[ -z ${USERS:-} ]] || echo the-id ;;
+"get users/the-id") printf '{\n  "enabled" : true,\n  "email" : "%s"\n}\n' "$USERS" ;;
+create\ *) echo made-id ;;
+*) ;;
+esac
+"#;
+
+/// What configure-keycloak.sh says, and what it asks kcadm.sh for.
+fn configure(options: &[&str], settings: &[(&str, &str)]) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let kcadm = folder.path().join("kcadm.sh");
+    let notes = folder.path().join("notes");
+    fs::write(&kcadm, KCADM).unwrap();
+    fs::set_permissions(&kcadm, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new("bash")
+        .arg(repository().join("configure-keycloak.sh"))
+        .args(options)
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap())
+        .env("KCADM", &kcadm)
+        .env("NOTES", &notes)
+        .env("KC_BOOTSTRAP_ADMIN_PASSWORD", "unused")
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{options:?} {settings:?}: {}", said(&output));
+    (said(&output), fs::read_to_string(notes).unwrap())
+}
+
+#[test]
+fn configure_keycloak_makes_test_users_only_where_nobody_else_comes_by_or_when_it_is_told_to() {
+    let public = ("MLFLOW_PUBLIC_URL", "https://mlflow.example.org");
+    for (options, settings, development) in [
+        (&[][..], &[][..], true),
+        (
+            &[],
+            &[("MLFLOW_PUBLIC_URL", "http://127.0.0.1:5001"), ("KC_HOSTNAME", "http://localhost:8081")],
+            true,
+        ),
+        (&["--development"], &[public], true),
+        (&[], &[public], false),
+        (&["--production"], &[], false),
+        (&[], &[("MLFLOW_PUBLIC_URL", "http://localhost.example.org")], false),
+        (&[], &[("MLFLOW_PUBLIC_URL", "http://127.0.0.1.example.org:5000")], false),
+        (&[], &[("MLFLOW_PUBLIC_URL", "http://localhost@example.org")], false),
+        (&[], &[("KC_HOSTNAME", "https://login.example.org")], false),
+        (&[], &[("KEYCLOAK_URL", "https://login.example.org")], false),
+    ] {
+        let (said, notes) = configure(options, settings);
+        let made = said.contains("made: user mlflow_admin, password password123");
+        assert_eq!(made, development, "{options:?} {settings:?}: {said}");
+        assert_eq!(notes.contains("password123"), development, "{options:?} {settings:?}: {notes}");
+        let grant = format!("directAccessGrantsEnabled={development}");
+        assert!(notes.contains(&grant), "{options:?} {settings:?}: {notes}");
+        assert_eq!(said.contains("taken as --production"), !development && options.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn configure_keycloak_disables_test_users_by_their_name_and_says_when_one_may_be_somebody_else() {
+    for (email, warned) in [("mlflow_user@example.com", false), ("someone@example.org", true)] {
+        let (said, notes) = configure(&["--production"], &[("USERS", email)]);
+        for name in ["mlflow_user", "mlflow_admin", "outsider"] {
+            assert!(said.contains(&format!("changed: user {name} is disabled")), "{email}: {said}");
+        }
+        assert!(notes.contains("update users/the-id -r mlflow -s enabled=false"), "{notes}");
+        let warning = format!("warning: user mlflow_user has the e-mail address \"{email}\"");
+        assert_eq!(said.contains(&warning), warned, "{email}: {said}");
+    }
+}
