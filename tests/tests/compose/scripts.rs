@@ -86,3 +86,55 @@ fn configure_keycloak_disables_test_users_by_their_name_and_says_when_one_may_be
         assert_eq!(said.contains(&warning), warned, "{email}: {said}");
     }
 }
+
+/// What compose/check-env.sh says of settings that are otherwise in order, and whether it accepts them.
+fn check_env(settings: &[(&str, &str)]) -> (bool, String) {
+    let mut check = Command::new("sh");
+    check
+        .arg(repository().join("compose/check-env.sh"))
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap());
+    for name in [
+        "SECRET_KEY",
+        "OIDC_CLIENT_SECRET",
+        "POSTGRES_PASSWORD",
+        "MLFLOW_DB_PASSWORD",
+        "KEYCLOAK_DB_PASSWORD",
+        "KEYCLOAK_ADMIN_PASSWORD",
+        "REDIS_PASSWORD",
+        "MINIO_ROOT_PASSWORD",
+    ] {
+        check.env(name, "0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+    }
+    check
+        .env("OIDC_SCOPE", "openid profile email")
+        .env("MLFLOW_PUBLIC_URL", "https://mlflow.example.org")
+        .env("MLFLOW_ALLOWED_HOSTS", "mlflow.example.org")
+        .env("KEYCLOAK_PUBLIC_URL", "https://login.example.org")
+        .env("BIND_ADDRESS", "127.0.0.1")
+        .env("KEYCLOAK_BIND_ADDRESS", "127.0.0.1")
+        .envs(settings.iter().copied());
+    let output = check.output().unwrap();
+    (output.status.success(), said(&output))
+}
+
+#[test]
+fn check_env_refuses_an_open_port_of_an_https_address_that_nothing_gives_tls() {
+    for (open, named) in
+        [("BIND_ADDRESS", "MLFLOW_PUBLIC_URL"), ("KEYCLOAK_BIND_ADDRESS", "KEYCLOAK_PUBLIC_URL")]
+    {
+        for address in ["0.0.0.0", "192.0.2.1", "::", ""] {
+            let (accepted, said) = check_env(&[(open, address)]);
+            let problem = format!("{named} is https, but its port is open to others and speaks no TLS");
+            assert!(!accepted && said.contains(&problem), "{open}={address}: {said}");
+            assert_eq!(said.matches("speaks no TLS").count(), 1, "{open}={address}: {said}");
+        }
+        for more in [("TLS_FILE", "docker-compose.tls.yml"), ("TLS_IN_FRONT", "yes")] {
+            let (accepted, said) = check_env(&[(open, "0.0.0.0"), more]);
+            assert!(accepted, "{open} {more:?}: {said}");
+        }
+        assert!(!check_env(&[(open, "0.0.0.0"), ("TLS_IN_FRONT", "no")]).0);
+    }
+    let (accepted, said) = check_env(&[]);
+    assert!(accepted, "{said}");
+}

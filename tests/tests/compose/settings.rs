@@ -120,6 +120,27 @@ fn the_host_of_the_public_url_must_be_one_that_mlflow_answers_to() {
 }
 
 #[test]
+fn an_https_address_that_others_reach_is_refused_without_the_override_file_that_gives_it_tls() {
+    let stack = Stack::beside();
+    let _changed = stack.edit_settings(&[
+        ("MLFLOW_PUBLIC_URL", "https://mlflow.example.org"),
+        ("MLFLOW_ALLOWED_HOSTS", "mlflow.example.org"),
+        ("BIND_ADDRESS", "0.0.0.0"),
+        ("KEYCLOAK_PUBLIC_URL", "https://login.example.org:8443"),
+        ("KEYCLOAK_BIND_ADDRESS", "0.0.0.0"),
+        ("KEYCLOAK_START_ARGUMENTS", ""),
+    ]);
+    let (accepted, said) = checked(&stack);
+    assert!(!accepted && said.contains("MLFLOW_PUBLIC_URL is https, but its port is open"), "{said}");
+    let _tls = stack.edit_settings(&[("COMPOSE_FILE", "docker-compose.yml:docker-compose.tls.yml")]);
+    let (accepted, said) = checked(&stack);
+    assert!(accepted, "{said}");
+    // As -f on a command line does.
+    let plain = stack.output("docker compose -f docker-compose.yml run --rm -T check-env");
+    assert!(!plain.status.success(), "{}", crate::stack::said(&plain));
+}
+
+#[test]
 fn each_published_port_has_an_address_of_its_own() {
     let stack = Stack::up();
     let _changed = stack.edit_settings(&[
