@@ -138,3 +138,38 @@ fn check_env_refuses_an_open_port_of_an_https_address_that_nothing_gives_tls() {
     let (accepted, said) = check_env(&[]);
     assert!(accepted, "{said}");
 }
+
+/// What generate-env.sh says of an `.env`, and makes of it.
+fn generate_env(env: &str) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["generate-env.sh", ".env.example"] {
+        fs::copy(repository().join(name), folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join(".env"), env).unwrap();
+    let output = Command::new("sh").arg(folder.path().join("generate-env.sh")).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    (said(&output), fs::read_to_string(folder.path().join(".env")).unwrap())
+}
+
+#[test]
+fn generate_env_makes_no_password_for_the_roles_of_a_database_that_was_made_with_another() {
+    for env in [
+        "POSTGRES_PASSWORD=of-a-database\n",
+        "export POSTGRES_PASSWORD='of-a-database'\nMLFLOW_DB_PASSWORD=\nKEYCLOAK_DB_PASSWORD=\"\"\n",
+    ] {
+        let (said, made) = generate_env(env);
+        assert!(made.contains("of-a-database") && made.contains("\nSECRET_KEY="), "{made}");
+        for name in ["MLFLOW_DB_PASSWORD", "KEYCLOAK_DB_PASSWORD"] {
+            assert!(said.contains(&format!("left out: {name}")), "{said}");
+            let value = made.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+            assert!(value.is_none_or(|value| value.len() < 3), "{name}: {made}");
+        }
+    }
+    // One of the two is left as it is, too.
+    let (said, made) = generate_env("POSTGRES_PASSWORD=of-a-database\nMLFLOW_DB_PASSWORD=of-mlflow\n");
+    assert!(made.contains("\nMLFLOW_DB_PASSWORD=of-mlflow\n") && !made.contains("KEYCLOAK_DB"), "{made}");
+    assert!(said.contains("left out: KEYCLOAK_DB_PASSWORD") && !said.contains("left out: MLFLOW"), "{said}");
+    // Where there is no database yet, each role has one of its own.
+    let (said, made) = generate_env("POSTGRES_PASSWORD=\n");
+    assert!(!said.contains("left out") && made.contains("\nMLFLOW_DB_PASSWORD="), "{said}{made}");
+}
