@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::document::printed;
 use crate::stack::said;
 
 fn repository() -> PathBuf {
@@ -172,4 +173,46 @@ fn generate_env_makes_no_password_for_the_roles_of_a_database_that_was_made_with
     // Where there is no database yet, each role has one of its own.
     let (said, made) = generate_env("POSTGRES_PASSWORD=\n");
     assert!(!said.contains("left out") && made.contains("\nMLFLOW_DB_PASSWORD="), "{said}{made}");
+}
+
+/// Stands in for docker: `FAILING` is the command that fails after some output.
+const DOCKER: &str = r#"#!/bin/bash
+echo "$1 $2" >>docker-was-asked
+echo "answer to $1"
+[[ "$1 $2" != "$FAILING" ]]
+"#;
+
+#[test]
+fn the_printed_backup_is_for_its_owner_and_takes_the_place_of_the_one_before_only_when_it_is_complete() {
+    for failing in ["", "compose exec", "volume inspect", "run --rm"] {
+        let folder = tempfile::tempdir().unwrap();
+        let docker = folder.path().join("docker");
+        fs::write(&docker, DOCKER).unwrap();
+        fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+        let files =
+            ["backup-postgres.sql.gz", "backup-artifacts.tar.gz"].map(|name| folder.path().join(name));
+        for file in &files {
+            fs::write(file, "the one before").unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let output = Command::new("bash")
+            .args(["-c", &printed("backup")])
+            .current_dir(folder.path())
+            .env("PATH", path)
+            .env("FAILING", failing)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.success(), failing.is_empty(), "{failing}: {}", said(&output));
+        assert_eq!(said(&output).contains("complete"), failing.is_empty(), "{failing}: {}", said(&output));
+        for file in &files {
+            let kept = fs::read(file).unwrap() == b"the one before";
+            assert_eq!(kept, !failing.is_empty(), "{failing}: {}", file.display());
+            let mode = fs::metadata(file).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, if kept { 0o644 } else { 0o600 }, "{failing}: {}", file.display());
+        }
+        let asked = fs::read_to_string(folder.path().join("docker-was-asked")).unwrap();
+        let made_a_volume = asked.contains("run --rm");
+        assert_eq!(made_a_volume, ["", "run --rm"].contains(&failing), "{failing}: {asked}");
+    }
 }
