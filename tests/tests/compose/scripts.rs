@@ -17,7 +17,7 @@ const KCADM: &str = r#"#!/bin/bash
 echo "$*" >>"$NOTES"
 case "$1 $2" in
 "get realms/mlflow") printf '{\n  "enabled" : true\n}\n' ;;
-"get users") [[ -z ${USERS:-} ]] || echo the-id ;;
+"get users") [[ -z ${USERS:-} || ("$*" == *email=* && "$*" != *"email=$USERS "*) ]] || echo the-id ;;
 "get users/the-id") printf '{\n  "enabled" : true,\n  "email" : "%s"\n}\n' "$USERS" ;;
 create\ *) echo made-id ;;
 *) ;;

@@ -184,6 +184,20 @@ fn each_published_port_has_an_address_of_its_own() {
 }
 
 #[test]
+fn keycloak_believes_a_proxy_only_when_env_says_so() {
+    let stack = Stack::up();
+    let headers = || -> Value {
+        let config: Value = serde_json::from_str(&stack.compose("config --format json")).unwrap();
+        config["services"]["keycloak"]["environment"]["KC_PROXY_HEADERS"].clone()
+    };
+    assert!(headers().is_null());
+    let container = stack.output("docker compose exec -T keycloak printenv KC_PROXY_HEADERS");
+    assert!(!container.status.success(), "{}", said(&container));
+    let _changed = stack.edit_settings(&[("KC_PROXY_HEADERS", "xforwarded")]);
+    assert_eq!(headers(), "xforwarded");
+}
+
+#[test]
 fn an_env_of_the_stack_before_is_told_what_it_lacks_and_generate_env_adds_it() {
     let stack = Stack::beside();
     // What that stack's README asks for, and no more.
