@@ -4,7 +4,10 @@
 #
 #   ./configure-keycloak.sh                in the compose stack
 #   ./configure-keycloak.sh --production   the same without test users and without the password grant
+#   ./configure-keycloak.sh --development  with both, also where others can reach MLflow or Keycloak
 #   ./configure-keycloak.sh --check        change nothing; ends with 1 if something would be changed
+#
+# Without --production and --development it is --production as soon as a public address is not this machine's own.
 #
 # Against a Keycloak elsewhere, with its kcadm.sh (part of Keycloak's download) on this machine:
 #   KCADM=/opt/keycloak/bin/kcadm.sh KEYCLOAK_URL=https://login.example.com KC_BOOTSTRAP_ADMIN_PASSWORD=… \
@@ -20,13 +23,19 @@ if [[ ! -x $kcadm ]]; then
     exec docker compose exec -T keycloak bash -s -- "$@" <"${BASH_SOURCE[0]##*/}"
 fi
 
-test_users=yes password_grant=true check=
+mode='' check=''
 for argument in "$@"; do
     case $argument in
-    --production) test_users='' password_grant=false ;;
+    --production | --development)
+        [[ -z $mode || $mode == "$argument" ]] || {
+            echo "--production and --development exclude each other" >&2
+            exit 2
+        }
+        mode=$argument
+        ;;
     --check) check=yes ;;
     *)
-        echo "unknown option $argument; there are --production and --check" >&2
+        echo "unknown option $argument; there are --production, --development and --check" >&2
         exit 2
         ;;
     esac
@@ -37,6 +46,20 @@ admin=${KC_BOOTSTRAP_ADMIN_USERNAME:-admin}
 public_url=${MLFLOW_PUBLIC_URL:-http://localhost:5000}
 backchannel_url=${MLFLOW_BACKCHANNEL_URL:-$public_url}
 realm=mlflow client=mlflow
+
+# Test users have a password that everybody knows: forgetting an option must not let them in where others come by.
+if [[ -z $mode ]]; then
+    mode=--development
+    for address in "$public_url" "$server" "${KC_HOSTNAME:-$server}"; do
+        [[ $address =~ ^(https?://)?(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?(/.*)?$ ]] || {
+            echo "$address is not this machine's own: taken as --production. (--development makes test users all the same.)"
+            mode=--production
+            break
+        }
+    done
+fi
+test_users=yes password_grant=true
+[[ $mode == --development ]] || test_users='' password_grant=false
 : "${KC_BOOTSTRAP_ADMIN_PASSWORD:?is the password of Keycloak\'s user $admin}"
 
 # Nobody else reads what is written there.
@@ -272,8 +295,13 @@ if [[ -n $test_users ]]; then
 else
     echo "test users, whose password everybody knows"
     for name in mlflow_user mlflow_admin outsider; do
-        id=$(ids users "username=$name" "email=$name@example.com" exact=true)
-        [[ -z $id ]] || enable "$name" "$id" false
+        # By name alone: whoever gives one of them another address has not given them another password.
+        id=$(ids users "username=$name" exact=true)
+        [[ -n $id ]] || continue
+        email=$(field "$(kc get "users/$id" -r "$realm")" email)
+        [[ $email == "\"$name@example.com\"" ]] ||
+            echo "  warning: user $name has the e-mail address ${email:-of nobody}; if it is a person, give them another name"
+        enable "$name" "$id" false
     done
 fi
 

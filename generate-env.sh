@@ -29,16 +29,27 @@ if [ ! -e .env ]; then
 fi
 chmod 600 .env
 
+# lacks NAME: whether .env gives it no value. The last line wins, as in Compose.
+lacks() {
+    case $(sed -n "s/^[[:space:]]*\(export \)\{0,1\}${1}[[:space:]]*=[[:space:]]*//p" .env | tail -n 1) in
+    "" | '""' | "''" | "#"*) ;;
+    *) return 1 ;;
+    esac
+}
+
+# A database that is there already made its roles with POSTGRES_PASSWORD: others in .env would lock MLflow and Keycloak out.
+for name in MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD; do
+    if lacks "$name" && ! lacks POSTGRES_PASSWORD; then
+        secrets=$(printf %s "$secrets" | sed "s/$name//")
+        echo "left out: $name, whose role has POSTGRES_PASSWORD; docs/production.md says how it gets one of its own"
+    fi
+done
+
 new=$(mktemp ./.env.XXXXXX)
 trap 'rm -f "$new"' EXIT
 made=
 for name in $secrets; do
-    # The last line wins, as in Compose; one without a value counts as missing.
-    value=$(sed -n "s/^[[:space:]]*\(export \)\{0,1\}${name}[[:space:]]*=[[:space:]]*//p" .env | tail -n 1)
-    case $value in
-    "" | '""' | "''" | "#"*) ;;
-    *) continue ;;
-    esac
+    lacks "$name" || continue
     if grep -q "^$name=" .env; then
         sed "s/^$name=.*/$name=$(random)/" .env >"$new"
     else

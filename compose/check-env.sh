@@ -72,6 +72,20 @@ case ${KEYCLOAK_START_ARGUMENTS:-} in
     ;;
 esac
 
+# encrypted NAME URL ADDRESS: others reach an https address by TLS, unless something else speaks it.
+encrypted() {
+    case $2 in https://*) ;; *) return 0 ;; esac
+    here "$3" ||
+        problem "$1 is https, but its port is open to others and speaks no TLS. docker-compose.tls.yml gives it TLS: it must" \
+            "be in COMPOSE_FILE, and -f on a command line takes the place of that. If something in front ends TLS, set" \
+            "TLS_IN_FRONT=yes. See docs/production.md"
+}
+# TLS_FILE comes from docker-compose.tls.yml.
+if [ -z "${TLS_FILE:-}" ] && [ "${TLS_IN_FRONT:-}" != yes ]; then
+    encrypted MLFLOW_PUBLIC_URL "${MLFLOW_PUBLIC_URL:-}" "${BIND_ADDRESS:-}"
+    encrypted KEYCLOAK_PUBLIC_URL "${KEYCLOAK_PUBLIC_URL:-}" "${KEYCLOAK_BIND_ADDRESS:-}"
+fi
+
 # A browser leaves out the port that belongs to the scheme. An entry may have wildcards, as in *.example.com.
 host=${MLFLOW_PUBLIC_URL#*://}
 host=${host%%/*}

@@ -88,6 +88,55 @@ fn every_test_that_the_table_names_exists() {
     assert!(names > 20, "the table names {names} tests only");
 }
 
+/// The Rust files of the workspace below a folder.
+fn rust_files(folder: &std::path::Path, into: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            rust_files(&path, into);
+        } else if name.ends_with(".rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// What a page has between backquotes and looks like the name of a test: a sentence of four words or more.
+fn names_of_tests(page: &str) -> Vec<&str> {
+    let words = |name: &str| {
+        name.split('_').count() > 3
+            && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    page.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).filter(|name| words(name)).collect()
+}
+
+#[test]
+fn every_test_that_another_page_names_exists_somewhere_in_the_workspace() {
+    // Of Envoy.
+    const SETTINGS: [&str; 1] = ["xff_num_trusted_hops"];
+    let mut files = Vec::new();
+    for folder in ["filter", "testkit", "tests", "xtask"] {
+        rust_files(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder), &mut files);
+    }
+    let mut tests = std::collections::BTreeSet::new();
+    for file in files {
+        let source = std::fs::read_to_string(&file).unwrap();
+        let names = source.split("fn ").skip(1).filter_map(|rest| rest.split_once("()"));
+        tests.extend(names.map(|(name, _)| name.to_owned()));
+    }
+    for (page, text, at_least) in [
+        ("production.md", include_str!("../../../docs/production.md"), 15),
+        ("SECURITY.md", include_str!("../../../SECURITY.md"), 60),
+        ("service-mesh.md", include_str!("../../../docs/service-mesh.md"), 5),
+    ] {
+        let names = names_of_tests(text);
+        assert!(names.len() >= at_least, "{page} names {} tests only", names.len());
+        for name in names.iter().filter(|name| !SETTINGS.contains(name)) {
+            assert!(tests.contains(*name), "{page} names {name}, and there is no such test");
+        }
+    }
+}
+
 #[test]
 fn the_table_has_each_section_of_the_readme_that_it_is_about() {
     let page = include_str!("../../../docs/compose.md");

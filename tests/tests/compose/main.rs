@@ -15,6 +15,7 @@ mod monitoring;
 mod production;
 mod quick_start;
 mod restarts;
+mod scripts;
 mod settings;
 mod stack;
 mod tokens;

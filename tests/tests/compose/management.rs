@@ -71,6 +71,33 @@ fn a_backup_restored_into_empty_volumes_has_users_runs_and_artifacts() {
 }
 
 #[test]
+fn the_printed_commands_migrate_mlflows_database_and_keep_runs_and_sessions() {
+    let stack = Stack::up();
+    let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
+    let client = Client::new();
+    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let version = || {
+        stack.shell(
+            "docker compose exec -T postgres psql -U postgres -d mlflow -tAc 'select version_num from alembic_version'",
+        )
+    };
+    let newest = version();
+    // As a version before left it.
+    stack.shell(
+        "docker compose stop mlflow\n\
+         docker compose run --rm -T mlflow python -c 'import os; from alembic import command\n\
+         from mlflow.store.db.utils import _get_alembic_config as configuration\n\
+         command.downgrade(configuration(os.environ[\"MLFLOW_BACKEND_STORE_URI\"]), \"-1\")'",
+    );
+    assert_ne!(version(), newest);
+    stack.run("upgrade-mlflow");
+    assert_eq!(version(), newest);
+    stack.eventually("MLflow is back", || stack.may_use_mlflow(&client));
+    let url = stack.url(&format!("/ajax-api/2.0/mlflow/runs/get?run_id={run}"));
+    assert_eq!(client.fetch(&url).unwrap().status, 200, "the run is there");
+}
+
+#[test]
 fn a_new_user_signs_in_and_without_a_group_would_not() {
     let stack = Stack::up();
     stack.run("add-user");

@@ -96,9 +96,9 @@ fn with_the_printed_settings_mlflow_and_keycloak_are_https_and_people_sign_in_an
     stack.eventually("Envoy has the new certificate", || signed_in(&next));
 
     // With metrics, too.
-    let files = "-f docker-compose.yml -f docker-compose.tls.yml -f docker-compose.monitoring.yml";
-    stack.compose(&format!("{files} up --wait --no-deps envoy"));
-    stack.shell(&format!("docker compose {files} exec -T envoy bash -c 'exec 3<>/dev/tcp/127.0.0.1/9902'"));
+    stack.run("monitoring-with-tls");
+    stack.compose("up --wait --no-deps envoy");
+    stack.shell("docker compose exec -T envoy bash -c 'exec 3<>/dev/tcp/127.0.0.1/9902'");
     stack.eventually("the session is good after Envoy's start", || signed_in(&next));
 
     // Keycloak's logout message finds its way, on the plain port inside.

@@ -1,4 +1,4 @@
-//! A restart of each service in turn loses nothing.
+//! A restart of each service in turn loses nothing, and neither does another image of Envoy.
 
 use std::time::Duration;
 
@@ -46,4 +46,23 @@ fn a_browser_stays_signed_in_through_restarts_of_redis_envoy_and_mlflow() {
         });
         assert_eq!(browser.session_cookie(), session, "after {service}'s restart it is another session");
     }
+}
+
+#[test]
+fn the_printed_commands_exchange_envoys_image_and_put_the_one_before_back() {
+    let stack = Stack::up();
+    let client = Client::new();
+    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let of_envoy = |what: &str| {
+        stack.shell(&format!("docker inspect -f '{{{{.{what}}}}}' \"$(docker compose ps -q envoy)\""))
+    };
+    let before = of_envoy("Image");
+    stack.run("upgrade-envoy");
+    stack.eventually("the session goes on", || stack.may_use_mlflow(&client));
+    stack.run("roll-back-envoy");
+    assert_eq!(of_envoy("Config.Image").trim(), "localhost/oidc-gate-envoy:before");
+    assert_eq!(of_envoy("Image"), before);
+    stack.eventually("the session goes on with the image before", || stack.may_use_mlflow(&client));
+    stack.compose("up --wait");
+    stack.shell("docker image rm localhost/oidc-gate-envoy:before");
 }

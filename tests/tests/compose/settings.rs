@@ -120,6 +120,27 @@ fn the_host_of_the_public_url_must_be_one_that_mlflow_answers_to() {
 }
 
 #[test]
+fn an_https_address_that_others_reach_is_refused_without_the_override_file_that_gives_it_tls() {
+    let stack = Stack::beside();
+    let _changed = stack.edit_settings(&[
+        ("MLFLOW_PUBLIC_URL", "https://mlflow.example.org"),
+        ("MLFLOW_ALLOWED_HOSTS", "mlflow.example.org"),
+        ("BIND_ADDRESS", "0.0.0.0"),
+        ("KEYCLOAK_PUBLIC_URL", "https://login.example.org:8443"),
+        ("KEYCLOAK_BIND_ADDRESS", "0.0.0.0"),
+        ("KEYCLOAK_START_ARGUMENTS", ""),
+    ]);
+    let (accepted, said) = checked(&stack);
+    assert!(!accepted && said.contains("MLFLOW_PUBLIC_URL is https, but its port is open"), "{said}");
+    let _tls = stack.edit_settings(&[("COMPOSE_FILE", "docker-compose.yml:docker-compose.tls.yml")]);
+    let (accepted, said) = checked(&stack);
+    assert!(accepted, "{said}");
+    // As -f on a command line does.
+    let plain = stack.output("docker compose -f docker-compose.yml run --rm -T check-env");
+    assert!(!plain.status.success(), "{}", crate::stack::said(&plain));
+}
+
+#[test]
 fn each_published_port_has_an_address_of_its_own() {
     let stack = Stack::up();
     let _changed = stack.edit_settings(&[
@@ -163,6 +184,20 @@ fn each_published_port_has_an_address_of_its_own() {
 }
 
 #[test]
+fn keycloak_believes_a_proxy_only_when_env_says_so() {
+    let stack = Stack::up();
+    let headers = || -> Value {
+        let config: Value = serde_json::from_str(&stack.compose("config --format json")).unwrap();
+        config["services"]["keycloak"]["environment"]["KC_PROXY_HEADERS"].clone()
+    };
+    assert!(headers().is_null());
+    let container = stack.output("docker compose exec -T keycloak printenv KC_PROXY_HEADERS");
+    assert!(!container.status.success(), "{}", said(&container));
+    let _changed = stack.edit_settings(&[("KC_PROXY_HEADERS", "xforwarded")]);
+    assert_eq!(headers(), "xforwarded");
+}
+
+#[test]
 fn an_env_of_the_stack_before_is_told_what_it_lacks_and_generate_env_adds_it() {
     let stack = Stack::beside();
     // What that stack's README asks for, and no more.
@@ -178,10 +213,8 @@ fn an_env_of_the_stack_before_is_told_what_it_lacks_and_generate_env_adds_it() {
 
     std::fs::write(&file, old.replace(image, "")).unwrap();
     let made = stack.shell("./generate-env.sh");
-    assert!(
-        made.contains("made in .env: MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD COMPOSE_PROFILES\n"),
-        "{made}"
-    );
+    // No passwords for the roles of a database that has them already.
+    assert!(made.contains("made in .env: COMPOSE_PROFILES\n"), "{made}");
     let (accepted, said) = checked(&stack);
     assert!(accepted, "{said}");
     // Whoever has another place for artifacts is left alone.

@@ -137,30 +137,40 @@ impl Plan {
         ]
     }
 
-    /// Removes the stack with its data. The variables that the file requires are not needed for that.
+    /// Removes the stack and those that tests make beside it, with their data. The variables that the files require are not
+    /// needed for that.
     fn remove(&self, checkout: &Path) -> Result<()> {
-        let mut compose = Command::new("docker");
-        compose.current_dir(checkout).args([
-            "compose",
-            "-f",
-            "docker-compose.yml",
-            "-f",
-            "docker-compose.monitoring.yml",
-            "--profile",
-            "*",
-            "down",
-            "--volumes",
-            "--remove-orphans",
-        ]);
-        for (name, value) in self.environment() {
-            compose.env(name, value);
+        let mut removed = Ok(());
+        for suffix in SUFFIXES {
+            let mut compose = Command::new("docker");
+            compose.current_dir(checkout).args([
+                "compose",
+                "-f",
+                "docker-compose.yml",
+                "-f",
+                "docker-compose.monitoring.yml",
+                "--profile",
+                "*",
+                "down",
+                "--volumes",
+                "--remove-orphans",
+            ]);
+            for (name, value) in self.environment() {
+                compose.env(name, value);
+            }
+            compose.env("COMPOSE_PROJECT_NAME", format!("{PROJECT}{suffix}"));
+            for name in SECRETS {
+                compose.env(name, "none");
+            }
+            // One that can't be removed must not keep the others.
+            removed = removed.and(output(&mut compose).map(drop));
         }
-        for name in SECRETS {
-            compose.env(name, "none");
-        }
-        output(&mut compose).map(drop)
+        removed
     }
 }
+
+/// What the names of the projects end with: the one that all tests use, and those of `Stack::instead` and `Stack::beside`.
+const SUFFIXES: [&str; 3] = ["", "-instead", "-refused"];
 
 const SECRETS: [&str; 6] = [
     "SECRET_KEY",

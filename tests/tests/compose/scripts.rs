@@ -1,0 +1,218 @@
+//! The scripts by themselves, without a stack: what they decide from their settings.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::document::printed;
+use crate::stack::said;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Stands in for kcadm.sh, before a Keycloak that has a realm and, with `USERS`, its test users. Notes what it is asked.
+const KCADM: &str = r#"#!/bin/bash
+echo "$*" >>"$NOTES"
+case "$1 $2" in
+"get realms/mlflow") printf '{\n  "enabled" : true\n}\n' ;;
+"get users") [[ -z ${USERS:-} || ("$*" == *email=* && "$*" != *"email=$USERS "*) ]] || echo the-id ;;
+"get users/the-id") printf '{\n  "enabled" : true,\n  "email" : "%s"\n}\n' "$USERS" ;;
+create\ *) echo made-id ;;
+*) ;;
+esac
+"#;
+
+/// What configure-keycloak.sh says, and what it asks kcadm.sh for.
+fn configure(options: &[&str], settings: &[(&str, &str)]) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let kcadm = folder.path().join("kcadm.sh");
+    let notes = folder.path().join("notes");
+    fs::write(&kcadm, KCADM).unwrap();
+    fs::set_permissions(&kcadm, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new("bash")
+        .arg(repository().join("configure-keycloak.sh"))
+        .args(options)
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap())
+        .env("KCADM", &kcadm)
+        .env("NOTES", &notes)
+        .env("KC_BOOTSTRAP_ADMIN_PASSWORD", "unused")
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{options:?} {settings:?}: {}", said(&output));
+    (said(&output), fs::read_to_string(notes).unwrap())
+}
+
+#[test]
+fn configure_keycloak_makes_test_users_only_where_nobody_else_comes_by_or_when_it_is_told_to() {
+    let public = ("MLFLOW_PUBLIC_URL", "https://mlflow.example.org");
+    for (options, settings, development) in [
+        (&[][..], &[][..], true),
+        (
+            &[],
+            &[("MLFLOW_PUBLIC_URL", "http://127.0.0.1:5001"), ("KC_HOSTNAME", "http://localhost:8081")],
+            true,
+        ),
+        (&["--development"], &[public], true),
+        (&[], &[public], false),
+        (&["--production"], &[], false),
+        (&[], &[("MLFLOW_PUBLIC_URL", "http://localhost.example.org")], false),
+        (&[], &[("MLFLOW_PUBLIC_URL", "http://127.0.0.1.example.org:5000")], false),
+        (&[], &[("MLFLOW_PUBLIC_URL", "http://localhost@example.org")], false),
+        (&[], &[("KC_HOSTNAME", "https://login.example.org")], false),
+        (&[], &[("KEYCLOAK_URL", "https://login.example.org")], false),
+    ] {
+        let (said, notes) = configure(options, settings);
+        let made = said.contains("made: user mlflow_admin, password password123");
+        assert_eq!(made, development, "{options:?} {settings:?}: {said}");
+        assert_eq!(notes.contains("password123"), development, "{options:?} {settings:?}: {notes}");
+        let grant = format!("directAccessGrantsEnabled={development}");
+        assert!(notes.contains(&grant), "{options:?} {settings:?}: {notes}");
+        assert_eq!(said.contains("taken as --production"), !development && options.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn configure_keycloak_disables_test_users_by_their_name_and_says_when_one_may_be_somebody_else() {
+    for (email, warned) in [("mlflow_user@example.com", false), ("someone@example.org", true)] {
+        let (said, notes) = configure(&["--production"], &[("USERS", email)]);
+        for name in ["mlflow_user", "mlflow_admin", "outsider"] {
+            assert!(said.contains(&format!("changed: user {name} is disabled")), "{email}: {said}");
+        }
+        assert!(notes.contains("update users/the-id -r mlflow -s enabled=false"), "{notes}");
+        let warning = format!("warning: user mlflow_user has the e-mail address \"{email}\"");
+        assert_eq!(said.contains(&warning), warned, "{email}: {said}");
+    }
+}
+
+/// What compose/check-env.sh says of settings that are otherwise in order, and whether it accepts them.
+fn check_env(settings: &[(&str, &str)]) -> (bool, String) {
+    let mut check = Command::new("sh");
+    check
+        .arg(repository().join("compose/check-env.sh"))
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap());
+    for name in [
+        "SECRET_KEY",
+        "OIDC_CLIENT_SECRET",
+        "POSTGRES_PASSWORD",
+        "MLFLOW_DB_PASSWORD",
+        "KEYCLOAK_DB_PASSWORD",
+        "KEYCLOAK_ADMIN_PASSWORD",
+        "REDIS_PASSWORD",
+        "MINIO_ROOT_PASSWORD",
+    ] {
+        check.env(name, "0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+    }
+    check
+        .env("OIDC_SCOPE", "openid profile email")
+        .env("MLFLOW_PUBLIC_URL", "https://mlflow.example.org")
+        .env("MLFLOW_ALLOWED_HOSTS", "mlflow.example.org")
+        .env("KEYCLOAK_PUBLIC_URL", "https://login.example.org")
+        .env("BIND_ADDRESS", "127.0.0.1")
+        .env("KEYCLOAK_BIND_ADDRESS", "127.0.0.1")
+        .envs(settings.iter().copied());
+    let output = check.output().unwrap();
+    (output.status.success(), said(&output))
+}
+
+#[test]
+fn check_env_refuses_an_open_port_of_an_https_address_that_nothing_gives_tls() {
+    for (open, named) in
+        [("BIND_ADDRESS", "MLFLOW_PUBLIC_URL"), ("KEYCLOAK_BIND_ADDRESS", "KEYCLOAK_PUBLIC_URL")]
+    {
+        for address in ["0.0.0.0", "192.0.2.1", "::", ""] {
+            let (accepted, said) = check_env(&[(open, address)]);
+            let problem = format!("{named} is https, but its port is open to others and speaks no TLS");
+            assert!(!accepted && said.contains(&problem), "{open}={address}: {said}");
+            assert_eq!(said.matches("speaks no TLS").count(), 1, "{open}={address}: {said}");
+        }
+        for more in [("TLS_FILE", "docker-compose.tls.yml"), ("TLS_IN_FRONT", "yes")] {
+            let (accepted, said) = check_env(&[(open, "0.0.0.0"), more]);
+            assert!(accepted, "{open} {more:?}: {said}");
+        }
+        assert!(!check_env(&[(open, "0.0.0.0"), ("TLS_IN_FRONT", "no")]).0);
+    }
+    let (accepted, said) = check_env(&[]);
+    assert!(accepted, "{said}");
+}
+
+/// What generate-env.sh says of an `.env`, and makes of it.
+fn generate_env(env: &str) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["generate-env.sh", ".env.example"] {
+        fs::copy(repository().join(name), folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join(".env"), env).unwrap();
+    let output = Command::new("sh").arg(folder.path().join("generate-env.sh")).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    (said(&output), fs::read_to_string(folder.path().join(".env")).unwrap())
+}
+
+#[test]
+fn generate_env_makes_no_password_for_the_roles_of_a_database_that_was_made_with_another() {
+    for env in [
+        "POSTGRES_PASSWORD=of-a-database\n",
+        "export POSTGRES_PASSWORD='of-a-database'\nMLFLOW_DB_PASSWORD=\nKEYCLOAK_DB_PASSWORD=\"\"\n",
+    ] {
+        let (said, made) = generate_env(env);
+        assert!(made.contains("of-a-database") && made.contains("\nSECRET_KEY="), "{made}");
+        for name in ["MLFLOW_DB_PASSWORD", "KEYCLOAK_DB_PASSWORD"] {
+            assert!(said.contains(&format!("left out: {name}")), "{said}");
+            let value = made.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+            assert!(value.is_none_or(|value| value.len() < 3), "{name}: {made}");
+        }
+    }
+    // One of the two is left as it is, too.
+    let (said, made) = generate_env("POSTGRES_PASSWORD=of-a-database\nMLFLOW_DB_PASSWORD=of-mlflow\n");
+    assert!(made.contains("\nMLFLOW_DB_PASSWORD=of-mlflow\n") && !made.contains("KEYCLOAK_DB"), "{made}");
+    assert!(said.contains("left out: KEYCLOAK_DB_PASSWORD") && !said.contains("left out: MLFLOW"), "{said}");
+    // Where there is no database yet, each role has one of its own.
+    let (said, made) = generate_env("POSTGRES_PASSWORD=\n");
+    assert!(!said.contains("left out") && made.contains("\nMLFLOW_DB_PASSWORD="), "{said}{made}");
+}
+
+/// Stands in for docker: `FAILING` is the command that fails after some output.
+const DOCKER: &str = r#"#!/bin/bash
+echo "$1 $2" >>docker-was-asked
+echo "answer to $1"
+[[ "$1 $2" != "$FAILING" ]]
+"#;
+
+#[test]
+fn the_printed_backup_is_for_its_owner_and_takes_the_place_of_the_one_before_only_when_it_is_complete() {
+    for failing in ["", "compose exec", "volume inspect", "run --rm"] {
+        let folder = tempfile::tempdir().unwrap();
+        let docker = folder.path().join("docker");
+        fs::write(&docker, DOCKER).unwrap();
+        fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+        let files =
+            ["backup-postgres.sql.gz", "backup-artifacts.tar.gz"].map(|name| folder.path().join(name));
+        for file in &files {
+            fs::write(file, "the one before").unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let output = Command::new("bash")
+            .args(["-c", &printed("backup")])
+            .current_dir(folder.path())
+            .env("PATH", path)
+            .env("FAILING", failing)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.success(), failing.is_empty(), "{failing}: {}", said(&output));
+        assert_eq!(said(&output).contains("complete"), failing.is_empty(), "{failing}: {}", said(&output));
+        for file in &files {
+            let kept = fs::read(file).unwrap() == b"the one before";
+            assert_eq!(kept, !failing.is_empty(), "{failing}: {}", file.display());
+            let mode = fs::metadata(file).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, if kept { 0o644 } else { 0o600 }, "{failing}: {}", file.display());
+        }
+        let asked = fs::read_to_string(folder.path().join("docker-was-asked")).unwrap();
+        let made_a_volume = asked.contains("run --rm");
+        assert_eq!(made_a_volume, ["", "run --rm"].contains(&failing), "{failing}: {asked}");
+    }
+}
