@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::document::printed;
-use crate::stack::said;
+use crate::stack::{SECRETS, said};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -95,16 +95,7 @@ fn check_env(settings: &[(&str, &str)]) -> (bool, String) {
         .arg(repository().join("compose/check-env.sh"))
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap());
-    for name in [
-        "SECRET_KEY",
-        "OIDC_CLIENT_SECRET",
-        "POSTGRES_PASSWORD",
-        "MLFLOW_DB_PASSWORD",
-        "KEYCLOAK_DB_PASSWORD",
-        "KEYCLOAK_ADMIN_PASSWORD",
-        "REDIS_PASSWORD",
-        "MINIO_ROOT_PASSWORD",
-    ] {
+    for name in SECRETS {
         check.env(name, "0f1e2d3c4b5a69788796a5b4c3d2e1f0");
     }
     check

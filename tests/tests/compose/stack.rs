@@ -23,6 +23,18 @@ const START_BOUND: Duration = Duration::from_secs(300);
 /// The services that stay up.
 pub const SERVICES: [&str; 6] = ["envoy", "keycloak", "minio", "mlflow", "postgres", "redis"];
 
+/// The settings that are secrets.
+pub const SECRETS: [&str; 8] = [
+    "SECRET_KEY",
+    "OIDC_CLIENT_SECRET",
+    "POSTGRES_PASSWORD",
+    "MLFLOW_DB_PASSWORD",
+    "KEYCLOAK_DB_PASSWORD",
+    "KEYCLOAK_ADMIN_PASSWORD",
+    "REDIS_PASSWORD",
+    "MINIO_ROOT_PASSWORD",
+];
+
 /// What is known of the one stack that all tests use. Whoever has the lock has the stack for itself.
 static STACK: Mutex<Known> = Mutex::new(Known { up_with: None, quick_start: None });
 

