@@ -107,18 +107,28 @@ impl Browser {
     /// Clicks the first such element.
     #[track_caller]
     pub fn click(&self, selector: &str) {
-        let clicked =
-            self.runtime.block_on(async { self.driver().find(By::Css(selector)).await?.click().await });
-        clicked.unwrap_or_else(|error| panic!("{selector} can't be clicked: {error}\n{}", self.shown()));
+        self.try_click(selector)
+            .unwrap_or_else(|error| panic!("{selector} can't be clicked: {error}\n{}", self.shown()));
+    }
+
+    /// As [`Browser::click`], on a page that may go away meanwhile, as a person clicks: too late, at times.
+    pub fn try_click(&self, selector: &str) -> WebDriverResult<()> {
+        self.runtime.block_on(async { self.driver().find(By::Css(selector)).await?.click().await })
     }
 
     /// Types into the first such element.
     #[track_caller]
     pub fn write(&self, selector: &str, text: &str) {
-        let written = self
-            .runtime
-            .block_on(async { self.driver().find(By::Css(selector)).await?.send_keys(text).await });
-        written.unwrap_or_else(|error| panic!("{selector} can't be filled: {error}\n{}", self.shown()));
+        self.try_write(selector, text)
+            .unwrap_or_else(|error| panic!("{selector} can't be filled: {error}\n{}", self.shown()));
+    }
+
+    fn try_write(&self, selector: &str, text: &str) -> WebDriverResult<()> {
+        self.runtime.block_on(async {
+            let field = self.driver().find(By::Css(selector)).await?;
+            field.clear().await?;
+            field.send_keys(text).await
+        })
     }
 
     /// Waits until the page is as wanted.
@@ -143,9 +153,15 @@ impl Browser {
     /// Fills in Keycloak's login form and sends it.
     #[track_caller]
     pub fn submit_login(&self, user: &str) {
-        self.write("#username", user);
-        self.write("#password", PASSWORD);
-        self.click("#kc-login");
+        self.try_submit_login(user)
+            .unwrap_or_else(|error| panic!("the form can't be sent: {error}\n{}", self.shown()));
+    }
+
+    /// As [`Browser::submit_login`], with a form that may go on by itself meanwhile.
+    pub fn try_submit_login(&self, user: &str) -> WebDriverResult<()> {
+        self.try_write("#username", user)?;
+        self.try_write("#password", PASSWORD)?;
+        self.try_click("#kc-login")
     }
 
     /// Opens a page of the gate, logs in, and waits until the browser is back at the gate.
