@@ -10,6 +10,7 @@ pub mod go_tool;
 pub mod hadolint;
 pub mod haproxy;
 pub mod keycloak;
+pub mod kubectl_validate;
 pub mod kustomize;
 pub mod mlflow;
 pub mod promtool;

@@ -9,13 +9,20 @@ use serde_json::{Value, json};
 
 use super::Runs;
 use crate::command::{find, output, run as run_to_end};
-use crate::install::kustomize;
+use crate::install::{kubectl_validate, kustomize};
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
 /// Istio has no tagged module; this is the commit of its development branch that its API 1.31 belongs to.
 const ISTIO: (&str, &str) = ("istio.io/istio", "v0.0.0-20260827124520-eed52ebb66ad");
 const ENVOY_GATEWAY: (&str, &str) = ("github.com/envoyproxy/gateway", "v1.9.1");
+
+/// Where these modules define their kinds, and those of the Gateway API.
+const ISTIO_CRDS: &[&str] = &["manifests/charts/base/files/crd-all.gen.yaml"];
+const ENVOY_GATEWAY_CRDS: &[&str] = &[
+    "charts/gateway-helm/charts/crds/crds/generated",
+    "charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml",
+];
 
 /// What Istio says to every EnvoyFilter.
 const ANY_ENVOY_FILTER: &str = "EnvoyFilter exposes internal implementation details";
@@ -33,6 +40,14 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let egctl = egctl(workspace, &tools, progress)?;
     let kustomize = kustomize::ensure(workspace, progress)?;
     let built = |base: &str| kustomize::build(&kustomize, &workspace.root().join("envoy").join(base));
+    let reader = kubectl_validate::ensure(workspace, progress)?;
+    for (base, module, crds) in
+        [("istio", ISTIO, ISTIO_CRDS), ("envoy-gateway", ENVOY_GATEWAY, ENVOY_GATEWAY_CRDS)]
+    {
+        runs.check(&format!("an API server would take {base}'s manifests"), || {
+            validate_schemas(&reader, module, crds, &tools.join("schemas").join(base), &built(base)?)
+        });
+    }
     runs.check("Istio accepts its manifests", || validate_istio(&istio, &tools, &built("istio")?));
     let translated = built("envoy-gateway").and_then(|manifests| translate(&egctl, &tools, &manifests));
     runs.check("Envoy Gateway accepts and translates its manifests", || {
@@ -59,6 +74,44 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
 
 fn copy(error: &anyhow::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
+}
+
+/// Reads every manifest by the schema of its kind, and once more with each of them misspelt.
+fn validate_schemas(
+    reader: &Path,
+    (module, version): (&str, &str),
+    crds: &[&str],
+    folder: &Path,
+    manifests: &str,
+) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let source = module_folder(folder, module, version)?;
+    let mut folders = Vec::new();
+    for crd in crds {
+        let crd = source.join(crd);
+        if crd.is_dir() {
+            folders.push(crd);
+            continue;
+        }
+        // Only folders are read, and this one has other things in it.
+        let copies = folder.join("crds");
+        fs::create_dir_all(&copies)?;
+        let name = crd.file_name().context("it names a file")?;
+        fs::write(copies.join(name), fs::read(&crd).with_context(|| crd.display().to_string())?)?;
+        folders.push(copies);
+    }
+    let file = folder.join("manifests.yaml");
+    fs::write(&file, manifests)?;
+    kubectl_validate::validate(reader, &folders, &file)?;
+    for document in manifests.split("\n---\n").map(str::trim_start) {
+        // A member that no kind has.
+        fs::write(&file, format!("{document}\nplanted: true\n"))?;
+        anyhow::ensure!(
+            kubectl_validate::validate(reader, &folders, &file).is_err(),
+            "one with an unknown member is taken as well:\n{document}"
+        );
+    }
+    Ok(())
 }
 
 fn validate_istio(validate: &Path, tools: &Path, manifests: &str) -> Result<()> {
@@ -201,6 +254,15 @@ fn egctl(workspace: &Workspace, tools: &Path, progress: &Progress) -> Result<Pat
     })
 }
 
+/// Where Go keeps a module, which is fetched if need be.
+fn module_folder(tools: &Path, module: &str, version: &str) -> Result<PathBuf> {
+    let module = format!("{module}@{version}");
+    let described =
+        output(Command::new("go").current_dir(tools).args(["mod", "download", "-json", &module]))?;
+    let described: Value = serde_json::from_str(&described)?;
+    described["Dir"].as_str().map(PathBuf::from).context("go mod download names no folder")
+}
+
 /// Builds a program inside a copy of a Go module that was changed before.
 fn build(
     (module, version): (&str, &str),
@@ -215,17 +277,13 @@ fn build(
         return Ok(program);
     }
     let task = progress.task(format!("{name} of {module}"));
-    let module = format!("{module}@{version}");
-    let described =
-        output(Command::new("go").current_dir(tools).args(["mod", "download", "-json", &module]))?;
-    let described: Value = serde_json::from_str(&described)?;
-    let folder = described["Dir"].as_str().context("go mod download names no folder")?;
+    let folder = module_folder(tools, module, version)?;
     let source = tools.join(format!("{name}-source"));
     if source.exists() {
         fs::remove_dir_all(&source)?;
     }
     // Go keeps its own copy read-only, and refuses to build anything that takes the place of a file in it.
-    output(Command::new("cp").args(["-r", "--no-preserve=mode", folder]).arg(&source))?;
+    output(Command::new("cp").args(["-r", "--no-preserve=mode"]).arg(folder).arg(&source))?;
     change(&source)?;
     let unfinished = program.with_added_extension("new");
     let mut go = Command::new("go");
