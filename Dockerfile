@@ -8,7 +8,8 @@ ARG RUST_IMAGE=rust:1.95.0-slim
 ARG ENVOY_IMAGE=envoyproxy/envoy:v1.40.0
 ARG FILTER=compiled
 
-FROM ${RUST_IMAGE} AS compiled
+# What it makes runs on every processor, so it need not be compiled under emulation for another one.
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS compiled
 WORKDIR /src
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY .cargo .cargo

@@ -44,6 +44,7 @@ done
 server=${KEYCLOAK_URL:-http://localhost:8080}
 admin=${KC_BOOTSTRAP_ADMIN_USERNAME:-admin}
 public_url=${MLFLOW_PUBLIC_URL:-http://localhost:5000}
+while [[ $public_url == */ ]]; do public_url=${public_url%/}; done
 backchannel_url=${MLFLOW_BACKCHANNEL_URL:-$public_url}
 realm=mlflow client=mlflow
 
@@ -169,8 +170,10 @@ fi
 
 echo "groups"
 declare -A group_id
-IFS=', ' read -ra groups <<<"${OIDC_ADMIN_GROUP_NAME:-mlflow_admins},${OIDC_GROUP_NAME:-mlflow_users}"
+IFS=, read -ra groups <<<"${OIDC_ADMIN_GROUP_NAME:-mlflow_admins},${OIDC_GROUP_NAME:-mlflow_users}"
 for group in "${groups[@]}"; do
+    # As the gate reads them: a name may have spaces, but not at its ends.
+    group=${group#"${group%%[![:space:]]*}"} group=${group%"${group##*[![:space:]]}"}
     group=${group#/}
     # A sub-group's path is made by hand: here are top-level groups only.
     [[ -n $group && $group != */* && -z ${group_id[$group]:-} ]] || continue

@@ -86,13 +86,43 @@ if [ -z "${TLS_FILE:-}" ] && [ "${TLS_IN_FRONT:-}" != yes ]; then
     encrypted KEYCLOAK_PUBLIC_URL "${KEYCLOAK_PUBLIC_URL:-}" "${KEYCLOAK_BIND_ADDRESS:-}"
 fi
 
-# A browser leaves out the port that belongs to the scheme. An entry may have wildcards, as in *.example.com.
-host=${MLFLOW_PUBLIC_URL#*://}
-host=${host%%/*}
-case $MLFLOW_PUBLIC_URL in
-https://*) host=${host%:443} ;;
-*) host=${host%:80} ;;
-esac
+# origin URL: its beginning, as browsers write it: lower case, and without the port that belongs to the scheme.
+origin() {
+    scheme=$(printf %s "${1%%://*}" | tr '[:upper:]' '[:lower:]')
+    authority=${1#*://}
+    authority=$(printf %s "${authority%%/*}" | tr '[:upper:]' '[:lower:]')
+    case $scheme in
+    https) authority=${authority%:443} ;;
+    http) authority=${authority%:80} ;;
+    esac
+    echo "$scheme://$authority"
+}
+
+# spelled NAME URL [PATH]: Keycloak compares addresses letter by letter with what browsers and the gate make of them. Without
+# PATH there may be none.
+spelled() {
+    case $2 in
+    http://?* | https://?* | [Hh][Tt][Tt][Pp]://?* | [Hh][Tt][Tt][Pp][Ss]://?*) ;;
+    *)
+        problem "$1 must be an address that begins with https:// or http://"
+        return
+        ;;
+    esac
+    path=${2#*://}
+    path=${path#"${path%%/*}"}
+    while [ "$path" != "${path%/}" ]; do path=${path%/}; done
+    if [ $# -lt 3 ] && [ -n "$path" ]; then
+        problem "$1 must have no path: MLflow is at the root of its host"
+    elif [ "$2" != "$(origin "$2")$path" ]; then
+        problem "$1 is not spelled as browsers spell it, and Keycloak would refuse every sign-in: set $1=$(origin "$2")$path"
+    fi
+}
+spelled MLFLOW_PUBLIC_URL "${MLFLOW_PUBLIC_URL:-}"
+spelled KEYCLOAK_PUBLIC_URL "${KEYCLOAK_PUBLIC_URL:-}" path
+
+# An entry may have wildcards, as in *.example.com.
+host=$(origin "$MLFLOW_PUBLIC_URL")
+host=${host#*://}
 allowed=no
 set -f
 for pattern in $(printf %s "${MLFLOW_ALLOWED_HOSTS:-}" | tr , ' '); do

@@ -132,6 +132,33 @@ fn a_service_that_has_one_thing_less_is_found() {
 }
 
 #[test]
+fn no_image_is_built_for_two_services_at_once() {
+    let stack = Stack::copy();
+    let config = stack.shell(
+        "for name in SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD \
+         MINIO_ROOT_PASSWORD; do export $name=unused; done; docker compose --profile '*' config --format json",
+    );
+    let config: Value = serde_json::from_str(&config).unwrap();
+    let mut built = Vec::new();
+    for (name, service) in config["services"].as_object().unwrap() {
+        let image = service["image"].as_str().unwrap();
+        if service.get("build").is_some() {
+            assert!(
+                !built.contains(&image),
+                "{name} builds {image}, too: BuildKit makes both at once, and one fails"
+            );
+            built.push(image);
+        }
+    }
+    assert_eq!(built.len(), 2, "{built:?}");
+    // Whatever takes one of them without building it must not ask a registry for it.
+    for (name, service) in config["services"].as_object().unwrap() {
+        let taken = service.get("build").is_none() && built.contains(&service["image"].as_str().unwrap());
+        assert_eq!(taken, service["pull_policy"] == "never", "{name}");
+    }
+}
+
+#[test]
 fn what_runs_is_no_root_with_capabilities_and_only_the_printed_ports_are_open_on_loopback() {
     let stack = Stack::up();
     for service in SERVICES {

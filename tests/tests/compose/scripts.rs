@@ -131,6 +131,52 @@ fn check_env_refuses_an_open_port_of_an_https_address_that_nothing_gives_tls() {
     assert!(accepted, "{said}");
 }
 
+#[test]
+fn check_env_refuses_a_public_address_that_browsers_spell_otherwise() {
+    let mlflow = "MLFLOW_PUBLIC_URL";
+    let keycloak = "KEYCLOAK_PUBLIC_URL";
+    for (name, written, spelled) in [
+        (mlflow, "https://mlflow.example.org/", "https://mlflow.example.org"),
+        (mlflow, "https://mlflow.example.org:443", "https://mlflow.example.org"),
+        (mlflow, "http://mlflow.example.org:80//", "http://mlflow.example.org"),
+        (mlflow, "HTTPS://MLflow.example.org", "https://mlflow.example.org"),
+        (keycloak, "https://login.example.org/", "https://login.example.org"),
+        (keycloak, "https://Login.example.org:443/Auth/", "https://login.example.org/Auth"),
+    ] {
+        let (accepted, said) = check_env(&[(name, written)]);
+        assert!(!accepted && said.contains(&format!("set {name}={spelled}\n")), "{written}: {said}");
+        assert_eq!(said.matches("check-env:").count(), 2, "the host is one that MLflow answers to: {said}");
+    }
+    for (written, what) in
+        [("mlflow.example.org", "begins with https"), ("https://mlflow.example.org/ui", "no path")]
+    {
+        let (accepted, said) = check_env(&[("MLFLOW_PUBLIC_URL", written)]);
+        assert!(!accepted && said.contains(what), "{written}: {said}");
+    }
+    for right in
+        ["https://mlflow.example.org:8443", "http://mlflow.example.org:443", "https://mlflow.example.org:80"]
+    {
+        let host = right.split("//").nth(1).unwrap();
+        let (accepted, said) = check_env(&[("MLFLOW_PUBLIC_URL", right), ("MLFLOW_ALLOWED_HOSTS", host)]);
+        assert!(accepted, "{right}: {said}");
+    }
+    let (accepted, said) = check_env(&[("KEYCLOAK_PUBLIC_URL", "https://login.example.org/Auth")]);
+    assert!(accepted, "{said}");
+}
+
+#[test]
+fn configure_keycloak_reads_groups_and_the_address_as_the_gate_does() {
+    let settings = [
+        ("OIDC_ADMIN_GROUP_NAME", " mlflow_admins ,Data Science,/Ops"),
+        ("OIDC_GROUP_NAME", "mlflow_users,, Data Science"),
+        ("MLFLOW_PUBLIC_URL", "https://mlflow.example.org//"),
+    ];
+    let (said, notes) = configure(&[], &settings);
+    let made: Vec<_> = said.lines().filter_map(|line| line.trim().strip_prefix("made: group ")).collect();
+    assert_eq!(made, ["mlflow_admins", "Data Science", "Ops", "mlflow_users"], "{said}");
+    assert!(notes.contains("redirectUris=[\"https://mlflow.example.org/oauth2/callback\"]"), "{notes}");
+}
+
 /// What generate-env.sh says of an `.env`, and makes of it.
 fn generate_env(env: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();

@@ -53,6 +53,28 @@ fn patches(file: &str, name: &str, apply_to: &str) -> Vec<Value> {
         .collect()
 }
 
+#[test]
+fn istio_may_hand_the_gateway_its_certificate() {
+    let file = "istio/gateway-deployment.yaml";
+    let gateway = resource("istio/gateway.yaml", "Gateway", "mlflow");
+    let secret = gateway["spec"]["servers"][0]["tls"]["credentialName"].as_str().unwrap();
+    // A name by itself is one in the gateway's own namespace; istiod asks whether its account may list Secrets there.
+    assert!(!secret.contains(['/', ':']), "{secret}");
+    let deployment = resource(file, "Deployment", "mlflow-gateway");
+    let account = &deployment["spec"]["template"]["spec"]["serviceAccountName"];
+    resource(file, "ServiceAccount", account.as_str().unwrap());
+    let binding = resource(file, "RoleBinding", "mlflow-gateway");
+    assert_eq!(binding["subjects"], json!([{"kind": "ServiceAccount", "name": account}]));
+    assert_eq!(binding["roleRef"]["kind"], "Role");
+    let role = resource(file, "Role", binding["roleRef"]["name"].as_str().unwrap());
+    assert_eq!(
+        role["rules"],
+        json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "watch", "list"]}])
+    );
+    // Its pods have no token with which a break-in could use that.
+    assert_eq!(deployment["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
+}
+
 /// What the filter that istiod makes of the WasmPlugin is replaced with, and the configuration that it then asks istiod for.
 fn replacement() -> (Value, Value) {
     let filter = resource("istio/announced-logouts.yaml", "EnvoyFilter", "oidc-gate-announced-logouts");
