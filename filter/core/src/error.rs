@@ -148,6 +148,8 @@ pub enum Dependency {
     Redis(&'static str),
     /// No randomness, or no signature verification in this host.
     Host,
+    /// Our clock and the provider's are too far apart to tell whether its tokens are good.
+    Clock,
     /// Envoy does not hand the request's body over (`allow_on_headers_stop_iteration`), or it is very slow.
     Body,
 }
@@ -235,6 +237,7 @@ impl Rejection {
         "login_loop",
         "metadata_unavailable",
         "provider_unavailable",
+        "clocks_disagree",
         "redis_unavailable",
         "host_unavailable",
         "body_unavailable",
@@ -290,9 +293,11 @@ impl LoginError {
 }
 
 impl Dependency {
-    const fn label(self) -> &'static str {
+    /// The stable name, for metrics and logs.
+    pub const fn label(self) -> &'static str {
         match self {
             Self::ProviderMetadata => "metadata_unavailable",
+            Self::Clock => "clocks_disagree",
             Self::Provider => "provider_unavailable",
             Self::Redis(_) => "redis_unavailable",
             Self::Host => "host_unavailable",

@@ -2,7 +2,8 @@
 //! `stats_tags`: `oidc_gate_decisions_total.outcome.<outcome>.reason.<reason>`.
 //!
 //! Refreshes and logouts are counted besides, once for each session or message: `oidc_gate_refreshes_total` and
-//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome.
+//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome; and readings of the log of endings that
+//! failed, `oidc_gate_log_reads_total`.
 
 use crate::error::Rejection;
 use crate::host::Counter;
@@ -98,6 +99,11 @@ pub fn logout(by: Logout) -> Counter {
     Counter(decisions().saturating_add(REFRESHES.len()).saturating_add(place))
 }
 
+/// The counter for one reading of the log of endings that failed.
+pub fn log_read_failed() -> Counter {
+    Counter(decisions().saturating_add(REFRESHES.len()).saturating_add(LOGOUTS.len()))
+}
+
 fn decisions() -> usize {
     Rejection::LABELS.len().saturating_mul(2).saturating_add(FORWARDED_OR_ANSWERED.len())
 }
@@ -129,6 +135,7 @@ pub fn names() -> Vec<String> {
     let logouts = LOGOUTS.iter().map(|(_, label)| ("logouts", label));
     let others = refreshes
         .chain(logouts)
+        .chain([("log_reads", &"failed")])
         .map(|(what, label)| format!("oidc_gate_{what}_total.outcome.{label}.reason.none"));
     plain.chain(refused).chain(login).chain(others).collect()
 }
@@ -159,6 +166,7 @@ mod tests {
         for (by, label) in LOGOUTS {
             assert!(names[logout(by).0].starts_with(&format!("oidc_gate_logouts_total.outcome.{label}.")));
         }
-        assert_eq!(logout(Logout::NotBefore).0 + 1, names.len());
+        assert_eq!(logout(Logout::NotBefore).0 + 2, names.len());
+        assert_eq!(names[log_read_failed().0], "oidc_gate_log_reads_total.outcome.failed.reason.none");
     }
 }

@@ -181,10 +181,7 @@ impl Stream {
 
     /// There is no gate, or no room: nothing passes.
     fn unavailable(&self) -> Action {
-        self.phase.set(Phase::Replied);
-        let headers: [(&str, &[u8]); 2] = [("retry-after", b"5"), ("cache-control", b"no-store")];
-        // Should even that be refused, the request stays held.
-        let _ = hostcalls::send_local_response(503, "oidc_gate_overloaded", &headers, b"", None);
+        self.phase.set(refuse("oidc_gate_overloaded"));
         Action::StopAllAndWatermark
     }
 }
@@ -204,10 +201,7 @@ fn carry_out(decision: Decision) -> Phase {
             match forward(&permit) {
                 Ok(()) => Phase::Forwarded,
                 // A header that could not be taken out must not reach the application.
-                Err(hostcalls::Refused(_)) => {
-                    let _ = hostcalls::send_local_response(503, "oidc_gate_headers", &[], b"", None);
-                    Phase::Replied
-                }
+                Err(hostcalls::Refused(_)) => refuse("oidc_gate_headers"),
             }
         }
         Decision::Reply { reply, reason } => {
@@ -216,6 +210,14 @@ fn carry_out(decision: Decision) -> Phase {
             Phase::Replied
         }
     }
+}
+
+/// 503 without the gate.
+fn refuse(details: &str) -> Phase {
+    let headers: [(&str, &[u8]); 2] = [("retry-after", b"5"), ("cache-control", b"no-store")];
+    // Should even that be refused, the request stays held.
+    let _ = hostcalls::send_local_response(503, details, &headers, b"", None);
+    Phase::Replied
 }
 
 fn forward(permit: &Permit) -> Result<(), hostcalls::Refused> {

@@ -48,6 +48,7 @@ fn every_metric_of_the_alerts_and_the_dashboard_is_one_that_envoy_serves() {
         "redis_unavailable",
         "provider_unavailable",
         "login_client_refused",
+        "clocks_disagree",
         "session_unreadable",
         "login_loop",
     ] {

@@ -244,7 +244,9 @@ const fn unavailable(dependency: Dependency) -> &'static str {
             "The identity provider can't be reached right now. Try again in a few seconds."
         }
         Dependency::Redis(_) => "The session store can't be reached right now. Try again in a few seconds.",
-        Dependency::Host | Dependency::Body => "The gate can't work right now. Try again in a few seconds.",
+        Dependency::Host | Dependency::Clock | Dependency::Body => {
+            "The gate can't work right now. Try again in a few seconds."
+        }
     }
 }
 

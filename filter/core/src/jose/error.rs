@@ -83,6 +83,9 @@ pub enum TokenError {
     /// `iat` is still to come.
     #[error("issued in the future")]
     IssuedInFuture,
+    /// By our clock it is not good now, but in itself it is: one of the clocks is wrong.
+    #[error("not good now, by our clock; the clocks of gate and provider disagree")]
+    ClocksDisagree,
     /// `aud` names others besides us.
     #[error("other audiences besides us")]
     ForeignAudience,
@@ -157,6 +160,7 @@ impl TokenError {
             Self::Expired => "token_expired",
             Self::NotYetValid => "token_not_yet_valid",
             Self::IssuedInFuture => "token_issued_in_future",
+            Self::ClocksDisagree => "clocks_disagree",
             Self::ForeignAudience => "foreign_audience",
             Self::WrongAuthorizedParty => "wrong_authorized_party",
             Self::WrongNonce => "wrong_nonce",

@@ -37,7 +37,10 @@ pub async fn validate(
     tokens: &Tokens,
     flow: &Flow,
 ) -> Result<Validated, Rejection> {
-    verified(rp, id_token, tokens, |claims, issued| {
+    verified(rp, id_token, tokens, |claims, validity| {
+        // (9) exp; nbf and iat not in the future.
+        validity.require_now(clock(rp))?;
+        let issued = require("iat", validity.issued)?;
         // (10) it was issued for this login, so not before it began; `iat` counts whole seconds.
         let leeway = rp.config.clock_leeway;
         if issued.plus(leeway).plus(Duration::from_secs(1)) < flow.created {
@@ -60,7 +63,8 @@ pub async fn validate_refreshed(
     tokens: &Tokens,
     record: &Record,
 ) -> Result<Validated, Rejection> {
-    verified(rp, id_token, tokens, |claims, issued| {
+    verified(rp, id_token, tokens, |claims, validity| {
+        let issued = require("iat", validity.issued)?;
         // iss is the configured one, as always. sub is the same:
         if claims.require_subject()? != record.principal.subject {
             return Err(TokenError::OtherLogin);
@@ -78,7 +82,13 @@ pub async fn validate_refreshed(
             return Err(TokenError::OtherLogin);
         }
         // nonce should not be there; if it is, it is that of the login.
-        claims.nonce()?.map_or(Ok(()), |nonce| require_nonce(nonce, &record.grant.nonce))
+        claims.nonce()?.map_or(Ok(()), |nonce| require_nonce(nonce, &record.grant.nonce))?;
+        // It is newer than the one before, and lives: if it is not good now, then only by a clock that is wrong.
+        let lives = issued < validity.expires && validity.not_before.is_none_or(|moment| moment <= issued);
+        let is_newer = issued >= record.grant.issued;
+        validity
+            .require_now(clock(rp))
+            .map_err(|error| if lives && is_newer { TokenError::ClocksDisagree } else { error })
     })
     .await
 }
@@ -87,7 +97,7 @@ async fn verified(
     rp: &RelyingParty,
     id_token: &str,
     tokens: &Tokens,
-    check_login: impl FnOnce(&Claims, Timestamp) -> Result<(), TokenError>,
+    check_login: impl FnOnce(&Claims, &Validity) -> Result<(), TokenError>,
 ) -> Result<Validated, Rejection> {
     let browser = rp.browser()?;
     // (6) signature with the provider's keys; (7) algorithm as configured. Encryption (1) and HS keys (8) are not
@@ -102,8 +112,8 @@ async fn verified(
         )?;
     let claims = token.claims();
     let validity = check(rp, claims).map_err(LoginError::IdToken)?;
+    check_login(claims, &validity).map_err(LoginError::IdToken)?;
     let issued = require("iat", validity.issued).map_err(|error| LoginError::IdToken(error.into()))?;
-    check_login(claims, issued).map_err(LoginError::IdToken)?;
     // (3.1.3.8) at_hash, when present, belongs to the access token that came along.
     if let Some(at_hash) = claims.at_hash().map_err(|error| LoginError::IdToken(error.into()))? {
         let expected = left_half_hash(token.algorithm(), &tokens.access_token);
@@ -114,7 +124,7 @@ async fn verified(
     Ok(Validated { issued, expires: validity.expires, claims: token.into_claims() })
 }
 
-/// What holds at login and at refresh.
+/// What holds at login and at refresh, whatever the time is.
 fn check(rp: &RelyingParty, claims: &Claims) -> Result<Validity, TokenError> {
     let client_id = rp.config.client.id.as_str();
     // (2) iss exactly the issuer.
@@ -129,10 +139,11 @@ fn check(rp: &RelyingParty, claims: &Claims) -> Result<Validity, TokenError> {
         return Err(TokenError::WrongAuthorizedParty);
     }
     claims.require_subject()?;
-    // (9) exp; nbf and iat not in the future.
-    let validity = Validity::of(claims)?;
-    validity.require_now(Clock { now: rp.host.now(), leeway: rp.config.clock_leeway })?;
-    Ok(validity)
+    Ok(Validity::of(claims)?)
+}
+
+fn clock(rp: &RelyingParty) -> Clock {
+    Clock { now: rp.host.now(), leeway: rp.config.clock_leeway }
 }
 
 fn require_nonce(sent: &str, expected: &str) -> Result<(), TokenError> {

@@ -152,12 +152,13 @@ enum AskedBy {
     OtherSite,
 }
 
-/// A sign-out that another site triggers is a nuisance, not a breach; still only a click on our own origin does it at
-/// once, a link from elsewhere asks first, and images or scripts get nothing.
+/// A sign-out that somebody else triggers is a nuisance, not a breach; still only a click on our own origin does it at once,
+/// a link from elsewhere asks first, and images get nothing: not on other sites, and not in what people write into the
+/// application's own pages.
 fn asked_by(request: &Request, origin: &str) -> AskedBy {
     let posted = request.method() == "POST";
     match (request.header("sec-fetch-site"), request.header("sec-fetch-dest")) {
-        (Some("same-origin" | "none"), _) => AskedBy::Person,
+        (Some("same-origin" | "none"), dest) if posted || dest == Some("document") => AskedBy::Person,
         (Some(_), Some("document")) if !posted => AskedBy::Link,
         (Some(_), _) => AskedBy::OtherSite,
         (None, _) if posted => match request.header("origin") {

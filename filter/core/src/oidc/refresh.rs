@@ -210,7 +210,10 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
                 rp.host.count(metrics::refresh(Refresh::Failed));
                 rp.host.log(
                     Level::Error,
-                    &format!("session not renewed: its new tokens could not be checked {who}"),
+                    &format!(
+                        "session not renewed: its new tokens could not be checked ({}) {who}",
+                        dependency.label()
+                    ),
                 );
                 let kept = keep(rp, ticket, entry, fence, unchecked(&entry.record, tokens, asked)).await;
                 postpone(rp, ticket, FIRST_PAUSE);
@@ -262,8 +265,11 @@ async fn bought(
     let mut outcome =
         checked(rp, &entry.record, tokens, asked).await.map_err(|rejection| undecided(rp, rejection, asked));
     for _ in 0..CHECK_TRIES {
-        if !matches!(outcome, Err(Rejection::Unavailable(_))) {
-            break;
+        match outcome {
+            // No clock is put right in a few seconds.
+            Err(Rejection::Unavailable(Dependency::Clock)) | Ok(_) => break,
+            Err(Rejection::Unavailable(_)) => {}
+            Err(_) => break,
         }
         let _ = rp.browser()?.sessions.renew(entry, fence, lease(rp)).await;
         rp.host.sleep(FIRST_PAUSE).await;
@@ -274,14 +280,15 @@ async fn bought(
     outcome
 }
 
-/// What says nothing about the tokens: a key that is not known yet, while the keys are older than the answer, and a
-/// UserInfo endpoint that gives no answer.
+/// What says nothing about the tokens: a key that is not known yet, while the keys are older than the answer, a clock that is
+/// wrong, and a UserInfo endpoint that gives no answer.
 fn undecided(rp: &RelyingParty, rejection: Rejection, asked: Timestamp) -> Rejection {
     let keys_are_older = rp.provider.now().is_none_or(|known| known.fetched <= asked);
     match rejection {
         Rejection::Login(LoginError::IdToken(TokenError::UnknownKey)) if keys_are_older => {
             Dependency::ProviderMetadata.into()
         }
+        Rejection::Login(LoginError::IdToken(TokenError::ClocksDisagree)) => Dependency::Clock.into(),
         Rejection::Login(LoginError::UserInfo(what)) if what != userinfo::WRONG_SUBJECT => {
             Dependency::Provider.into()
         }
@@ -289,14 +296,15 @@ fn undecided(rp: &RelyingParty, rejection: Rejection, asked: Timestamp) -> Rejec
     }
 }
 
-/// The session as it was, with a refresh token that is still good, and asked about again before its next use.
+/// The session as it was, with a refresh token that is still good, and asked about again before its next use; by a clock
+/// that goes ahead it lives no longer than before.
 fn unchecked(record: &Record, tokens: Tokens, asked: Timestamp) -> Record {
     let refresh_until = tokens.refresh_expires_in.map(|left| asked.plus(left));
     let grant = Grant {
         refresh_until: refresh_until.or(record.grant.refresh_until),
         refresh_token: tokens.refresh_token.or_else(|| record.grant.refresh_token.clone()),
-        access_until: asked,
-        obtained: asked,
+        access_until: asked.min(record.grant.access_until),
+        obtained: asked.min(record.grant.access_until),
         ..record.grant.clone()
     };
     Record { grant, ..record.clone() }

@@ -56,19 +56,16 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// The first redirection among the replies. Names are not followed: whoever redirects must give an address.
-pub fn redirection(replies: &[u8]) -> Option<Redirection> {
-    replies.split(|byte| *byte == b'\n').find_map(|line| {
-        let line = std::str::from_utf8(line).ok()?.strip_suffix('\r')?;
-        let mut words = line.split(' ');
-        let (kind, _slot, node) = (words.next()?, words.next()?, words.next()?);
-        let node = node.parse().ok()?;
-        match kind {
-            "-MOVED" => Some(Redirection::Moved(node)),
-            "-ASK" => Some(Redirection::Ask(node)),
-            _ => None,
-        }
-    })
+/// Where the text of an error reply leads. Names are not followed: whoever redirects must give an address.
+pub fn redirection(error: &[u8]) -> Option<Redirection> {
+    let mut words = std::str::from_utf8(error).ok()?.split(' ');
+    let (kind, _slot, node) = (words.next()?, words.next()?, words.next()?);
+    let node = node.parse().ok()?;
+    match kind {
+        "MOVED" => Some(Redirection::Moved(node)),
+        "ASK" => Some(Redirection::Ask(node)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -97,16 +94,16 @@ mod tests {
     #[test]
     fn a_redirection_names_an_address() {
         let moved = Redirection::Moved("127.0.0.1:6381".parse().unwrap());
-        assert_eq!(redirection(b"+OK\r\n-MOVED 3999 127.0.0.1:6381\r\n"), Some(moved));
+        assert_eq!(redirection(b"MOVED 3999 127.0.0.1:6381"), Some(moved));
         let ask = Redirection::Ask("[::1]:6381".parse().unwrap());
-        assert_eq!(redirection(b"+OK\r\n-ASK 3999 [::1]:6381\r\n-EXECABORT x\r\n"), Some(ask));
+        assert_eq!(redirection(b"ASK 3999 [::1]:6381"), Some(ask));
         for other in [
-            "-MOVED 3999 redis-2:6381\r\n",
-            "-MOVED 3999 127.0.0.1\r\n",
-            "-MOVED 3999\r\n",
-            "-MOVED\r\n",
-            "$30\r\nMOVED 3999 127.0.0.1:6381\r\n",
-            "-ERR MOVED 3999 127.0.0.1:6381\r\n",
+            "MOVED 3999 redis-2:6381",
+            "MOVED 3999 127.0.0.1",
+            "MOVED 3999",
+            "MOVED",
+            "moved 3999 127.0.0.1:6381",
+            "ERR MOVED 3999 127.0.0.1:6381",
             "",
         ] {
             assert_eq!(redirection(other.as_bytes()), None, "{other:?}");

@@ -11,7 +11,7 @@ use crate::config;
 use crate::host::{Callout, CalloutError, Host};
 use crate::secret::Secret;
 use cluster::{Redirection, Slots, slot};
-use resp::Value;
+use resp::{NoReplies, Value};
 
 /// Redirections that one call follows.
 const MAX_REDIRECTIONS: usize = 4;
@@ -175,7 +175,7 @@ impl Redis {
             _ => return Err(failed("can't connect")),
         }
         let mut replies = resp::parse_exactly(&reply.body, expected)
-            .map_err(|error| Failed { error, redirection: cluster::redirection(&reply.body) })?;
+            .map_err(|NoReplies { error, redirection }| Failed { error, redirection })?;
         if replies.pop() != Some(Value::Bulk(nonce.into_bytes())) {
             return Err(failed("reply of another request"));
         }

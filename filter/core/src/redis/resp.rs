@@ -2,6 +2,7 @@
 //! and the parser must not recurse or allocate by the peer's numbers.
 
 use crate::redis::RedisError;
+use crate::redis::cluster::{Redirection, redirection};
 
 /// Deepest nesting of arrays in any reply that we ask for (`EXEC` around one list).
 const MAX_DEPTH: usize = 4;
@@ -23,22 +24,42 @@ pub enum Value {
     Array(Vec<Value>),
 }
 
+/// Why there are no replies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoReplies {
+    /// What is wrong, in words for the log.
+    pub error: RedisError,
+    /// Where a node of a cluster says that the key is, where it was that error.
+    pub redirection: Option<Redirection>,
+}
+
+impl From<RedisError> for NoReplies {
+    fn from(error: RedisError) -> Self {
+        Self { error, redirection: None }
+    }
+}
+
 /// Exactly `count` replies and nothing behind them; an error reply anywhere is an error of the whole.
 ///
 /// # Errors
-/// What is wrong, in words for the log.
-pub fn parse_exactly(bytes: &[u8], count: usize) -> Result<Vec<Value>, RedisError> {
-    let mut reader = Reader { rest: bytes, elements: 0 };
+/// What is wrong.
+pub fn parse_exactly(bytes: &[u8], count: usize) -> Result<Vec<Value>, NoReplies> {
+    let mut reader = Reader { rest: bytes, elements: 0, redirection: None };
     let mut replies = Vec::new();
     for _ in 0..count {
-        replies.push(reader.value(0)?);
+        match reader.value(0) {
+            Ok(reply) => replies.push(reply),
+            Err(error) => return Err(NoReplies { error, redirection: reader.redirection }),
+        }
     }
-    if reader.rest.is_empty() { Ok(replies) } else { Err(RedisError("more replies than commands")) }
+    if reader.rest.is_empty() { Ok(replies) } else { Err(RedisError("more replies than commands").into()) }
 }
 
 struct Reader<'a> {
     rest: &'a [u8],
     elements: usize,
+    /// That of the error reply at which the reading ended. Text in a value that looks like one is none.
+    redirection: Option<Redirection>,
 }
 
 impl<'a> Reader<'a> {
@@ -50,7 +71,11 @@ impl<'a> Reader<'a> {
         let (kind, line) = self.line()?.split_first().ok_or(RedisError("malformed reply"))?;
         match kind {
             b'+' => text(line).map(Value::Simple),
-            b'-' => Err(RedisError(error_kind(line))),
+            b'-' => {
+                // Only the answer to a command redirects; what a script passes on is an answer to that script.
+                self.redirection = if depth == 0 { redirection(line) } else { None };
+                Err(RedisError(error_kind(line)))
+            }
             b':' => number(line).map(Value::Integer),
             b'$' => match number(line)? {
                 -1 => Ok(Value::Nil),
@@ -165,11 +190,30 @@ mod tests {
             ("*1\r\n-OOM x\r\n", "OOM"),
             ("-ERR unknown command 'secret'\r\n", "ERR"),
         ] {
-            let RedisError(message) = parse_exactly(reply.as_bytes(), 1).unwrap_err();
+            let RedisError(message) = parse_exactly(reply.as_bytes(), 1).unwrap_err().error;
             assert!(
                 message.starts_with(kind) && !message.contains("secret") && !message.contains("10."),
                 "{message}"
             );
+        }
+    }
+
+    /// Whoever may write a value must not send us, and our password, to a place of theirs.
+    #[test]
+    fn a_redirection_counts_as_an_error_reply_only() {
+        let moved = Redirection::Moved("10.0.0.1:6379".parse().unwrap());
+        let redirected = |bytes: &[u8]| parse_exactly(bytes, 2).unwrap_err().redirection;
+        assert_eq!(redirected(b"+OK\r\n-MOVED 1 10.0.0.1:6379\r\n"), Some(moved));
+        let value = "x\r\n-MOVED 1 10.0.0.1:6379\r\n";
+        let bulk = format!("${}\r\n{value}\r\n", value.len());
+        for reply in [
+            format!("+OK\r\n{bulk}+more\r\n"),
+            format!("+OK\r\n{bulk}").trim_end().to_owned(),
+            format!("{bulk}-ERR x\r\n"),
+            format!("*9999\r\n{}", bulk.repeat(9999)),
+            format!("*2\r\n{bulk}-MOVED 1 10.0.0.1:6379\r\n+OK\r\n"),
+        ] {
+            assert_eq!(redirected(reply.as_bytes()), None, "{}", &reply[..50]);
         }
     }
 

@@ -162,6 +162,7 @@ pub struct Endings {
     all_key: String,
     strangers_key: String,
     seen: Cell<u64>,
+    /// Those that came last are the last to be forgotten.
     known: RefCell<LruCache<(Kind, Key), Timestamp>>,
     /// Apart from the others, so that no number of them pushes it out: it ends what nothing else does.
     everyone: RefCell<HashMap<Key, Timestamp>>,
@@ -194,8 +195,7 @@ impl Endings {
             let (before, mut ring) = decode_list(&bytes);
             let count = before.wrapping_add(new);
             if before / SHARE_EVERY != count / SHARE_EVERY {
-                ring.iter().for_each(|ending| self.remember(ending));
-                self.share_all();
+                self.share_all(&ring, endings);
             }
             ring.extend_from_slice(endings);
             let surplus = ring.len().saturating_sub(RING);
@@ -265,16 +265,20 @@ impl Endings {
         }
     }
 
-    /// Leaves all that this worker knows, and others have left, for those who were away for longer.
-    fn share_all(&self) {
+    /// Leaves all that this worker knows, and others have left, for those who were away for longer. In the order in which
+    /// they came, since the oldest are the first to be forgotten: what others have left, then `ring`, then `newest`.
+    fn share_all(&self, ring: &[Ending], newest: &[Ending]) {
         for _ in 0..TRIES {
             let version = self.learn_all();
+            ring.iter().chain(newest).for_each(|ending| self.remember(ending));
             let known = self.known.borrow();
             let everyone = self.everyone.borrow();
             let everyone =
                 everyone.iter().map(|(&key, &before)| Ending { kind: Kind::Everyone, key, before });
+            // Its own order is the newest first.
             let all: Vec<Ending> = known
                 .iter()
+                .rev()
                 .map(|(&(kind, key), &before)| Ending { kind, key, before })
                 .chain(everyone)
                 .collect();
@@ -444,6 +448,34 @@ mod tests {
         assert_eq!(last.catch_up(), Forget::Everything);
         for number in 0..1200 {
             assert!(last.cover(&marks("a", Some(&number.to_string()), 20)), "{number}");
+        }
+    }
+
+    #[test]
+    fn when_there_are_too_many_it_is_the_oldest_that_every_worker_forgets() {
+        let host = TestHost::new();
+        let [busy, idle, stale] = [(); 3].map(|()| Endings::new(host.clone(), "t"));
+        let ending = |number: usize| Ending::provider_session(ISSUER, &number.to_string());
+        let knows =
+            |worker: &Endings, number: usize| worker.cover(&marks("a", Some(&number.to_string()), 20));
+        let (many, more) = (MAX_KNOWN + 3 * RING, 5 * RING);
+        for number in 0..many {
+            busy.announce(&[ending(number)]);
+            if number == MAX_KNOWN {
+                let _ = stale.catch_up();
+            }
+        }
+        // One that begins late, and one that has not looked for a while, announce something themselves, one by one or all at once.
+        let batch: Vec<Ending> = (many..many + more).map(ending).collect();
+        batch.chunks(1).take(RING).for_each(|one| idle.announce(one));
+        stale.announce(&batch[RING..]);
+        let late = Endings::new(host, "t");
+        for (who, worker) in [("busy", &busy), ("idle", &idle), ("stale", &stale), ("late", &late)] {
+            let _ = worker.catch_up();
+            let forgotten =
+                (many + more - MAX_KNOWN + RING..many + more).find(|number| !knows(worker, *number));
+            assert_eq!(forgotten, None, "{who}");
+            assert!(!knows(worker, 0), "{who}: bounded");
         }
     }
 

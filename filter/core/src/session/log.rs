@@ -9,10 +9,12 @@ use crate::config;
 use crate::encoding::{base64url, from_base64url};
 use crate::host::{Host, Level};
 use crate::lease::Lease;
+use crate::metrics;
 use crate::redis::resp::Value;
 use crate::redis::{Command, Redis, RedisError};
 use crate::session::endings::{Ending, Endings, MAX_KNOWN};
 use crate::sync::Event;
+use crate::time::Timestamp;
 
 /// How often an Envoy asks for news.
 const POLL: Duration = Duration::from_millis(500);
@@ -22,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const BATCH: u64 = 256;
 /// Batches that are read in one go before others get their turn; enough for the whole stream.
 const MAX_BATCHES: usize = 128;
+/// Somebody should hear of it when the log could not be read for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Tries to write an ending that Redis did not take, and the longest pause between two of them.
 const TRIES: u32 = 600;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -42,6 +46,14 @@ pub struct Log {
     read_longest: Duration,
     read_once: Cell<bool>,
     was_read: Event,
+    unread: Cell<Option<Unread>>,
+}
+
+/// The log could not be read, by this worker.
+#[derive(Clone, Copy)]
+struct Unread {
+    since: Timestamp,
+    said: bool,
 }
 
 impl Log {
@@ -61,6 +73,7 @@ impl Log {
             read_longest: config.timeout.saturating_add(Duration::from_secs(1)),
             read_once: Cell::default(),
             was_read: Event::default(),
+            unread: Cell::default(),
             keep,
             host,
             redis,
@@ -87,9 +100,8 @@ impl Log {
         let mut waited = Duration::ZERO;
         loop {
             if self.lease.take(self.read_longest) {
-                if let Err(RedisError(what)) = self.read().await {
-                    self.host.log(Level::Debug, &format!("log of endings not read: {what}"));
-                }
+                let outcome = self.read().await;
+                self.report(outcome);
                 self.lease.put_off(POLL);
                 self.read_once.set(true);
                 self.was_read.notify();
@@ -116,6 +128,31 @@ impl Log {
             let read = self.was_read.next();
             if !self.read_once.get() {
                 read.await;
+            }
+        }
+    }
+
+    /// While it is not read, nothing else may fail: sessions in use are read by other commands, and tokens by none.
+    fn report(&self, outcome: Result<(), RedisError>) {
+        let now = self.host.now();
+        match (outcome, self.unread.get()) {
+            (Ok(()), Some(Unread { said: true, .. })) => {
+                self.host.log(Level::Info, "the log of endings is read again");
+                self.unread.set(None);
+            }
+            (Ok(()), _) => self.unread.set(None),
+            (Err(RedisError(what)), unread) => {
+                self.host.count(metrics::log_read_failed());
+                let mut unread = unread.unwrap_or(Unread { since: now, said: false });
+                if !unread.said && now.since(unread.since) >= PATIENCE {
+                    unread.said = true;
+                    let message =
+                        "the log of endings can't be read, and what ends on other Envoys goes on here";
+                    self.host.log(Level::Error, &format!("{message}: {what}"));
+                } else {
+                    self.host.log(Level::Debug, &format!("log of endings not read: {what}"));
+                }
+                self.unread.set(Some(unread));
             }
         }
     }
@@ -167,6 +204,10 @@ impl Log {
             // The stream is younger than what we read of it, or it begins behind where we stand: Redis lost its data,
             // another one took its place, or we were away for so long that entries were dropped.
             let is_younger = last.is_none_or(|last| last < cursor);
+            if last.is_none() && self.has_expired(cursor) {
+                cursor = Id::default();
+                break;
+            }
             if cursor != Id::default() && (is_younger || first.is_some_and(|first| first > cursor)) {
                 heard.push(Ending::missed());
                 self.host.log(Level::Warn, "the log of endings in Redis is not the one that was read before");
@@ -192,6 +233,11 @@ impl Log {
             self.set_cursor(cursor);
         }
         outcome
+    }
+
+    /// Whether nothing was written for so long that Redis let go of the log, as it was told to.
+    fn has_expired(&self, Id(written, _): Id) -> bool {
+        self.host.now() >= Timestamp::from_millis(written).plus(self.keep)
     }
 
     async fn read_batch(&self, after: Id) -> Result<News, RedisError> {

@@ -7,6 +7,7 @@
 //! | `fence` | number of the latest lease; counts every lease |
 //! | `owner` | who asked for that lease |
 //! | `until` | when the lease ends, in Redis' own milliseconds; there while a refresh is under way |
+//! | `lease` | for how many milliseconds its holder asked: one with other timeouts asks for more, or for less |
 //! | `lapsed` | the lease ran out, and its holder has a last chance to write |
 //! | `retry` | no refresh before this moment: the last one failed |
 //! | `fails` | how many failed in a row |
@@ -34,8 +35,8 @@ pub const TOUCH: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'u
 ///
 /// Whoever finds a lease that ran out leaves its holder a moment to write after all: it may have been cut off from Redis
 /// with a refresh token already spent. Whoever asks again, since no answer came, gets the lease that it got. No wait is
-/// longer than it can have been made: Redis' clock may have been set back.
-pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until', 'lapsed', 'retry', 'owner') \
+/// longer than its holder can have made it: Redis' clock may have been set back.
+pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until', 'lapsed', 'retry', 'owner', 'lease') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
     local t = redis.call('TIME') \
@@ -49,7 +50,7 @@ pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 
     if wait > 0 then return {'later', wait} end \
     local again = h[3] and not h[4] and h[6] == ARGV[4] \
     if h[3] and not again then \
-      local held = left(h[3], ARGV[2] + ARGV[3]) \
+      local held = left(h[3], (h[7] or ARGV[2]) + ARGV[3]) \
       if held > 0 then return {'held', held} end \
       if not h[4] then \
         redis.call('HSET', KEYS[1], 'lapsed', '1', 'until', now + ARGV[3]) \
@@ -57,7 +58,7 @@ pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 
       end \
     end \
     local fence = redis.call('HINCRBY', KEYS[1], 'fence', again and 0 or 1) \
-    redis.call('HSET', KEYS[1], 'until', now + ARGV[2], 'owner', ARGV[4]) \
+    redis.call('HSET', KEYS[1], 'until', now + ARGV[2], 'owner', ARGV[4], 'lease', ARGV[2]) \
     redis.call('HDEL', KEYS[1], 'lapsed', 'retry') \
     return {'yours', fence}";
 

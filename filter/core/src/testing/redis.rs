@@ -173,7 +173,7 @@ impl MemoryRedis {
             b"XADD" => {
                 let mut streams = self.streams.borrow_mut();
                 let stream = streams.entry(key()).or_default();
-                let id = stream.last().map_or(1, |(id, _)| id + 1);
+                let id = stream.last().map_or(0, |(id, _)| id + 1).max(self.now.get());
                 stream.push((id, command[7].clone()));
                 bulk(Some(format!("{id}-0").as_bytes()))
             }
@@ -236,16 +236,21 @@ impl MemoryRedis {
                 if field(hash, "ver").as_ref() != arguments.first() {
                     return Some(changed(hash));
                 }
-                let left = |until: Option<u64>| until.unwrap_or(0).saturating_sub(now) as usize;
-                if left(time(hash, "retry")) > 0 {
-                    return Some(array([word("later"), integer(left(time(hash, "retry")))]));
+                let left = |until: Option<u64>, longest: u64| {
+                    let left = until.unwrap_or(0).saturating_sub(now);
+                    if left > longest { 0 } else { left as usize }
+                };
+                if left(time(hash, "retry"), 60_000) > 0 {
+                    return Some(array([word("later"), integer(left(time(hash, "retry"), 60_000))]));
                 }
                 let again = hash.contains_key("until")
                     && !hash.contains_key("lapsed")
                     && field(hash, "owner").as_ref() == arguments.get(3);
                 if hash.contains_key("until") && !again {
-                    if left(time(hash, "until")) > 0 {
-                        return Some(array([word("held"), integer(left(time(hash, "until")))]));
+                    let held =
+                        left(time(hash, "until"), time(hash, "lease").unwrap_or(number(1)) + number(2));
+                    if held > 0 {
+                        return Some(array([word("held"), integer(held)]));
                     }
                     if !hash.contains_key("lapsed") {
                         set(hash, "lapsed", "1".into());
@@ -255,6 +260,7 @@ impl MemoryRedis {
                 }
                 let fence = time(hash, "fence").unwrap_or(0) + u64::from(!again);
                 hash.insert("owner".into(), argument(3));
+                hash.insert("lease".into(), argument(1));
                 set(hash, "fence", fence.to_string());
                 set(hash, "until", (now + number(1)).to_string());
                 hash.remove("lapsed");

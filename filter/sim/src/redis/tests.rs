@@ -172,6 +172,29 @@ fn scripts_see_the_types_of_redis_and_answer_with_theirs() {
     assert!(eval("return redis.call('HSET', KEYS[1])", &[]).starts_with("-ERR wrong number of arguments"));
 }
 
+/// Envoys whose time limits differ, for the while that a new configuration takes to reach all of them.
+#[test]
+fn a_lease_is_as_long_as_its_holder_asked_whoever_looks_at_it() {
+    use oidc_gate_core::session::script;
+    let redis = server();
+    ask(&redis, &["EVAL", script::CREATE, "1", "k", "record", "100000"]);
+    let acquire = |at: u64, lease: &str, owner: &str| {
+        ask_at(&redis, NOW + at, &["EVAL", script::ACQUIRE, "1", "k", "1", lease, "3000", owner])
+    };
+    let held = |left: u64| format!("*2\r\n$4\r\nheld\r\n:{left}\r\n");
+    let yours = |fence: u64| format!("*2\r\n$5\r\nyours\r\n:{fence}\r\n");
+    assert_eq!(acquire(0, "35000", "long"), yours(1));
+    assert_eq!(acquire(1000, "10000", "short"), held(34_000));
+    assert_eq!(acquire(34_999, "10000", "short"), held(1));
+    assert_eq!(acquire(35_000, "10000", "short"), held(3000), "a last chance to write");
+    assert_eq!(acquire(38_000, "10000", "short"), yours(2));
+    assert_eq!(acquire(38_001, "35000", "long"), held(9_999));
+    // Its clock was set back by a minute: nobody asked for so long.
+    let set_back =
+        ask_at(&redis, NOW - 22_000, &["EVAL", script::ACQUIRE, "1", "k", "1", "35000", "3000", "long"]);
+    assert_eq!(set_back, held(3000));
+}
+
 #[test]
 fn a_changed_script_is_counted() {
     let redis = Server::new(None, vec![("return 1".to_owned(), "return 2".to_owned())]);

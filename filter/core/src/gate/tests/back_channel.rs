@@ -277,6 +277,43 @@ fn a_redis_that_lost_everything_is_noticed_and_no_memory_outlives_it() {
     assert!(!is_in(&world), "what Redis has is right");
 }
 
+/// After as long as endings matter without a new one, Redis lets go of the log, as it was told to.
+#[test]
+fn a_log_that_ended_by_itself_is_no_loss() {
+    let said = |world: &World| {
+        let lines = world.host.log_lines();
+        lines.iter().filter(|line| line.contains("is not the one that was read before")).count()
+    };
+    let world = signed_in();
+    logout(&world, json!({"sid": "other", "jti": "1"}));
+    sleep(&world, 1);
+    world.host.advance(Duration::from_secs(7 * 24 * 3600));
+    world.redis.forget_everything();
+    sleep(&world, 1);
+    assert_eq!(said(&world), 0);
+    logout(&world, json!({"sid": "other", "jti": "2"}));
+    sleep(&world, 1);
+    world.redis.forget_everything();
+    sleep(&world, 1);
+    assert_eq!(said(&world), 1, "a loss is one");
+}
+
+/// Sessions may go on meanwhile, and tokens do: nothing else would tell.
+#[test]
+fn a_log_that_cannot_be_read_for_seconds_is_said_once_and_when_it_is_over() {
+    let world = signed_in();
+    let said = |what: &str| world.host.log_lines().iter().filter(|line| line.contains(what)).count();
+    world.redis.set_down(Some(CalloutError::Reset));
+    sleep(&world, 3);
+    assert_eq!(said("can't be read"), 0, "such things pass");
+    sleep(&world, 15);
+    assert_eq!(said("Error the log of endings can't be read"), 1);
+    assert!(said("connection lost") >= 1, "{:?}", world.host.log_lines());
+    world.redis.set_down(None);
+    sleep(&world, 2);
+    assert_eq!(said("Info the log of endings is read again"), 1);
+}
+
 /// An Envoy that was away for so long that what it did not read is no longer in the log.
 #[test]
 fn a_log_that_was_trimmed_behind_us_is_noticed_and_no_memory_outlives_it() {

@@ -46,6 +46,25 @@ fn cb06_a_callback_works_once_and_going_back_leads_to_a_safe_page() {
     assert_eq!(world.provider.token_requests.borrow().len(), 1);
 }
 
+/// Whoever is signed in, and goes back while Redis is away, is told that, and not that a sign-in failed.
+#[test]
+fn cb06_ss04_going_back_while_redis_is_away_is_503() {
+    let world = World::new();
+    let request = world.begin_login("/");
+    world.finish_login(&request, "code-1");
+    let target = callback(&request["state"], "code-1");
+    let other = world.other_worker();
+    *other.cookies.borrow_mut() = world.cookies.borrow().clone();
+    other.redis.set_down(Some(CalloutError::Reset));
+    let back = replied(other.navigate(&target));
+    assert_eq!((back.status, header(&back, "retry-after").is_some()), (503, true), "{}", back.body);
+    assert!(!back.body.contains("code-1"));
+    other.redis.set_down(None);
+    assert_eq!(replied(other.navigate(&target)).status, 303);
+    other.cookies.borrow_mut().clear();
+    assert_eq!(replied(other.navigate(&target)).status, 400, "nobody is signed in here");
+}
+
 #[test]
 fn cb07_after_its_time_a_login_begins_anew() {
     let world = World::new();

@@ -191,6 +191,37 @@ fn rf03_a_refreshed_id_token_of_another_login_ends_the_session() {
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "bad signature");
 }
 
+/// One Envoy with a wrong clock must not sign everybody out of all the others.
+#[test]
+fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
+    for (iat, exp) in [(1, 301), (2000, 2300)] {
+        let world = signed_in();
+        let login = world.now();
+        advance(&world, 1000);
+        // As a provider answers whose clock is a quarter of an hour behind ours, or ahead of it.
+        *world.provider.refreshed.borrow_mut() = json!({"iat": login + iat, "exp": login + exp});
+        let reply = replied(world.browse("GET", "/", API));
+        assert_eq!((reply.status, header(&reply, "retry-after").is_some()), (503, true), "{}", reply.body);
+        assert_eq!(world.provider.refreshes(), 1);
+        let said = world.host.log_lines().join("\n");
+        assert!(said.contains("could not be checked (clocks_disagree)"), "{said}");
+        // Somewhere else, or when it is right again: with the refresh token that was bought.
+        *world.provider.refreshed.borrow_mut() = json!({});
+        advance(&world, 31);
+        forwarded(world.navigate("/"));
+        assert_eq!(world.provider.refreshes(), 2);
+    }
+    // What is older than the one before, or never lived, is not the clock's fault.
+    for (iat, exp) in [(-61, 300), (1, 1), (1, -300)] {
+        let world = signed_in();
+        let login = i64::try_from(world.now()).unwrap();
+        advance(&world, 1000);
+        *world.provider.refreshed.borrow_mut() = json!({"iat": login + iat, "exp": login + exp});
+        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{iat} {exp}");
+        assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    }
+}
+
 #[test]
 fn rf08_groups_are_those_of_the_latest_refresh() {
     let world = signed_in();

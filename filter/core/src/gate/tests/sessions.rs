@@ -108,6 +108,11 @@ fn lo16_another_site_cannot_sign_anybody_out() {
         ("POST", &[("origin", "null")]),
         ("GET", &[("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "image")]),
         ("GET", &[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "iframe")]),
+        // What somebody wrote into a description, which the application shows on our own origin.
+        ("GET", &[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "image")]),
+        ("GET", &[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "iframe")]),
+        ("GET", &[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "empty")]),
+        ("GET", &[("sec-fetch-site", "same-origin")]),
     ] {
         assert_eq!(
             replied(world.browse(method, "/oauth2/logout", headers)).status,
