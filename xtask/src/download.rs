@@ -5,20 +5,20 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::progress::Task;
-use crate::signals;
+use crate::{signals, tries};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Fetches `url` into `to`, unless a file with the right SHA-256 is already there.
 ///
-/// What arrives goes to `to.part` first: a broken download is continued by the next call, and `to` never holds half a
-/// file.
+/// What arrives goes to `to.part` first: a broken download is continued by the next try or call, and `to`
+/// never holds half a file.
 ///
 /// # Errors
 /// When the server cannot be reached or refuses, or the bytes are not the ones that were asked for.
@@ -28,7 +28,8 @@ pub fn fetch(url: &str, to: &Path, sha256: &str, task: &Task) -> Result<()> {
     }
     fs::create_dir_all(to.parent().context("a download needs a folder")?)?;
     let part = to.with_added_extension("part");
-    receive(url, &part, task).with_context(|| format!("downloading {url}"))?;
+    let received = tries::repeat(task, || receive(url, &part, task)).flatten();
+    received.with_context(|| format!("downloading {url}"))?;
     verify(&part, sha256)?;
     fs::rename(&part, to)?;
     Ok(())
@@ -64,7 +65,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn receive(url: &str, part: &Path, task: &Task) -> Result<()> {
+/// An error is what another try may mend; the server's refusal is none.
+fn receive(url: &str, part: &Path, task: &Task) -> Result<Result<()>> {
     let have = part.metadata().map_or(0, |file| file.len());
     let mut request = agent().get(url);
     if have > 0 {
@@ -75,7 +77,8 @@ fn receive(url: &str, part: &Path, task: &Task) -> Result<()> {
         200 => (File::create(part)?, 0),
         206 => (OpenOptions::new().append(true).open(part)?, have),
         // The part is whole, or it is not a part of this file at all: the check that follows tells.
-        416 => return Ok(()),
+        416 => return Ok(Ok(())),
+        status @ 400..500 => return Ok(Err(anyhow!("the server answered {status}"))),
         status => bail!("the server answered {status}"),
     };
     let body = response.into_body();
@@ -99,7 +102,7 @@ fn receive(url: &str, part: &Path, task: &Task) -> Result<()> {
     if expected.is_some_and(|rest| count_all < rest) {
         bail!("the connection ended early; run the command again to continue");
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 fn agent() -> ureq::Agent {
@@ -130,6 +133,7 @@ mod tests {
         Ranges,
         BreaksOffAfter(usize),
         Missing,
+        Broken,
     }
 
     /// Serves `BODY` once per entry; the receiver gets the `Range` header of each request.
@@ -157,6 +161,7 @@ mod tests {
                 let _ = sender.send(range);
                 let status = match behaviour {
                     Server::Missing => "404 Not Found",
+                    Server::Broken => "503 Service Unavailable",
                     _ if from > 0 => "206 Partial Content",
                     _ => "200 OK",
                 };
@@ -167,7 +172,8 @@ mod tests {
                     Server::BreaksOffAfter(count) => &BODY[..count],
                     _ => &BODY[from..],
                 };
-                stream.write_all(sent).unwrap();
+                // Whoever is refused does not wait for the rest.
+                let _ = stream.write_all(sent);
             }
         });
         (url, ranges)
@@ -193,20 +199,28 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_download_is_continued_and_never_visible() {
+    fn a_broken_download_is_continued() {
         let folder = tempfile::tempdir().unwrap();
         let (url, ranges) = serve(vec![Server::BreaksOffAfter(4), Server::Ranges]);
+        assert_eq!(fetch_into(&folder, &url, &body_sha256()).unwrap(), BODY);
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [None, Some("4-".to_owned())]);
+    }
+
+    #[test]
+    fn a_download_that_breaks_at_every_try_is_never_visible_and_the_next_call_continues_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, ranges) = serve([vec![Server::BreaksOffAfter(4); 3], vec![Server::Ranges]].concat());
         fetch_into(&folder, &url, &body_sha256()).unwrap_err();
         assert!(!folder.path().join("file").exists());
         assert_eq!(fetch_into(&folder, &url, &body_sha256()).unwrap(), BODY);
-        assert_eq!(ranges.iter().collect::<Vec<_>>(), [None, Some("4-".to_owned())]);
+        let part = || Some("4-".to_owned());
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [None, part(), part(), part()]);
     }
 
     #[test]
     fn a_server_without_ranges_starts_the_file_anew() {
         let folder = tempfile::tempdir().unwrap();
         let (url, _) = serve(vec![Server::BreaksOffAfter(4), Server::Whole]);
-        fetch_into(&folder, &url, &body_sha256()).unwrap_err();
         assert_eq!(fetch_into(&folder, &url, &body_sha256()).unwrap(), BODY);
     }
 
@@ -217,6 +231,13 @@ mod tests {
         let error = fetch_into(&folder, &url, &hex(&[0; 32])).unwrap_err().to_string();
         assert!(error.contains("expected 0000"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_server_that_is_in_trouble_is_asked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, _) = serve(vec![Server::Broken, Server::Broken, Server::Whole]);
+        assert_eq!(fetch_into(&folder, &url, &body_sha256()).unwrap(), BODY);
     }
 
     #[test]

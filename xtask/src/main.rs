@@ -10,6 +10,7 @@ mod signals;
 mod sim;
 mod stack;
 mod tiers;
+mod tries;
 mod workspace;
 
 use std::path::{Path, PathBuf};

@@ -72,6 +72,16 @@ impl Task {
         self.bar.set_message(text.trim().to_owned());
     }
 
+    /// Something about it that stays to be read, on a terminal and anywhere else.
+    pub fn note(&self, text: &str) {
+        let text = format!("  {}: {text}", self.name);
+        if self.terminal {
+            self.bar.println(text);
+        } else {
+            eprintln!("{text}");
+        }
+    }
+
     /// Turns the spinner into a bar of bytes, `received` of which are already there.
     pub fn expect_bytes(&self, total: u64, received: u64) {
         self.bar.set_style(style(

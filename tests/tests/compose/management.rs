@@ -20,7 +20,7 @@ fn down_keeps_users_runs_and_sessions() {
     stack.sign_in(&client, "mlflow_user", PASSWORD);
     assert!(stack.may_use_mlflow(&client));
     stack.run("down");
-    assert!(!stack.may_use_mlflow(&client), "nothing is there to answer");
+    assert!(stack.ask_mlflow(&client).is_err(), "nothing is there to answer");
     stack.bring_up();
     stack.eventually("the session goes on", || stack.may_use_mlflow(&client));
     let url = stack.url(&format!("/ajax-api/2.0/mlflow/runs/get?run_id={run}"));
@@ -39,7 +39,7 @@ fn down_v_deletes_everything_and_the_next_start_makes_it_anew() {
         stack.shell(&format!("docker volume ls -q --filter label=com.docker.compose.project={project}"));
     assert_eq!(volumes.trim(), "", "no volume is left");
     stack.bring_up();
-    assert!(!stack.may_use_mlflow(&client), "the session went with Redis' data");
+    assert_eq!(stack.ask_mlflow(&client).unwrap().status, 401, "the session went with Redis' data");
     let fresh = Client::new();
     stack.sign_in(&fresh, "mlflow_user", PASSWORD);
     let url = stack.url(&format!("/ajax-api/2.0/mlflow/runs/get?run_id={run}"));

@@ -128,13 +128,14 @@ fn the_printed_commands_exchange_the_secret_key_and_nobody_has_to_sign_in_again(
     stack.run("new-secret-key");
     let both = stack.setting("SECRET_KEY");
     assert!(both.ends_with(&format!(",{before}")), "the old one opens what it sealed");
-    assert!(stack.may_use_mlflow(&client), "the session goes on");
+    stack.eventually("the session goes on", || stack.may_use_mlflow(&client));
+    stack.wait_for_gate();
     let later = Client::new();
     stack.sign_in(&later, "mlflow_user", PASSWORD);
     stack.run("old-secret-key");
     assert_eq!(stack.setting("SECRET_KEY"), both.split(',').next().unwrap());
-    assert!(stack.may_use_mlflow(&later), "a session that began since goes on");
-    assert!(!stack.may_use_mlflow(&client), "the old key is gone");
+    stack.eventually("a session that began since goes on", || stack.may_use_mlflow(&later));
+    assert_eq!(stack.ask_mlflow(&client).unwrap().status, 401, "the old key is gone");
     drop(settings);
     stack.bring_up();
 }
@@ -164,5 +165,7 @@ fn the_printed_commands_give_the_database_roles_new_passwords() {
         works && opened && closed,
         "MLflow works: {works}, new ones open: {opened}, the old one is closed: {closed}"
     );
-    assert_eq!(stack.api(&stack.token("mlflow_user")).status, 200);
+    stack.eventually("MLflow works with its own password again", || {
+        stack.api(&stack.token("mlflow_user")).status == 200
+    });
 }

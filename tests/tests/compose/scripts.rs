@@ -1,15 +1,29 @@
 //! The scripts by themselves, without a stack: what they decide from their settings.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::document::printed;
 use crate::stack::{SECRETS, said};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Puts a program there that stands in for another one. A child writes it: a file that this process has open
+/// for writing is open in each child that another thread begins, too, and while it is nobody can run it.
+fn stand_in(program: &Path, script: &str) {
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+        .arg(program)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success(), "{}", program.display());
 }
 
 /// Stands in for kcadm.sh, before a Keycloak that has a realm and, with `USERS`, its test users. Notes what it is asked.
@@ -29,8 +43,7 @@ fn configure(options: &[&str], settings: &[(&str, &str)]) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     let kcadm = folder.path().join("kcadm.sh");
     let notes = folder.path().join("notes");
-    fs::write(&kcadm, KCADM).unwrap();
-    fs::set_permissions(&kcadm, fs::Permissions::from_mode(0o755)).unwrap();
+    stand_in(&kcadm, KCADM);
     let output = Command::new("bash")
         .arg(repository().join("configure-keycloak.sh"))
         .args(options)
@@ -212,20 +225,41 @@ fn generate_env_makes_no_password_for_the_roles_of_a_database_that_was_made_with
     assert!(!said.contains("left out") && made.contains("\nMLFLOW_DB_PASSWORD="), "{said}{made}");
 }
 
-/// Stands in for docker: `FAILING` is the command that fails after some output.
+/// Stands in for docker: `FAILING` is the command that fails after some output. A container is this machine.
 const DOCKER: &str = r#"#!/bin/bash
-echo "$1 $2" >>docker-was-asked
+asked="$1 $2"
+echo "$asked" >>docker-was-asked
 echo "answer to $1"
-[[ "$1 $2" != "$FAILING" ]]
+if [[ $asked == "run --rm" ]]; then
+    while [[ $# -gt 0 && $1 != redis:8 ]]; do shift; done
+    "${@:2}" || exit
+fi
+[[ $asked != "$FAILING" ]]
+"#;
+
+/// Stands in for the container's tar, which ends with `TAR`.
+const TAR: &str = r#"#!/bin/sh
+echo "tar $*"
+exit "$TAR"
 "#;
 
 #[test]
 fn the_printed_backup_is_for_its_owner_and_takes_the_place_of_the_one_before_only_when_it_is_complete() {
-    for failing in ["", "compose exec", "volume inspect", "run --rm"] {
+    for (failing, tar, complete) in [
+        ("", "0", true),
+        // MinIO changed a file meanwhile.
+        ("", "1", true),
+        ("", "2", false),
+        ("compose exec", "0", false),
+        ("volume inspect", "0", false),
+        // It ends with 1 as well, and then it is docker's.
+        ("run --rm", "0", false),
+        ("run --rm", "1", false),
+    ] {
+        let what = format!("{failing} fails, tar ends with {tar}");
         let folder = tempfile::tempdir().unwrap();
-        let docker = folder.path().join("docker");
-        fs::write(&docker, DOCKER).unwrap();
-        fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
+        stand_in(&folder.path().join("docker"), DOCKER);
+        stand_in(&folder.path().join("tar"), TAR);
         let files =
             ["backup-postgres.sql.gz", "backup-artifacts.tar.gz"].map(|name| folder.path().join(name));
         for file in &files {
@@ -238,18 +272,21 @@ fn the_printed_backup_is_for_its_owner_and_takes_the_place_of_the_one_before_onl
             .current_dir(folder.path())
             .env("PATH", path)
             .env("FAILING", failing)
+            .env("TAR", tar)
             .output()
             .unwrap();
-        assert_eq!(output.status.success(), failing.is_empty(), "{failing}: {}", said(&output));
-        assert_eq!(said(&output).contains("complete"), failing.is_empty(), "{failing}: {}", said(&output));
+        assert_eq!(output.status.success(), complete, "{what}: {}", said(&output));
+        assert_eq!(said(&output).contains("complete"), complete, "{what}: {}", said(&output));
         for file in &files {
             let kept = fs::read(file).unwrap() == b"the one before";
-            assert_eq!(kept, !failing.is_empty(), "{failing}: {}", file.display());
+            assert_eq!(kept, !complete, "{what}: {}", file.display());
             let mode = fs::metadata(file).unwrap().permissions().mode() & 0o777;
-            assert_eq!(mode, if kept { 0o644 } else { 0o600 }, "{failing}: {}", file.display());
+            assert_eq!(mode, if kept { 0o644 } else { 0o600 }, "{what}: {}", file.display());
         }
+        let artifacts = fs::read_to_string(&files[1]).unwrap();
+        assert_eq!(artifacts.contains("tar -C /data -cz ."), complete, "{what}: {artifacts}");
         let asked = fs::read_to_string(folder.path().join("docker-was-asked")).unwrap();
         let made_a_volume = asked.contains("run --rm");
-        assert_eq!(made_a_volume, ["", "run --rm"].contains(&failing), "{failing}: {asked}");
+        assert_eq!(made_a_volume, ["", "run --rm"].contains(&failing), "{what}: {asked}");
     }
 }

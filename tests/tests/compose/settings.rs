@@ -282,7 +282,7 @@ fn users_and_admins_get_in_and_whoever_is_in_neither_group_is_told_so() {
     let page = stack.sign_in(&client, "outsider", PASSWORD);
     assert_eq!(page.status, 403, "{page}");
     assert!(page.text().contains("mlflow_users") && page.text().contains("mlflow_admins"), "{page}");
-    assert!(!stack.may_use_mlflow(&client));
+    assert_eq!(stack.ask_mlflow(&client).unwrap().status, 403);
 }
 
 #[test]

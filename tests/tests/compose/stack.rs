@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::{Client, Response};
-use oidc_gate_testkit::process::wait_until;
+use oidc_gate_testkit::process::{Trouble, wait_until};
 use serde_json::Value;
 
 use crate::document;
@@ -19,7 +19,7 @@ pub const SESSION_COOKIE: &str = "oidc-gate";
 /// How long anything may take that needs no part to start: the machine may be busy.
 pub const BOUND: Duration = Duration::from_secs(60);
 /// How long a service may take to start.
-const START_BOUND: Duration = Duration::from_secs(300);
+pub const START_BOUND: Duration = Duration::from_secs(300);
 /// The services that stay up.
 pub const SERVICES: [&str; 6] = ["envoy", "keycloak", "minio", "mlflow", "postgres", "redis"];
 
@@ -91,6 +91,15 @@ impl Stack {
             self.compose("up --wait");
             self.remember();
         }
+        self.wait_for_gate();
+    }
+
+    /// Envoy is healthy a moment before the gate in it knows Keycloak. Until then nobody signs in.
+    #[track_caller]
+    pub fn wait_for_gate(&self) {
+        self.eventually("the gate knows Keycloak", || {
+            Client::new().navigate(&self.url("/")).is_ok_and(|page| page.redirect_target().is_some())
+        });
     }
 
     /// As [`Stack::up`], brought up in this run by the commands of the quick start; and how long they took.
@@ -105,6 +114,7 @@ impl Stack {
             std::fs::remove_file(stack.env_file()).expect("the .env of an earlier run can be removed");
         }
         let took = stack.quick_start();
+        stack.wait_for_gate();
         (stack, took)
     }
 
@@ -238,6 +248,7 @@ impl Stack {
         self.known.as_mut().expect("the stack is ours").up_with = None;
         let changed = self.edit_settings(settings);
         self.compose("up --wait");
+        self.wait_for_gate();
         changed
     }
 
@@ -309,8 +320,12 @@ impl Stack {
 
     /// Whether a session is good for MLflow's API.
     pub fn may_use_mlflow(&self, client: &Client) -> bool {
-        let url = self.url("/ajax-api/2.0/mlflow/experiments/search?max_results=1");
-        client.fetch(&url).is_ok_and(|response| response.status == 200)
+        self.ask_mlflow(client).is_ok_and(|response| response.status == 200)
+    }
+
+    /// Asks MLflow's API as its page does. A session that is over gets 401, and 503 is no answer about it.
+    pub fn ask_mlflow(&self, client: &Client) -> Result<Response, Trouble> {
+        client.fetch(&self.url("/ajax-api/2.0/mlflow/experiments/search?max_results=1"))
     }
 
     /// An access token by the password grant.

@@ -14,6 +14,7 @@ pub struct SecondEnvoy {
     _process: Process,
     _folder: TempDir,
     port: u16,
+    admin_port: u16,
 }
 
 impl SecondEnvoy {
@@ -25,13 +26,13 @@ impl SecondEnvoy {
     /// The same, with another configuration of the filter.
     pub fn start_with(stack: &Stack, edit: impl FnOnce(&mut Value)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (port, admin) = (free_port(), free_port());
+        let (port, admin_port) = (free_port(), free_port());
         let file = folder.path().join("envoy.json");
         EnvoyConfig::load(&stack.folder().join("run/envoy.json"))
             .unwrap()
             .plugin(edit)
             .listener_port(port)
-            .admin_port(admin)
+            .admin_port(admin_port)
             .write(&file)
             .unwrap();
 
@@ -50,7 +51,12 @@ impl SecondEnvoy {
         let mut process =
             Process::start("second envoy", &mut command, &folder.path().join("envoy.log")).unwrap();
         process.wait_until(BOUND, || accepts_connections(port)).unwrap();
-        Self { _process: process, _folder: folder, port }
+        Self { _process: process, _folder: folder, port, admin_port }
+    }
+
+    /// The port of its admin interface.
+    pub fn admin_port(&self) -> u16 {
+        self.admin_port
     }
 
     /// An address behind it. The host is the first one's: cookies don't tell ports apart.

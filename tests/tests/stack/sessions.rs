@@ -1,8 +1,9 @@
 //! What an administrator does in Keycloak, and how soon two Envoys know: the table of `docs/sessions.md`, row by row.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::browser::{Client, Pending};
 use serde_json::{Value, json};
 
 use crate::second_envoy::SecondEnvoy;
@@ -45,6 +46,20 @@ impl<'a> Everywhere<'a> {
                 request.bearer(token).send().unwrap().status
             })
             .collect()
+    }
+
+    /// How many requests the two have sent to Keycloak.
+    fn asked_keycloak(&self) -> u64 {
+        let asked = |admin: u16| -> u64 {
+            let counter = "cluster.keycloak.upstream_rq_total";
+            let url = format!("http://127.0.0.1:{admin}/stats?filter=^{counter}$");
+            let answer = Client::new().request("GET", &url).send().unwrap();
+            let text = answer.text();
+            let count =
+                text.trim().strip_prefix(counter).and_then(|rest| rest.strip_prefix(": ")?.parse().ok());
+            count.unwrap_or_else(|| panic!("Envoy counts no requests to Keycloak: {answer}"))
+        };
+        [self.stack.envoy_admin_port(), self.second.admin_port()].into_iter().map(asked).sum()
     }
 
     /// Waits until all of them are refused, and says how long that took.
@@ -157,9 +172,13 @@ fn a_renewal_survives_its_client_and_an_envoy_that_is_killed_costs_a_login_at_mo
     let person = both.sign_in("mlflow_user");
     for _ in 0..3 {
         until_the_token_ends(Instant::now());
-        for request in both.addresses(ajax).map(|url| person.fetching("GET", &url).begin()) {
-            request.abort();
-        }
+        let before = both.asked_keycloak();
+        let waiting = both.addresses(ajax).map(|url| person.fetching("GET", &url).begin());
+        // Whoever goes sooner has begun nothing.
+        stack.eventually("a renewal is under way", || both.asked_keycloak() > before);
+        let answered = waiting.iter().filter(|request| request.is_finished()).count();
+        waiting.into_iter().for_each(Pending::abort);
+        println!("gone while a renewal was under way, {answered} of 2 answered");
         assert!(all(&both.session(&person), 200), "whoever asked first has gone");
     }
     drop(both);
@@ -201,7 +220,8 @@ fn a_session_that_is_over_at_keycloak_is_over_here_and_a_new_password_ends_none(
 
     stack.end_keycloak_sessions("mlflow_user");
     let longest = |seconds: u64| json!({"ssoSessionMaxLifespan": seconds});
-    let _brief = stack.with_realm(&longest(6), &longest(43_200));
+    // The login and the first requests are to fit into it on a busy machine, too.
+    let _brief = stack.with_realm(&longest(20), &longest(43_200));
     let person = both.sign_in("mlflow_user");
     assert!(all(&both.session(&person), 200));
     both.until_refused("expired at Keycloak", || both.session(&person));
@@ -256,18 +276,21 @@ fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() 
     stack.admin("DELETE", "/events");
     let ajax = "/ajax-api/2.0/mlflow/experiments/search?max_results=1";
     let addresses = both.addresses(ajax);
-    // For twelve seconds, so over four ends of access tokens, forty clients ask as fast as they can.
-    let until = Instant::now() + Duration::from_secs(12);
+    // For twelve seconds, so over four ends of access tokens, forty clients ask as fast as they can; for
+    // longer where that is slow.
+    let (since, asked) = (Instant::now(), AtomicUsize::new(0));
+    let goes_on = || since.elapsed() < Duration::from_secs(12) || asked.load(Ordering::Relaxed) <= 200;
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..40)
             .map(|number| {
-                let (url, cookie) = (&addresses[number % 2], &cookie);
+                let (url, cookie, goes_on, asked) = (&addresses[number % 2], &cookie, &goes_on, &asked);
                 scope.spawn(move || {
                     let client = Client::new();
                     client.jar().plant("localhost", SESSION_COOKIE, cookie);
                     let mut statuses = Vec::new();
-                    while Instant::now() < until {
+                    while goes_on() {
                         statuses.push(client.fetch(url).unwrap().status);
+                        asked.fetch_add(1, Ordering::Relaxed);
                     }
                     statuses
                 })
@@ -276,11 +299,12 @@ fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() 
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
     let events = stack.admin("GET", "/events?max=1000").json();
+    let took = since.elapsed();
     let count = |kind: &str| events.as_array().unwrap().iter().filter(|event| event["type"] == kind).count();
-    println!("{} requests, {} refreshes", statuses.len(), count("REFRESH_TOKEN"));
+    println!("{} requests, {} refreshes in {took:?}", statuses.len(), count("REFRESH_TOKEN"));
     assert!(all(&statuses, 200), "{:?}", statuses.iter().find(|status| **status != 200));
-    assert!(statuses.len() > 200, "{}", statuses.len());
     assert_eq!(count("REFRESH_TOKEN_ERROR"), 0, "{events}");
     // One for each end of an access token; half of a token's life ahead at the earliest.
-    assert!((2..=9).contains(&count("REFRESH_TOKEN")), "{}", count("REFRESH_TOKEN"));
+    let most = usize::try_from(took.as_millis() / 1_500).unwrap() + 1;
+    assert!((2..=most).contains(&count("REFRESH_TOKEN")), "{} in {took:?}", count("REFRESH_TOKEN"));
 }

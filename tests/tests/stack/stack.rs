@@ -110,6 +110,14 @@ impl Stack {
         pid
     }
 
+    /// The port of the gate's admin interface.
+    pub fn envoy_admin_port(&self) -> u16 {
+        let text = std::fs::read_to_string(self.folder.join("run/envoy.json")).unwrap();
+        let config: Value = serde_json::from_str(&text).unwrap();
+        let port = config["admin"]["address"]["socket_address"]["port_value"].as_u64();
+        port.and_then(|port| u16::try_from(port).ok()).expect("Envoy has an admin interface")
+    }
+
     /// Stops a part until the guard goes.
     pub fn without(&self, part: Part) -> Outage<'_> {
         self.xtask("stop", part);

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::apt;
 use crate::command::{find, run};
 use crate::progress::Progress;
+use crate::tries;
 use crate::workspace::Workspace;
 
 /// A program from a Go module; Go checks the module against its checksum database.
@@ -41,7 +42,7 @@ impl GoTool<'_> {
             // What belongs to another system has no place in this folder, and Go refuses a GOBIN for it.
             .envs([("CGO_ENABLED", "0"), ("GOOS", ""), ("GOARCH", "")])
             .env("GOBIN", &folder);
-        run(&mut go, &task)?;
+        tries::repeat(&task, || run(&mut go, &task))?;
         if !program.is_file() {
             bail!("{}@{} has no program {}", self.module, self.version, self.program);
         }

@@ -1,8 +1,10 @@
 //! Keycloak with the development realm, from a copy of the built distribution that has its own data.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -17,6 +19,9 @@ use crate::workspace::Workspace;
 pub const CLIENT_ID: &str = "mlflow";
 /// The administrator of Keycloak itself.
 pub const ADMIN: &str = "admin";
+
+/// How long it may take to answer a question for a token: the first one costs it far more than the next.
+const FIRST_TOKEN_BOUND: Duration = Duration::from_secs(60);
 
 /// How Keycloak is started.
 pub fn launch(distribution: &Path, workspace: &Workspace, instance: &Instance) -> Result<Launch> {
@@ -60,6 +65,7 @@ pub fn launch(distribution: &Path, workspace: &Workspace, instance: &Instance) -
 
 /// # Errors
 /// When Keycloak's database knows another client secret than `.env`: an existing realm is not imported again.
+/// When it does not answer in time.
 pub fn check_client(instance: &Instance) -> Result<()> {
     let address =
         format!("{}/protocol/openid-connect/token", instance.issuer_url().replace("localhost", "127.0.0.1"));
@@ -68,9 +74,14 @@ pub fn check_client(instance: &Instance) -> Result<()> {
         ("client_id", CLIENT_ID),
         ("client_secret", instance.secrets.required(OIDC_CLIENT_SECRET)),
     ];
-    let status =
-        probe::agent().post(&address).send_form(form).context("asking Keycloak for a token")?.status();
-    if status == 401 {
+    let status = Cell::new(None);
+    let answers = || {
+        status.set(probe::agent().post(&address).send_form(form).ok().map(|answer| answer.status()));
+        status.get().is_some()
+    };
+    let keycloak = instance.daemon(Part::Keycloak);
+    keycloak.wait_until_ready(FIRST_TOKEN_BOUND, answers).context("asking Keycloak for a token")?;
+    if status.get().is_some_and(|status| status == 401) {
         bail!(
             "Keycloak refuses {OIDC_CLIENT_SECRET} of {}: its realm {REALM} was made with another one. Put that one \
              back, or start over with `cargo xtask down --volumes`",
