@@ -63,7 +63,7 @@ SCRIPT
     chmod 755 "$context/bin/rustup"
     docker build -q -t "$rust" -f - "$context" <<'DOCKERFILE'
 FROM debian:trixie-slim
-RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends gcc libc6-dev >/dev/null && rm -rf /var/lib/apt/lists/*
+RUN apt-get -qq -o Acquire::Retries=3 update && apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends gcc libc6-dev >/dev/null && rm -rf /var/lib/apt/lists/*
 COPY toolchain /usr/local/toolchain
 COPY bin /usr/local/bin
 ENV RUST_SYSROOT=/usr/local/toolchain CARGO_HOME=/usr/local/cargo PATH=/usr/local/toolchain/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -74,7 +74,7 @@ prometheus_image() {
     # Debian's is an older one; wget is what the health check needs, and the official image has in its BusyBox.
     docker build -q -t "$prometheus" -f - "$context" <<'DOCKERFILE'
 FROM debian:trixie-slim
-RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends prometheus wget >/dev/null && rm -rf /var/lib/apt/lists/* && \
+RUN apt-get -qq -o Acquire::Retries=3 update && apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends prometheus wget >/dev/null && rm -rf /var/lib/apt/lists/* && \
     mkdir -p /prometheus && chown 65534:65534 /prometheus
 USER 65534
 VOLUME /prometheus

@@ -50,7 +50,7 @@ pub fn ensure(program: &str, progress: &Progress) -> Result<()> {
 fn apt_get(verb: &str, packages: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command
-        .args(["-y", "-o", "DPkg::Lock::Timeout=300", verb])
+        .args(["-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", verb])
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive");
     if verb == "install" {
