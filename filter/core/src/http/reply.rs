@@ -244,9 +244,8 @@ const fn unavailable(dependency: Dependency) -> &'static str {
             "The identity provider can't be reached right now. Try again in a few seconds."
         }
         Dependency::Redis(_) => "The session store can't be reached right now. Try again in a few seconds.",
-        Dependency::Host | Dependency::Clock | Dependency::Body => {
-            "The gate can't work right now. Try again in a few seconds."
-        }
+        Dependency::Clock => "The clocks of this gate and of the identity provider disagree.",
+        Dependency::Host | Dependency::Body => "The gate can't work right now. Try again in a few seconds.",
     }
 }
 

@@ -48,7 +48,8 @@ pub async fn validate(
         }
         // (11) nonce: always sent, so always required.
         let nonce = claims.nonce()?.ok_or(TokenError::WrongNonce)?;
-        require_nonce(nonce, &flow.nonce)
+        require_nonce(nonce, &flow.nonce)?;
+        Ok(issued)
     })
     .await
 }
@@ -85,10 +86,10 @@ pub async fn validate_refreshed(
         claims.nonce()?.map_or(Ok(()), |nonce| require_nonce(nonce, &record.grant.nonce))?;
         // It is newer than the one before, and lives: if it is not good now, then only by a clock that is wrong.
         let lives = issued < validity.expires && validity.not_before.is_none_or(|moment| moment <= issued);
-        let is_newer = issued >= record.grant.issued;
-        validity
-            .require_now(clock(rp))
-            .map_err(|error| if lives && is_newer { TokenError::ClocksDisagree } else { error })
+        let is_newer = issued > record.grant.issued;
+        let wrong_clock = |error| if lives && is_newer { TokenError::ClocksDisagree } else { error };
+        validity.require_now(clock(rp)).map_err(wrong_clock)?;
+        Ok(issued)
     })
     .await
 }
@@ -97,7 +98,8 @@ async fn verified(
     rp: &RelyingParty,
     id_token: &str,
     tokens: &Tokens,
-    check_login: impl FnOnce(&Claims, &Validity) -> Result<(), TokenError>,
+    // Gives back `iat`.
+    check_login: impl FnOnce(&Claims, &Validity) -> Result<Timestamp, TokenError>,
 ) -> Result<Validated, Rejection> {
     let browser = rp.browser()?;
     // (6) signature with the provider's keys; (7) algorithm as configured. Encryption (1) and HS keys (8) are not
@@ -112,8 +114,7 @@ async fn verified(
         )?;
     let claims = token.claims();
     let validity = check(rp, claims).map_err(LoginError::IdToken)?;
-    check_login(claims, &validity).map_err(LoginError::IdToken)?;
-    let issued = require("iat", validity.issued).map_err(|error| LoginError::IdToken(error.into()))?;
+    let issued = check_login(claims, &validity).map_err(LoginError::IdToken)?;
     // (3.1.3.8) at_hash, when present, belongs to the access token that came along.
     if let Some(at_hash) = claims.at_hash().map_err(|error| LoginError::IdToken(error.into()))? {
         let expected = left_half_hash(token.algorithm(), &tokens.access_token);

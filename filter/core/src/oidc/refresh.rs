@@ -49,7 +49,8 @@ const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 /// The refreshes of one worker.
 pub struct Refreshes {
     under_way: RefCell<HashMap<[u8; 16], Rc<Flight>>>,
-    postponed: RefCell<LruCache<[u8; 16], Timestamp>>,
+    /// Until when, and why.
+    postponed: RefCell<LruCache<[u8; 16], (Timestamp, Dependency)>>,
     /// As whom this worker asked for a lease that it has perhaps got, and how often.
     unanswered: RefCell<LruCache<[u8; 16], (Owner, u32)>>,
 }
@@ -90,9 +91,9 @@ pub async fn current(rp: &Rc<RelyingParty>, ticket: &Ticket) -> Result<Rc<Entry>
     }
     let flight = begin(rp, ticket, &entry);
     match (freshness, flight) {
-        (Freshness::Due, _) | (Freshness::CheckDue, None) => Ok(entry),
-        (_, None) => Err(Dependency::Provider.into()),
-        (freshness, Some(flight)) => {
+        (Freshness::Due, _) | (Freshness::CheckDue, Err(_)) => Ok(entry),
+        (_, Err(dependency)) => Err(dependency.into()),
+        (freshness, Ok(flight)) => {
             let current = match wait(rp, &flight).await {
                 Outcome::Renewed(renewed) => renewed,
                 Outcome::Ended(end) => return Err(Rejection::SessionEnded(end)),
@@ -106,18 +107,24 @@ pub async fn current(rp: &Rc<RelyingParty>, ticket: &Ticket) -> Result<Rc<Entry>
     }
 }
 
-/// Begins a refresh, unless one is under way; `None` when one has just failed.
-fn begin(rp: &Rc<RelyingParty>, ticket: &Ticket, entry: &Rc<Entry>) -> Option<Rc<Flight>> {
-    let refreshes = &rp.browser().ok()?.refreshes;
+/// Begins a refresh, unless one is under way.
+///
+/// # Errors
+/// Why one has just failed.
+fn begin(rp: &Rc<RelyingParty>, ticket: &Ticket, entry: &Rc<Entry>) -> Result<Rc<Flight>, Dependency> {
+    let refreshes = &rp.browser().map_err(|_| Dependency::Host)?.refreshes;
     let key = session_key(&ticket.record_name());
     let now = rp.host.now();
     let postponed = refreshes.postponed.borrow().peek(&key).copied();
-    if postponed.is_some_and(|until| now < until && until.since(now) <= MAX_PAUSE) {
-        return None;
+    if let Some((until, dependency)) = postponed
+        && now < until
+        && until.since(now) <= MAX_PAUSE
+    {
+        return Err(dependency);
     }
     let mut under_way = refreshes.under_way.borrow_mut();
     if let Some(flight) = under_way.get(&key) {
-        return Some(flight.clone());
+        return Ok(flight.clone());
     }
     let flight = Rc::new(Flight::default());
     under_way.insert(key, flight.clone());
@@ -130,7 +137,7 @@ fn begin(rp: &Rc<RelyingParty>, ticket: &Ticket, entry: &Rc<Entry>) -> Option<Rc
         *landing.outcome.borrow_mut() = Some(outcome);
         landing.landed.notify();
     }));
-    Some(flight)
+    Ok(flight)
 }
 
 /// Waits for the outcome; long enough for a whole refresh, also somebody else's.
@@ -182,7 +189,7 @@ async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outc
             },
             Ok(Turn::Theirs(left)) => rp.host.sleep(left.min(LOOK)).await,
             Ok(Turn::Later(pause)) => {
-                postpone(rp, ticket, pause);
+                postpone(rp, ticket, pause, Dependency::Provider);
                 return Outcome::Failed(Dependency::Provider);
             }
             Err(rejection) => {
@@ -204,10 +211,9 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
     let who = format!("sub={:?}", entry.record.principal.subject);
     let problem = match token_endpoint::refresh(rp, refresh_token).await {
         Ok(tokens) => match bought(rp, entry, fence, &tokens, asked).await {
-            Ok(record) => return keep(rp, ticket, entry, fence, record).await,
+            Ok(record) => return keep(rp, ticket, entry, fence, record, Refresh::Renewed).await,
             // Not our fault, nor the person's: the new refresh token is kept, so that the spent one is not used again.
             Err(Rejection::Unavailable(dependency)) => {
-                rp.host.count(metrics::refresh(Refresh::Failed));
                 rp.host.log(
                     Level::Error,
                     &format!(
@@ -215,8 +221,11 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
                         dependency.label()
                     ),
                 );
-                let kept = keep(rp, ticket, entry, fence, unchecked(&entry.record, tokens, asked)).await;
-                postpone(rp, ticket, FIRST_PAUSE);
+                let record = unchecked(&entry.record, tokens, asked);
+                let kept = keep(rp, ticket, entry, fence, record, Refresh::Failed).await;
+                // No clock is put right in a few seconds, and elsewhere it may be right.
+                let pause = if dependency == Dependency::Clock { MAX_PAUSE } else { FIRST_PAUSE };
+                postpone(rp, ticket, pause, dependency);
                 return match kept {
                     Outcome::Renewed(_) => Outcome::Failed(dependency),
                     other => other,
@@ -246,9 +255,9 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
     if let Ok(browser) = rp.browser()
         && let Ok(pause) = browser.sessions.put_off(entry, fence, FIRST_PAUSE, MAX_PAUSE).await
     {
-        postpone(rp, ticket, pause);
+        postpone(rp, ticket, pause, Dependency::Provider);
     } else {
-        postpone(rp, ticket, FIRST_PAUSE);
+        postpone(rp, ticket, FIRST_PAUSE, Dependency::Provider);
     }
     Outcome::Failed(Dependency::Provider)
 }
@@ -265,11 +274,8 @@ async fn bought(
     let mut outcome =
         checked(rp, &entry.record, tokens, asked).await.map_err(|rejection| undecided(rp, rejection, asked));
     for _ in 0..CHECK_TRIES {
-        match outcome {
-            // No clock is put right in a few seconds.
-            Err(Rejection::Unavailable(Dependency::Clock)) | Ok(_) => break,
-            Err(Rejection::Unavailable(_)) => {}
-            Err(_) => break,
+        if !matches!(outcome, Err(Rejection::Unavailable(dependency)) if dependency != Dependency::Clock) {
+            break;
         }
         let _ = rp.browser()?.sessions.renew(entry, fence, lease(rp)).await;
         rp.host.sleep(FIRST_PAUSE).await;
@@ -296,15 +302,16 @@ fn undecided(rp: &RelyingParty, rejection: Rejection, asked: Timestamp) -> Rejec
     }
 }
 
-/// The session as it was, with a refresh token that is still good, and asked about again before its next use; by a clock
-/// that goes ahead it lives no longer than before.
+/// The session as it was, with a refresh token that is still good, and asked about again before its next use. Our clock may
+/// be wrong: by every other one it is no younger than it was, and ends no earlier.
 fn unchecked(record: &Record, tokens: Tokens, asked: Timestamp) -> Record {
     let refresh_until = tokens.refresh_expires_in.map(|left| asked.plus(left));
+    let obtained = asked.min(record.grant.obtained);
     let grant = Grant {
-        refresh_until: refresh_until.or(record.grant.refresh_until),
+        refresh_until: refresh_until.max(record.grant.refresh_until),
         refresh_token: tokens.refresh_token.or_else(|| record.grant.refresh_token.clone()),
-        access_until: asked.min(record.grant.access_until),
-        obtained: asked.min(record.grant.access_until),
+        access_until: obtained,
+        obtained,
         ..record.grant.clone()
     };
     Record { grant, ..record.clone() }
@@ -366,14 +373,21 @@ fn known_claims(principal: &Principal) -> Claims {
     Claims::new(sid.chain([subject]).collect())
 }
 
-/// Writes what was bought. Redis may be away for a while; what is in here exists nowhere else.
-async fn keep(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence, record: Record) -> Outcome {
+/// Writes what was bought, and counts it. Redis may be away for a while; what is in here exists nowhere else.
+async fn keep(
+    rp: &RelyingParty,
+    ticket: &Ticket,
+    entry: &Entry,
+    fence: Fence,
+    record: Record,
+    counted: Refresh,
+) -> Outcome {
     let Ok(browser) = rp.browser() else { return Outcome::Failed(Dependency::Host) };
     let sessions = &browser.sessions;
     for attempt in 0..COMMIT_TRIES {
         match sessions.commit(ticket, entry, fence, &record).await {
             Ok(Some(renewed)) => {
-                rp.host.count(metrics::refresh(Refresh::Renewed));
+                rp.host.count(metrics::refresh(counted));
                 if renewed.record.principal != entry.record.principal {
                     // What it allows has changed: every worker reads it anew.
                     let _ = sessions.log.append(vec![Ending::changed(&ticket.record_name())]).await;
@@ -434,9 +448,9 @@ fn failed(rejection: Rejection) -> Outcome {
     }
 }
 
-fn postpone(rp: &RelyingParty, ticket: &Ticket, pause: Duration) {
+fn postpone(rp: &RelyingParty, ticket: &Ticket, pause: Duration, why: Dependency) {
     if let Ok(browser) = rp.browser() {
         let until = rp.host.now().plus(pause.min(MAX_PAUSE));
-        browser.refreshes.postponed.borrow_mut().put(session_key(&ticket.record_name()), until);
+        browser.refreshes.postponed.borrow_mut().put(session_key(&ticket.record_name()), (until, why));
     }
 }

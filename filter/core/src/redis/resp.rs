@@ -213,7 +213,7 @@ mod tests {
             format!("*9999\r\n{}", bulk.repeat(9999)),
             format!("*2\r\n{bulk}-MOVED 1 10.0.0.1:6379\r\n+OK\r\n"),
         ] {
-            assert_eq!(redirected(reply.as_bytes()), None, "{}", &reply[..50]);
+            assert_eq!(redirected(reply.as_bytes()), None, "{:?}", reply.get(..50));
         }
     }
 

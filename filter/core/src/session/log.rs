@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::encoding::{base64url, from_base64url};
-use crate::host::{Host, Level};
+use crate::host::{Host, Level, shared_or};
 use crate::lease::Lease;
 use crate::metrics;
 use crate::redis::resp::Value;
@@ -46,14 +46,7 @@ pub struct Log {
     read_longest: Duration,
     read_once: Cell<bool>,
     was_read: Event,
-    unread: Cell<Option<Unread>>,
-}
-
-/// The log could not be read, by this worker.
-#[derive(Clone, Copy)]
-struct Unread {
-    since: Timestamp,
-    said: bool,
+    trouble_key: String,
 }
 
 impl Log {
@@ -70,10 +63,10 @@ impl Log {
             lease: Lease::new(host.clone(), format!("{shared}.lease")),
             key: redis.key(&["revoked"]),
             cursor_key: format!("{shared}.cursor"),
+            trouble_key: format!("{shared}.trouble"),
             read_longest: config.timeout.saturating_add(Duration::from_secs(1)),
             read_once: Cell::default(),
             was_read: Event::default(),
-            unread: Cell::default(),
             keep,
             host,
             redis,
@@ -134,26 +127,32 @@ impl Log {
 
     /// While it is not read, nothing else may fail: sessions in use are read by other commands, and tokens by none.
     fn report(&self, outcome: Result<(), RedisError>) {
-        let now = self.host.now();
-        match (outcome, self.unread.get()) {
-            (Ok(()), Some(Unread { said: true, .. })) => {
-                self.host.log(Level::Info, "the log of endings is read again");
-                self.unread.set(None);
+        let (known, version) = shared_or(&*self.host, &self.trouble_key, &[]).unwrap_or_default();
+        // Since when it can't be read, and then whether that was said: by whichever worker had its turn.
+        let since = known.first_chunk().map(|since| Timestamp::from_millis(u64::from_be_bytes(*since)));
+        let said = known.len() > size_of::<u64>();
+        let (next, line) = match (outcome, since) {
+            (Ok(()), None) => return,
+            (Ok(()), Some(_)) => {
+                (Vec::new(), said.then(|| (Level::Info, "the log of endings is read again".to_owned())))
             }
-            (Ok(()), _) => self.unread.set(None),
-            (Err(RedisError(what)), unread) => {
+            (Err(RedisError(what)), since) => {
                 self.host.count(metrics::log_read_failed());
-                let mut unread = unread.unwrap_or(Unread { since: now, said: false });
-                if !unread.said && now.since(unread.since) >= PATIENCE {
-                    unread.said = true;
-                    let message =
-                        "the log of endings can't be read, and what ends on other Envoys goes on here";
-                    self.host.log(Level::Error, &format!("{message}: {what}"));
-                } else {
-                    self.host.log(Level::Debug, &format!("log of endings not read: {what}"));
-                }
-                self.unread.set(Some(unread));
+                self.host.log(Level::Debug, &format!("log of endings not read: {what}"));
+                let now = self.host.now();
+                let since = since.unwrap_or(now).min(now);
+                let is_time = !said && now.since(since) >= PATIENCE;
+                let mut next = since.as_millis().to_be_bytes().to_vec();
+                next.extend((said || is_time).then_some(1));
+                let line =
+                    "the log of endings can't be read, so this Envoy does not hear what ends on others";
+                (next, is_time.then(|| (Level::Error, format!("{line}: {what}"))))
             }
+        };
+        if self.host.shared_set(&self.trouble_key, &next, Some(version)).is_ok()
+            && let Some((level, line)) = line
+        {
+            self.host.log(level, &line);
         }
     }
 

@@ -302,6 +302,8 @@ fn a_log_that_ended_by_itself_is_no_loss() {
 #[test]
 fn a_log_that_cannot_be_read_for_seconds_is_said_once_and_when_it_is_over() {
     let world = signed_in();
+    // Two workers take turns.
+    let _other = world.other_worker();
     let said = |what: &str| world.host.log_lines().iter().filter(|line| line.contains(what)).count();
     world.redis.set_down(Some(CalloutError::Reset));
     sleep(&world, 3);
@@ -312,6 +314,10 @@ fn a_log_that_cannot_be_read_for_seconds_is_said_once_and_when_it_is_over() {
     world.redis.set_down(None);
     sleep(&world, 2);
     assert_eq!(said("Info the log of endings is read again"), 1);
+    // Each time counts from its own beginning.
+    world.redis.set_down(Some(CalloutError::Reset));
+    sleep(&world, 3);
+    assert_eq!(said("Error the log of endings can't be read"), 1);
 }
 
 /// An Envoy that was away for so long that what it did not read is no longer in the log.
