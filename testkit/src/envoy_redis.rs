@@ -30,6 +30,8 @@ impl EnvoyConfig {
         let config = self.edit_cluster(REDIS, |cluster| {
             cluster["transport_socket"] =
                 json!({"name": "envoy.transport_sockets.tls", "typed_config": context});
+            // It covers the handshake, for which a busy machine takes its time.
+            cluster["connect_timeout"] = json!("5s");
             // The health check signs in as the filter does.
             cluster[PROTOCOL_OPTIONS][REDIS_OPTIONS]["auth_username"] = json!({"inline_string": username});
         });

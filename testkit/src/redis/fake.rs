@@ -33,6 +33,7 @@ pub struct FakeRedis {
 struct FakeShared {
     script: Mutex<Script>,
     connections: AtomicUsize,
+    heard: Mutex<Vec<String>>,
     stopped: AtomicBool,
     held: Mutex<Vec<TcpStream>>,
 }
@@ -48,6 +49,7 @@ impl FakeRedis {
         let shared = Arc::new(FakeShared {
             script: Mutex::new(script),
             connections: AtomicUsize::new(0),
+            heard: Mutex::default(),
             stopped: AtomicBool::new(false),
             held: Mutex::default(),
         });
@@ -80,23 +82,32 @@ impl FakeRedis {
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
+
+    /// On how many connections the first words had this among them. [`Script::Close`] hears nothing.
+    pub fn heard(&self, words: &str) -> usize {
+        let heard = self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().filter(|heard| heard.contains(words)).count()
+    }
 }
 
 impl FakeShared {
     fn serve(&self, mut stream: TcpStream) {
         self.connections.fetch_add(1, Ordering::SeqCst);
         let script = self.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if script == Script::Close {
+            return;
+        }
         let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer).unwrap_or_default();
+        let words = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(words);
         match script {
-            Script::Close => return,
-            Script::Silent => {}
+            Script::Close | Script::Silent => {}
             Script::Reply(bytes) => {
-                let _ = stream.read(&mut buffer);
                 let _ = stream.write_all(&bytes);
                 return;
             }
             Script::ReplyAndHold(bytes) => {
-                let _ = stream.read(&mut buffer);
                 let _ = stream.write_all(&bytes);
             }
         }

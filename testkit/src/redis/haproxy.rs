@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{Process, Trouble, accepts_connections, free_port};
+use crate::process::{Process, Trouble, accepts_connections, free_port, tail};
 
 /// A running HAProxy; dropping it ends it.
 #[derive(Debug)]
@@ -18,9 +18,10 @@ pub struct HaProxy {
 
 impl HaProxy {
     /// Starts the binary `program` in front of the Redis servers at `ports`, which share a password.
+    /// One of them is the primary.
     ///
     /// # Errors
-    /// It ended or does not listen in 10 s, with the tail of its log.
+    /// It ended, or does not lead to the primary alone in 10 s; with the tail of its log.
     pub fn start(program: &Path, ports: &[u16], password: &str) -> Result<Self, Trouble> {
         let port = free_port();
         let folder = TempDir::new()?;
@@ -28,8 +29,11 @@ impl HaProxy {
         std::fs::write(&path, configuration(port, ports, password))?;
         let mut command = Command::new(program);
         command.arg("-db").arg("-f").arg(&path).current_dir(folder.path());
-        let mut process = Process::start("HAProxy", &mut command, &folder.path().join("haproxy.log"))?;
-        process.wait_until(Duration::from_secs(10), || accepts_connections(port))?;
+        let log = folder.path().join("haproxy.log");
+        let mut process = Process::start("HAProxy", &mut command, &log)?;
+        // It serves everybody until it has asked.
+        let others_are_out = || tail(&log).matches(" is DOWN").count() + 1 >= ports.len();
+        process.wait_until(Duration::from_secs(10), || accepts_connections(port) && others_are_out())?;
         Ok(Self { port, process, _folder: folder })
     }
 
@@ -45,6 +49,7 @@ impl HaProxy {
 }
 
 /// Whoever says `role:master` is served, and nobody else; connections to a server that no longer does are cut.
+/// One that is only slow to say it is served on; whoever says something else is out at once (`min-recv`).
 fn configuration(port: u16, servers: &[u16], password: &str) -> String {
     let servers: String = servers
         .iter()
@@ -61,7 +66,7 @@ fn configuration(port: u16, servers: &[u16], password: &str) -> String {
     timeout connect 1s
     timeout client 10s
     timeout server 10s
-    timeout check 1s
+    timeout check 5s
 
 listen redis
     bind 127.0.0.1:{port}
@@ -70,7 +75,7 @@ listen redis
     tcp-check send AUTH\\ {password}\\r\\n
     tcp-check expect string +OK
     tcp-check send INFO\\ replication\\r\\n
-    tcp-check expect string role:master
+    tcp-check expect min-recv 64 string role:master
     tcp-check send QUIT\\r\\n
     tcp-check expect string +OK
 {servers}"

@@ -170,9 +170,9 @@ fn ck10_ck11_cookie_headers_of_any_shape_are_survived() {
 #[test]
 fn ck08_a_login_cookie_that_is_too_old_completes_nothing_although_the_browser_still_sends_it() {
     let gate = Gate::builder().plugin(|plugin| plugin["login"]["timeout"] = "30s".into()).start();
-    let began = std::time::Instant::now();
     let browser = Client::new();
     let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let began = std::time::Instant::now();
     let name =
         browser.jar().names().iter().find(|name| name.starts_with("oidc-gate-login-")).unwrap().to_string();
     let sealed = browser.jar().get(&name).unwrap().value.clone();

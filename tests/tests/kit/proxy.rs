@@ -4,15 +4,26 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::Times;
 use oidc_gate_testkit::redis::{Fault, On, Proxy, Redis};
 
 use crate::server::redis;
 
-/// What comes back for a pipeline, sent and half-closed as Envoy does; `None` when nothing ever comes.
+/// How long something that is bound to come may take.
+const BOUND: Duration = Duration::from_secs(10);
+/// How long it is looked whether something comes that should not.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// What comes back for a pipeline, sent and half-closed as Envoy does.
 fn pipeline(redis: &Redis, port: u16, commands: &[&[&str]]) -> Option<String> {
+    pipeline_within(BOUND, redis, port, commands)
+}
+
+/// As [`pipeline`]; `None` when nothing comes for so long.
+fn pipeline_within(patience: Duration, redis: &Redis, port: u16, commands: &[&[&str]]) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
     let auth = ["AUTH", redis.password()];
     let mut bytes = String::new();
     for words in [&[&auth[..]], commands].concat() {
@@ -66,9 +77,12 @@ fn each_fault_spoils_the_answer_and_the_command_is_done_or_not() {
         let proxy = Proxy::start(redis.port()).unwrap();
         proxy.fail(On::Writes, Times::Next(1), fault.clone());
         let commands: [&[&str]; 2] = [&["SET", "k", "1"], &["ECHO", "w"]];
-        assert_eq!(pipeline(&redis, proxy.port(), &commands).as_deref(), answer, "{fault:?}");
-        assert_eq!(!redis.keys("*").unwrap().is_empty(), done, "{fault:?}");
-        assert_eq!(proxy.struck(), 1, "{fault:?}");
+        let patience = if answer.is_some() { BOUND } else { SHORT };
+        let came = pipeline_within(patience, &redis, proxy.port(), &commands);
+        assert_eq!(came.as_deref(), answer, "{fault:?}");
+        // Whoever got no answer does not know whether the command has come yet.
+        assert!(wait_until(BOUND, || proxy.struck() == 1), "{fault:?}");
+        assert!(wait_until(BOUND, || redis.keys("*").unwrap().is_empty() != done), "{fault:?}");
         let again = pipeline(&redis, proxy.port(), &commands);
         assert_eq!(again.as_deref(), Some("+OK\r\n+OK\r\n$1\r\nw\r\n"), "{fault:?}");
     }
@@ -125,8 +139,8 @@ fn an_answer_that_is_held_waits_for_its_release() {
     let proxy = Proxy::start(redis.port()).unwrap();
     proxy.fail(On::Command("SET"), Times::Next(1), Fault::Hold);
     let commands: [&[&str]; 1] = [&["SET", "a", "1"]];
-    assert_eq!(pipeline(&redis, proxy.port(), &commands), None);
-    assert_eq!(redis.keys("*").unwrap(), ["a"], "it is done");
+    assert_eq!(pipeline_within(SHORT, &redis, proxy.port(), &commands), None);
+    assert!(wait_until(BOUND, || redis.keys("*").unwrap() == ["a"]), "it is done");
     proxy.release();
     assert_eq!(pipeline(&redis, proxy.port(), &commands).as_deref(), Some("+OK\r\n+OK\r\n"));
 }

@@ -3,12 +3,14 @@
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::Forgery;
 use oidc_gate_tests::{
-    Gate, RefusedBy, assert_allowed, assert_everywhere, assert_refused, assert_refused_by,
+    BOUND, Gate, RefusedBy, assert_allowed, assert_everywhere, assert_refused, assert_refused_by,
     assert_soon_everywhere,
 };
 
 /// A login, a token, their refusals, and the two ends of a session: by its user, and announced by the provider.
 pub fn works(gate: &Gate) {
+    // The cluster that the filter asks, which is not the one that the fixture waits for.
+    gate.envoy().wait_for_healthy("oidc-gate-redis", BOUND).unwrap();
     let client = gate.signed_in("mlflow_user");
     assert_allowed(gate, || client.navigate(&gate.url("/some/page")));
     let token = gate.provider.access_token("mlflow_user");
@@ -27,9 +29,13 @@ pub fn works(gate: &Gate) {
             .send()
     };
     assert_refused_by(gate, RefusedBy::Envoy, 400, spoofed);
+    // The browser forgets its cookie at sign-out; somebody may have kept it.
+    let kept = Client::new();
+    kept.jar().plant("localhost", gate.session_cookie_name(), &gate.session_cookie(&client).unwrap());
     let ended = client.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
     assert!((200..400).contains(&ended.status), "{ended}");
     assert_refused(gate, 401, || client.fetch(&gate.url("/api")));
+    assert_soon_everywhere(gate, 401, "/api", |url| kept.fetching("GET", url));
     announced_logout(gate);
 }
 
