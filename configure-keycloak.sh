@@ -44,8 +44,12 @@ done
 server=${KEYCLOAK_URL:-http://localhost:8080}
 admin=${KC_BOOTSTRAP_ADMIN_USERNAME:-admin}
 public_url=${MLFLOW_PUBLIC_URL:-http://localhost:5000}
-while [[ $public_url == */ ]]; do public_url=${public_url%/}; done
 backchannel_url=${MLFLOW_BACKCHANNEL_URL:-$public_url}
+while [[ $backchannel_url == */ ]]; do backchannel_url=${backchannel_url%/}; done
+# As browsers and the gate spell it: Keycloak compares letters.
+public_url=${public_url,,}
+while [[ $public_url == */ ]]; do public_url=${public_url%/}; done
+case $public_url in https://*) public_url=${public_url%:443} ;; *) public_url=${public_url%:80} ;; esac
 realm=mlflow client=mlflow
 
 # Test users have a password that everybody knows: forgetting an option must not let them in where others come by.

@@ -119,6 +119,7 @@ spelled() {
 }
 spelled MLFLOW_PUBLIC_URL "${MLFLOW_PUBLIC_URL:-}"
 spelled KEYCLOAK_PUBLIC_URL "${KEYCLOAK_PUBLIC_URL:-}" path
+spelled MLFLOW_BACKCHANNEL_URL "${MLFLOW_BACKCHANNEL_URL:-http://envoy:5000}" path
 
 # An entry may have wildcards, as in *.example.com.
 host=$(origin "$MLFLOW_PUBLIC_URL")

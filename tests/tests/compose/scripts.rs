@@ -155,6 +155,7 @@ fn check_env_refuses_a_public_address_that_browsers_spell_otherwise() {
         (mlflow, "HTTPS://MLflow.example.org", "https://mlflow.example.org"),
         (keycloak, "https://login.example.org/", "https://login.example.org"),
         (keycloak, "https://Login.example.org:443/Auth/", "https://login.example.org/Auth"),
+        ("MLFLOW_BACKCHANNEL_URL", "http://envoy:5000/", "http://envoy:5000"),
     ] {
         let (accepted, said) = check_env(&[(name, written)]);
         assert!(!accepted && said.contains(&format!("set {name}={spelled}\n")), "{written}: {said}");
@@ -182,12 +183,17 @@ fn configure_keycloak_reads_groups_and_the_address_as_the_gate_does() {
     let settings = [
         ("OIDC_ADMIN_GROUP_NAME", " mlflow_admins ,Data Science,/Ops"),
         ("OIDC_GROUP_NAME", "mlflow_users,, Data Science"),
-        ("MLFLOW_PUBLIC_URL", "https://mlflow.example.org//"),
+        ("MLFLOW_PUBLIC_URL", "https://MLflow.example.org:443//"),
+        ("MLFLOW_BACKCHANNEL_URL", "http://envoy:5000/"),
     ];
     let (said, notes) = configure(&[], &settings);
     let made: Vec<_> = said.lines().filter_map(|line| line.trim().strip_prefix("made: group ")).collect();
     assert_eq!(made, ["mlflow_admins", "Data Science", "Ops", "mlflow_users"], "{said}");
     assert!(notes.contains("redirectUris=[\"https://mlflow.example.org/oauth2/callback\"]"), "{notes}");
+    assert!(
+        notes.contains("backchannel.logout.url\"=http://envoy:5000/oauth2/backchannel-logout"),
+        "{notes}"
+    );
 }
 
 /// What generate-env.sh says of an `.env`, and makes of it.

@@ -140,7 +140,7 @@ fn check(rp: &RelyingParty, claims: &Claims) -> Result<Validity, TokenError> {
         return Err(TokenError::WrongAuthorizedParty);
     }
     claims.require_subject()?;
-    Ok(Validity::of(claims)?)
+    Validity::of(claims)
 }
 
 fn clock(rp: &RelyingParty) -> Clock {
