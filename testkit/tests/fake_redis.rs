@@ -34,4 +34,9 @@ fn it_answers_as_scripted() {
         };
         assert_eq!(answer, expected, "{script:?}");
     }
+    assert!(
+        wait_until(BOUND, || fake.heard("PING") == 3),
+        "all but the one that closes at once have heard it"
+    );
+    assert_eq!(fake.heard("PONG"), 0);
 }
