@@ -49,7 +49,10 @@ DOCKERFILE
 
 rust_image() {
     local toolchain
+    # The Dockerfile adds it as well, but can't fetch it in here.
+    if command -v rustup >/dev/null; then rustup -q target add wasm32-wasip1; fi
     toolchain=$(rustc --print sysroot)
+    test -d "$toolchain/lib/rustlib/wasm32-wasip1"
     mkdir -p "$context/toolchain" "$context/bin"
     # The documentation is more than half of it.
     tar -C "$toolchain" --exclude=./share/doc -cf - . | tar -C "$context/toolchain" -xf -

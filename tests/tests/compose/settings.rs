@@ -109,7 +109,7 @@ fn the_host_of_the_public_url_must_be_one_that_mlflow_answers_to() {
     }
     for (url, hosts) in [
         ("https://mlflow.example.org", "other,mlflow.example.org"),
-        ("https://mlflow.example.org:443/", "mlflow.example.org"),
+        ("https://mlflow.example.org", "mlflow.example.org"),
         ("https://mlflow.example.org:8443", "mlflow.example.org:8443"),
         ("https://mlflow.example.org", "*.example.org"),
         ("https://mlflow.example.org", "*"),
