@@ -308,7 +308,7 @@ fn unchecked(record: &Record, tokens: Tokens, asked: Timestamp) -> Record {
     let refresh_until = tokens.refresh_expires_in.map(|left| asked.plus(left));
     let obtained = asked.min(record.grant.obtained);
     let grant = Grant {
-        refresh_until: refresh_until.max(record.grant.refresh_until),
+        refresh_until: record.grant.refresh_until.map(|known| refresh_until.unwrap_or(known).max(known)),
         refresh_token: tokens.refresh_token.or_else(|| record.grant.refresh_token.clone()),
         access_until: obtained,
         obtained,

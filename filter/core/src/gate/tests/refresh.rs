@@ -234,6 +234,45 @@ fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
 }
 
 #[test]
+fn an_envoy_whose_clock_is_wrong_signs_nobody_out_of_the_others() {
+    for (wrong, right, told_before) in
+        [(301, 1301, true), (301, 1301, false), (1301, 301, true), (1301, 301, false)]
+    {
+        let world = signed_in();
+        let answer = |now: u64, refresh_expires_in: u64| {
+            let provider = world.provider.clone();
+            answers(&world, move || {
+                let mut claims = provider.id_token.borrow().clone();
+                claims["iat"] = now.into();
+                claims["exp"] = (now + 300).into();
+                provider.refresh_token.replace("kept".into());
+                let body = json!({
+                    "token_type": "Bearer", "access_token": "a", "expires_in": 300, "refresh_token": "kept",
+                    "refresh_expires_in": refresh_expires_in, "id_token": provider.signed(claims),
+                });
+                Ok(reply(200, &body))
+            });
+        };
+        if told_before {
+            advance(&world, 301);
+            answer(world.now(), 1800);
+            forwarded(world.navigate("/"));
+        }
+        let other = world.other_envoy();
+        other.cookies.replace(world.cookies.borrow().clone());
+        advance(&world, wrong);
+        advance(&other, right);
+        // The provider's clock is the other one's. By the wrong one, what it buys may have ended already.
+        answer(other.now(), 600);
+        assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+        *world.provider.token_override.borrow_mut() = None;
+        forwarded(other.navigate("/"));
+        let asked = world.provider.token_requests.borrow().last().unwrap().clone();
+        assert_eq!(asked["refresh_token"], "kept", "asked again at once, with what was bought");
+    }
+}
+
+#[test]
 fn rf08_groups_are_those_of_the_latest_refresh() {
     let world = signed_in();
     *world.provider.refreshed.borrow_mut() = json!({"groups": ["/others"]});
