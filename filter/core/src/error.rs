@@ -168,6 +168,8 @@ impl Rejection {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::InvalidLogoutToken(_) => "invalid_logout_token",
+            // Nothing was read, and nothing will be done later.
+            Self::LogoutFailed(Dependency::Body) => Dependency::Body.label(),
             Self::LogoutFailed(_) => "logout_failed",
             Self::SignOutIncomplete(_) => "sign_out_incomplete",
             Self::Login(error) => error.label(),

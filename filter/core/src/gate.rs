@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::bearer::{self, Authorization};
 use crate::config::{self, Access, Config};
-use crate::error::{LoginError, Malformed, Refused, Rejection};
+use crate::error::{Dependency, LoginError, Malformed, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
@@ -212,6 +212,7 @@ impl Gate {
             audience: if is_ours { request.reader() } else { request.audience() },
             request_id: request.id(),
             retry_path: &retry_path,
+            can_sign_in: self.rp.browser().is_ok(),
             signed_in,
             form_origin: form_origin.as_deref(),
         };
@@ -231,6 +232,7 @@ impl Gate {
             audience: Audience::Api,
             request_id: "-",
             retry_path: "/",
+            can_sign_in: self.rp.browser().is_ok(),
             signed_in: SignedIn::No,
             form_origin: None,
         };
@@ -258,7 +260,9 @@ impl Gate {
     /// there.
     fn log_refusal(&self, request: &Request, rejection: &Rejection, status: u16) {
         let level = match rejection {
-            Rejection::Unavailable(_) | Rejection::Login(LoginError::ClientRefused) => Level::Error,
+            Rejection::Unavailable(_)
+            | Rejection::LogoutFailed(Dependency::Body)
+            | Rejection::Login(LoginError::ClientRefused) => Level::Error,
             Rejection::Login(_) | Rejection::NotAllowed(_) | Rejection::CrossSite => Level::Warn,
             _ => Level::Info,
         };

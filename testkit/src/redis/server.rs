@@ -174,8 +174,8 @@ impl Redis {
         if let Some(account) = &self.account {
             let password = format!(">{}", account.password);
             let keys = format!("~{}:*", account.prefix);
-            let words = ["ACL", "SETUSER", &account.username, "reset", "on", &password, &keys, "+@all"];
-            self.command(&[&words[..], &["-@dangerous", "-@admin"]].concat())?;
+            let words = ["ACL", "SETUSER", &account.username, "reset", "on", &password, &keys];
+            self.command(&[&words[..], &printed_commands()].concat())?;
         }
         Ok(())
     }
@@ -285,6 +285,13 @@ impl Redis {
     pub fn flush(&self) -> Result<(), Trouble> {
         self.command(&["FLUSHALL"]).map(drop)
     }
+}
+
+/// What docs/sessions.md lets such a user do.
+fn printed_commands() -> Vec<&'static str> {
+    let page = include_str!("../../../docs/sessions.md");
+    let printed = page.split('`').find(|code| code.starts_with("+auth "));
+    printed.map(|commands| commands.split(' ').collect()).unwrap_or_default()
 }
 
 impl Drop for Redis {

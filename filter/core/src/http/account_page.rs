@@ -9,6 +9,8 @@ use crate::principal::Principal;
 use crate::session::ticket::RecordName;
 use crate::time::Timestamp;
 
+/// Where it is.
+pub const PATH: &str = "/oauth2/account";
 /// Groups that are shown; more would only be scrolled past.
 const MAX_GROUPS: usize = 50;
 
@@ -24,6 +26,8 @@ pub struct AccountPage<'a> {
     pub ends_unused: Timestamp,
     /// The same person's other sessions, the latest first.
     pub others: &'a [(RecordName, Timestamp)],
+    /// How many more there are.
+    pub not_shown: usize,
     /// What a person can quote.
     pub request_id: &'a str,
 }
@@ -50,7 +54,10 @@ pub fn render(page: &AccountPage<'_>) -> String {
                 dt { "Since" }
                 dd { (moment(page.created)) }
                 dt { "Until" }
-                dd { (moment(page.ends)) ", or " (moment(page.ends_unused)) " if unused" }
+                dd {
+                    (moment(page.ends))
+                    @if page.ends_unused < page.ends { ", or " (moment(page.ends_unused)) " if unused" }
+                }
             }
             div.actions {
                 form method="post" action="/oauth2/logout" { button type="submit" { "Sign out" } }
@@ -64,10 +71,15 @@ pub fn render(page: &AccountPage<'_>) -> String {
                         li {
                             span { "Signed in " (moment(*created)) }
                             form method="post" action={ "/oauth2/account/sign-out?session=" (name.as_str()) } {
-                                button.quiet type="submit" { "Sign out" }
+                                button.quiet type="submit" aria-label={ "Sign out the session of " (text(*created)) } {
+                                    "Sign out"
+                                }
                             }
                         }
                     }
+                }
+                @if page.not_shown > 0 {
+                    p { "And " (page.not_shown) " more, older ones. “Sign out everywhere” ends them, too." }
                 }
             }
             div.actions {
@@ -87,11 +99,15 @@ pub fn render(page: &AccountPage<'_>) -> String {
     document("Your account", &body)
 }
 
-/// In UTC: the page has no script that knows the reader's zone.
-fn moment(moment: Timestamp) -> Markup {
+fn text(moment: Timestamp) -> String {
     let moment =
         UNIX_EPOCH.checked_add(Duration::from_secs(moment.as_secs())).unwrap_or(SystemTime::UNIX_EPOCH);
-    let text = humantime::format_rfc3339_seconds(moment).to_string();
+    humantime::format_rfc3339_seconds(moment).to_string()
+}
+
+/// In UTC: the page has no script that knows the reader's zone.
+fn moment(moment: Timestamp) -> Markup {
+    let text = text(moment);
     let (date, time) = text.split_once('T').unwrap_or((&text, ""));
     let minutes = time.get(..5).unwrap_or_default();
     html! { time datetime=(text) { (date) " " (minutes) " UTC" } }

@@ -29,6 +29,8 @@ pub struct Asked<'a> {
     pub request_id: &'a str,
     /// Where "try again" leads.
     pub retry_path: &'a str,
+    /// Whether browsers can sign in at this gate.
+    pub can_sign_in: bool,
     /// Whether a session cookie came along, so that a sign-out button makes sense.
     pub signed_in: SignedIn,
     /// Origins a form of our pages may lead to: the provider's, for sign-out.
@@ -254,9 +256,11 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
     match rejection {
         Rejection::NotAllowed(refused) => page
             .title("You are not allowed here")
-            .text(
-                "User is not allowed: your account is not a member of a group that may use this application.",
-            )
+            .text(if refused.needed.is_empty() {
+                "User is not allowed: this is not open to anybody here."
+            } else {
+                "User is not allowed: your account is not a member of a group that may open this."
+            })
             .principal(&refused.principal, &refused.needed)
             .sign_out(asked.signed_in == SignedIn::Session),
         Rejection::Unavailable(dependency) => {
@@ -277,9 +281,17 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
         Rejection::NoCredential
         | Rejection::SessionEnded(_)
         | Rejection::UnusableAuthorization
-        | Rejection::InvalidToken(_) => page
-            .title("Sign-in needed")
-            .text("Your request carried a credential that is not valid here.")
-            .sign_in(asked.retry_path),
+        | Rejection::InvalidToken(_) => {
+            let page = page.title("Sign-in needed").text(match rejection {
+                Rejection::NoCredential => "You are not signed in, so nothing was done.",
+                Rejection::SessionEnded(_) => "You are not signed in any more, so nothing was done.",
+                _ => "Your request carried a credential that is not valid here.",
+            });
+            if asked.can_sign_in {
+                page.sign_in(asked.retry_path)
+            } else {
+                page.hint("Browsers can't sign in here: send an access token in the Authorization header.")
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Where a login may lead back to: a path of this very origin, and nothing that a browser could read as another one.
 
+use crate::http::account_page;
+
 /// Longest return path that a login remembers, in bytes; a longer one becomes `/`.
 pub const MAX_RETURN_PATH_LEN: usize = 2048;
 
@@ -31,8 +33,9 @@ fn is_safe(raw: &str) -> bool {
         && bytes.next() == Some(b'/')
         && !matches!(bytes.next(), Some(b'/' | b'\\'))
         && raw.bytes().all(|byte| (0x21..=0x7e).contains(&byte) && byte != b'\\')
-        // A login that ends at our own endpoints would only begin another one.
-        && !(raw == "/oauth2" || raw.starts_with("/oauth2/") || raw.starts_with("/oauth2?"))
+        // A login that ends at our own endpoints would only begin another one; the account page is one to look at.
+        && (raw == account_page::PATH
+            || !(raw == "/oauth2" || raw.starts_with("/oauth2/") || raw.starts_with("/oauth2?")))
         && !decodes_to_another_origin(raw)
 }
 
@@ -56,7 +59,14 @@ mod tests {
 
     #[test]
     fn a_path_with_query_and_fragment_is_kept() {
-        for raw in ["/", "/#/experiments/0", "/a?b=c&d=%2Fx", "/x?next=https://example.com/", "/a/b;c=d"] {
+        for raw in [
+            "/",
+            "/oauth2/account",
+            "/#/experiments/0",
+            "/a?b=c&d=%2Fx",
+            "/x?next=https://example.com/",
+            "/a/b;c=d",
+        ] {
             assert_eq!(ReturnPath::or_root(raw).as_str(), raw);
         }
     }
@@ -85,6 +95,8 @@ mod tests {
             "/ evil",
             "javascript:x",
             "/oauth2/logout",
+            "/oauth2/account/sign-out?everywhere=true",
+            "/oauth2/account?x",
             "/oauth2/callback?code=x",
         ] {
             assert_eq!(ReturnPath::or_root(raw).as_str(), "/", "{raw:?}");

@@ -20,11 +20,13 @@ use crate::sync::finish;
 use crate::time::Timestamp;
 
 /// The page.
-pub const PATH: &str = "/oauth2/account";
+pub use crate::http::account_page::PATH;
 /// What its buttons lead to.
 pub const SIGN_OUT_PATH: &str = "/oauth2/account/sign-out";
-/// Sessions that are looked up and shown: the latest.
+/// Sessions that are shown: the latest.
 const MAX_SHOWN: usize = 20;
+/// A session that is listed for longer, and not there, has ended; a younger one may be about to be written.
+const WRITTEN_BY_NOW: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Shows the page.
@@ -35,15 +37,18 @@ pub async fn show(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Rej
     let entry = rp.session(request).await?;
     let browser = rp.browser()?;
     let record = &entry.record;
-    let others = others(rp, request, record).await?;
-    let now = rp.host.now();
-    let ends = record.end(&browser.config);
+    let mut others = others(rp, request, record).await?;
+    let not_shown = others.len().saturating_sub(MAX_SHOWN);
+    others.truncate(MAX_SHOWN);
+    let end = record.end(&browser.config);
     let page = AccountPage {
         principal: &record.principal,
         created: record.created,
-        ends,
-        ends_unused: now.plus(browser.config.idle_timeout).min(ends),
+        // A renewal moves the end of the refresh token, but not this.
+        ends: if record.grant.refresh_token.is_some() { record.expires } else { end },
+        ends_unused: rp.host.now().plus(browser.config.idle_timeout).min(end),
         others: &others,
+        not_shown,
         request_id: request.id(),
     };
     Ok(Reply::document(render(&page), rp.form_origin().as_deref()))
@@ -55,14 +60,13 @@ pub async fn show(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Rej
 /// Nobody is signed in; it was not this person who asked; there is no such session; Redis did not confirm it.
 pub async fn sign_out(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refused> {
     same_site::check(request, &rp.config.public_url.origin)?;
-    let entry = rp.session(request).await?;
+    let to_the_page = |rejection: Rejection| Refused { retry_path: PATH.to_owned(), ..rejection.into() };
+    let entry = rp.session(request).await.map_err(to_the_page)?;
     let mut asked = request.query_pairs().filter(|(name, _)| name == "session" || name == "everywhere");
     match (asked.next(), asked.next()) {
         (Some((name, value)), None) if name == "session" => {
             let name = RecordName::parse(value.as_bytes()).ok_or(Malformed::Parameters)?;
-            end_one(rp, &entry.record, name)
-                .await
-                .map_err(|rejection| Refused { retry_path: PATH.to_owned(), ..rejection.into() })?;
+            end_one(rp, &entry.record, name).await.map_err(to_the_page)?;
             Ok(Reply::see_other(PATH.to_owned()))
         }
         (Some((_, value)), None) if value == "true" => end_all(rp, request, entry).await,
@@ -127,11 +131,25 @@ async fn others(
     let own = rp.ticket(request)?.record_name();
     let mut listed = listed(rp, record).await?;
     listed.retain(|listed| listed.name != own);
-    listed.truncate(MAX_SHOWN);
+    let sessions = rp.browser()?.sessions.clone();
     let names = listed.iter().map(|listed| listed.name.clone()).collect();
-    let existing = rp.browser()?.sessions.existing(names).await?;
-    let existing = listed.into_iter().filter(|listed| existing.contains(&listed.name));
-    Ok(existing.map(|listed| (listed.name, listed.created)).collect())
+    let existing = sessions.existing(names).await?;
+    let (existing, ended): (Vec<_>, Vec<_>) =
+        listed.into_iter().partition(|listed| existing.contains(&listed.name));
+    // What has ended by itself is still listed, until somebody looks.
+    let now = rp.host.now();
+    let gone: Vec<_> = ended
+        .into_iter()
+        .filter(|listed| now.since(listed.created) > WRITTEN_BY_NOW)
+        .map(|listed| listed.name)
+        .collect();
+    if !gone.is_empty() {
+        let (issuer, subject) = (record.principal.issuer.clone(), record.principal.subject.clone());
+        rp.host.spawn(Box::pin(async move {
+            let _ = sessions.index.forget(Owner::User(&issuer, &subject), &gone).await;
+        }));
+    }
+    Ok(existing.into_iter().map(|listed| (listed.name, listed.created)).collect())
 }
 
 async fn listed(rp: &RelyingParty, record: &Record) -> Result<Vec<Listed>, Rejection> {

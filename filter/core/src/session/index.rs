@@ -83,6 +83,16 @@ impl Index {
         Ok(())
     }
 
+    /// Takes sessions that are gone out of an owner's list.
+    ///
+    /// # Errors
+    /// Redis did not do it; nothing depends on it.
+    pub async fn forget(&self, owner: Owner<'_>, names: &[RecordName]) -> Result<(), RedisError> {
+        let command = Command::new("ZREM").arg(self.key(owner));
+        let command = names.iter().fold(command, |command, name| command.arg(name.as_bytes()));
+        self.redis.run(&[command]).await.map(drop)
+    }
+
     /// The sessions of an owner, the latest first. Some of them may have ended.
     ///
     /// # Errors

@@ -150,7 +150,7 @@ impl MemoryRedis {
                 integer(1)
             }
             b"ZREM" => {
-                sets.entry(key()).or_default().retain(|(_, member)| *member != command[2]);
+                sets.entry(key()).or_default().retain(|(_, member)| !command[2..].contains(member));
                 integer(1)
             }
             b"ZREMRANGEBYSCORE" => {

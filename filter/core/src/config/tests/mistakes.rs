@@ -99,7 +99,10 @@ fn one_mistake_is_one_error() {
         (("/client/id", json!(7.0)), "client.id: expected text, found a number; write it in quotes"),
         (("/client/id", json!("ml\u{e9}")), "client.id: must be printable ASCII (RFC 6749 A.1)"),
         (("/client/secret", json!("")), "client.secret: is empty"),
-        (("/client/secret", Value::Null), "client.secret: is missing; login needs it"),
+        (
+            ("/client/secret", Value::Null),
+            "client.secret: is missing; login and bearer.check_interval need it",
+        ),
         (
             ("/client/secret", json!("hunter2\n")),
             "client.secret: must be printable ASCII (RFC 6749 A.2); is there a line break at its end?",
@@ -244,6 +247,15 @@ fn without_login_and_bearer_nobody_could_sign_in() {
     let config = with(&[("/login", Value::Null), ("/session", Value::Null), ("/bearer", Value::Null)]);
     let expected = "configuration: has neither login (with session) nor bearer: nobody could sign in";
     assert_eq!(errors(&config), [expected]);
+}
+
+#[test]
+fn whoever_asks_about_tokens_needs_a_secret_to_ask_with() {
+    let bearer_only = [("/login", Value::Null), ("/session", Value::Null), ("/client/secret", Value::Null)];
+    assert!(load_text(&with(&bearer_only).to_string()).is_ok());
+    let asks = [&bearer_only[..], &[("/bearer/check_interval", json!("30s"))]].concat();
+    let expected = "client.secret: is missing; login and bearer.check_interval need it";
+    assert_eq!(errors(&with(&asks)), [expected]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn client(raw: raw::Client, need: Secret, place: &Place<'_>) -> Resul
     let id = raw.id.required(&at).and_then(|written| identifier(written.0, &at));
     let at = place.field("secret");
     let secret = match (raw.secret.optional(), need) {
-        (Ok(None), Secret::Required) => Err(at.refuse("is missing; login needs it")),
+        (Ok(None), Secret::Required) => Err(at.refuse("is missing; login and bearer.check_interval need it")),
         (Ok(written), _) => written.map(|written| client_secret(written.0, &at)).transpose(),
         (Err(reported), _) => Err(reported),
     };
@@ -85,7 +85,7 @@ mod tests {
         assert!(read(given("s3cret"), Secret::Required).is_ok());
         assert!(read(Setting::Absent, Secret::Optional).unwrap().secret.is_none());
         let error = read(Setting::Absent, Secret::Required).unwrap_err();
-        assert_eq!(error, "here.secret: is missing; login needs it");
+        assert_eq!(error, "here.secret: is missing; login and bearer.check_interval need it");
     }
 
     #[test]

@@ -45,7 +45,11 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     let issuer = raw.issuer.required(&at).and_then(|raw| issuer::issuer(raw, &at, transport));
 
     let at = place.field("client");
-    let secret = if raw.login.is_absent() { client::Secret::Optional } else { client::Secret::Required };
+    let asks_about_tokens = raw.bearer.given().is_some_and(|bearer| !bearer.check_interval.is_absent());
+    let secret = match (raw.login.is_absent(), asks_about_tokens) {
+        (true, false) => client::Secret::Optional,
+        _ => client::Secret::Required,
+    };
     let client = raw.client.required(&at).and_then(|raw| client::client(raw, secret, &at));
     let login = section(raw.login, &place.field("login"), |raw, at| login::login(raw, at, transport));
     let session = section(raw.session, &place.field("session"), session::session);

@@ -62,6 +62,95 @@ fn one_of_the_other_sessions_can_be_ended() {
     assert!(replied(world.navigate("/oauth2/account")).body.contains("signed in nowhere else"));
 }
 
+/// However many they are, and however many have ended by themselves and are still listed.
+#[test]
+fn the_page_shows_sessions_that_live_and_says_how_many_more_there_are() {
+    let world = World::new();
+    let log_in = || {
+        world.cookies.take();
+        world.provider.id_token.borrow_mut()["iat"] = world.now().into();
+        world.log_in("/");
+        world.host.advance(std::time::Duration::from_secs(1));
+    };
+    let page = || replied(world.navigate("/oauth2/account")).body;
+    log_in();
+    let oldest = world.cookies.borrow().clone();
+    for _ in 0..30 {
+        log_in();
+    }
+    let mut shown = page();
+    assert_eq!(shown.matches("account/sign-out?session=").count(), 20);
+    assert!(shown.contains("And 10 more"), "{shown}");
+    // A reader of the screen can tell the buttons apart.
+    let labels: std::collections::BTreeSet<_> =
+        shown.split("aria-label=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(labels.len(), 20, "{labels:?}");
+    // The twenty that are shown are ended, one by one: the others take their place.
+    for _ in 0..20 {
+        let target = format!("/oauth2/account/sign-out?session={}", other_name(&shown));
+        assert_eq!(replied(world.browse("POST", &target, OWN)).status, 303);
+        shown = page();
+    }
+    assert_eq!(shown.matches("account/sign-out?session=").count(), 10, "{shown}");
+    assert!(!shown.contains("more, older ones"));
+    let own = world.cookies.replace(oldest);
+    forwarded(world.navigate("/"));
+    // Once they are old enough to be sure of, those that are gone are not even looked for.
+    world.cookies.replace(own);
+    world.host.advance(std::time::Duration::from_secs(61));
+    page();
+    world.host.run_jobs();
+    let before = world.host.calls().len();
+    page();
+    let asked: Vec<_> = world.host.calls()[before..]
+        .iter()
+        .map(|call| String::from_utf8_lossy(&call.body).matches("EXISTS").count())
+        .collect();
+    assert_eq!(asked.iter().sum::<usize>(), 10, "{asked:?}");
+}
+
+/// Each renewal moves the end of the refresh token; the session goes on.
+#[test]
+fn the_page_says_when_a_session_ends_at_the_latest_also_where_its_refresh_token_ends_sooner() {
+    let world = World::new();
+    world.log_in("/");
+    world.host.advance(std::time::Duration::from_secs(301));
+    let (provider, now) = (world.provider.clone(), world.now());
+    *world.provider.token_override.borrow_mut() = Some(Box::new(move || {
+        let mut claims = provider.id_token.borrow().clone();
+        claims["iat"] = now.into();
+        claims["exp"] = (now + 300).into();
+        let id_token = provider.signed(claims);
+        let body = json!({
+            "token_type": "Bearer", "access_token": "a", "expires_in": 300, "id_token": id_token,
+            "refresh_token": "r", "refresh_expires_in": 1800,
+        });
+        Ok(crate::testing::provider::reply(200, &body))
+    }));
+    let page = replied(world.navigate("/oauth2/account")).body;
+    assert!(
+        page.contains("2026-01-01 12:00 UTC") && page.contains("2026-01-01 00:35 UTC</time> if unused"),
+        "{page}"
+    );
+}
+
+/// Whoever asks for the page, or presses one of its buttons too late, comes back to it.
+#[test]
+fn whoever_has_to_sign_in_for_the_page_comes_back_to_it() {
+    let world = World::new();
+    assert_eq!(world.log_in("/oauth2/account"), "/oauth2/account");
+    world.redis.forget_everything();
+    world.host.advance(std::time::Duration::from_secs(6));
+    let late = replied(world.browse(
+        "POST",
+        "/oauth2/account/sign-out?everywhere=true",
+        &[OWN[0], ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("accept", "text/html")],
+    ));
+    assert_eq!(late.status, 401);
+    assert!(late.body.contains("not signed in any more, so nothing was done"), "{}", late.body);
+    assert!(late.body.contains("/oauth2/login?rd=%2Foauth2%2Faccount"), "{}", late.body);
+}
+
 #[test]
 fn nobody_ends_the_sessions_of_others() {
     let (world, _) = twice();

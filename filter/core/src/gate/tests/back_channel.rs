@@ -226,6 +226,19 @@ fn lo15_messages_with_unknown_keys_that_are_kept_for_later_are_few() {
     assert!(kept(&world) > 64, "there is room again");
 }
 
+/// Without `allow_on_headers_stop_iteration`: nothing is read and nothing will be done later, and that has a name.
+#[test]
+fn a_logout_message_that_envoy_does_not_hand_over_is_said_to_be_one() {
+    let world = signed_in();
+    let (_arrival, body) = Body::arriving();
+    let decision = world.send_with("POST", PATH, &[FORM], body);
+    let crate::gate::Decision::Reply { reply, reason } = decision else { panic!("it is ours") };
+    assert_eq!((reply.status, reason), (400, "body_unavailable"));
+    let lines = world.host.log_lines();
+    assert!(lines.iter().any(|line| line.starts_with("Error refused:") && line.contains("body_unavailable")));
+    assert!(is_in(&world));
+}
+
 #[test]
 fn lo12_a_logout_of_nobody_we_know_is_fine() {
     let world = signed_in();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, forwarded};
-use crate::testing::world::{NAVIGATION, World, header, replied};
+use crate::testing::world::{NAVIGATION, World, config, header, replied};
 
 #[test]
 fn a_login_lands_on_the_deep_link_that_started_it() {
@@ -159,6 +159,33 @@ fn somebody_without_a_group_gets_the_page_that_says_so() {
     }
     assert!(
         header(&page, "content-security-policy").unwrap().contains("form-action 'self' https://idp.example")
+    );
+}
+
+#[test]
+fn what_is_open_to_nobody_is_no_matter_of_groups() {
+    let world = World::new();
+    world.log_in("/");
+    let page = replied(world.navigate("/ajax-api/3.0/mlflow/assistant/sessions"));
+    assert_eq!(page.status, 403);
+    assert!(
+        page.body.contains("not open to anybody") && !page.body.contains("member of a group"),
+        "{}",
+        page.body
+    );
+}
+
+#[test]
+fn a_gate_without_login_offers_browsers_none() {
+    let mut config = config();
+    (config.login, config.session) = (None, None);
+    let page = replied(World::with(config).navigate("/"));
+    assert_eq!(page.status, 401);
+    assert!(!page.body.contains("/oauth2/login"), "{}", page.body);
+    assert!(
+        page.body.contains("not signed in") && page.body.contains("Authorization header"),
+        "{}",
+        page.body
     );
 }
 
