@@ -120,6 +120,18 @@ impl MemoryProvider {
         Ok(reply(200, &body))
     }
 
+    /// What the token endpoint answers to a refresh by a clock that says `now`; `members` are added.
+    pub fn refreshed_at(&self, now: u64, members: Value) -> CalloutReply {
+        let mut claims = self.id_token.borrow().clone();
+        claims["iat"] = now.into();
+        claims["exp"] = (now + 300).into();
+        let id_token = self.signed(claims);
+        let mut body =
+            json!({"token_type": "Bearer", "access_token": "a", "expires_in": 300, "id_token": id_token});
+        change(&mut body, members);
+        reply(200, &body)
+    }
+
     /// An ID token with these claims.
     pub fn signed(&self, claims: Value) -> String {
         sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), json!({"typ": "JWT"}), claims)

@@ -117,15 +117,7 @@ fn the_page_says_when_a_session_ends_at_the_latest_also_where_its_refresh_token_
     world.host.advance(std::time::Duration::from_secs(301));
     let (provider, now) = (world.provider.clone(), world.now());
     *world.provider.token_override.borrow_mut() = Some(Box::new(move || {
-        let mut claims = provider.id_token.borrow().clone();
-        claims["iat"] = now.into();
-        claims["exp"] = (now + 300).into();
-        let id_token = provider.signed(claims);
-        let body = json!({
-            "token_type": "Bearer", "access_token": "a", "expires_in": 300, "id_token": id_token,
-            "refresh_token": "r", "refresh_expires_in": 1800,
-        });
-        Ok(crate::testing::provider::reply(200, &body))
+        Ok(provider.refreshed_at(now, json!({"refresh_token": "r", "refresh_expires_in": 1800})))
     }));
     let page = replied(world.navigate("/oauth2/account")).body;
     assert!(

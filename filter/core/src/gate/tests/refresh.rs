@@ -242,15 +242,9 @@ fn an_envoy_whose_clock_is_wrong_signs_nobody_out_of_the_others() {
         let answer = |now: u64, refresh_expires_in: u64| {
             let provider = world.provider.clone();
             answers(&world, move || {
-                let mut claims = provider.id_token.borrow().clone();
-                claims["iat"] = now.into();
-                claims["exp"] = (now + 300).into();
                 provider.refresh_token.replace("kept".into());
-                let body = json!({
-                    "token_type": "Bearer", "access_token": "a", "expires_in": 300, "refresh_token": "kept",
-                    "refresh_expires_in": refresh_expires_in, "id_token": provider.signed(claims),
-                });
-                Ok(reply(200, &body))
+                let members = json!({"refresh_token": "kept", "refresh_expires_in": refresh_expires_in});
+                Ok(provider.refreshed_at(now, members))
             });
         };
         if told_before {
@@ -413,15 +407,7 @@ fn rf07_what_a_spent_refresh_token_bought_is_kept_although_redis_was_away_for_a_
         redis.set_down(Some(CalloutError::Reset));
         spent.set(spent.get() + 1);
         assert_eq!(spent.get(), 1, "spent twice");
-        let mut claims = provider.id_token.borrow().clone();
-        claims["iat"] = now.into();
-        claims["exp"] = (now + 300).into();
-        let id_token = provider.signed(claims);
-        let body = json!({
-            "token_type": "Bearer", "access_token": "a", "expires_in": 300, "id_token": id_token,
-            "refresh_token": "new",
-        });
-        Ok(reply(200, &body))
+        Ok(provider.refreshed_at(now, json!({"refresh_token": "new"})))
     });
     assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
     world.redis.set_down(None);
@@ -485,13 +471,7 @@ fn a_session_that_ends_while_a_request_waits_for_its_renewal_lets_nobody_in() {
         let before = crate::time::Timestamp::from_secs(now + 100);
         endings
             .announce(&[crate::session::endings::Ending::everyone(crate::testing::provider::ISSUER, before)]);
-        let mut claims = provider.id_token.borrow().clone();
-        claims["iat"] = now.into();
-        claims["exp"] = (now + 300).into();
-        let id_token = provider.signed(claims);
-        let body =
-            json!({"token_type": "Bearer", "access_token": "a", "expires_in": 300, "id_token": id_token});
-        Ok(reply(200, &body))
+        Ok(provider.refreshed_at(now, json!({})))
     });
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
 }
