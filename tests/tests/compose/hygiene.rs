@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stack::{SECRETS, SERVICES, Stack, said};
+use crate::stack::{SECRETS, SERVICES, Stack, UNUSED_SECRETS, said};
 
 /// Services that end at once.
 const ONE_SHOT: [&str; 2] = ["bucket", "check-env"];
@@ -29,6 +29,12 @@ const REQUIRED: &str =
 /// What Compose makes of the files.
 fn config(stack: &Stack, files: &str) -> Value {
     let text = stack.shell(&format!("{REQUIRED}; docker compose {files} --profile '*' config --format json"));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The same in a copy that has no settings yet.
+fn config_without_env(stack: &Stack, options: &str) -> Value {
+    let text = stack.shell(&format!("{UNUSED_SECRETS}; docker compose {options} config --format json"));
     serde_json::from_str(&text).unwrap()
 }
 
@@ -96,11 +102,7 @@ fn lacks(name: &str, service: &Value) -> Vec<&'static str> {
 #[test]
 fn a_service_that_has_one_thing_less_is_found() {
     let stack = Stack::copy();
-    let config = stack.shell(
-        "for name in SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD \
-         MINIO_ROOT_PASSWORD; do export $name=unused; done; docker compose -f docker-compose.yml config --format json",
-    );
-    let config: Value = serde_json::from_str(&config).unwrap();
+    let config = config_without_env(&stack, "-f docker-compose.yml");
     let envoy = &config["services"]["envoy"];
     assert_eq!(lacks("envoy", envoy), [""; 0]);
     for (path, value, what) in [
@@ -134,11 +136,7 @@ fn a_service_that_has_one_thing_less_is_found() {
 #[test]
 fn no_image_is_built_for_two_services_at_once() {
     let stack = Stack::copy();
-    let config = stack.shell(
-        "for name in SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD \
-         MINIO_ROOT_PASSWORD; do export $name=unused; done; docker compose --profile '*' config --format json",
-    );
-    let config: Value = serde_json::from_str(&config).unwrap();
+    let config = config_without_env(&stack, "--profile '*'");
     let mut built = Vec::new();
     for (name, service) in config["services"].as_object().unwrap() {
         let image = service["image"].as_str().unwrap();

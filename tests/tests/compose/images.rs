@@ -1,6 +1,6 @@
 //! The images: built by the printed commands, with what they should hold and nothing else.
 
-use crate::stack::{Stack, said};
+use crate::stack::{Stack, UNUSED_SECRETS, said};
 
 #[test]
 fn the_printed_command_builds_an_mlflow_that_mlflow_image_then_names() {
@@ -35,12 +35,11 @@ fn the_filter_image_holds_the_filter_and_nothing_else() {
 #[test]
 fn the_filter_that_the_dockerfile_compiles_is_the_one_that_a_developer_builds() {
     let stack = Stack::copy();
-    let output = stack.output(
-        "for name in SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD MINIO_ROOT_PASSWORD; \
-         do export $name=unused; done; OIDC_GATE_FILTER=compiled ENVOY_GATE_IMAGE=localhost/oidc-gate-envoy:compiled \
+    let output = stack.output(&format!(
+        "{UNUSED_SECRETS}; OIDC_GATE_FILTER=compiled ENVOY_GATE_IMAGE=localhost/oidc-gate-envoy:compiled \
          docker compose build envoy && id=$(docker create localhost/oidc-gate-envoy:compiled) && \
          docker cp $id:/etc/envoy/oidc_gate.wasm compiled.wasm && docker rm $id >/dev/null",
-    );
+    ));
     assert!(output.status.success(), "{}", said(&output));
     let same = stack.output("cmp compiled.wasm dist/oidc_gate.wasm");
     assert!(same.status.success(), "two builds, other bytes: {}", said(&same));

@@ -252,13 +252,11 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
     // RF05: the session goes on while its access token lasts.
     rp.host.count(metrics::refresh(Refresh::Failed));
     rp.host.log(Level::Error, &format!("session not renewed: {problem}; tried again later {who}"));
-    if let Ok(browser) = rp.browser()
-        && let Ok(pause) = browser.sessions.put_off(entry, fence, FIRST_PAUSE, MAX_PAUSE).await
-    {
-        postpone(rp, ticket, pause, Dependency::Provider);
-    } else {
-        postpone(rp, ticket, FIRST_PAUSE, Dependency::Provider);
-    }
+    let pause = match rp.browser() {
+        Ok(browser) => browser.sessions.put_off(entry, fence, FIRST_PAUSE, MAX_PAUSE).await,
+        Err(rejection) => Err(rejection),
+    };
+    postpone(rp, ticket, pause.unwrap_or(FIRST_PAUSE), Dependency::Provider);
     Outcome::Failed(Dependency::Provider)
 }
 

@@ -78,7 +78,7 @@ impl Index {
     /// Redis did not do it; nothing depends on it.
     pub async fn remove(&self, record: &Record, name: &RecordName) -> Result<(), RedisError> {
         for owner in owners(record) {
-            self.redis.run(&[Command::new("ZREM").arg(self.key(owner)).arg(name.as_bytes())]).await?;
+            self.forget(owner, std::slice::from_ref(name)).await?;
         }
         Ok(())
     }

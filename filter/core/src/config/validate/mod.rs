@@ -46,10 +46,8 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
 
     let at = place.field("client");
     let asks_about_tokens = raw.bearer.given().is_some_and(|bearer| !bearer.check_interval.is_absent());
-    let secret = match (raw.login.is_absent(), asks_about_tokens) {
-        (true, false) => client::Secret::Optional,
-        _ => client::Secret::Required,
-    };
+    let authenticates = asks_about_tokens || !raw.login.is_absent();
+    let secret = if authenticates { client::Secret::Required } else { client::Secret::Optional };
     let client = raw.client.required(&at).and_then(|raw| client::client(raw, secret, &at));
     let login = section(raw.login, &place.field("login"), |raw, at| login::login(raw, at, transport));
     let session = section(raw.session, &place.field("session"), session::session);
