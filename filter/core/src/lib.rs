@@ -25,7 +25,7 @@
 //! | [`error`] | why a request is refused; [`http::reply`] turns that into the one answer |
 //! | [`host`] | all that the outside does for us |
 //!
-//! Imports point one way: gate → oidc, bearer, session, policy → jose, redis, seal, http → host, config.
+//! Imports point one way, in the order that ARCHITECTURE.md lists; `cargo xtask check` compares.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, clippy::indexing_slicing))]
 
 pub mod bearer;
