@@ -8,6 +8,7 @@
 //! | [`process`] | children with a log, free ports, waiting for a condition |
 //! | [`envoy_config`] | the shipped `envoy.yaml`, with edits; [`envoy_redis`] has those for TLS and for Redis Cluster |
 //! | [`envoy`] | a running Envoy: readiness, counters, configuration pushed at run time |
+//! | [`netns`] | a network namespace for one test: private addresses, kernel settings |
 //! | [`balancer`] | one address for several Envoys |
 //! | [`redis`] | a real Redis, a proxy that spoils its answers, one that says what it is told; a cluster, a pair |
 //! | [`provider`] | an OpenID provider that looks like Keycloak on the wire and misbehaves on request |
@@ -21,6 +22,7 @@ pub mod echo;
 pub mod envoy;
 pub mod envoy_config;
 pub mod envoy_redis;
+pub mod netns;
 pub mod process;
 pub mod provider;
 pub mod redis;

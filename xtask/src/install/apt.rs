@@ -39,9 +39,17 @@ pub fn install(packages: &[&str], task: &Task) -> Result<()> {
 /// # Errors
 /// As [`install`].
 pub fn ensure(program: &str, progress: &Progress) -> Result<()> {
+    ensure_from(program, program, progress)
+}
+
+/// A program that a Debian package of another name has.
+///
+/// # Errors
+/// As [`install`].
+pub fn ensure_from(package: &str, program: &str, progress: &Progress) -> Result<()> {
     if find(program).is_none() {
         let task = progress.task(program);
-        install(&[program], &task)?;
+        install(&[package], &task)?;
         task.finish("Debian package");
     }
     Ok(())

@@ -29,6 +29,7 @@ fn run_with(release: &Release, workspace: &Workspace, progress: &Progress, runs:
     let tests = integration_tests(workspace, |name| ![stack::TEST, compose::TEST].contains(&name))?;
     let wasm = install::wasm::build(workspace, progress)?;
     install::apt::ensure("curl", progress)?;
+    install::apt::ensure_from("iproute2", "ip", progress)?;
     let mut cargo = workspace.cargo();
     cargo
         // The library is what the tests share: fixture and oracle, which have tests too.
