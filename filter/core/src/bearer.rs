@@ -16,7 +16,7 @@ use crate::jose::validity::{Clock, Validity};
 use crate::oidc::introspection;
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::verify::{VerifyError, verify};
-use crate::principal::Principal;
+use crate::principal::{self, Principal};
 use crate::session::cache::{Cache, Weigh};
 use crate::session::endings::Marks;
 use crate::time::Timestamp;
@@ -106,6 +106,7 @@ impl Verifier {
         let claims = verified.claims();
         let expires = self.check(claims, rp.host.now()).map_err(Rejection::InvalidToken)?;
         let principal = Principal::from_claims(&self.config, claims).map_err(Rejection::InvalidToken)?;
+        principal::log_left_out(&*rp.host, claims);
         // One that does not say when it was issued may have been issued before anything.
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
         let marks = Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued);

@@ -182,7 +182,7 @@ impl Rejection {
         match self {
             Self::InvalidToken(error)
             | Self::InvalidLogoutToken(error)
-            | Self::Login(LoginError::IdToken(error)) => Some(error.label().to_owned()),
+            | Self::Login(LoginError::IdToken(error)) => Some(error.detail()),
             Self::Login(LoginError::Provider { error, description }) => {
                 Some(format!("{error}: {}", description.as_deref().unwrap_or("no description")))
             }
@@ -193,7 +193,11 @@ impl Rejection {
             Self::LogoutFailed(dependency) | Self::SignOutIncomplete(dependency) => {
                 Some(dependency.label().to_owned())
             }
-            Self::NotAllowed(refused) => Some(format!("needs one of [{}]", refused.needed.join(", "))),
+            Self::NotAllowed(refused) => {
+                let no_list = "the provider sent no list of groups: _claim_names says that it is elsewhere; ";
+                let unknown = if refused.principal.groups_elsewhere { no_list } else { "" };
+                Some(format!("{unknown}needs one of [{}]", refused.needed.join(", ")))
+            }
             _ => None,
         }
     }

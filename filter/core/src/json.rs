@@ -7,8 +7,8 @@ use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 pub use members::{
-    ClaimError, ClaimProblem, MAX_LIST_ENTRIES, MAX_LIST_ENTRY_LEN, boolean, numeric_date, object, seconds,
-    string, string_list, string_list_at, string_or_list,
+    ClaimError, ClaimProblem, MAX_LIST_ENTRIES, MAX_LIST_ENTRY_LEN, boolean, bounded, is_there, list, member,
+    numeric_date, object, seconds, string, string_list, string_or_list,
 };
 
 mod members;

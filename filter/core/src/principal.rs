@@ -1,10 +1,14 @@
 //! Who a request comes from, after every check.
 
+mod groups;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::host::{Host, Level};
 use crate::jose::claims::Claims;
 use crate::jose::error::TokenError;
+use groups::Groups;
 
 /// A verified identity. People and clients are told apart by `(issuer, subject)` only (OIDC Core 5.7); names and
 /// email addresses are for showing.
@@ -24,6 +28,9 @@ pub struct Principal {
     pub email: Option<String>,
     /// Groups as the claim has them.
     pub groups: Vec<String>,
+    /// Whether the provider has groups for it, but sent no list (`_claim_names`).
+    #[serde(default)]
+    pub groups_elsewhere: bool,
     /// The provider's session, when there is one.
     pub sid: Option<String>,
 }
@@ -40,30 +47,43 @@ pub enum Kind {
 
 /// What Keycloak calls the users behind its clients.
 const SERVICE_ACCOUNT_PREFIX: &str = "service-account-";
+/// Claims that only say how to call somebody.
+const NAMES: [&str; 3] = ["preferred_username", "name", "email"];
 
 impl Principal {
     /// From the claims of a verified token of the configured issuer.
     ///
+    /// What decides is strict: `sub` and groups. A name, or a session at the provider, that can't be used is left out;
+    /// [`log_left_out`] says which.
+    ///
     /// # Errors
-    /// A claim has the wrong type; that is never taken for "absent" (IT24).
+    /// `sub` or the groups are of the wrong type; that is never taken for "absent" (IT24).
     pub fn from_claims(config: &Config, claims: &Claims) -> Result<Self, TokenError> {
-        let text = |name| Ok::<_, TokenError>(claims.string(name)?.map(str::to_owned));
+        let described = |name| {
+            let text = claims.string(name).unwrap_or_default();
+            text.filter(|text| !text.is_empty()).map(str::to_owned)
+        };
         let subject = claims.require_subject()?.to_owned();
-        let preferred_username = text("preferred_username")?;
-        let sid = claims.sid()?.map(str::to_owned);
+        let preferred_username = described("preferred_username");
+        let sid = claims.sid().unwrap_or_default().map(str::to_owned);
         // A client that acts for itself is its own subject (RFC 9068 2.2) or, with Keycloak, a user behind it; it has
         // no session at the provider, as people have.
         let is_client =
             preferred_username.as_deref().is_some_and(|name| name.starts_with(SERVICE_ACCOUNT_PREFIX))
                 || (claims.string("client_id")?.is_some() && sid.is_none());
+        let (groups, groups_elsewhere) = match groups::read(claims.members(), &config.groups)? {
+            Groups::Listed(groups) => (groups, false),
+            Groups::Elsewhere => (Vec::new(), true),
+        };
         Ok(Self {
             issuer: config.issuer.url.clone(),
             subject,
             kind: if is_client { Kind::Client } else { Kind::Person },
             preferred_username,
-            name: text("name")?,
-            email: text("email")?,
-            groups: claims.groups(&config.groups.claim)?.into_iter().map(str::to_owned).collect(),
+            name: described("name"),
+            email: described("email"),
+            groups,
+            groups_elsewhere,
             sid,
         })
     }
@@ -73,5 +93,20 @@ impl Principal {
         let texts = [&self.preferred_username, &self.name, &self.email, &self.sid].into_iter().flatten();
         let texts = texts.chain([&self.issuer, &self.subject]).chain(&self.groups);
         texts.fold(size_of::<Self>(), |sum, text| sum.saturating_add(text.len()).saturating_add(32))
+    }
+}
+
+/// Says which claims [`Principal::from_claims`] did without, since they can't be used. Without a usable `sid` the provider
+/// can end what is this person's by `sub` only.
+pub fn log_left_out(host: &dyn Host, claims: &Claims) {
+    let names = NAMES.iter().filter_map(|name| claims.string(name).err());
+    for error in names.chain(claims.sid().err()).chain(claims.azp().err()) {
+        let subject = claims.require_subject().unwrap_or_default();
+        let consequence =
+            if error.claim == "sid" { "; the provider can end this session by sub only" } else { "" };
+        host.log(
+            Level::Warn,
+            &format!("claim {} is left out: {}{consequence} sub={subject:?}", error.claim, error.problem),
+        );
     }
 }

@@ -74,10 +74,9 @@ fn it01_to_it25_an_id_token_with_anything_wrong_makes_no_session() {
             "exp is huge",
             Forgery::new().payload_text(|text| text.replacen("\"exp\":", "\"exp\":1e300,\"x\":", 1)),
         ),
-        ("groups are text", set("groups", json!("/mlflow_users"))),
         ("groups are an object", set("groups", json!({"/mlflow_users": true}))),
-        ("the name is a number", set("preferred_username", json!(1))),
-        ("the address is a list", set("email", json!(["a@b.c"]))),
+        ("groups are a number", set("groups", json!(1))),
+        ("a group is null", set("groups", json!(["/mlflow_users", null]))),
         ("at_hash is a number", set("at_hash", json!(7))),
         ("at_hash is empty", set("at_hash", json!(""))),
         ("at_hash is wrong", set("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA"))),
@@ -137,6 +136,19 @@ fn what_a_provider_may_do_is_accepted() {
                 claims["s_hash"] = json!(7);
             }),
         ),
+        ("a single group as text", set("groups", json!("/mlflow_users"))),
+        ("no groups", set("groups", json!(null))),
+        ("null for what describes", {
+            Forgery::new().claims(|claims| {
+                for name in ["name", "email", "preferred_username", "sid", "azp", "auth_time", "nbf"] {
+                    claims[name] = json!(null);
+                }
+            })
+        }),
+        ("auth_time as text", set("auth_time", json!(gate.provider.now().to_string()))),
+        ("the name is a number", set("preferred_username", json!(1))),
+        ("the address is a list", set("email", json!(["a@b.c"]))),
+        ("sid is a number", set("sid", json!(1))),
         ("exp with a fraction", set("exp", json!(gate.provider.now() as f64 + 60.5))),
         ("unknown claims", set("unknown", json!({"a": [1, 2, {"b": null}]}))),
     ] {

@@ -25,6 +25,14 @@ pub(super) struct Span(pub(super) Duration);
 /// A list, or one text with commas in it. Items keep their index; what is wrong with one is no matter of the others.
 pub(super) struct List<T>(pub(super) Vec<(usize, Setting<T>)>);
 
+/// Where a claim is: text in which dots lead into nested claims, or a list of names that are taken whole.
+pub(super) enum ClaimPath {
+    /// As one text.
+    Dotted(String),
+    /// As a list of names.
+    Whole(Vec<(usize, Setting<Text>)>),
+}
+
 /// What a [`List`] can be made of.
 pub(super) trait Item: Sized + for<'de> Deserialize<'de> {
     /// From trimmed text.
@@ -188,6 +196,34 @@ impl<'de, T: Item> Deserialize<'de> for List<T> {
         }
 
         deserializer.deserialize_any(ListVisitor(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for ClaimPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PathVisitor;
+
+        impl<'de> Visitor<'de> for PathVisitor {
+            type Value = ClaimPath;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a claim, or a list of names")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<ClaimPath, E> {
+                Ok(ClaimPath::Dotted(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<ClaimPath, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = sequence.next_element::<Setting<Text>>()? {
+                    names.push((names.len(), name));
+                }
+                Ok(ClaimPath::Whole(names))
+            }
+        }
+
+        deserializer.deserialize_any(PathVisitor)
     }
 }
 

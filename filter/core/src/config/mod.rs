@@ -228,6 +228,20 @@ pub struct Bearer {
 pub struct Groups {
     /// The claim, as a path of member names (`realm_access.roles` is two).
     pub claim: Vec<String>,
+    /// What the claim looks like.
+    pub format: GroupsFormat,
+}
+
+/// What the claim with the groups looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupsFormat {
+    /// A list of texts, or one text that is one group.
+    #[default]
+    List,
+    /// One text with spaces between the groups.
+    SpaceSeparated,
+    /// An object whose keys are the groups.
+    ObjectKeys,
 }
 
 /// Who may do what.

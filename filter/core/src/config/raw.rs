@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::leaf::{Flag, List, SecretText, Span, Text};
+use super::leaf::{ClaimPath, Flag, List, SecretText, Span, Text};
 use super::setting::Setting;
 
 /// Configuration of oidc-gate, an OpenID Connect gate inside Envoy.
@@ -204,9 +204,26 @@ pub(super) struct Bearer {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Groups {
-    /// The claim with the groups; dots separate the member names of nested claims (`realm_access.roles`).
+    /// The claim with the groups: text in which dots lead into nested claims (`realm_access.roles`), or a list of names
+    /// that are taken whole (`[resource_access, my.app, roles]`).
     #[serde(default)]
-    pub claim: Setting<Text>,
+    pub claim: Setting<ClaimPath>,
+    /// What the claim looks like.
+    #[serde(default)]
+    pub format: Setting<GroupsFormat>,
+}
+
+/// What the claim with the groups looks like.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub(super) enum GroupsFormat {
+    /// A list of texts; one text alone is one group, whatever is in it.
+    List,
+    /// One text with spaces between the groups.
+    SpaceSeparated,
+    /// An object whose keys are the groups; a key whose value is false or null is none.
+    ObjectKeys,
 }
 
 /// Who may do what. What no rule allows is refused.

@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
 use serde_json::{Value, json};
 
-use super::leaf::{Flag, List, SecretText, Span, Text};
+use super::leaf::{ClaimPath, Flag, List, SecretText, Span, Text};
 use super::raw;
 use super::setting::Setting;
 use super::validate::timing::{Timing, limits};
-use super::validate::{DEFAULT_GROUPS_CLAIM, bearer, login, session};
+use super::validate::{bearer, groups, login, session};
 use crate::jose::algorithm::Algorithm;
 
 /// The JSON Schema (draft 2020-12) of what [`super::load`] reads.
@@ -34,7 +34,7 @@ pub fn json_schema() -> Value {
     if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
         definitions.insert("ListOfAlgorithm".to_owned(), list_of_algorithms());
     }
-    for choice in ["ClientAuthentication", "WithoutRefreshToken", "Preset", "Access"] {
+    for choice in ["ClientAuthentication", "WithoutRefreshToken", "GroupsFormat", "Preset", "Access"] {
         if let Some(definition) = schema.pointer_mut(&format!("/$defs/{choice}")) {
             let by_name = definition.take();
             *definition = json!({"anyOf": [by_name, {"$ref": "#/$defs/FromEnvironment"}]});
@@ -63,7 +63,7 @@ fn timings() -> [(&'static str, &'static str, Timing); 14] {
     ]
 }
 
-fn defaults() -> [(&'static str, &'static str, Value); 10] {
+fn defaults() -> [(&'static str, &'static str, Value); 11] {
     let names =
         |algorithms: &[Algorithm]| algorithms.iter().map(|algorithm| algorithm.name()).collect::<Value>();
     [
@@ -76,7 +76,8 @@ fn defaults() -> [(&'static str, &'static str, Value); 10] {
         ("Session", "cookie_name", json!(session::DEFAULT_COOKIE_NAME)),
         ("Redis", "prefix", json!(session::DEFAULT_PREFIX)),
         ("Bearer", "algorithms", names(&bearer::DEFAULT_ALGORITHMS)),
-        ("Groups", "claim", json!(DEFAULT_GROUPS_CLAIM)),
+        ("Groups", "claim", json!(groups::DEFAULT_CLAIM)),
+        ("Groups", "format", json!("list")),
     ]
 }
 
@@ -188,6 +189,17 @@ impl JsonSchema for Span {
     }
 }
 
+impl JsonSchema for ClaimPath {
+    fn schema_name() -> Cow<'static, str> {
+        "ClaimPath".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<Text>();
+        schema!({"anyOf": [name, {"type": "array", "minItems": 1, "items": name}]})
+    }
+}
+
 impl<T: JsonSchema> JsonSchema for List<T> {
     fn schema_name() -> Cow<'static, str> {
         format!("ListOf{}", T::schema_name()).into()
@@ -286,6 +298,9 @@ mod tests {
             ("/client/authentication", json!("private_key_jwt")),
             ("/client/secret", json!({"env": "A B"})),
             ("/client/secret", json!({"env": "NAME", "defualt": "x"})),
+            ("/groups/claim", json!([])),
+            ("/groups/claim", json!(7.0)),
+            ("/groups/format", json!("lines")),
             ("/policy/preset", json!("mlfow")),
             ("/policy/rules/0/access", json!("everybody")),
             ("/policy/rules/0/path", json!({"glob": "/x/*"})),

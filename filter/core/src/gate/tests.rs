@@ -4,6 +4,7 @@ mod account;
 mod back_channel;
 mod bearer;
 mod callback;
+mod claims;
 mod login;
 mod refresh;
 mod sessions;

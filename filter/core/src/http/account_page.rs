@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maud::{Markup, html};
 
-use crate::http::pages::{document, printable};
+use crate::http::pages::{self, document, printable};
 use crate::principal::Principal;
 use crate::session::ticket::RecordName;
 use crate::time::Timestamp;
@@ -46,11 +46,7 @@ pub fn render(page: &AccountPage<'_>) -> String {
                 @if let Some(full_name) = &principal.name { dt { "Name" } dd { (printable(full_name)) } }
                 @if let Some(email) = &principal.email { dt { "Email" } dd { (printable(email)) } }
                 dt { "Groups" }
-                dd {
-                    @if principal.groups.is_empty() { "none" }
-                    @for group in principal.groups.iter().take(MAX_GROUPS) { code { (printable(group)) } " " }
-                    @if principal.groups.len() > MAX_GROUPS { "…" }
-                }
+                dd { (pages::groups(principal, MAX_GROUPS)) }
                 dt { "Since" }
                 dd { (moment(page.created)) }
                 dt { "Until" }

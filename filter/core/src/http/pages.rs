@@ -5,6 +5,12 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::error::LoginError;
 use crate::principal::Principal;
 
+/// What becomes of groups that are too many for a token.
+pub const GROUPS_ELSEWHERE: &str = "the identity provider sent no list of groups, which many do when there are too many. Administrators: have it send \
+     fewer groups, or application roles.";
+/// Groups that a refusal shows.
+const MAX_GROUPS: usize = 20;
+
 /// One page; the text is ours, the values are not and are escaped.
 #[derive(Clone, Debug)]
 pub struct Page<'a> {
@@ -218,16 +224,22 @@ fn account(principal: &Principal, needed: &[String]) -> Markup {
             dt { "Signed in as" }
             dd { strong { (printable(name)) } }
             dt { "Your groups" }
-            dd {
-                @if principal.groups.is_empty() { "none" }
-                @for group in principal.groups.iter().take(20) { code { (printable(group)) } " " }
-                @if principal.groups.len() > 20 { "…" }
-            }
+            dd { (groups(principal, MAX_GROUPS)) }
             @if !needed.is_empty() {
                 dt { "One of these is needed" }
                 dd { @for group in needed { code { (printable(group)) } " " } }
             }
         }
+    }
+}
+
+/// Somebody's groups, `most` of them.
+pub fn groups(principal: &Principal, most: usize) -> Markup {
+    html! {
+        @if principal.groups_elsewhere { "unknown: " (GROUPS_ELSEWHERE) }
+        @else if principal.groups.is_empty() { "none" }
+        @for group in principal.groups.iter().take(most) { code { (printable(group)) } " " }
+        @if principal.groups.len() > most { "…" }
     }
 }
 

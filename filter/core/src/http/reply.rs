@@ -226,7 +226,11 @@ fn api_error(rejection: &Rejection) -> (&'static str, String) {
                 [] => "This is not open to anybody here.".to_owned(),
                 groups => format!("One of these groups is needed: {}.", groups.join(", ")),
             };
-            return ("PERMISSION_DENIED", format!("You are signed in, but not allowed to do this. {needed}"));
+            let mut message = format!("You are signed in, but not allowed to do this. {needed}");
+            if refused.principal.groups_elsewhere {
+                message.push_str(&format!(" Your groups are unknown: {}", pages::GROUPS_ELSEWHERE));
+            }
+            return ("PERMISSION_DENIED", message);
         }
         Rejection::CrossSite => ("PERMISSION_DENIED", "This request came from another site."),
         Rejection::NotFound => ("ENDPOINT_NOT_FOUND", "Not found."),

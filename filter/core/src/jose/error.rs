@@ -3,7 +3,7 @@
 use crate::json::{ClaimError, JsonError};
 
 /// Why a token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Longer than [`super::token::MAX_TOKEN_LEN`].
     #[error("the token is longer than allowed")]
@@ -131,8 +131,17 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Stable name for metrics and logs.
-    pub const fn label(self) -> &'static str {
+    /// For the log: [`TokenError::label`], and what it is about where that is not plain. Names, never values.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Claim(error) | Self::HeaderParameter(error) => format!("{}: {}", self.label(), error.claim),
+            Self::HeaderJson(error) | Self::PayloadJson(error) => format!("{}: {error}", self.label()),
+            _ => self.label().to_owned(),
+        }
+    }
+
+    /// Stable name for logs.
+    pub const fn label(&self) -> &'static str {
         match self {
             Self::TooLong => "token_too_long",
             Self::Encrypted => "token_encrypted",

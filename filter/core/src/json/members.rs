@@ -1,5 +1,7 @@
-//! Typed access to the members of a JSON object. A member of the wrong type (null too) is an error, never "absent".
+//! Typed access to the members of a JSON object. A member that is null is absent: that is how many serialisers write
+//! "nothing". One of another wrong type is an error, never "absent".
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -15,11 +17,11 @@ pub const MAX_LIST_ENTRY_LEN: usize = 1024;
 const LAST_SECOND: u64 = 253_402_300_799;
 
 /// A member that can't be used, by name. Its value is not in here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{claim}: {problem}")]
 pub struct ClaimError {
-    /// The member.
-    pub claim: &'static str,
+    /// The member; with dots between the names where it lies inside others.
+    pub claim: Cow<'static, str>,
     /// What is wrong with it.
     pub problem: ClaimProblem,
 }
@@ -55,8 +57,8 @@ impl ClaimProblem {
     }
 
     /// This problem, of that member.
-    pub const fn of(self, claim: &'static str) -> ClaimError {
-        ClaimError { claim, problem: self }
+    pub fn of(self, claim: impl Into<Cow<'static, str>>) -> ClaimError {
+        ClaimError { claim: claim.into(), problem: self }
     }
 }
 
@@ -137,10 +139,10 @@ pub fn string_or_list<'a>(
     members: &'a Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<Vec<&'a str>>, ClaimError> {
-    match members.get(name) {
+    match member(members, name) {
         None => Ok(None),
-        Some(Value::String(one)) => Ok(Some(vec![bounded(one, name)?])),
-        Some(other) => list(other, name).map(Some),
+        Some(Value::String(one)) => Ok(Some(vec![bounded(one, &name)?])),
+        Some(other) => list(other, &name).map(Some),
     }
 }
 
@@ -152,29 +154,17 @@ pub fn string_list<'a>(
     members: &'a Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<Vec<&'a str>>, ClaimError> {
-    members.get(name).map(|value| list(value, name)).transpose()
+    member(members, name).map(|value| list(value, &name)).transpose()
 }
 
-/// A list of strings behind a path of member names (`realm_access`, `roles`); empty when any of them is absent.
-/// `name` stands for the path in errors.
-///
-/// # Errors
-/// Wrong type on the way, at its end (a single string too) or of an entry; a list or an entry over the limits.
-pub fn string_list_at<'a>(
-    members: &'a Map<String, Value>,
-    path: &[String],
-    name: &'static str,
-) -> Result<Vec<&'a str>, ClaimError> {
-    let Some((last, objects)) = path.split_last() else { return Ok(Vec::new()) };
-    let mut within = members;
-    for step in objects {
-        match within.get(step) {
-            None => return Ok(Vec::new()),
-            Some(Value::Object(object)) => within = object,
-            Some(_) => return Err(ClaimProblem::WrongType.of(name)),
-        }
-    }
-    within.get(last).map_or(Ok(Vec::new()), |value| list(value, name))
+/// Whether there is such a member, of whatever type.
+pub fn is_there(members: &Map<String, Value>, name: &str) -> bool {
+    member(members, name).is_some()
+}
+
+/// A member of whatever type; null is none.
+pub fn member<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    members.get(name).filter(|value| !value.is_null())
 }
 
 fn typed<'a, T>(
@@ -182,22 +172,29 @@ fn typed<'a, T>(
     name: &'static str,
     read: impl Fn(&'a Value) -> Option<T>,
 ) -> Result<Option<T>, ClaimError> {
-    members.get(name).map(|value| read(value).ok_or(ClaimProblem::WrongType.of(name))).transpose()
+    member(members, name).map(|value| read(value).ok_or_else(|| ClaimProblem::WrongType.of(name))).transpose()
 }
 
-fn list<'a>(value: &'a Value, name: &'static str) -> Result<Vec<&'a str>, ClaimError> {
-    let entries = value.as_array().ok_or(ClaimProblem::WrongType.of(name))?;
+/// A value that is a list of strings. `name` is for the error.
+///
+/// # Errors
+/// Wrong type, also of an entry; a list or an entry over the limits.
+pub fn list<'a>(value: &'a Value, name: &(impl ToString + ?Sized)) -> Result<Vec<&'a str>, ClaimError> {
+    let wrong_type = || ClaimProblem::WrongType.of(name.to_string());
+    let entries = value.as_array().ok_or_else(wrong_type)?;
     if entries.len() > MAX_LIST_ENTRIES {
-        return Err(ClaimProblem::TooMany.of(name));
+        return Err(ClaimProblem::TooMany.of(name.to_string()));
     }
-    entries
-        .iter()
-        .map(|entry| bounded(entry.as_str().ok_or(ClaimProblem::WrongType.of(name))?, name))
-        .collect()
+    entries.iter().map(|entry| bounded(entry.as_str().ok_or_else(wrong_type)?, name)).collect()
 }
 
-fn bounded<'a>(entry: &'a str, name: &'static str) -> Result<&'a str, ClaimError> {
-    if entry.len() > MAX_LIST_ENTRY_LEN { Err(ClaimProblem::TooLong.of(name)) } else { Ok(entry) }
+/// A string that is no longer than an entry of a list may be. `name` is for the error.
+///
+/// # Errors
+/// It is longer.
+pub fn bounded<'a>(entry: &'a str, name: &(impl ToString + ?Sized)) -> Result<&'a str, ClaimError> {
+    let too_long = || ClaimProblem::TooLong.of(name.to_string());
+    if entry.len() > MAX_LIST_ENTRY_LEN { Err(too_long()) } else { Ok(entry) }
 }
 
 #[cfg(test)]
@@ -213,30 +210,28 @@ mod tests {
         Map::from_iter([("x".to_owned(), value)])
     }
 
-    fn path(text: &str) -> Vec<String> {
-        text.split('.').map(str::to_owned).collect()
-    }
-
     /// IT24.
     #[test]
-    fn a_wrong_type_is_an_error_and_only_a_missing_member_is_absent() {
-        let nothing = Map::new();
-        assert_eq!(string(&nothing, "x"), Ok(None));
-        assert_eq!(boolean(&nothing, "x"), Ok(None));
-        assert_eq!(object(&nothing, "x"), Ok(None));
-        assert_eq!(numeric_date(&nothing, "x"), Ok(None));
-        assert_eq!(string_or_list(&nothing, "x"), Ok(None));
-        assert_eq!(string_list(&nothing, "x"), Ok(None));
+    fn f102_a_member_that_is_null_is_absent_and_one_of_another_wrong_type_is_an_error() {
+        for nothing in [Map::new(), with(json!(null))] {
+            assert_eq!(string(&nothing, "x"), Ok(None));
+            assert_eq!(boolean(&nothing, "x"), Ok(None));
+            assert_eq!(object(&nothing, "x"), Ok(None));
+            assert_eq!(numeric_date(&nothing, "x"), Ok(None));
+            assert_eq!(string_or_list(&nothing, "x"), Ok(None));
+            assert_eq!(string_list(&nothing, "x"), Ok(None));
+            assert!(!is_there(&nothing, "x"));
+        }
 
-        let samples = [json!(null), json!(true), json!(1), json!("s"), json!([]), json!([1]), json!({})];
+        let samples = [json!(true), json!(1), json!("s"), json!([]), json!([1]), json!({})];
         type Refuses = fn(&Map<String, Value>) -> bool;
         let readers: [(&str, Refuses, &[usize]); 6] = [
-            ("string", |m| string(m, "x") == Err(WrongType.of("x")), &[3]),
-            ("boolean", |m| boolean(m, "x") == Err(WrongType.of("x")), &[1]),
-            ("object", |m| object(m, "x") == Err(WrongType.of("x")), &[6]),
-            ("numeric_date", |m| numeric_date(m, "x") == Err(WrongType.of("x")), &[2]),
-            ("string_or_list", |m| string_or_list(m, "x") == Err(WrongType.of("x")), &[3, 4]),
-            ("string_list", |m| string_list(m, "x") == Err(WrongType.of("x")), &[4]),
+            ("string", |m| string(m, "x") == Err(WrongType.of("x")), &[2]),
+            ("boolean", |m| boolean(m, "x") == Err(WrongType.of("x")), &[0]),
+            ("object", |m| object(m, "x") == Err(WrongType.of("x")), &[5]),
+            ("numeric_date", |m| numeric_date(m, "x") == Err(WrongType.of("x")), &[1]),
+            ("string_or_list", |m| string_or_list(m, "x") == Err(WrongType.of("x")), &[2, 3]),
+            ("string_list", |m| string_list(m, "x") == Err(WrongType.of("x")), &[3]),
         ];
         for (reader, refuses, accepted) in readers {
             for (index, sample) in samples.iter().enumerate() {
@@ -296,37 +291,6 @@ mod tests {
             let expected = expected.map(Some).map_err(|problem| problem.of("x"));
             assert_eq!(string_or_list(&members, "x"), expected, "{value}");
         }
-    }
-
-    #[test]
-    fn groups_are_found_behind_a_path_of_members() {
-        let claims = json!({
-            "groups": ["/a", "/b"],
-            "realm_access": {"roles": ["r"]},
-            "realm_access.roles": ["a name with a dot is another name"],
-            "text": "admins",
-            "nothing": null,
-            "mixed": ["a", 1],
-        });
-        let claims = claims.as_object().unwrap();
-        for (at, expected) in [
-            ("groups", Ok(vec!["/a", "/b"])),
-            ("realm_access.roles", Ok(vec!["r"])),
-            ("absent", Ok(vec![])),
-            ("absent.roles", Ok(vec![])),
-            ("realm_access.absent", Ok(vec![])),
-            ("realm_access", Err(WrongType)),
-            ("text", Err(WrongType)),
-            ("text.roles", Err(WrongType)),
-            ("groups.roles", Err(WrongType)),
-            ("nothing", Err(WrongType)),
-            ("nothing.roles", Err(WrongType)),
-            ("mixed", Err(WrongType)),
-        ] {
-            let expected = expected.map_err(|problem| problem.of("groups"));
-            assert_eq!(string_list_at(claims, &path(at), "groups"), expected, "{at}");
-        }
-        assert_eq!(string_list_at(claims, &[], "groups"), Ok(vec![]));
     }
 
     #[test]

@@ -137,7 +137,11 @@ fn endings(
                 }
                 let wrong = TokenError::from(ClaimProblem::WrongType.of("keycloakSessionIds"));
                 ids.iter()
-                    .map(|id| id.as_str().map(|sid| Ending::provider_session(issuer, sid)).ok_or(wrong))
+                    .map(|id| {
+                        id.as_str()
+                            .map(|sid| Ending::provider_session(issuer, sid))
+                            .ok_or_else(|| wrong.clone())
+                    })
                     .collect()
             }
             // Whole seconds: what was issued in this very one is not meant to live either.

@@ -8,11 +8,10 @@ use crate::host::Level;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
-use crate::json::ClaimError;
 use crate::oidc::authorization::{self, Flow};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::{id_token, refresh, token_endpoint, userinfo};
-use crate::principal::Principal;
+use crate::principal::{self, Principal};
 use crate::session::record::{Grant, Record};
 use crate::session::ticket::Ticket;
 use crate::sync::finish;
@@ -118,12 +117,11 @@ async fn exchange(rp: Rc<RelyingParty>, code: String, flow: Flow) -> Result<Tick
     let validated = id_token::validate(&rp, &id_token, &tokens, &flow).await?;
     let access_until = refresh::access_until(&tokens, Some(validated.expires), asked);
     let (issued, claims) = (validated.issued, validated.claims);
-    let claim = |error: ClaimError| LoginError::IdToken(error.into());
     let grant = Grant {
         access_until,
         issued,
-        auth_time: claims.auth_time().map_err(claim)?,
-        azp: claims.azp().map_err(claim)?.map(str::to_owned),
+        auth_time: claims.auth_time(),
+        azp: id_token::authorized_party(&claims).map(str::to_owned),
         nonce: flow.nonce,
         obtained: asked,
         refresh_until: tokens.refresh_expires_in.map(|left| asked.plus(left)),
@@ -132,6 +130,7 @@ async fn exchange(rp: Rc<RelyingParty>, code: String, flow: Flow) -> Result<Tick
     };
     let claims = if browser.login.userinfo { userinfo::merge(&rp, &tokens, claims).await? } else { claims };
     let principal = Principal::from_claims(&rp.config, &claims).map_err(LoginError::IdToken)?;
+    principal::log_left_out(&*rp.host, &claims);
     let user = format!(
         "user={:?} sub={}",
         principal.preferred_username.as_deref().unwrap_or("-"),

@@ -95,10 +95,10 @@ async fn request(
 fn parse(body: &[u8]) -> Result<Tokens, Failure> {
     let response =
         json::parse_object(body, MAX_RESPONSE_LEN).map_err(|_| Failure::NoTokens("not a JSON object"))?;
-    let optional = |name: &'static str| match response.get(name) {
-        Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.clone())),
-        Some(_) => Err(Failure::NoTokens("a member has the wrong type")),
-        None => Ok(None),
+    // Null and empty text are ways to write "none".
+    let optional = |name: &'static str| match json::string(&response, name) {
+        Ok(text) => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
+        Err(_) => Err(Failure::NoTokens("a member has the wrong type")),
     };
     let required = |name| optional(name)?.ok_or(Failure::NoTokens("a member is missing"));
     // RFC 6749 7.1: a type that we don't understand must not be used.

@@ -1,5 +1,7 @@
 //! UserInfo (OIDC Core 5.3): more claims about the person whom the ID token names, and about nobody else.
 
+use serde_json::Value;
+
 use crate::error::{Dependency, LoginError, Rejection};
 use crate::jose::claims::Claims;
 use crate::json;
@@ -12,7 +14,8 @@ const MAX_RESPONSE_LEN: usize = 256 * 1024;
 /// It speaks of somebody else.
 pub const WRONG_SUBJECT: &str = "sub is not the ID token's";
 /// Claims that only a signed token can make.
-const PROTOCOL_CLAIMS: [&str; 9] = ["iss", "sub", "aud", "azp", "exp", "iat", "nbf", "sid", "nonce"];
+const PROTOCOL_CLAIMS: [&str; 10] =
+    ["iss", "sub", "aud", "azp", "client_id", "exp", "iat", "nbf", "sid", "nonce"];
 
 /// Asks UserInfo and adds what it says to the ID token's claims.
 ///
@@ -40,5 +43,8 @@ pub async fn merge(rp: &RelyingParty, tokens: &Tokens, claims: Claims) -> Result
     if userinfo.get("sub").is_none() || userinfo.get("sub") != claims.members().get("sub") {
         return Err(LoginError::UserInfo(WRONG_SUBJECT).into());
     }
-    Ok(claims.extended(userinfo.into_iter().filter(|(name, _)| !PROTOCOL_CLAIMS.contains(&name.as_str()))))
+    // What is null is not there, so it does not take the place of what the ID token says.
+    let says =
+        |(name, value): &(String, Value)| !value.is_null() && !PROTOCOL_CLAIMS.contains(&name.as_str());
+    Ok(claims.extended(userinfo.into_iter().filter(says)))
 }

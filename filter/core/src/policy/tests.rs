@@ -43,6 +43,7 @@ fn member(groups: &[&str]) -> Principal {
         name: None,
         email: None,
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        groups_elsewhere: false,
         sid: None,
     }
 }

@@ -185,6 +185,7 @@ mod tests {
             name: None,
             email: None,
             groups: vec![],
+            groups_elsewhere: false,
             sid: None,
         };
         let grant = Grant {

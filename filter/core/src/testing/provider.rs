@@ -25,6 +25,10 @@ pub struct MemoryProvider {
     pub token_override: RefCell<Option<Override>>,
     /// Claims that the ID token of a refresh has besides, or `null` to leave one out.
     pub refreshed: RefCell<Value>,
+    /// What UserInfo says.
+    pub userinfo: RefCell<Value>,
+    /// Members that answers of the token endpoint have besides, or in place of what they would say.
+    pub token_members: RefCell<Value>,
     /// The only refresh token that is good.
     pub refresh_token: RefCell<String>,
     /// Every token that the introspection endpoint calls active.
@@ -61,6 +65,8 @@ impl MemoryProvider {
             raw_id_token: RefCell::default(),
             token_override: RefCell::default(),
             refreshed: RefCell::new(json!({})),
+            userinfo: RefCell::new(json!({"sub": "s-1"})),
+            token_members: RefCell::new(json!({})),
             refresh_token: RefCell::new("refresh-secret-0".into()),
             active: Cell::new(true),
             introspections: Cell::default(),
@@ -90,6 +96,9 @@ impl MemoryProvider {
             self.introspections.set(self.introspections.get() + 1);
             return Ok(reply(200, &json!({"active": self.active.get()})));
         }
+        if path.ends_with("/userinfo") {
+            return Ok(reply(200, &self.userinfo.borrow()));
+        }
         if path.ends_with("/revoke") {
             self.revoked.borrow_mut().push(form["token"].clone());
             return Ok(CalloutReply { status: 200, ..CalloutReply::default() });
@@ -113,10 +122,11 @@ impl MemoryProvider {
         // Each refresh token works once.
         let refresh_token = format!("refresh-secret-{}", self.token_requests.borrow().len());
         self.refresh_token.replace(refresh_token.clone());
-        let body = json!({
+        let mut body = json!({
             "token_type": "Bearer", "access_token": "at-secret", "id_token": id_token, "expires_in": 300,
             "refresh_token": refresh_token,
         });
+        body.as_object_mut().unwrap().extend(self.token_members.borrow().as_object().unwrap().clone());
         Ok(reply(200, &body))
     }
 

@@ -83,7 +83,7 @@ pub fn config() -> Config {
             max_lifetime: None,
             check_interval: None,
         }),
-        groups: Groups { claim: vec!["groups".into()] },
+        groups: Groups { claim: vec!["groups".into()], format: GroupsFormat::List },
         policy: Policy {
             preset: Some(Preset::Mlflow),
             admins: vec!["mlflow_admins".into()],

@@ -158,6 +158,16 @@ fn one_mistake_is_one_error() {
         (("/bearer", json!({})), "bearer.audiences: is missing"),
         (("/bearer/max_lifetime", json!("0s")), "bearer.max_lifetime: must be 1s to 1year, is 0s"),
         (("/groups/claim", json!("")), "groups.claim: is empty"),
+        (("/groups/claim", json!([])), "groups.claim: names no claim"),
+        (("/groups/claim", json!(["a", ""])), "groups.claim[1]: is empty"),
+        (
+            ("/groups/claim", json!(7.0)),
+            "groups.claim: expected the name of a claim, or a list of names, found a number",
+        ),
+        (
+            ("/groups/format", json!("lines")),
+            "groups.format: expected one of list, space_separated, object_keys, found \"lines\"",
+        ),
         (("/groups/claim", json!("a.b.c.d.e.f.g.h.i")), "groups.claim: has more than 8 names"),
         (("/policy", Value::Null), "policy: is missing"),
         (

@@ -33,7 +33,7 @@ pub(super) const FULL: &str = r#"{
         }
     },
     "bearer": {"audiences": ["mlflow"], "algorithms": ["ES256"], "max_lifetime": "1h"},
-    "groups": {"claim": "realm_access.roles"},
+    "groups": {"claim": "realm_access.roles", "format": "object_keys"},
     "policy": {
         "preset": "mlflow", "admins": {"env": "OIDC_ADMIN_GROUP_NAME", "default": "mlflow_admins"},
         "users": {"env": "OIDC_GROUP_NAME"},
@@ -153,9 +153,33 @@ fn a_minimal_configuration_gets_the_defaults() {
     assert_eq!(session.absolute_timeout, Duration::from_secs(12 * 3600));
     assert_eq!((session.cookie_name.as_str(), session.redis.prefix.as_str()), ("oidc-gate", "oidc-gate"));
     assert_eq!(config.bearer.unwrap().algorithms, [Algorithm::Rs256, Algorithm::Es256]);
-    assert_eq!(config.groups.claim, ["groups"]);
+    assert_eq!((config.groups.claim, config.groups.format), (vec!["groups".to_owned()], GroupsFormat::List));
     assert_eq!(config.clock_leeway, Duration::from_secs(60));
     assert_eq!(config.warnings, [""; 0]);
+}
+
+#[test]
+fn f105_groups_come_from_where_and_in_which_form_the_operator_says() {
+    for (groups, claim, format) in [
+        (json!({}), &["groups"][..], GroupsFormat::List),
+        (json!({"claim": "a.b", "format": "list"}), &["a", "b"], GroupsFormat::List),
+        (
+            json!({"claim": ["a.b", {"env": "TRUE"}], "format": "space_separated"}),
+            &["a.b", "true"],
+            GroupsFormat::SpaceSeparated,
+        ),
+        (
+            json!({"claim": "https://a.example/b", "format": "object_keys"}),
+            &["https://a.example/b"],
+            GroupsFormat::ObjectKeys,
+        ),
+    ] {
+        let config = load_text(&with(&[("/groups", groups.clone())]).to_string()).unwrap();
+        assert_eq!(
+            (config.groups.claim, config.groups.format),
+            (claim.iter().map(ToString::to_string).collect(), format)
+        );
+    }
 }
 
 #[test]

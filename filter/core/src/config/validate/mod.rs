@@ -6,6 +6,7 @@
 mod algorithm;
 pub(super) mod bearer;
 mod client;
+pub(super) mod groups;
 mod issuer;
 pub(super) mod login;
 mod path;
@@ -21,13 +22,7 @@ use self::url::Transport;
 use super::error::{Place, Reported};
 use super::leaf::{Flag, Text};
 use super::setting::Setting;
-use super::{Config, Groups, raw};
-
-/// The claim that Keycloak's group mapper fills.
-pub(super) const DEFAULT_GROUPS_CLAIM: &str = "groups";
-
-/// Nested deeper than this, a claim is a mistake.
-const MAX_CLAIM_DEPTH: usize = 8;
+use super::{Config, raw};
 
 /// Checks the whole configuration; `place` is its root.
 pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Reported> {
@@ -52,7 +47,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     let login = section(raw.login, &place.field("login"), |raw, at| login::login(raw, at, transport));
     let session = section(raw.session, &place.field("session"), session::session);
     let bearer = section(raw.bearer, &place.field("bearer"), bearer::bearer);
-    let groups = section(raw.groups, &place.field("groups"), groups);
+    let groups = section(raw.groups, &place.field("groups"), groups::groups);
     let at = place.field("policy");
     let policy = raw.policy.required(&at).and_then(|raw| policy::policy(raw, &at));
     let clock_leeway = limits::CLOCK_LEEWAY.read(raw.clock_leeway, &place.field("clock_leeway"));
@@ -64,7 +59,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
         login: login?,
         session: session?,
         bearer: bearer?,
-        groups: groups?.unwrap_or_else(|| Groups { claim: vec![DEFAULT_GROUPS_CLAIM.to_owned()] }),
+        groups: groups?.unwrap_or_else(groups::default),
         policy: policy?,
         clock_leeway: clock_leeway?,
         warnings: Vec::new(),
@@ -120,18 +115,4 @@ fn section<R, T>(
     check: impl FnOnce(R, &Place<'_>) -> Result<T, Reported>,
 ) -> Result<Option<T>, Reported> {
     raw.optional()?.map(|raw| check(raw, place)).transpose()
-}
-
-fn groups(raw: raw::Groups, place: &Place<'_>) -> Result<Groups, Reported> {
-    let place = place.field("claim");
-    let Text(claim) = raw.claim.or_else(|| Ok(Text(DEFAULT_GROUPS_CLAIM.to_owned())))?;
-    let claim = text::name(claim, &place)?;
-    let path: Vec<String> = claim.split('.').map(str::to_owned).collect();
-    if path.iter().any(String::is_empty) {
-        return Err(place.refuse("has an empty name between its dots"));
-    }
-    if path.len() > MAX_CLAIM_DEPTH {
-        return Err(place.refuse(format!("has more than {MAX_CLAIM_DEPTH} names")));
-    }
-    Ok(Groups { claim: path })
 }

@@ -36,7 +36,7 @@ fn bearer_tokens_are_checked_whole() {
         ("BT08 iat", json!({"iat": now + 120})),
         ("BT13 cnf", json!({"cnf": {"jkt": "x"}})),
         ("sub", json!({"sub": ""})),
-        ("BT16 groups", json!({"groups": "mlflow_users"})),
+        ("BT16 groups", json!({"groups": {"mlflow_users": true}})),
     ] {
         let reply = replied(send(changes));
         assert_eq!(reply.status, 401, "{what}");

@@ -101,10 +101,9 @@ fn only_the_registered_names_of_asymmetric_algorithms_are_known() {
         (r#"{"kid":"rsa"}"#, parameter(ClaimProblem::Missing, "alg")),
         (r#"{"Alg":"RS256"}"#, parameter(ClaimProblem::Missing, "alg")),
         (r#"{"alg":256}"#, parameter(ClaimProblem::WrongType, "alg")),
-        (r#"{"alg":null}"#, parameter(ClaimProblem::WrongType, "alg")),
+        (r#"{"alg":null}"#, parameter(ClaimProblem::Missing, "alg")),
         (r#"{"alg":["RS256"]}"#, parameter(ClaimProblem::WrongType, "alg")),
         (r#"{"alg":"RS256","kid":1}"#, parameter(ClaimProblem::WrongType, "kid")),
-        (r#"{"alg":"RS256","kid":null}"#, parameter(ClaimProblem::WrongType, "kid")),
         (r#"{"alg":"RS256","typ":["JWT"]}"#, parameter(ClaimProblem::WrongType, "typ")),
     ] {
         assert_eq!(parse_error(&unsigned(header)), expected, "{header}");
@@ -292,7 +291,7 @@ fn a_token_of_one_kind_is_none_of_the_others() {
 
 #[test]
 fn a_payload_type_that_is_no_string_is_an_error() {
-    for typ in [json!(null), json!(["ID"]), json!(1)] {
+    for typ in [json!({}), json!(["ID"]), json!(1)] {
         let text = sign(Es256, Some("p256"), json!({}), json!({"typ": typ}));
         assert_eq!(verify(&text, &jwk_set()), Err(TokenError::Claim(ClaimProblem::WrongType.of("typ"))));
     }
@@ -318,7 +317,7 @@ fn every_reason_has_a_label_of_its_own() {
         TokenError::EmptyPayload,
         TokenError::EmptySignature,
         TokenError::HeaderJson(JsonError::Syntax),
-        TokenError::HeaderParameter(missing),
+        TokenError::HeaderParameter(missing.clone()),
         TokenError::CriticalHeader,
         TokenError::UnencodedPayload,
         TokenError::UnsupportedAlgorithm,
@@ -339,7 +338,7 @@ fn every_reason_has_a_label_of_its_own() {
         TokenError::IssuedInFuture,
         TokenError::LivesTooLong,
     ];
-    let mut labels: Vec<&str> = all.map(TokenError::label).to_vec();
+    let mut labels: Vec<&str> = all.iter().map(TokenError::label).collect();
     let is_snake_case =
         |label: &&str| label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     assert!(labels.iter().all(is_snake_case), "{labels:?}");

@@ -1,0 +1,104 @@
+//! `groups`: where group names come from, and what the claim looks like.
+
+use super::text;
+use crate::config::error::{Place, Reported};
+use crate::config::leaf::{ClaimPath, Text};
+use crate::config::{Groups, GroupsFormat, raw};
+
+/// The claim that Keycloak's group mapper fills.
+pub(in crate::config) const DEFAULT_CLAIM: &str = "groups";
+
+/// Nested deeper than this, a claim is a mistake.
+const MAX_DEPTH: usize = 8;
+
+/// What holds where nothing is said.
+pub(super) fn default() -> Groups {
+    Groups { claim: vec![DEFAULT_CLAIM.to_owned()], format: GroupsFormat::default() }
+}
+
+pub(super) fn groups(raw: raw::Groups, place: &Place<'_>) -> Result<Groups, Reported> {
+    let at = place.field("claim");
+    let claim = raw.claim.optional().and_then(|written| match written {
+        Some(written) => claim_path(written, &at),
+        None => Ok(default().claim),
+    });
+    let format = raw.format.optional().map(|format| match format {
+        None | Some(raw::GroupsFormat::List) => GroupsFormat::List,
+        Some(raw::GroupsFormat::SpaceSeparated) => GroupsFormat::SpaceSeparated,
+        Some(raw::GroupsFormat::ObjectKeys) => GroupsFormat::ObjectKeys,
+    });
+    Ok(Groups { claim: claim?, format: format? })
+}
+
+/// The member names that lead to a claim, the outermost first.
+pub(super) fn claim_path(written: ClaimPath, place: &Place<'_>) -> Result<Vec<String>, Reported> {
+    let path: Vec<String> = match written {
+        ClaimPath::Dotted(claim) => {
+            let claim = text::name(claim, place)?;
+            // Its dots are part of the name, as in "https://app.example/groups".
+            let path: Vec<String> = match claim.contains("://") {
+                true => vec![claim],
+                false => claim.split('.').map(str::to_owned).collect(),
+            };
+            if path.iter().any(String::is_empty) {
+                return Err(place.refuse("has an empty name between its dots"));
+            }
+            path
+        }
+        ClaimPath::Whole(names) => {
+            let checked: Vec<Result<String, Reported>> = names
+                .into_iter()
+                .map(|(index, name)| {
+                    let place = place.index(index);
+                    name.required(&place).and_then(|Text(name)| text::name(name, &place))
+                })
+                .collect();
+            checked.into_iter().collect::<Result<_, _>>()?
+        }
+    };
+    match path.len() {
+        0 => Err(place.refuse("names no claim")),
+        1..=MAX_DEPTH => Ok(path),
+        _ => Err(place.refuse(format!("has more than {MAX_DEPTH} names"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::checked;
+    use crate::config::setting::Setting;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn dotted(text: &str) -> Result<Vec<String>, String> {
+        checked(|place| claim_path(ClaimPath::Dotted(text.to_owned()), place))
+    }
+
+    fn whole(names: &[&str]) -> Result<Vec<String>, String> {
+        let names = names.iter().map(|name| Setting::Given(Text((*name).to_owned()))).enumerate().collect();
+        checked(|place| claim_path(ClaimPath::Whole(names), place))
+    }
+
+    #[test]
+    fn f105_a_path_is_written_with_dots_or_as_a_list_of_whole_names() {
+        let path = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(dotted("groups"), path(&["groups"]));
+        assert_eq!(dotted("realm_access.roles"), path(&["realm_access", "roles"]));
+        assert_eq!(dotted("https://app.example/groups"), path(&["https://app.example/groups"]));
+        assert_eq!(
+            whole(&["resource_access", "my.app", "roles"]),
+            path(&["resource_access", "my.app", "roles"])
+        );
+        assert_eq!(whole(&["app.example.groups"]), path(&["app.example.groups"]));
+        for wrong in ["", " groups", "a..b", ".a", "a.", "a.b.c.d.e.f.g.h.i", "a\nb"] {
+            assert!(dotted(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(whole(&[]), Err("here: names no claim".to_owned()));
+        assert_eq!(
+            whole(&["a", "", "b "]).unwrap_err(),
+            "here[1]: is empty\nhere[2]: begins or ends with white space"
+        );
+        assert_eq!(whole(&["a"; MAX_DEPTH + 1]), Err("here: has more than 8 names".to_owned()));
+    }
+}
