@@ -35,6 +35,8 @@ pub enum Rejection {
     Login(LoginError),
     /// Somebody we depend on is away: 503 with Retry-After.
     Unavailable(Dependency),
+    /// Strangers have had as much as they get for now: 503 with Retry-After.
+    OverLimit(Limit),
 }
 
 /// A refusal by one of our own endpoints, with what its answer has to carry besides.
@@ -78,6 +80,8 @@ pub enum Malformed {
 pub enum SessionEnd {
     /// Not of the form that we issue.
     MalformedTicket,
+    /// Of that form, and not signed with our keys.
+    Forged,
     /// More than one session cookie, with different values.
     Ambiguous,
     /// No record: signed out, expired, or never there.
@@ -137,6 +141,13 @@ pub enum LoginError {
     Loop,
 }
 
+/// Of what strangers get so much and no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Looking for sessions of tickets that carry no signature of ours.
+    UnknownTickets,
+}
+
 /// On whom we wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dependency {
@@ -174,6 +185,7 @@ impl Rejection {
             Self::SignOutIncomplete(_) => "sign_out_incomplete",
             Self::Login(error) => error.label(),
             Self::Unavailable(dependency) => dependency.label(),
+            Self::OverLimit(limit) => limit.label(),
         }
     }
 
@@ -215,6 +227,8 @@ impl Rejection {
         "unusable_authorization",
         "invalid_token",
         "session_malformed_ticket",
+        "session_forged",
+        "session_over_limit",
         "session_ambiguous",
         "session_unknown",
         "session_unreadable",
@@ -268,6 +282,7 @@ impl SessionEnd {
     const fn label(self) -> &'static str {
         match self {
             Self::MalformedTicket => "session_malformed_ticket",
+            Self::Forged => "session_forged",
             Self::Ambiguous => "session_ambiguous",
             Self::Unknown => "session_unknown",
             Self::Unreadable => "session_unreadable",
@@ -294,6 +309,14 @@ impl LoginError {
             Self::UserInfo(_) => "login_userinfo",
             Self::TooLarge => "login_too_large",
             Self::Loop => "login_loop",
+        }
+    }
+}
+
+impl Limit {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::UnknownTickets => "session_over_limit",
         }
     }
 }
@@ -327,6 +350,12 @@ impl From<LoginError> for Rejection {
 impl From<Dependency> for Rejection {
     fn from(dependency: Dependency) -> Self {
         Self::Unavailable(dependency)
+    }
+}
+
+impl From<Limit> for Rejection {
+    fn from(limit: Limit) -> Self {
+        Self::OverLimit(limit)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::config::{self, Access, Config};
 use crate::error::{Dependency, LoginError, Malformed, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
+use crate::http::caller::Caller;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request};
 use crate::http::return_path::ReturnPath;
@@ -92,11 +93,16 @@ impl Gate {
             && endpoints.iter().any(|endpoint| endpoint.as_bytes() == path)
     }
 
-    /// Decides about one request; `headers` as Envoy has them, pseudo-headers included. `body` is read where
+    /// Decides about one request of `caller`; `headers` as Envoy has them, pseudo-headers included. `body` is read where
     /// [`Gate::reads_body`] says so.
-    pub async fn decide(self: Rc<Self>, headers: Vec<(String, Vec<u8>)>, body: Body) -> Decision {
+    pub async fn decide(
+        self: Rc<Self>,
+        headers: Vec<(String, Vec<u8>)>,
+        body: Body,
+        caller: Caller,
+    ) -> Decision {
         let request = match Request::parse(headers) {
-            Ok(request) => request,
+            Ok(request) => request.from_caller(caller),
             Err(malformed) => return self.refuse_unparsed(malformed),
         };
         if let Some(outcome) = self.endpoint(&request, body).await {

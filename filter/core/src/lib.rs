@@ -18,6 +18,7 @@
 //! | [`jose`] | untrusted → verified token, JWK set, algorithms |
 //! | [`json`] | strict JSON: no duplicate members, bounded depth, typed access |
 //! | [`encoding`] | base64url and base64 |
+//! | [`limit`] | how much strangers can have done |
 //! | [`lease`], [`sync`] | one worker for all of an Envoy's; waiting within a worker |
 //! | [`redis`] | a RESP pipeline over one callout |
 //! | [`seal`] | authenticated encryption with a key ring |
@@ -38,6 +39,7 @@ pub mod http;
 pub mod jose;
 pub mod json;
 pub mod lease;
+pub mod limit;
 pub mod metrics;
 pub mod oidc;
 pub mod policy;

@@ -1,11 +1,13 @@
-//! Authenticated encryption with a key ring: XChaCha20-Poly1305 under keys derived by HKDF-SHA-256.
+//! Authenticated encryption and signatures with a key ring: XChaCha20-Poly1305 and HMAC-SHA-256 under keys derived by
+//! HKDF-SHA-256.
 //!
-//! A sealed value says which ring key it was made with, so keys rotate by putting a new one in front. Purpose and
-//! context are bound in, each with its length: a value sealed for one place opens in no other.
+//! A sealed or signed value says which ring key it was made with, so keys rotate by putting a new one in front. Purpose
+//! and context are bound in, each with its length: a value made for one place counts in no other.
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -15,6 +17,8 @@ use crate::secret::Secret;
 const VERSION: u8 = 1;
 const KEY_ID_LEN: usize = 4;
 const NONCE_LEN: usize = 24;
+/// The key's name and an HMAC-SHA-256.
+pub const SIGNATURE_LEN: usize = KEY_ID_LEN + 32;
 
 /// What a value is sealed for; a value of one purpose opens for no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub enum Purpose {
     Login,
     /// A session record in Redis.
     Session,
+    /// The ticket in a session cookie, which is signed and not sealed.
+    Ticket,
 }
 
 impl Purpose {
@@ -30,6 +36,7 @@ impl Purpose {
         match self {
             Self::Login => b"oidc-gate/login/1",
             Self::Session => b"oidc-gate/session/1",
+            Self::Ticket => b"oidc-gate/signed-ticket/1",
         }
     }
 }
@@ -39,17 +46,68 @@ impl Purpose {
 #[error("does not open")]
 pub struct Unopenable;
 
+/// What a signature says of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// It was made with a key of this ring.
+    Ours,
+    /// It names a key that this ring does not have (any more): nobody here can tell.
+    UnknownKey,
+    /// It names a key of this ring, and was not made with it.
+    Forged,
+}
+
 /// Sealing keys, newest first, for one tenant.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
     keys: Vec<Secret>,
     tenant: Vec<u8>,
+    /// Derived once: each request with a session checks a signature.
+    signers: Vec<Signer>,
+}
+
+#[derive(Clone)]
+struct Signer {
+    id: [u8; KEY_ID_LEN],
+    mac: Hmac<Sha256>,
 }
 
 impl KeyRing {
     /// `tenant` names everything that sets this gate apart from another with the same keys.
     pub fn new(keys: Vec<Secret>, tenant: &[u8]) -> Self {
-        Self { keys, tenant: tenant.to_vec() }
+        let signers = keys.iter().filter_map(|key| Signer::new(key, Purpose::Ticket)).collect();
+        Self { keys, tenant: tenant.to_vec(), signers }
+    }
+
+    /// Signs a ticket's bytes with the newest key; the signature begins with the key's name.
+    ///
+    /// # Errors
+    /// There is no key.
+    pub fn sign(&self, ticket: &[u8]) -> Result<[u8; SIGNATURE_LEN], Unopenable> {
+        let signer = self.signers.first().ok_or(Unopenable)?;
+        let mac = self.mac(signer, ticket).finalize().into_bytes();
+        let mut signature = [0; SIGNATURE_LEN];
+        for (to, from) in signature.iter_mut().zip(signer.id.iter().chain(mac.iter())) {
+            *to = *from;
+        }
+        Ok(signature)
+    }
+
+    /// Checks what [`KeyRing::sign`] made, in constant time.
+    pub fn check(&self, ticket: &[u8], signature: &[u8; SIGNATURE_LEN]) -> Signed {
+        let (id, mac) = signature.split_at(KEY_ID_LEN);
+        // The name of a key is no secret.
+        let Some(signer) = self.signers.iter().find(|signer| signer.id == id) else {
+            return Signed::UnknownKey;
+        };
+        match self.mac(signer, ticket).verify_slice(mac) {
+            Ok(()) => Signed::Ours,
+            Err(_) => Signed::Forged,
+        }
+    }
+
+    fn mac(&self, signer: &Signer, ticket: &[u8]) -> Hmac<Sha256> {
+        signer.mac.clone().chain_update(self.aad(Purpose::Ticket, &[ticket]))
     }
 
     /// Seals with the newest key. `bound` is mixed into the key (such as the secret half of a ticket), `context` is
@@ -115,12 +173,30 @@ impl KeyRing {
     }
 }
 
+impl Signer {
+    fn new(key: &Secret, purpose: Purpose) -> Option<Self> {
+        let derived = derive(key, purpose, &[]).ok()?;
+        let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(derived.as_ref()).ok()?;
+        Some(Self { id: key_id(key), mac })
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 fn cipher(key: &Secret, purpose: Purpose, bound: &[u8]) -> Result<XChaCha20Poly1305, Unopenable> {
+    Ok(XChaCha20Poly1305::new(&Key::from(*derive(key, purpose, bound)?)))
+}
+
+fn derive(key: &Secret, purpose: Purpose, bound: &[u8]) -> Result<Zeroizing<[u8; 32]>, Unopenable> {
     let mut derived = Zeroizing::new([0u8; 32]);
     Hkdf::<Sha256>::new(Some(bound), key.expose())
         .expand(purpose.label(), derived.as_mut())
         .map_err(|_| Unopenable)?;
-    Ok(XChaCha20Poly1305::new(&Key::from(*derived)))
+    Ok(derived)
 }
 
 /// A short public name of a key, so that opening tries one key and not all.

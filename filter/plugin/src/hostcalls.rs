@@ -70,6 +70,7 @@ unsafe extern "C" {
         cas: *mut u32,
     ) -> u32;
     fn proxy_set_shared_data(key: *const u8, key_len: usize, data: *const u8, len: usize, cas: u32) -> u32;
+    fn proxy_get_property(path: *const u8, path_len: usize, data: *mut *mut u8, len: *mut usize) -> u32;
     fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, len: usize) -> u32;
     fn proxy_send_local_response(
         status: u32,
@@ -211,6 +212,17 @@ pub fn shared_data(key: &str) -> Option<(Vec<u8>, u32)> {
 pub fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<(), Refused> {
     // SAFETY: pointers and lengths belong to live slices.
     check(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) })
+}
+
+/// An attribute of the stream, such as `source.address`; empty when there is none.
+pub fn property(path: &[&str]) -> Vec<u8> {
+    let path = path.join("\0");
+    let mut data = null_mut();
+    let mut len = 0;
+    // SAFETY: pointer and length belong to one live slice; the host writes to the two out-pointers only.
+    let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &mut data, &mut len) };
+    // SAFETY: as above.
+    if status == OK { unsafe { take(data, len) } } else { Vec::new() }
 }
 
 /// Sets `wasm.<name>` in the stream's filter state.

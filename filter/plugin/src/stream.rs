@@ -6,6 +6,7 @@ use std::rc::Rc;
 use oidc_gate_core::gate::{Decision, Gate};
 use oidc_gate_core::host::{CalloutError, CalloutReply};
 use oidc_gate_core::http::body::{Arrival, Body, MAX_BODY_LEN, TooLong};
+use oidc_gate_core::http::caller::Caller;
 use oidc_gate_core::http::reply::Reply;
 use oidc_gate_core::policy::identity::is_stripped;
 use oidc_gate_core::policy::{HeaderChange, Permit};
@@ -91,6 +92,7 @@ impl Stream {
             return self.unavailable();
         }
         let headers = hostcalls::headers(Map::RequestHeaders);
+        let caller = Caller::parse(&hostcalls::property(&["source", "address"]));
         let reads_body = !end_of_stream && gate.reads_body(&headers);
         let body = if reads_body {
             let Some(place) = Place::take(&self.bodies) else { return self.unavailable() };
@@ -102,7 +104,7 @@ impl Stream {
         };
         let phase = self.phase.clone();
         let task = Box::pin(async move {
-            let decision = gate.decide(headers, body).await;
+            let decision = gate.decide(headers, body, caller).await;
             let was = phase.get();
             phase.set(carry_out(decision));
             if was == Phase::Waiting && phase.get() == Phase::Forwarded {

@@ -27,6 +27,7 @@ pub use self::error::{ConfigError, ConfigErrors};
 #[cfg(feature = "schema")]
 pub use self::schema::json_schema;
 use crate::jose::algorithm::Algorithm;
+use crate::limit::Rate;
 use crate::secret::Secret;
 
 /// The longest configuration, in bytes.
@@ -79,6 +80,8 @@ pub struct Config {
     pub policy: Policy,
     /// Clock difference tolerated in `exp`, `nbf`, `iat`; 300 s at most.
     pub clock_leeway: Duration,
+    /// How much strangers can have done.
+    pub limits: Limits,
     /// What is allowed but should be known to the operator, one line each: log them at start.
     pub warnings: Vec<String>,
 }
@@ -144,6 +147,20 @@ pub enum ClientAuthentication {
     Basic,
     /// `client_secret_post`.
     Post,
+}
+
+/// How much strangers can have done, in each worker. An operator has nothing to set here, and docs/production.md says what it
+/// comes to; a test may want other numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Looking in Redis for the session of a ticket without a signature of ours, where none is found.
+    pub unknown_tickets: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { unknown_tickets: Rate { burst: 400, per_second: 8 } }
+    }
 }
 
 /// Browser login.

@@ -8,6 +8,7 @@ mod claims;
 mod login;
 mod refresh;
 mod sessions;
+mod strangers;
 
 use super::Decision;
 use crate::policy::Permit;

@@ -1,6 +1,6 @@
 //! What the gate answers: the one function that turns a refusal into a reply, and the replies of its own pages.
 
-use crate::error::{Dependency, LoginError, Malformed, Rejection};
+use crate::error::{Dependency, Limit, LoginError, Malformed, Rejection};
 use crate::http::pages::{self, Page};
 use crate::http::request::Audience;
 
@@ -150,7 +150,7 @@ fn status(rejection: &Rejection) -> u16 {
         Rejection::NotAllowed(_) | Rejection::CrossSite => 403,
         Rejection::NotFound => 404,
         Rejection::MethodNotAllowed(_) => 405,
-        Rejection::Unavailable(_) | Rejection::SignOutIncomplete(_) => 503,
+        Rejection::Unavailable(_) | Rejection::OverLimit(_) | Rejection::SignOutIncomplete(_) => 503,
         Rejection::Login(error) => match error {
             LoginError::Provider { error, .. } => match error.as_str() {
                 "access_denied" => 403,
@@ -237,6 +237,7 @@ fn api_error(rejection: &Rejection) -> (&'static str, String) {
         Rejection::MethodNotAllowed(_) => ("BAD_REQUEST", "This method is not allowed here."),
         Rejection::Login(_) => ("UNAUTHENTICATED", "The sign-in could not be completed."),
         Rejection::Unavailable(dependency) => ("TEMPORARILY_UNAVAILABLE", unavailable(*dependency)),
+        Rejection::OverLimit(limit) => ("TEMPORARILY_UNAVAILABLE", over_limit(*limit)),
     };
     (code, message.to_owned())
 }
@@ -255,6 +256,14 @@ const fn unavailable(dependency: Dependency) -> &'static str {
     }
 }
 
+const fn over_limit(limit: Limit) -> &'static str {
+    match limit {
+        Limit::UnknownTickets => {
+            "Too many requests with session cookies that are not known here. Try again in a few seconds."
+        }
+    }
+}
+
 fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
     let page = Page::new(status(rejection), asked.request_id);
     match rejection {
@@ -269,6 +278,9 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
             .sign_out(asked.signed_in == SignedIn::Session),
         Rejection::Unavailable(dependency) => {
             page.title("Not available right now").text(unavailable(*dependency)).retry(asked.retry_path)
+        }
+        Rejection::OverLimit(limit) => {
+            page.title("Too much at once").text(over_limit(*limit)).retry(asked.retry_path)
         }
         Rejection::SignOutIncomplete(_) => {
             page.title("You are not signed out yet").text(SIGN_OUT_INCOMPLETE).retry(asked.retry_path)

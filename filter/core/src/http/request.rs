@@ -1,6 +1,7 @@
 //! A request, parsed once. Whatever two parsers could read differently is refused here.
 
 use crate::error::Malformed;
+use crate::http::caller::Caller;
 use crate::http::path::CanonicalPath;
 
 /// Methods that applications are sent; any other is refused.
@@ -14,6 +15,7 @@ pub struct Request {
     path: String,
     query: Option<String>,
     canonical: CanonicalPath,
+    caller: Caller,
 }
 
 /// Which kind of answer the sender can use.
@@ -52,12 +54,23 @@ impl Request {
         }
         let canonical = CanonicalPath::parse(path)?;
         let (path, query) = (path.to_owned(), query.map(str::to_owned));
-        let request = Self { method, path, query, canonical, headers };
+        let request = Self { method, path, query, canonical, headers, caller: Caller::default() };
         // RFC 9700 4.3.2: no access token in a query; it would be in every log on the way.
         if request.query_pairs().any(|(name, _)| name == "access_token") {
             return Err(Malformed::TokenInQuery);
         }
         Ok(request)
+    }
+
+    /// Sent by `caller`.
+    #[must_use]
+    pub fn from_caller(self, caller: Caller) -> Self {
+        Self { caller, ..self }
+    }
+
+    /// Who sent it, as Envoy knows.
+    pub fn caller(&self) -> Caller {
+        self.caller
     }
 
     /// The method, one of those an application is sent.

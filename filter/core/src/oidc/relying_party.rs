@@ -15,6 +15,7 @@ use crate::oidc::attempts::Attempts;
 use crate::oidc::provider::Keeper;
 use crate::oidc::refresh::{self, Refreshes};
 use crate::seal::KeyRing;
+use crate::session::door::Door;
 use crate::session::store::{Entry, Store};
 use crate::session::ticket::Ticket;
 
@@ -58,7 +59,13 @@ impl RelyingParty {
         let browser = config.login.clone().zip(config.session.clone()).map(|(login, session)| {
             let keys = KeyRing::new(session.keys.clone(), &tenant(&config, &session));
             let keep = endings_matter(&session, config.bearer.as_ref());
-            let sessions = Rc::new(Store::new(host.clone(), session.clone(), keys.clone(), keep));
+            let door = Door::new(
+                host.clone(),
+                keys.clone(),
+                session.absolute_timeout,
+                config.limits.unknown_tickets,
+            );
+            let sessions = Rc::new(Store::new(host.clone(), session.clone(), keys.clone(), door, keep));
             Browser {
                 login,
                 config: session,
@@ -86,11 +93,14 @@ impl RelyingParty {
         self.browser.as_ref().ok_or(Rejection::NotFound)
     }
 
-    /// The ticket in this browser's session cookie.
+    /// The ticket in this browser's session cookie. There is no other way to one, so that nothing is asked for what we never
+    /// gave out.
     ///
     /// # Errors
     /// There is none, more than one, or one that we never issued.
     pub fn ticket(&self, request: &Request) -> Result<Ticket, Rejection> {
+        // Without browser login that cookie means nothing.
+        let Ok(browser) = self.browser() else { return Err(Rejection::NoCredential) };
         let mut values = self
             .cookies
             .ours(request)
@@ -100,7 +110,7 @@ impl RelyingParty {
         if values.any(|other| other != first) {
             return Err(Rejection::SessionEnded(SessionEnd::Ambiguous));
         }
-        Ticket::parse(first).ok_or(Rejection::SessionEnded(SessionEnd::MalformedTicket))
+        browser.sessions.door.ticket(first, request.caller()).map_err(Rejection::SessionEnded)
     }
 
     /// The session that this browser's cookie opens.

@@ -295,6 +295,11 @@ impl Endings {
         Some(version)
     }
 
+    /// Whether this very session has ended, by its name.
+    pub fn has_ended(&self, session: &[u8; KEY_LEN]) -> bool {
+        self.known.borrow().contains(&(Kind::Session, *session))
+    }
+
     /// Whether one of the endings is about a session or token with these marks.
     pub fn cover(&self, marks: &Marks) -> bool {
         let known = self.known.borrow();
@@ -376,7 +381,7 @@ mod tests {
     #[test]
     fn every_worker_hears_of_every_ending_once() {
         let host = TestHost::new();
-        let name = Ticket::generate(&*host).unwrap().record_name();
+        let name = Ticket::generate(&*host, &crate::session::ticket::tests::keys()).unwrap().record_name();
         let [one, other] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
         assert_eq!(one.catch_up(), Forget::Sessions(vec![]));
         one.announce(&[Ending::session(&name), Ending::provider_session(ISSUER, "sid")]);

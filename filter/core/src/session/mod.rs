@@ -2,6 +2,8 @@
 //! cache in front; how a session is renewed, and how its end reaches every worker of every Envoy.
 
 pub mod cache;
+pub mod door;
+pub mod ended;
 pub mod endings;
 pub mod index;
 pub mod log;

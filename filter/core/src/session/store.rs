@@ -5,18 +5,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config;
-use crate::error::{Dependency, LoginError, Rejection, SessionEnd};
+use crate::error::{Dependency, Limit, LoginError, Rejection, SessionEnd};
 use crate::host::{Host, Level};
 use crate::redis::resp::Value;
 use crate::redis::{Command, MAX_VALUE_LEN, Redis, RedisError};
 use crate::seal::{KeyRing, Purpose};
 use crate::session::cache::{Cache, Weigh};
+use crate::session::door::Door;
+use crate::session::ended::Ended;
 use crate::session::endings::{Ending, Endings, Forget, Marks, session_key};
 use crate::session::index::Index;
 use crate::session::log::Log;
 use crate::session::record::{Record, SCHEMA, touch_interval};
 use crate::session::script;
-use crate::session::ticket::{RecordName, Ticket};
+use crate::session::ticket::{Origin, RecordName, Ticket};
 use crate::sync::{Flights, Role, within};
 
 /// Bytes of sessions that one worker remembers at most.
@@ -35,6 +37,9 @@ pub struct Store {
     keys: KeyRing,
     cache: RefCell<Cache<[u8; 16], Entry>>,
     reads: Flights<[u8; 16]>,
+    /// Which tickets it is asked about.
+    pub door: Door,
+    ended: Ended,
     /// What ended.
     pub endings: Rc<Endings>,
     /// Tells other Envoys what ended.
@@ -64,7 +69,13 @@ impl Weigh for Entry {
 
 impl Store {
     /// For the store, keys and limits of the configuration. `keep` is how long endings matter.
-    pub fn new(host: Rc<dyn Host>, config: config::Session, keys: KeyRing, keep: Duration) -> Self {
+    pub fn new(
+        host: Rc<dyn Host>,
+        config: config::Session,
+        keys: KeyRing,
+        door: Door,
+        keep: Duration,
+    ) -> Self {
         let redis = Redis::new(host.clone(), config.redis.clone());
         // Two gates in one Envoy may have the same prefix in different Redis.
         let tenant = format!("{}.{}", config.redis.cluster, config.redis.prefix);
@@ -74,6 +85,8 @@ impl Store {
             index: Index::new(redis.clone(), config.absolute_timeout),
             cache: RefCell::new(Cache::new(CACHE_CAPACITY)),
             reads: Flights::default(),
+            door,
+            ended: Ended::default(),
             log: Rc::new(log),
             host,
             redis,
@@ -100,8 +113,14 @@ impl Store {
     /// # Errors
     /// The record is too large, Redis did not store it, or there is no randomness.
     pub async fn create(&self, record: &Record) -> Result<Ticket, Rejection> {
-        let ticket = Ticket::generate(&*self.host)?;
-        let sealed = self.seal(&ticket, record, 1)?;
+        let ticket = Ticket::generate(&*self.host, &self.keys)?;
+        self.create_for(&ticket, record).await?;
+        Ok(ticket)
+    }
+
+    /// Writes a new session that this ticket opens.
+    pub(crate) async fn create_for(&self, ticket: &Ticket, record: &Record) -> Result<(), Rejection> {
+        let sealed = self.seal(ticket, record, 1)?;
         // The indexes first: who signs this user out a moment later must find the session.
         self.index.add(record, &ticket.record_name()).await.map_err(unavailable)?;
         let ttl = self.ttl(record);
@@ -112,8 +131,8 @@ impl Store {
         if reply != Value::Integer(1) {
             return Err(wrong_type());
         }
-        self.remember(self.entry(&ticket, record.clone(), 1, size));
-        Ok(ticket)
+        self.remember(self.entry(ticket, record.clone(), 1, size));
+        Ok(())
     }
 
     /// The session that a ticket opens.
@@ -125,7 +144,10 @@ impl Store {
         self.know_endings().await;
         let entry = match self.cached(ticket) {
             Some(entry) => entry,
-            None => self.read_once(ticket).await?,
+            None => {
+                self.require_not_ended(ticket)?;
+                self.read_once(ticket).await?
+            }
         };
         self.alive(&entry)?;
         Ok(entry)
@@ -164,9 +186,12 @@ impl Store {
     /// that looks like a ticket gets nothing written to Redis.
     ///
     /// # Errors
-    /// Redis did not confirm it. If the session was known here, this Envoy honours it no more all the same, and
-    /// [`Store::remove`] can be tried again.
+    /// Redis did not confirm it. If we gave the ticket out, or the session was known here, this Envoy honours it no more all
+    /// the same, and [`Store::remove`] can be tried again.
     pub async fn delete(&self, ticket: &Ticket) -> Result<Option<Rc<Entry>>, Failed> {
+        if self.is_gone(ticket) {
+            return Ok(None);
+        }
         let name = ticket.record_name();
         let known = self.cache.borrow_mut().stale(&session_key(&name));
         let known = known.filter(|entry| entry.fingerprint == ticket.fingerprint());
@@ -185,10 +210,21 @@ impl Store {
                 self.have_forgotten(&name);
                 return Ok(None);
             }
+            // There may well be a session: whatever becomes of this try, it ends.
+            (Err(rejection @ Rejection::Unavailable(_)), None) if ticket.origin() == Origin::Ours => {
+                let _ = self.end(std::slice::from_ref(&name), Vec::new()).await;
+                return Err(Failed { rejection, name: Some(name) });
+            }
             (Err(rejection), None) => return Err(Failed { rejection, name: None }),
         };
         match self.end(std::slice::from_ref(&name), Vec::new()).await {
             Ok(()) => {
+                self.ended.remember(
+                    session_key(&name),
+                    entry.fingerprint,
+                    SessionEnd::Unknown,
+                    self.host.now(),
+                );
                 // Nothing depends on it.
                 let _ = self.index.remove(&entry.record, &name).await;
                 Ok(Some(entry))
@@ -231,19 +267,53 @@ impl Store {
         match self.endings.catch_up() {
             Forget::Sessions(names) => {
                 let mut cache = self.cache.borrow_mut();
-                names.iter().for_each(|name| cache.remove(name));
+                for name in &names {
+                    cache.remove(name);
+                    self.ended.forget(name);
+                }
             }
-            Forget::Everything => self.cache.borrow_mut().clear(),
+            Forget::Everything => {
+                self.cache.borrow_mut().clear();
+                self.ended.clear();
+            }
         }
     }
 
     fn alive(&self, entry: &Entry) -> Result<(), Rejection> {
         let now = self.host.now();
-        if self.endings.cover(&entry.marks) {
+        let end = if self.endings.cover(&entry.marks) {
             self.forget(&entry.name);
-            return Err(Rejection::SessionEnded(SessionEnd::SignedOut));
+            SessionEnd::SignedOut
+        } else if let Err(end) = entry.record.check(now, &self.config) {
+            end
+        } else {
+            return Ok(());
+        };
+        // Its use by another Envoy may be about to be written down.
+        if end != SessionEnd::Idle {
+            self.ended.remember(session_key(&entry.name), entry.fingerprint, end, now);
         }
-        entry.record.check(now, &self.config).map_err(Rejection::SessionEnded)
+        Err(Rejection::SessionEnded(end))
+    }
+
+    /// Whether the session of a ticket is known to have ended, so that Redis need not be asked.
+    fn require_not_ended(&self, ticket: &Ticket) -> Result<(), Rejection> {
+        let session = session_key(&ticket.record_name());
+        let end = if self.endings.has_ended(&session) {
+            SessionEnd::SignedOut
+        } else if let Some(end) = self.ended.get(&session, &ticket.fingerprint(), self.host.now()) {
+            end
+        } else {
+            return Ok(());
+        };
+        Err(Rejection::SessionEnded(end))
+    }
+
+    /// Whether Redis said a moment ago that a ticket's session is not there.
+    fn is_gone(&self, ticket: &Ticket) -> bool {
+        let session = session_key(&ticket.record_name());
+        let end = self.ended.get(&session, &ticket.fingerprint(), self.host.now());
+        end == Some(SessionEnd::Unknown)
     }
 
     fn cached(&self, ticket: &Ticket) -> Option<Rc<Entry>> {
@@ -261,7 +331,10 @@ impl Store {
                 read.await;
                 match self.cached(ticket) {
                     Some(entry) => Ok(entry),
-                    None => self.read(ticket).await,
+                    None => {
+                        self.require_not_ended(ticket)?;
+                        self.read(ticket).await
+                    }
                 }
             }
         }
@@ -294,6 +367,13 @@ impl Store {
     }
 
     async fn fetch(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
+        let admission = self.door.admit(ticket).ok_or(Limit::UnknownTickets)?;
+        let entry = self.fetch_admitted(ticket).await?;
+        self.door.opened(admission);
+        Ok(entry)
+    }
+
+    async fn fetch_admitted(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
         let key = self.key(&ticket.record_name());
         let reply = self.run_one(Command::new("HMGET").arg(key).arg("ver").arg("rec")).await?;
         let Value::Array(fields) = reply else { return Err(wrong_type()) };
@@ -362,8 +442,11 @@ impl Store {
     }
 
     fn gone(&self, ticket: &Ticket) -> Rejection {
-        self.forget(&ticket.record_name());
-        Rejection::SessionEnded(SessionEnd::Unknown)
+        let name = ticket.record_name();
+        self.forget(&name);
+        let end = SessionEnd::Unknown;
+        self.ended.remember(session_key(&name), ticket.fingerprint(), end, self.host.now());
+        Rejection::SessionEnded(end)
     }
 
     /// Nothing but a record that this ticket opens, in this version, is a session.
@@ -401,7 +484,9 @@ impl Store {
         let ttl = self.config.cache_ttl.min(touch_interval(&self.config));
         let now = self.host.now();
         let good = now..now.plus(ttl).min(entry.record.expires);
-        self.cache.borrow_mut().put(session_key(&entry.name), entry.clone(), good);
+        let session = session_key(&entry.name);
+        self.ended.forget(&session);
+        self.cache.borrow_mut().put(session, entry.clone(), good);
         entry
     }
 

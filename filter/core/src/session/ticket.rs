@@ -1,62 +1,110 @@
-//! The ticket: what the session cookie holds. 16 bytes name the record, 32 bytes are half of the key that opens it.
+//! The ticket: what the session cookie holds. 16 bytes name the record, the others are half of the key that opens it.
+//! They end with a signature, so that what we never gave out is refused before anything is asked.
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::encoding::{base64url, from_base64url};
 use crate::host::{Host, RandomUnavailable};
+use crate::http::caller::Caller;
+use crate::seal::{KeyRing, SIGNATURE_LEN, Signed};
 
 const ID_LEN: usize = 16;
-const SECRET_LEN: usize = 32;
+const RANDOM_LEN: usize = 32;
 /// SHA-256.
 const DIGEST_LEN: usize = 32;
-/// base64url of 48 bytes.
-const TEXT_LEN: usize = 64;
+/// Of a ticket from before tickets were signed, in bytes.
+const UNSIGNED_LEN: usize = ID_LEN + RANDOM_LEN;
+const LEN: usize = UNSIGNED_LEN + SIGNATURE_LEN;
+/// Longest cookie value that is looked at: base64url of [`LEN`] bytes.
+const MAX_TEXT_LEN: usize = 112;
+
+/// What a cookie holds, before anybody has looked at its signature.
+pub struct UntrustedTicket {
+    bytes: Zeroizing<Vec<u8>>,
+}
 
 /// A session's id and secret. New at every login (ASVS 7.2.4).
 #[derive(Clone)]
 pub struct Ticket {
     id: [u8; ID_LEN],
-    secret: Zeroizing<[u8; SECRET_LEN]>,
+    /// The random bytes, and the signature: whatever is changed on a ticket, it opens nothing.
+    secret: Zeroizing<Vec<u8>>,
+    origin: Origin,
 }
 
-impl Ticket {
-    /// A new ticket from the host's randomness.
-    ///
-    /// # Errors
-    /// No randomness: there is no such thing as a default ticket.
-    pub fn generate(host: &dyn Host) -> Result<Self, RandomUnavailable> {
-        let mut ticket = Self { id: [0; ID_LEN], secret: Zeroizing::new([0; SECRET_LEN]) };
-        host.random(&mut ticket.id)?;
-        host.random(ticket.secret.as_mut())?;
-        Ok(ticket)
-    }
+/// What is known of where a ticket comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// We gave it out.
+    Ours,
+    /// It has no signature, or one of a key that we do not have any more: only the store can tell. Who sent it.
+    Unknown(Caller),
+}
 
+impl UntrustedTicket {
     /// From a cookie value; length and alphabet are checked before anything else happens with it.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != TEXT_LEN {
+        if text.len() > MAX_TEXT_LEN {
             return None;
         }
         let bytes = Zeroizing::new(from_base64url(text).ok()?);
-        let (id, secret) = bytes.split_first_chunk::<ID_LEN>()?;
-        Some(Self { id: *id, secret: Zeroizing::new(secret.try_into().ok()?) })
+        matches!(bytes.len(), UNSIGNED_LEN | LEN).then_some(Self { bytes })
+    }
+
+    /// What its record is called in the store.
+    pub fn record_name(&self) -> RecordName {
+        RecordName::of(self.bytes.get(..ID_LEN).unwrap_or_default())
+    }
+
+    /// The ticket, unless its signature is one of our keys' and wrong.
+    pub fn verify(self, keys: &KeyRing, caller: Caller) -> Option<Ticket> {
+        let (id, secret) = self.bytes.split_first_chunk::<ID_LEN>()?;
+        let signed = self.bytes.split_at_checked(UNSIGNED_LEN)?;
+        let origin = match signed {
+            (_, []) => Origin::Unknown(caller),
+            (ticket, signature) => match keys.check(ticket, signature.try_into().ok()?) {
+                Signed::Ours => Origin::Ours,
+                Signed::UnknownKey => Origin::Unknown(caller),
+                Signed::Forged => return None,
+            },
+        };
+        Some(Ticket { id: *id, secret: Zeroizing::new(secret.to_vec()), origin })
+    }
+}
+
+impl Ticket {
+    /// A new ticket from the host's randomness, signed with the newest key.
+    ///
+    /// # Errors
+    /// No randomness: there is no such thing as a default ticket.
+    pub fn generate(host: &dyn Host, keys: &KeyRing) -> Result<Self, RandomUnavailable> {
+        let mut bytes = Zeroizing::new([0; UNSIGNED_LEN]);
+        host.random(bytes.as_mut())?;
+        let signature = keys.sign(bytes.as_ref()).map_err(|_| RandomUnavailable)?;
+        let (id, random) = bytes.split_first_chunk::<ID_LEN>().ok_or(RandomUnavailable)?;
+        Ok(Self { id: *id, secret: Zeroizing::new([random, &signature].concat()), origin: Origin::Ours })
     }
 
     /// The cookie value.
     pub fn to_cookie(&self) -> Zeroizing<String> {
-        let bytes = Zeroizing::new([&self.id[..], &self.secret[..]].concat());
+        let bytes = Zeroizing::new([&self.id[..], &self.secret].concat());
         Zeroizing::new(base64url(&bytes))
     }
 
     /// The record's name in the store; it does not tell the id.
     pub fn record_name(&self) -> RecordName {
-        let digest = Sha256::new().chain_update(b"oidc-gate/session-id/1").chain_update(self.id).finalize();
-        RecordName(base64url(digest))
+        RecordName::of(&self.id)
     }
 
     /// The half of the record's key that only the cookie has.
     pub fn secret(&self) -> &[u8] {
-        self.secret.as_ref()
+        &self.secret
+    }
+
+    /// What is known of where it comes from.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Names the whole ticket in a worker's memory, so that a right id with a wrong secret hits nothing.
@@ -64,7 +112,7 @@ impl Ticket {
         Sha256::new()
             .chain_update(b"oidc-gate/ticket/1")
             .chain_update(self.id)
-            .chain_update(self.secret.as_ref())
+            .chain_update(self.secret.as_slice())
             .finalize()
             .into()
     }
@@ -91,6 +139,10 @@ impl RecordName {
         self.0.as_bytes()
     }
 
+    fn of(id: &[u8]) -> Self {
+        Self(base64url(Sha256::new().chain_update(b"oidc-gate/session-id/1").chain_update(id).finalize()))
+    }
+
     /// From what an index holds, or a form of ours sent back.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digest = from_base64url(text).ok()?;
@@ -99,20 +151,41 @@ impl RecordName {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::secret::Secret;
     use crate::testing::TestHost;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    const KEY: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+    const NEXT: &[u8; 32] = b"ZYXWVUTSRQPONMLKJIHGFEDCBA543210";
+
+    fn ring(keys: &[&[u8; 32]], tenant: &[u8]) -> KeyRing {
+        KeyRing::new(keys.iter().map(|key| Secret::new(**key)).collect(), tenant)
+    }
+
+    pub(crate) fn keys() -> KeyRing {
+        ring(&[KEY], b"tenant")
+    }
+
+    fn unknown() -> Origin {
+        Origin::Unknown(Caller::default())
+    }
+
+    fn read(text: &str, keys: &KeyRing) -> Option<Origin> {
+        UntrustedTicket::parse(text)?.verify(keys, Caller::default()).map(|ticket| ticket.origin())
+    }
+
     #[test]
     fn a_ticket_survives_its_cookie() {
-        let ticket = Ticket::generate(&*TestHost::new()).unwrap();
-        let again = Ticket::parse(&ticket.to_cookie()).unwrap();
+        let ticket = Ticket::generate(&*TestHost::new(), &keys()).unwrap();
+        let again =
+            UntrustedTicket::parse(&ticket.to_cookie()).unwrap().verify(&keys(), Caller::default()).unwrap();
         assert_eq!(again.record_name(), ticket.record_name());
         assert_eq!(again.secret(), ticket.secret());
         assert_eq!(again.fingerprint(), ticket.fingerprint());
-        assert_eq!(ticket.to_cookie().len(), TEXT_LEN);
+        assert_eq!(ticket.to_cookie().len(), MAX_TEXT_LEN);
         let name = ticket.record_name();
         assert_eq!(RecordName::parse(name.as_bytes()), Some(name.clone()));
         for other in [&name.as_bytes()[1..], b"", &[name.as_bytes(), b"A"].concat(), b"../../../etc/passwd"] {
@@ -121,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn ss02_nothing_but_64_characters_of_base64url_reaches_the_store() {
+    fn ss02_nothing_but_base64url_of_a_tickets_length_reaches_the_store() {
         let long = "A".repeat(1 << 20);
         for text in [
             "",
@@ -134,19 +207,67 @@ mod tests {
             "é",
             &"A".repeat(63),
             &"A".repeat(65),
+            &"A".repeat(111),
+            &"A".repeat(113),
             &format!("{}*", "A".repeat(63)),
             &format!("{}=", "A".repeat(63)),
-            &format!("{}+", "A".repeat(63)),
+            &format!("{}+", "A".repeat(111)),
             &long,
         ] {
-            assert!(Ticket::parse(text).is_none(), "{text:.70}");
+            assert!(UntrustedTicket::parse(text).is_none(), "{text:.70}");
         }
+    }
+
+    #[test]
+    fn f901_a_ticket_that_was_changed_anywhere_is_not_ours() {
+        let keys = keys();
+        let cookie = Ticket::generate(&*TestHost::new(), &keys).unwrap().to_cookie();
+        assert_eq!(read(&cookie, &keys), Some(Origin::Ours));
+        let bytes = from_base64url(cookie.as_bytes()).unwrap();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                // The name of another key: nobody can tell, so the store is asked, within a limit.
+                let names_another_key = (UNSIGNED_LEN..UNSIGNED_LEN + 4).contains(&at);
+                let expected = names_another_key.then(unknown);
+                assert_eq!(read(&base64url(&changed), &keys), expected, "bit {bit} of byte {at}");
+                // And even then it is another ticket.
+                let ticket =
+                    UntrustedTicket::parse(&base64url(&changed)).unwrap().verify(&keys, Caller::default());
+                let right =
+                    UntrustedTicket::parse(&cookie).unwrap().verify(&keys, Caller::default()).unwrap();
+                assert!(ticket.is_none_or(|ticket| ticket.secret() != right.secret()));
+            }
+        }
+        assert_eq!(read(&cookie[..64], &keys), Some(unknown()), "as they were before");
+    }
+
+    #[test]
+    fn f901_a_ticket_counts_under_its_own_key_and_tenant_only() {
+        let cookie = Ticket::generate(&*TestHost::new(), &keys()).unwrap().to_cookie();
+        for (other, expected) in [
+            (ring(&[NEXT, KEY], b"tenant"), Some(Origin::Ours)),
+            (ring(&[KEY, NEXT], b"tenant"), Some(Origin::Ours)),
+            (ring(&[NEXT], b"tenant"), Some(unknown())),
+            (ring(&[KEY], b"another"), None),
+            (ring(&[], b"tenant"), Some(unknown())),
+        ] {
+            assert_eq!(read(&cookie, &other), expected);
+        }
+        let newest = Ticket::generate(&*TestHost::new(), &ring(&[NEXT, KEY], b"tenant")).unwrap();
+        assert_eq!(
+            read(&newest.to_cookie(), &ring(&[NEXT], b"tenant")),
+            Some(Origin::Ours),
+            "the newest signs"
+        );
+        assert!(Ticket::generate(&*TestHost::new(), &ring(&[], b"tenant")).is_err());
     }
 
     #[test]
     fn rx15_without_randomness_there_is_no_ticket() {
         let host = TestHost::new();
         host.break_randomness();
-        assert!(Ticket::generate(&*host).is_err());
+        assert!(Ticket::generate(&*host, &keys()).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! A gate with everything around it, in memory, and a browser in front of it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use crate::config::*;
 use crate::gate::{Decision, Gate};
 use crate::host::Host as _;
 use crate::http::body::Body;
+use crate::http::caller::Caller;
 use crate::http::reply::Reply;
 use crate::jose::algorithm::Algorithm;
 use crate::secret::Secret;
@@ -25,6 +26,8 @@ pub struct World {
     pub gate: RefCell<Rc<Gate>>,
     pub config: Config,
     pub cookies: RefCell<BTreeMap<String, String>>,
+    /// Where its requests come from.
+    pub caller: Cell<Caller>,
 }
 
 /// What a browser sends when somebody follows a link.
@@ -91,6 +94,7 @@ pub fn config() -> Config {
             rules: vec![],
         },
         clock_leeway: Duration::from_secs(60),
+        limits: Limits::default(),
         warnings: vec![],
     }
 }
@@ -130,7 +134,15 @@ impl World {
         host.on("keycloak", move |callout| p.answer(callout, other_clock.upgrade().unwrap().now().as_secs()));
         let gate = Gate::new(config.clone(), host.clone());
         gate.background();
-        Self { host, redis, provider, gate: RefCell::new(gate), config, cookies: RefCell::default() }
+        Self {
+            host,
+            redis,
+            provider,
+            gate: RefCell::new(gate),
+            config,
+            cookies: RefCell::default(),
+            caller: Cell::default(),
+        }
     }
 
     /// The same worker with another configuration.
@@ -155,7 +167,7 @@ impl World {
         all.extend_from_slice(headers);
         let all = all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
         let gate = self.gate.borrow().clone();
-        self.host.run(gate.decide(all, body))
+        self.host.run(gate.decide(all, body, self.caller.get()))
     }
 
     /// Sends a request as the browser, which keeps the cookies of the answer.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_channel::oneshot::channel;
 use oidc_gate_core::gate::Decision;
 use oidc_gate_core::http::body::Body;
+use oidc_gate_core::http::caller::Caller;
 use oidc_gate_core::http::reply::Reply;
 
 use crate::envoy::WorkerId;
@@ -21,6 +22,8 @@ pub struct Ask {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Where it comes from, as Envoy knows it.
+    pub address: String,
 }
 
 /// What its sender saw.
@@ -73,13 +76,20 @@ impl Ask {
             ("x-request-id", format!("request-{number}")),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Self { number, headers, body: Vec::new() }
+        Self { number, headers, body: Vec::new(), address: "192.0.2.1:40000".to_owned() }
     }
 
     /// With one more header.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// From another address.
+    #[must_use]
+    pub fn from_address(mut self, address: String) -> Self {
+        self.address = address;
         self
     }
 
@@ -122,7 +132,7 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, ask: Ask) -> Option<Seen>
         let headers: Vec<(String, Vec<u8>)> =
             ask.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
         let body = if gate.reads_body(&headers) { arriving(&inside, ask.body.clone()) } else { Body::none() };
-        let decision = gate.decide(headers, body).await;
+        let decision = gate.decide(headers, body, Caller::parse(ask.address.as_bytes())).await;
         let seen = judge(&inside, &ask, at, arrived, decision);
         // The client may have gone at this very moment.
         let _ = sender.send(seen);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use oidc_gate_core::gate::Decision;
 use oidc_gate_core::http::reply::Reply;
 use oidc_gate_core::policy::{HeaderChange, Permit};
-use oidc_gate_core::session::ticket::Ticket as Ticket_;
+use oidc_gate_core::session::ticket::UntrustedTicket;
 
 use super::{
     Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, TokenKind, bump, session_cookie, short,
@@ -347,7 +347,7 @@ impl Ledger {
         for (value, ticket) in self.tickets.borrow_mut().iter_mut() {
             let is_meant = match named {
                 Some(name) => {
-                    Ticket_::parse(value).is_some_and(|ticket| ticket.record_name().as_str() == name)
+                    UntrustedTicket::parse(value).is_some_and(|ticket| ticket.record_name().as_str() == name)
                 }
                 None => ticket.created < arrived,
             };

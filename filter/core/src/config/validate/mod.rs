@@ -22,7 +22,7 @@ use self::url::Transport;
 use super::error::{Place, Reported};
 use super::leaf::{Flag, Text};
 use super::setting::Setting;
-use super::{Config, raw};
+use super::{Config, Limits, raw};
 
 /// Checks the whole configuration; `place` is its root.
 pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Reported> {
@@ -62,6 +62,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
         groups: groups?.unwrap_or_else(groups::default),
         policy: policy?,
         clock_leeway: clock_leeway?,
+        limits: Limits::default(),
         warnings: Vec::new(),
     };
     insecure?;

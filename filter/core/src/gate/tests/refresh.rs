@@ -10,8 +10,9 @@ use super::{API, forwarded};
 use crate::config::WithoutRefreshToken;
 use crate::host::{Callout, CalloutError, CalloutReply};
 use crate::http::body::Body;
+use crate::http::caller::Caller;
 use crate::session::script;
-use crate::session::ticket::Ticket;
+use crate::session::ticket::UntrustedTicket;
 use crate::testing::provider::reply;
 use crate::testing::world::{World, config, header, replied};
 
@@ -98,7 +99,7 @@ fn many_requests_at_once_are_one_refresh() {
         let headers =
             [(":method", "GET"), (":path", "/"), (":authority", "mlflow.example"), ("cookie", &cookie)];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).to_vec();
-        world.gate.borrow().clone().decide(headers, Body::none())
+        world.gate.borrow().clone().decide(headers, Body::none(), Caller::default())
     });
     for decision in world.host.run(futures_util::future::join_all(requests)) {
         forwarded(decision);
@@ -490,5 +491,5 @@ fn cf08_a_renewed_session_is_sealed_with_the_newest_key() {
     rotated.session.as_mut().unwrap().keys.pop();
     world.replace_gate(rotated);
     forwarded(world.navigate("/"));
-    assert!(Ticket::parse(world.cookies.borrow().values().next().unwrap()).is_some());
+    assert!(UntrustedTicket::parse(world.cookies.borrow().values().next().unwrap()).is_some());
 }

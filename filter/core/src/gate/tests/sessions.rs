@@ -394,10 +394,10 @@ fn keys_that_are_added_last_put_first_and_then_removed_cost_nobody_a_session_on_
 fn ss05_a_record_of_another_schema_is_no_session() {
     let world = World::new();
     world.log_in("/");
-    let ticket =
-        crate::session::ticket::Ticket::parse(world.cookies.borrow().values().next().unwrap()).unwrap();
     let gate = world.gate.borrow().clone();
     let sessions = gate.rp.browser().unwrap().sessions.clone();
+    let cookie = world.cookies.borrow().values().next().unwrap().clone();
+    let ticket = sessions.door.ticket(&cookie, crate::http::caller::Caller::default()).unwrap();
     let known = world.host.run(sessions.load(&ticket)).unwrap();
     for (schema, status) in [(known.record.schema, 200), (known.record.schema + 1, 401)] {
         let record = crate::session::record::Record { schema, ..known.record.clone() };

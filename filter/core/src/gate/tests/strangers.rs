@@ -1,0 +1,302 @@
+//! What strangers can have done: nothing for what we never gave out, and little for the rest.
+
+use std::time::Duration;
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::{API, forwarded};
+use crate::encoding::{base64url, from_base64url};
+use crate::gate::Decision;
+use crate::http::caller::Caller;
+use crate::secret::Secret;
+use crate::session::ticket::UntrustedTicket;
+use crate::testing::world::{NAVIGATION, World, callback, config, header, replied};
+
+const COOKIE: &str = "__Host-oidc-gate";
+
+/// Method, target, headers.
+type Request = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Every way on which a session cookie reaches the store.
+const DOORS: [Request; 7] = [
+    ("GET", "/", API),
+    ("GET", "/x", NAVIGATION),
+    ("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]),
+    ("GET", "/oauth2/logout", &[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "document")]),
+    ("GET", "/oauth2/account", NAVIGATION),
+    ("POST", "/oauth2/account/sign-out?everywhere=true", &[("sec-fetch-site", "same-origin")]),
+    (
+        "GET",
+        "/oauth2/callback?state=0123456789abcdef&code=x&iss=https://idp.example/realms/mlflow",
+        NAVIGATION,
+    ),
+];
+
+fn send(world: &World, (method, target, headers): Request, cookie: &str) -> (u16, &'static str) {
+    let cookie = format!("{COOKIE}={cookie}");
+    let headers = [headers, &[("cookie", cookie.as_str())]].concat();
+    match world.send(method, target, &headers) {
+        Decision::Reply { reply, reason } => {
+            assert!(header(&reply, "cache-control") == Some("no-store"), "{reply:?}");
+            (reply.status, reason)
+        }
+        Decision::Forward { reason, .. } => panic!("forwarded: {reason}"),
+    }
+}
+
+fn cookie_of(world: &World) -> String {
+    world.cookies.borrow()[COOKIE].clone()
+}
+
+fn asked(world: &World) -> u32 {
+    world.redis.operations.get()
+}
+
+/// A ticket as it was before tickets were signed, and its session in Redis.
+fn unsigned_session(world: &World) -> String {
+    let text = base64url([7; 48]);
+    let gate = world.gate.borrow().clone();
+    let sessions = gate.rp.browser().unwrap().sessions.clone();
+    let known = sessions.door.ticket(&cookie_of(world), Caller::default()).unwrap();
+    let record = world.host.run(sessions.load(&known)).unwrap().record.clone();
+    let ticket = sessions.door.ticket(&text, Caller::default()).unwrap();
+    world.host.run(sessions.create_for(&ticket, &record)).unwrap();
+    text
+}
+
+#[test]
+fn f901_a_ticket_that_is_not_ours_has_nobody_asked_at_any_door() {
+    let world = World::new();
+    world.log_in("/");
+    let ours = from_base64url(cookie_of(&world)).unwrap();
+    let other_gate = {
+        let mut config = config();
+        config.public_url.origin = "https://other.example".into();
+        let other = World::with(config);
+        other.log_in("/");
+        cookie_of(&other)
+    };
+    let mut forged = vec![other_gate, "x".repeat(112 * 1000), String::new()];
+    for at in (0..48).chain([52, 83]) {
+        let mut changed = ours.clone();
+        changed[at] ^= 1;
+        forged.push(base64url(&changed));
+    }
+    let before = asked(&world);
+    for cookie in &forged {
+        for door in DOORS {
+            let (status, reason) = send(&world, door, cookie);
+            let expected: &[u16] = match door.1 {
+                "/oauth2/logout" => &[303],
+                "/" | "/oauth2/account/sign-out?everywhere=true" => &[401],
+                "/x" | "/oauth2/account" => &[302],
+                _ => &[400],
+            };
+            assert!(expected.contains(&status), "{door:?}: {status} {reason} {cookie:.120}");
+        }
+    }
+    assert_eq!(asked(&world), before);
+    assert!(world.host.log_lines().iter().any(|line| line.contains("reason=session_forged")));
+    forwarded(world.navigate("/"));
+}
+
+#[test]
+fn f901_a_new_login_ends_no_session_of_a_ticket_that_is_not_ours() {
+    let world = World::new();
+    let request = world.begin_login("/");
+    let mut forged = from_base64url({
+        let other = World::new();
+        other.log_in("/");
+        cookie_of(&other)
+    })
+    .unwrap();
+    forged[0] ^= 1;
+    world.cookies.borrow_mut().insert(COOKIE.into(), base64url(forged));
+    assert_eq!(replied(world.finish_login(&request, "code")).status, 303);
+    let before = asked(&world);
+    (0..100).for_each(|_| world.host.run_jobs());
+    assert_eq!(asked(&world), before);
+}
+
+#[test]
+fn f901_tickets_from_before_they_were_signed_are_good_until_they_end() {
+    let world = World::new();
+    world.log_in("/");
+    let old = unsigned_session(&world);
+    for worker in [&world, &world.other_worker(), &world.other_envoy()] {
+        worker.cookies.borrow_mut().insert(COOKIE.into(), old.clone());
+        for _ in 0..1000 {
+            // Known ones are no strangers: none of this counts.
+            worker.host.advance(Duration::from_millis(100));
+            forwarded(worker.browse("GET", "/", API));
+        }
+    }
+    let out = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    assert_eq!(out.status, 303);
+    world.cookies.borrow_mut().insert(COOKIE.into(), old);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+}
+
+#[test]
+fn f901_tickets_that_only_redis_could_tell_about_have_it_asked_within_a_limit() {
+    let world = World::new();
+    world.log_in("/");
+    let limit = world.config.limits.unknown_tickets;
+    let old = unsigned_session(&world);
+    let (before, mut statuses) = (asked(&world), std::collections::BTreeMap::<_, u32>::new());
+    let started = world.host.now_millis();
+    for number in 0..5000u32 {
+        let mut bytes = vec![9; if number % 2 == 0 { 48 } else { 84 }];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        *statuses.entry(send(&world, DOORS[0], &base64url(&bytes))).or_default() += 1;
+    }
+    let seconds = u32::try_from((world.host.now_millis() - started) / 1000 + 1).unwrap();
+    let most = limit.burst / 4 + seconds * limit.per_second / 4;
+    assert!(asked(&world) - before <= most, "{} of {most}: {statuses:?}", asked(&world) - before);
+    let found: Vec<_> = statuses.keys().copied().collect();
+    assert_eq!(found, [(401, "session_unknown"), (503, "session_over_limit")]);
+    // The flood came from one address: whoever comes from another one is looked for.
+    world.caller.set(Caller::parse(b"198.51.100.1:1"));
+    let other = world.other_worker();
+    other.caller.set(world.caller.get());
+    for worker in [&world, &other] {
+        worker.cookies.borrow_mut().insert(COOKIE.into(), old.clone());
+        forwarded(worker.browse("GET", "/", API));
+    }
+}
+
+#[test]
+fn f901_when_no_ticket_from_before_can_live_any_more_none_is_looked_for() {
+    let world = World::new();
+    world.log_in("/");
+    world.host.advance(world.config.session.as_ref().unwrap().absolute_timeout);
+    let before = asked(&world);
+    for text in [base64url([7; 48]), base64url([7; 84])] {
+        assert_eq!(send(&world, DOORS[0], &text), (401, "session_forged"));
+    }
+    assert_eq!(asked(&world), before);
+}
+
+#[test]
+fn f901_a_session_that_has_ended_is_not_looked_for_again_and_again() {
+    for how in ["signed out", "lost by Redis", "ended at the provider"] {
+        let world = World::new();
+        world.log_in("/");
+        let cookie = cookie_of(&world);
+        match how {
+            "signed out" => {
+                replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+            }
+            "lost by Redis" => {
+                world.redis.forget_everything();
+                world.host.advance(Duration::from_secs(6));
+            }
+            _ => {
+                let gate = world.gate.borrow().clone();
+                let sessions = gate.rp.browser().unwrap().sessions.clone();
+                let ended = crate::session::endings::Ending::everyone(
+                    &world.config.issuer.url,
+                    crate::time::Timestamp::from_millis(u64::MAX),
+                );
+                let _ = world.host.run(sessions.log.append(vec![ended]));
+            }
+        }
+        let before = asked(&world);
+        for _ in 0..200 {
+            for door in DOORS {
+                send(&world, door, &cookie);
+            }
+        }
+        // Once, and once more to be certain that signing out leaves nothing behind.
+        let rounds = asked(&world) - before;
+        assert!(rounds <= 16, "{how}: {rounds}");
+    }
+}
+
+#[test]
+fn f901_what_is_remembered_of_an_end_hides_no_session_that_lives() {
+    let world = World::new();
+    world.log_in("/");
+    let cookie = cookie_of(&world);
+    let record = {
+        let gate = world.gate.borrow().clone();
+        let sessions = gate.rp.browser().unwrap().sessions.clone();
+        let ticket = sessions.door.ticket(&cookie, Caller::default()).unwrap();
+        world.host.run(sessions.load(&ticket)).unwrap().record.clone()
+    };
+    world.redis.forget_everything();
+    world.host.advance(Duration::from_secs(6));
+    assert_eq!(send(&world, DOORS[0], &cookie), (401, "session_unknown"));
+    // A failover that found the data after all, at another Envoy.
+    let other = world.other_envoy();
+    let gate = other.gate.borrow().clone();
+    let sessions = gate.rp.browser().unwrap().sessions.clone();
+    let ticket = sessions.door.ticket(&cookie, Caller::default()).unwrap();
+    other.host.run(sessions.create_for(&ticket, &record)).unwrap();
+    world.host.advance(Duration::from_secs(5));
+    forwarded(world.browse("GET", "/", API));
+    other.cookies.replace(world.cookies.borrow().clone());
+    forwarded(other.browse("GET", "/", API));
+}
+
+#[test]
+fn f901_whoever_signs_out_while_redis_is_away_is_signed_out_later_on_every_worker() {
+    let world = World::new();
+    world.log_in("/");
+    // A worker that has never seen the session; its signature tells that there may be one.
+    let other = world.other_worker();
+    other.cookies.replace(world.cookies.borrow().clone());
+    world.redis.set_down(Some(crate::host::CalloutError::Reset));
+    let out = replied(other.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    assert_eq!(out.status, 503);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "over on this Envoy at once");
+    world.redis.set_down(None);
+    (0..200).for_each(|_| {
+        world.host.advance(Duration::from_millis(50));
+        world.host.run_jobs();
+    });
+    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")), "and then in Redis");
+}
+
+#[test]
+fn f901_a_key_that_was_taken_away_too_early_leaves_what_was_sealed_since() {
+    let [old, new] = [&b"0123456789abcdefghijklmnopqrstuv"[..], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"];
+    let with = |keys: &[&[u8]]| {
+        let mut config = config();
+        config.session.as_mut().unwrap().keys = keys.iter().map(|key| Secret::new(*key)).collect();
+        config
+    };
+    let world = World::with(with(&[old]));
+    world.log_in("/");
+    let cookie = cookie_of(&world);
+    world.replace_gate(with(&[new, old]));
+    world.host.advance(Duration::from_secs(70));
+    forwarded(world.browse("GET", "/", API));
+    world.replace_gate(with(&[new]));
+    forwarded(world.browse("GET", "/", API));
+    // The ticket can't be checked any more, but it counts to the last bit.
+    let bytes = from_base64url(&cookie).unwrap();
+    for at in 48..84 {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x10;
+        let text = base64url(&changed);
+        assert!(UntrustedTicket::parse(&text).is_some());
+        assert_eq!(send(&world, DOORS[0], &text).0, 401, "byte {at}");
+    }
+    forwarded(world.browse("GET", "/", API));
+}
+
+#[test]
+fn f901_a_callback_of_the_back_button_with_a_forged_session_asks_nobody() {
+    let world = World::new();
+    let before = asked(&world);
+    let mut bytes = vec![1; 84];
+    bytes[48..52].copy_from_slice(&[0; 4]);
+    world.host.advance(world.config.session.as_ref().unwrap().absolute_timeout);
+    let cookie = format!("{COOKIE}={}", base64url(bytes));
+    let headers = [NAVIGATION, &[("cookie", cookie.as_str())]].concat();
+    let reply = replied(world.send("GET", &callback("0123456789abcdef", "code"), &headers));
+    assert_eq!(reply.status, 400);
+    assert_eq!(asked(&world), before);
+}

@@ -1,0 +1,183 @@
+//! How much strangers can have done, shared fairly: so much in all, of which one network gets half and one address a
+//! quarter. Whoever turns out to be no stranger gives back what they took, so that limits need not fit their number.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+
+use crate::http::caller::Caller;
+use crate::time::Timestamp;
+
+/// Addresses, and networks, whose share is remembered; the one that asked longest ago goes.
+const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
+/// The share of one network, and of one address: a half, a quarter.
+const NETWORK_SHARE: u64 = 2;
+const ADDRESS_SHARE: u64 = 4;
+/// Levels are counted in millionths.
+const ONE: u64 = 1_000_000;
+
+/// So many at once, and so many in each second after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// At once, when nobody has asked for long.
+    pub burst: u32,
+    /// In a second.
+    pub per_second: u32,
+}
+
+/// A rate that callers share.
+pub struct FairLimit {
+    rate: Rate,
+    all: RefCell<Bucket>,
+    networks: RefCell<LruCache<[u8; 16], Bucket>>,
+    addresses: RefCell<LruCache<[u8; 16], Bucket>>,
+}
+
+/// Leave to do something once.
+#[derive(Debug)]
+#[must_use]
+pub struct Pass(Caller);
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    level: u64,
+    filled: Timestamp,
+}
+
+impl FairLimit {
+    /// Nobody has asked yet.
+    pub fn new(rate: Rate) -> Self {
+        Self {
+            all: RefCell::new(rate.full(1)),
+            networks: RefCell::new(LruCache::new(MAX_REMEMBERED)),
+            addresses: RefCell::new(LruCache::new(MAX_REMEMBERED)),
+            rate,
+        }
+    }
+
+    /// Leave for this caller, unless it, its network or all together have had as much as they get.
+    pub fn take(&self, caller: Caller, now: Timestamp) -> Option<Pass> {
+        self.each(caller, |rate, share, bucket| bucket.refill(rate, share, now));
+        let mut is_left = true;
+        self.each(caller, |_, _, bucket| is_left &= bucket.level >= ONE);
+        if !is_left {
+            return None;
+        }
+        self.each(caller, |_, _, bucket| bucket.level = bucket.level.saturating_sub(ONE));
+        Some(Pass(caller))
+    }
+
+    /// It was no stranger.
+    pub fn give_back(&self, Pass(caller): Pass) {
+        self.each(caller, |rate, share, bucket| {
+            bucket.level = bucket.level.saturating_add(ONE).min(rate.most(share));
+        });
+    }
+
+    fn each(&self, caller: Caller, mut change: impl FnMut(Rate, u64, &mut Bucket)) {
+        let rate = self.rate;
+        change(rate, 1, &mut self.all.borrow_mut());
+        let shares = [
+            (&self.networks, caller.network(), NETWORK_SHARE),
+            (&self.addresses, caller.address(), ADDRESS_SHARE),
+        ];
+        for (buckets, of, share) in shares {
+            let mut buckets = buckets.borrow_mut();
+            change(rate, share, buckets.get_or_insert_mut(of.key(), || rate.full(share)));
+        }
+    }
+}
+
+impl Rate {
+    fn most(self, share: u64) -> u64 {
+        u64::from(self.burst).saturating_mul(ONE).checked_div(share).unwrap_or_default().max(ONE)
+    }
+
+    fn full(self, share: u64) -> Bucket {
+        Bucket { level: self.most(share), filled: Timestamp::default() }
+    }
+}
+
+impl Bucket {
+    fn refill(&mut self, rate: Rate, share: u64, now: Timestamp) {
+        let millis = u64::try_from(now.since(self.filled).as_millis()).unwrap_or(u64::MAX);
+        // Millionths in a millisecond. With a clock that was set back nothing is added until it goes on from there.
+        let gain =
+            u64::from(rate.per_second).saturating_mul(ONE / 1000).checked_div(share).unwrap_or_default();
+        self.level = self.level.saturating_add(gain.saturating_mul(millis)).min(rate.most(share));
+        self.filled = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const RATE: Rate = Rate { burst: 40, per_second: 8 };
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_secs(1_767_225_600).plus(Duration::from_millis(millis))
+    }
+
+    fn caller(address: &str) -> Caller {
+        Caller::parse(address.as_bytes())
+    }
+
+    /// How many of so many get through.
+    fn passes(limit: &FairLimit, address: &str, now: Timestamp, tries: u32) -> usize {
+        (0..tries).filter(|_| limit.take(caller(address), now).is_some()).count()
+    }
+
+    #[test]
+    fn f902_one_address_gets_a_quarter_one_network_half_and_others_the_rest() {
+        let limit = FairLimit::new(RATE);
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(0), 1000), 10, "an address");
+        assert_eq!(passes(&limit, "192.0.2.2:1", at(0), 1000), 10);
+        assert_eq!(passes(&limit, "192.0.2.3:1", at(0), 1000), 0, "the network has had its half");
+        assert_eq!(passes(&limit, "198.51.100.1:1", at(0), 1000), 10, "another network");
+        assert_eq!(passes(&limit, "[2001:db8::1]:1", at(0), 1000), 10);
+        assert_eq!(passes(&limit, "203.0.113.1:1", at(0), 1000), 0, "no more in all");
+        // Two of eight in a second.
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(500), 1000), 1);
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(999), 1000), 0);
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(1000), 1000), 1);
+    }
+
+    #[test]
+    fn f902_however_many_addresses_ask_there_is_no_more_than_the_whole() {
+        let limit = FairLimit::new(RATE);
+        let mut passed = 0;
+        for second in 0..60u64 {
+            for network in 0..2000u64 {
+                let address = format!("[2001:db8:{network:x}:{second:x}::1]:1");
+                passed += passes(&limit, &address, at(second * 1000), 1);
+            }
+        }
+        assert_eq!(passed, 40 + 59 * 8);
+        let networks = limit.networks.borrow().len();
+        assert_eq!(networks, MAX_REMEMBERED.get(), "what is remembered of them is bounded");
+    }
+
+    #[test]
+    fn f902_what_is_given_back_is_there_for_the_next() {
+        let limit = FairLimit::new(RATE);
+        for _ in 0..1000 {
+            let pass = limit.take(caller("192.0.2.1:1"), at(0)).expect("the one before was given back");
+            limit.give_back(pass);
+        }
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(0), 1000), 10, "and no more than there was");
+    }
+
+    #[test]
+    fn f902_a_clock_that_jumps_gives_no_more_than_a_burst() {
+        let limit = FairLimit::new(RATE);
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(3_600_000), 1000), 10);
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(0), 1000), 0, "an hour back");
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(1000), 1000), 2, "and on from there");
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(u64::MAX / 2), 1000), 10, "far ahead");
+    }
+}

@@ -1,0 +1,65 @@
+//! The one door to the store: which tickets Redis may be asked about. What we never gave out costs nothing.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::error::SessionEnd;
+use crate::host::Host;
+use crate::http::caller::Caller;
+use crate::limit::{FairLimit, Pass, Rate};
+use crate::seal::KeyRing;
+use crate::session::ticket::{Origin, Ticket, UntrustedTicket};
+use crate::time::Timestamp;
+
+/// Checks tickets for one worker.
+pub struct Door {
+    host: Rc<dyn Host>,
+    keys: KeyRing,
+    /// Until when tickets may be about that this gate can't check. None of them lives longer: those without a signature are
+    /// from before this version, and a key that was taken away signs nothing any more.
+    unknown_until: Timestamp,
+    unknown: FairLimit,
+}
+
+impl Door {
+    /// A gate that begins now. A session lives for `lifetime` at most.
+    pub fn new(host: Rc<dyn Host>, keys: KeyRing, lifetime: Duration, unknown: Rate) -> Self {
+        let unknown_until = host.now().plus(lifetime);
+        Self { host, keys, unknown_until, unknown: FairLimit::new(unknown) }
+    }
+
+    /// The ticket in a cookie. Nothing is asked for that.
+    ///
+    /// # Errors
+    /// It has not the form of one, or is none of ours.
+    pub fn ticket(&self, cookie: &str, caller: Caller) -> Result<Ticket, SessionEnd> {
+        let untrusted = UntrustedTicket::parse(cookie).ok_or(SessionEnd::MalformedTicket)?;
+        let ticket = untrusted.verify(&self.keys, caller).ok_or(SessionEnd::Forged)?;
+        match ticket.origin() {
+            Origin::Unknown(_) if self.host.now() >= self.unknown_until => Err(SessionEnd::Forged),
+            _ => Ok(ticket),
+        }
+    }
+
+    /// Leave to ask Redis about a ticket: any that we gave out, and of those that only Redis can tell about as many as
+    /// strangers get.
+    pub fn admit(&self, ticket: &Ticket) -> Option<Admission> {
+        match ticket.origin() {
+            Origin::Ours => Some(Admission(None)),
+            Origin::Unknown(caller) => {
+                self.unknown.take(caller, self.host.now()).map(|pass| Admission(Some(pass)))
+            }
+        }
+    }
+
+    /// The ticket opened a session: it was no stranger's.
+    pub fn opened(&self, admission: Admission) {
+        if let Admission(Some(pass)) = admission {
+            self.unknown.give_back(pass);
+        }
+    }
+}
+
+/// Leave to ask Redis about one ticket.
+#[must_use]
+pub struct Admission(Option<Pass>);

@@ -1,0 +1,90 @@
+//! Sessions that were found to have ended, for a moment: whoever sends such a ticket again and again does not have Redis
+//! asked each time.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::time::Duration;
+
+use lru::LruCache;
+
+use crate::error::SessionEnd;
+use crate::time::Timestamp;
+
+/// How long it is remembered. A session that ended never comes back, but a Redis that had lost its data may: nobody should
+/// be kept waiting for long then.
+const MEMORY: Duration = Duration::from_secs(5);
+/// How many are remembered; the one that was asked for longest ago goes.
+const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+
+/// What one worker remembers.
+pub struct Ended(RefCell<LruCache<[u8; 16], Known>>);
+
+struct Known {
+    fingerprint: [u8; 32],
+    during: Range<Timestamp>,
+    end: SessionEnd,
+}
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self(RefCell::new(LruCache::new(MAX_REMEMBERED)))
+    }
+}
+
+impl Ended {
+    /// A ticket's session has ended.
+    pub fn remember(&self, session: [u8; 16], fingerprint: [u8; 32], end: SessionEnd, now: Timestamp) {
+        let during = now..now.plus(MEMORY);
+        self.0.borrow_mut().put(session, Known { fingerprint, during, end });
+    }
+
+    /// How the session of a ticket has ended, if that was found a moment ago.
+    pub fn get(&self, session: &[u8; 16], fingerprint: &[u8; 32], now: Timestamp) -> Option<SessionEnd> {
+        let mut known = self.0.borrow_mut();
+        let found = known.get(session)?;
+        (found.fingerprint == *fingerprint && found.during.contains(&now)).then_some(found.end)
+    }
+
+    /// A session may not have ended after all.
+    pub fn forget(&self, session: &[u8; 16]) {
+        self.0.borrow_mut().pop(session);
+    }
+
+    /// Nothing that is remembered counts any more.
+    pub fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn f901_an_end_is_remembered_of_the_whole_ticket_and_for_a_moment() {
+        let ended = Ended::default();
+        let at = Timestamp::from_secs;
+        ended.remember([1; 16], [1; 32], SessionEnd::Unknown, at(100));
+        let get = |fingerprint, secs| ended.get(&[1; 16], &[fingerprint; 32], at(secs));
+        assert_eq!(get(1, 100), Some(SessionEnd::Unknown));
+        assert_eq!(get(1, 104), Some(SessionEnd::Unknown));
+        assert_eq!(
+            [get(1, 105), get(1, 99), get(2, 100)],
+            [None; 3],
+            "over, a clock set back, another ticket"
+        );
+        ended.forget(&[1; 16]);
+        assert_eq!(get(1, 100), None);
+        for session in 0..10_000u64 {
+            let mut name = [0; 16];
+            name[..8].copy_from_slice(&session.to_be_bytes());
+            ended.remember(name, [0; 32], SessionEnd::Unknown, at(100));
+        }
+        assert_eq!(ended.0.borrow().len(), MAX_REMEMBERED.get());
+        ended.clear();
+        assert_eq!(ended.0.borrow().len(), 0);
+    }
+}
