@@ -80,13 +80,17 @@ enum Commands {
     },
     /// Run the tests; all tiers when none is named.
     ///
-    /// files: scripts, Dockerfiles and manifests before their linters, and a search for secrets. unit: pure code, natively
-    /// and as Wasm under node. e2e: the filter in real Envoy with real Redis. stack: real Keycloak, MLflow and headless
-    /// Chromium, beside and apart from a stack that is up. compose: docker-compose.yml in a Docker engine, where one
-    /// answers. What they need is installed. The last line is the sum: "N passed, N failed".
+    /// files: scripts, Dockerfiles and manifests before their linters, and a search for secrets. unit: pure code,
+    /// natively and as Wasm under node. e2e: the filter in real Envoy with real Redis. stack: real Keycloak, MLflow and
+    /// headless Chromium, beside and apart from a stack that is up. compose: docker-compose.yml in a Docker engine,
+    /// where one answers. What they need is installed. The summary says how long each part took; its last line is the
+    /// sum, "N passed, N failed".
     Test {
         /// Which tiers.
         tiers: Vec<Tier>,
+        /// Only tests with this in their name, or in the name of their module. May be given several times.
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
     },
     /// Run the core in simulated worlds: workers, Envoys, Redis, provider, browsers, and faults that a seed decides.
     ///
@@ -166,7 +170,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Commands::Down { volumes } => down(&workspace, volumes),
         Commands::Status => status(&workspace),
         Commands::Logs { part, follow } => show::log(&workspace.state(), part, follow),
-        Commands::Test { tiers } => tiers::run(&workspace, &tiers, &progress),
+        Commands::Test { tiers, only } => tiers::run(&workspace, &tiers, &only, &progress),
         Commands::Sim(seeds) => sim::run(&workspace, &seeds, &progress),
         Commands::Check => check::run(&workspace, &progress),
         Commands::Build => dist::run(&workspace, &progress),

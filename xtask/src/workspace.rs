@@ -8,6 +8,8 @@ use cargo_metadata::{Metadata, MetadataCommand};
 
 use crate::command::output;
 
+/// What decides.
+pub const CORE_PACKAGE: &str = "oidc-gate-core";
 /// The cdylib that Envoy loads.
 pub const PLUGIN_PACKAGE: &str = "oidc-gate";
 /// The end-to-end and stack tests.
@@ -59,8 +61,8 @@ impl Workspace {
         self.state().join("downloads")
     }
 
-    /// The files of the repository as a clone would have them, with what is changed and not committed yet: their paths from
-    /// its root.
+    /// The files of the repository as a clone would have them, with what is changed and not committed yet: their paths
+    /// from its root.
     pub fn files(&self) -> Result<Vec<String>> {
         let mut git = Command::new("git");
         git.current_dir(&self.root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);

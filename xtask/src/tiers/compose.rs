@@ -70,8 +70,6 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let mut cargo = workspace.cargo();
     cargo
         .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--test", TEST])
-        // They take turns at one stack; a test that builds an image goes on meanwhile.
-        .args(["--", "--test-threads", "2"])
         .env("OIDC_GATE_CHECKOUT", &checkout)
         .env("OIDC_GATE_REPOSITORY", workspace.root())
         .env("OIDC_GATE_FAILURES", &folder)
@@ -83,7 +81,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     for (name, value) in plan.environment() {
         cargo.env(name, value);
     }
-    let result = runs.cargo_test(&mut cargo);
+    // They take turns at one stack; a test that builds an image goes on meanwhile.
+    let result = runs.cargo_test(&cargo, "", &["--test-threads", "2"]);
     let removed = plan.remove(&checkout).context("removing the stack");
     result.and(removed)
 }
@@ -137,8 +136,8 @@ impl Plan {
         ]
     }
 
-    /// Removes the stack and those that tests make beside it, with their data. The variables that the files require are not
-    /// needed for that.
+    /// Removes the stack and those that tests make beside it, with their data. The variables that the files require are
+    /// not needed for that.
     fn remove(&self, checkout: &Path) -> Result<()> {
         let mut removed = Ok(());
         for suffix in SUFFIXES {
@@ -169,7 +168,8 @@ impl Plan {
     }
 }
 
-/// What the names of the projects end with: the one that all tests use, and those of `Stack::instead` and `Stack::beside`.
+/// What the names of the projects end with: the one that all tests use, and those of `Stack::instead` and
+/// `Stack::beside`.
 const SUFFIXES: [&str; 3] = ["", "-instead", "-refused"];
 
 const SECRETS: [&str; 6] = [

@@ -35,10 +35,10 @@ fn run_with(release: &Release, workspace: &Workspace, progress: &Progress, runs:
         // The library is what the tests share: fixture and oracle, which have tests too.
         .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--lib"])
         .args(tests.iter().flat_map(|name| ["--test", name]))
-        .args(["--", "--test-threads", TEST_THREADS])
         .env("OIDC_GATE_ENVOY", envoy::ensure_release(release, workspace, progress)?)
         .env("OIDC_GATE_REDIS", install::redis::ensure(progress)?)
         .env("OIDC_GATE_HAPROXY", install::haproxy::ensure(progress)?)
         .env("OIDC_GATE_WASM", wasm);
-    runs.cargo_test(&mut cargo)
+    let with = if release.version == envoy::CURRENT.version { "" } else { release.version };
+    runs.cargo_test(&cargo, with, &["--test-threads", TEST_THREADS])
 }

@@ -5,18 +5,17 @@ mod counts;
 mod e2e;
 mod files;
 mod mesh;
+mod runs;
 mod stack;
 mod unit;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use self::counts::Counts;
-use crate::command::describe;
+use self::runs::Runs;
 use crate::progress::Progress;
 use crate::signals;
 use crate::stack::show::plain_table;
@@ -45,10 +44,10 @@ pub enum Tier {
 /// What came of a tier.
 struct Outcome {
     tier: Tier,
-    counts: Counts,
+    runs: Runs,
     /// Why the tier failed although no test did.
     problem: Option<String>,
-    seconds: u64,
+    took: Duration,
 }
 
 /// Runs tiers one after the other, all of them even when one fails, and prints a summary whose last line is
@@ -56,7 +55,8 @@ struct Outcome {
 ///
 /// # Errors
 /// When a test failed, or a tier could not be run to its end, or ran no test at all.
-pub fn run(workspace: &Workspace, tiers: &[Tier], progress: &Progress) -> Result<()> {
+pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Progress) -> Result<()> {
+    ensure!(only.is_empty() || !tiers.is_empty(), "--only needs the tiers that have these tests");
     let all = [Tier::Files, Tier::Unit, Tier::E2e, Tier::Stack, Tier::Compose, Tier::Envoys, Tier::Mesh];
     // Unless it was asked for: then it is a failure that it cannot run.
     let not_run = tiers.is_empty().then(compose::obstacle).flatten();
@@ -65,15 +65,23 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], progress: &Progress) -> Result
         .filter(|tier| tiers.is_empty() || tiers.contains(tier))
         .filter(|tier| *tier != Tier::Compose || not_run.is_none())
         .filter(|tier| ![Tier::Envoys, Tier::Mesh].contains(tier) || tiers.contains(tier));
-    let outcomes: Vec<_> =
-        chosen.take_while(|_| !signals::interrupted()).map(|tier| tier.run(workspace, progress)).collect();
+    let outcomes: Vec<_> = chosen
+        .take_while(|_| !signals::interrupted())
+        .map(|tier| tier.run(workspace, only, progress))
+        .collect();
     let mut table = plain_table(["tier", "passed", "failed", "skipped", "seconds"]);
+    let mut row = |name: String, counts: Counts, took: Duration| {
+        let numbers = [counts.passed, counts.failed, counts.skipped, took.as_secs()];
+        table.add_row([name].into_iter().chain(numbers.map(|number| number.to_string())));
+    };
     let mut sum = Counts::default();
-    for Outcome { tier, counts, problem, seconds } in &outcomes {
-        let numbers =
-            [counts.passed, counts.failed, counts.skipped, *seconds].map(|number| number.to_string());
-        table.add_row([tier.name().to_owned()].into_iter().chain(numbers));
-        sum += *counts;
+    for Outcome { tier, runs, problem, took } in &outcomes {
+        row(tier.name().to_owned(), runs.counts(), *took);
+        // With a filter most programs have nothing to run.
+        for part in runs.parts().iter().filter(|part| part.counts.ran() > 0 || part.took.as_secs() > 0) {
+            row(format!("  {}", part.name), part.counts, part.took);
+        }
+        sum += runs.counts();
         if let Some(problem) = problem {
             println!("\n{}: {problem}", tier.name());
         }
@@ -109,10 +117,10 @@ impl Tier {
         }
     }
 
-    fn run(self, workspace: &Workspace, progress: &Progress) -> Outcome {
+    fn run(self, workspace: &Workspace, only: &[String], progress: &Progress) -> Outcome {
         println!("\n{}", console::style(format!("── {} ──", self.name())).bold());
         let started = Instant::now();
-        let mut runs = Runs::default();
+        let mut runs = Runs::new(only);
         let result = match self {
             Self::Files => files::run(workspace, progress, &mut runs),
             Self::Unit => unit::run(workspace, progress, &mut runs),
@@ -122,74 +130,8 @@ impl Tier {
             Self::Envoys => e2e::run_older(workspace, progress, &mut runs),
             Self::Mesh => mesh::run(workspace, progress, &mut runs),
         };
-        Outcome {
-            tier: self,
-            counts: runs.counts,
-            problem: result.map_err(|error| format!("{error:#}")).err().or_else(|| runs.problem()),
-            seconds: started.elapsed().as_secs(),
-        }
-    }
-}
-
-/// The test runs of one tier, added up.
-#[derive(Default)]
-struct Runs {
-    counts: Counts,
-    problems: Vec<String>,
-}
-
-impl Runs {
-    /// Runs tests, passes their output on and counts them. A failed test is no error of this call: the next run of the
-    /// tier goes on.
-    fn cargo_test(&mut self, command: &mut Command) -> Result<()> {
-        signals::check()?;
-        let shown = describe(command);
-        println!("$ {shown}");
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start `{shown}`"))?;
-        let mut counts = Counts::default();
-        let mut lines = BufReader::new(child.stdout.take().context("the output was not piped")?);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line)? > 0 {
-            let text = String::from_utf8_lossy(&line);
-            print!("{text}");
-            if let Some(result) = Counts::of_result_line(&text) {
-                counts += result;
-            }
-            line.clear();
-        }
-        let status = child.wait()?;
-        self.counts += counts;
-        if counts.ran() == 0 {
-            self.problems.push(format!("`{shown}` ran no test ({status})"));
-        } else if !status.success() && counts.failed == 0 {
-            self.problems.push(format!("`{shown}` ended with {status}, though no test failed"));
-        }
-        Ok(())
-    }
-
-    /// Runs a check that is no test of cargo's, and counts it as one.
-    fn check(&mut self, what: &str, test: impl FnOnce() -> Result<()>) {
-        match test() {
-            Ok(()) => {
-                println!("{what} ... ok");
-                self.counts.passed += 1;
-            }
-            Err(error) => {
-                println!("{what} ... FAILED\n{error:#}");
-                self.counts.failed += 1;
-            }
-        }
-    }
-
-    fn problem(&self) -> Option<String> {
-        if !self.problems.is_empty() {
-            return Some(self.problems.join("\n"));
-        }
-        (self.counts.ran() == 0).then(|| "no test ran".to_owned())
+        let problem = result.map_err(|error| format!("{error:#}")).err().or_else(|| runs.problem());
+        Outcome { tier: self, runs, problem, took: started.elapsed() }
     }
 }
 
@@ -208,45 +150,4 @@ fn integration_tests(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Re
         bail!("the package {} has no such tests", crate::workspace::TESTS_PACKAGE);
     }
     Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn runs_of(script: &str) -> Runs {
-        let mut runs = Runs::default();
-        runs.cargo_test(Command::new("sh").args(["-c", script])).unwrap();
-        runs
-    }
-
-    #[test]
-    fn results_of_several_test_programs_add_up() {
-        let runs = runs_of(
-            "echo 'test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out'; \
-             echo 'test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out'; exit 101",
-        );
-        assert_eq!(runs.counts, Counts { passed: 5, failed: 1, skipped: 1 });
-        assert_eq!(runs.problem(), None, "a failed test is counted, and needs no other word");
-    }
-
-    #[test]
-    fn runs_that_prove_nothing_are_problems() {
-        for (script, expected) in [
-            ("exit 0", "ran no test"),
-            ("echo 'error: could not compile'; exit 101", "ran no test"),
-            (
-                "echo 'test result: ok. 0 passed; 0 failed; 9 ignored; 0 measured; 0 filtered out'",
-                "ran no test",
-            ),
-            ("echo 'test result: ok. 4 passed; 0 failed; 0 ignored'; exit 101", "no test failed"),
-        ] {
-            let problem = runs_of(script).problem();
-            assert!(
-                problem.as_ref().is_some_and(|problem| problem.contains(expected)),
-                "{script}: {problem:?}"
-            );
-        }
-        assert_eq!(Runs::default().problem().as_deref(), Some("no test ran"));
-    }
 }

@@ -45,8 +45,6 @@ fn test(
     let mut cargo = workspace.cargo();
     cargo
         .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--test", TEST])
-        // They share one stack, and some of them stop parts of it.
-        .args(["--", "--test-threads", "1"])
         .env("OIDC_GATE_STACK_URL", instance.public_url())
         .env("OIDC_GATE_STACK_DIR", instance.folder())
         .env("OIDC_GATE_KEYCLOAK_URL", instance.provider_url())
@@ -55,7 +53,8 @@ fn test(
         .env("OIDC_GATE_MLFLOW_PYTHON", install::mlflow::ensure(workspace, progress)?)
         .env("OIDC_GATE_CHROMEDRIVER", chromedriver)
         .env("OIDC_GATE_XTASK", std::env::current_exe()?);
-    runs.cargo_test(&mut cargo)
+    // They share one stack, and some of them stop parts of it.
+    runs.cargo_test(&cargo, "", &["--test-threads", "1"])
 }
 
 fn folder(workspace: &Workspace) -> PathBuf {

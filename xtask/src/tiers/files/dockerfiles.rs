@@ -29,8 +29,8 @@ pub fn control(hadolint: &Path) -> Result<()> {
                 USER root\n";
     let planted = Source { name: "Dockerfile".to_owned(), content: text.as_bytes().to_vec() };
     let said = complaints(hadolint, &[&planted])?;
-    // A tag that moves, a relative folder, sudo, packages without a version, a last user that is root, and what shellcheck
-    // says to the commands.
+    // A tag that moves, a relative folder, sudo, packages without a version, a last user that is root, and what
+    // shellcheck says to the commands.
     for code in ["DL3007", "DL4000", "DL3000", "DL3004", "DL3008", "DL3014", "DL3002", "SC2086"] {
         ensure!(said.contains(code), "{code} is not found: {said}");
     }

@@ -1,5 +1,5 @@
-//! What no test runs as it stands: scripts and printed commands, Dockerfiles, Kustomize bases, and whatever must not have a
-//! secret in it. A check that finds nothing is believed only after it has found what was planted for it.
+//! What no test runs as it stands: scripts and printed commands, Dockerfiles, Kustomize bases, and whatever must not
+//! have a secret in it. A check that finds nothing is believed only after it has found what was planted for it.
 
 mod dockerfiles;
 mod manifests;

@@ -106,8 +106,8 @@ pub fn check(gitleaks: &Path, root: &Path, sources: &[Source]) -> Result<()> {
     Ok(())
 }
 
-/// A secret of the form of those that are made, the same in every run: now and then a random one has so little variety that
-/// gitleaks does not take it for one.
+/// A secret of the form of those that are made, the same in every run: now and then a random one has so little variety
+/// that gitleaks does not take it for one.
 fn secret(of: &str) -> String {
     hex(&Sha256::digest(of))
 }
