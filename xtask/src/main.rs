@@ -96,8 +96,12 @@ enum Commands {
     ///
     /// A world in which a rule is broken is printed step by step, and its seed repeats it exactly.
     Sim(sim::Seeds),
-    /// Check format, lints, documentation and dependencies.
-    Check,
+    /// Check the rules of this repository, format, lints, documentation and dependencies.
+    Check {
+        /// Only the rules of this repository: threat ids, the map, imports, lengths. Takes seconds.
+        #[arg(long)]
+        rules: bool,
+    },
     /// Build the optimised filter into dist/ and print its size and SHA-256.
     Build,
     /// Print the JSON Schema of the filter's configuration.
@@ -172,7 +176,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Commands::Logs { part, follow } => show::log(&workspace.state(), part, follow),
         Commands::Test { tiers, only } => tiers::run(&workspace, &tiers, &only, &progress),
         Commands::Sim(seeds) => sim::run(&workspace, &seeds, &progress),
-        Commands::Check => check::run(&workspace, &progress),
+        Commands::Check { rules } => check::run(&workspace, rules, &progress),
         Commands::Build => dist::run(&workspace, &progress),
         Commands::Schema => schema(),
         Commands::Serve { server: Serve::Provider { port, public_url } } => {

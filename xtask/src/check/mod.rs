@@ -1,34 +1,48 @@
 //! `cargo xtask check`: everything about the code that needs no test to be known.
 
+mod exceptions;
+mod imports;
+mod lines;
+mod map;
+mod modules;
+mod public;
+mod source;
+mod threats;
+mod unsafe_code;
+
 use std::net::{TcpStream, ToSocketAddrs};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::command::describe;
 use crate::install::cargo_tool::CargoTool;
 use crate::install::wasm;
 use crate::progress::Progress;
 use crate::signals;
-use crate::workspace::{PLUGIN_PACKAGE, PLUGIN_TARGET, Workspace};
+use crate::workspace::{CORE_PACKAGE, PLUGIN_PACKAGE, PLUGIN_TARGET, Workspace};
 
 const CARGO_DENY_VERSION: &str = "0.20.2";
 /// Where cargo-deny gets its advisories.
 const ADVISORIES_HOST: &str = "github.com:443";
 const REACHABLE_BOUND: Duration = Duration::from_secs(5);
 
-/// Formatting, lints, documentation, dependencies. All of them run, whatever fails.
+/// The rules of the house, formatting, lints, documentation, dependencies. All of them run, whatever fails.
 ///
 /// # Errors
 /// When one of them finds something; its own output says what.
-pub fn run(workspace: &Workspace, progress: &Progress) -> Result<()> {
+pub fn run(workspace: &Workspace, only_rules: bool, progress: &Progress) -> Result<()> {
+    let mut failed = rules(workspace)?;
+    if only_rules {
+        ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+        return Ok(());
+    }
     wasm::ensure_target(workspace, PLUGIN_TARGET, progress)?;
     let deny = CargoTool { package: "cargo-deny", version: CARGO_DENY_VERSION, program: "cargo-deny" };
     let deny = deny.ensure(workspace, progress)?;
     let native = ["--workspace", "--exclude", PLUGIN_PACKAGE];
     let plugin = ["--package", PLUGIN_PACKAGE, "--target", PLUGIN_TARGET];
-    let mut failed = Vec::new();
     let mut step = |name: &'static str, command: &mut Command| -> Result<()> {
         signals::check()?;
         println!("\n$ {}", describe(command));
@@ -51,8 +65,12 @@ pub fn run(workspace: &Workspace, progress: &Progress) -> Result<()> {
         cargo.args(["doc", "--locked", "--no-deps"]).args(packages).env("RUSTDOCFLAGS", "-D warnings");
         cargo
     };
-    step("documentation", &mut documentation(&native))?;
-    // A cdylib has no public items: whoever reads this documentation works on it.
+    step("documentation", &mut documentation(&[&native[..], &["--exclude", CORE_PACKAGE]].concat()))?;
+    // Few modules of the core are public, and a cdylib has no public items: their readers work on them.
+    step(
+        "documentation of the core",
+        documentation(&["--package", CORE_PACKAGE]).arg("--document-private-items"),
+    )?;
     step("documentation of the plugin", documentation(&plugin).arg("--document-private-items"))?;
     let cargo_deny = || {
         let mut command = Command::new(&deny);
@@ -70,6 +88,34 @@ pub fn run(workspace: &Workspace, progress: &Progress) -> Result<()> {
     }
     println!("\nall checks passed");
     Ok(())
+}
+
+/// The rules of this repository that no other tool knows. The names of those that are broken.
+fn rules(workspace: &Workspace) -> Result<Vec<&'static str>> {
+    let sources = source::all(workspace)?;
+    let graph = modules::Graph::read(&sources, modules::FOLDER)?;
+    let found = [
+        ("threats", threats::check(&sources)?),
+        ("map", map::check(&sources)?),
+        ("direction of imports", imports::directions(&sources, &graph)?),
+        ("circles of imports", imports::circles(&graph)),
+        ("public modules", public::check(&sources)?),
+        ("unsafe", unsafe_code::check(&sources)?),
+        ("length of files", lines::lengths(&sources)),
+        ("length of comments", lines::comments(&sources)),
+    ];
+    println!();
+    let mut failed = Vec::new();
+    for (name, problems) in found {
+        println!("{} {name}", if problems.is_empty() { "✓" } else { "✗" });
+        for problem in &problems {
+            println!("  {problem}");
+        }
+        if !problems.is_empty() {
+            failed.push(name);
+        }
+    }
+    Ok(failed)
 }
 
 const WARNINGS: [&str; 3] = ["--", "-D", "warnings"];

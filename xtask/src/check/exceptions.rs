@@ -1,0 +1,37 @@
+//! Lists of what is tolerated. Each exception has a reason, and one that is not needed any more is a problem, too: the
+//! lists can only become shorter.
+
+/// What is tolerated, and why.
+pub type Exception = (&'static str, &'static str);
+
+/// What was found, without what is tolerated, and with the exceptions that nothing was found for. What is found is a
+/// name to compare with the exceptions and the words for the person who runs the check.
+pub fn applied(found: impl IntoIterator<Item = (String, String)>, exceptions: &[Exception]) -> Vec<String> {
+    let mut unused: Vec<_> = exceptions.to_vec();
+    let mut problems = Vec::new();
+    for (name, problem) in found {
+        unused.retain(|(exception, _)| *exception != name);
+        if !exceptions.iter().any(|(exception, _)| *exception == name) {
+            problems.push(problem);
+        }
+    }
+    problems.extend(unused.into_iter().map(|(name, reason)| {
+        format!("{name} ({reason}) is an exception that is not needed any more: take it off the list")
+    }));
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exception_tolerates_what_it_names_and_is_a_problem_when_there_is_no_such_thing() {
+        let found =
+            || [("a", "a is bad"), ("b", "b is bad")].map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_eq!(applied(found(), &[]), ["a is bad", "b is bad"]);
+        assert_eq!(applied(found(), &[("a", "why")]), ["b is bad"]);
+        let stale = applied(found(), &[("a", "why"), ("b", "why"), ("c", "why")]);
+        assert!(stale.len() == 1 && stale[0].starts_with("c (why)"), "{stale:?}");
+    }
+}

@@ -1,0 +1,293 @@
+//! Which modules of the core import which others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use syn::visit::{self, Visit};
+
+use super::source::{self, Source, is_for_tests};
+
+/// Where the core's modules are.
+pub const FOLDER: &str = "filter/core/src/";
+
+/// The modules of a crate that are no tests, each with those that it imports from. The crate's root is the empty name.
+#[derive(Debug)]
+pub struct Graph {
+    pub imports: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Graph {
+    /// Reads the files below a folder.
+    ///
+    /// # Errors
+    /// When one of them can't be parsed.
+    pub fn read(sources: &[Source], folder: &str) -> Result<Self> {
+        let mut files = BTreeMap::new();
+        for source in sources.iter().filter(|source| source.is_rust()) {
+            if let Some(path) = source.name.strip_prefix(folder) {
+                files.insert(module(path), source.parsed()?);
+            }
+        }
+        let for_tests: BTreeSet<_> =
+            files.iter().flat_map(|(name, file)| modules_for_tests(name, &file.items)).collect();
+        let is_test = |name: &String| {
+            for_tests.iter().any(|test| name == test || name.starts_with(&format!("{test}::")))
+        };
+        files.retain(|name, _| !is_test(name));
+        let modules: BTreeSet<_> = files.keys().cloned().collect();
+        let imports = files
+            .iter()
+            .map(|(name, file)| {
+                let mut reader = Reader {
+                    modules: &modules,
+                    module: name,
+                    aliases: BTreeMap::new(),
+                    found: BTreeSet::new(),
+                };
+                reader.aliases(&file.items);
+                reader.visit_file(file);
+                reader.found.remove(name);
+                (name.clone(), reader.found)
+            })
+            .collect();
+        Ok(Self { imports })
+    }
+
+    /// The circles: the largest sets of modules each of which imports, over some others or directly, from each other
+    /// one.
+    pub fn circles(&self) -> Vec<Vec<String>> {
+        let reached: BTreeMap<_, _> = self.imports.keys().map(|name| (name, self.reached(name))).collect();
+        let mut circles = BTreeSet::new();
+        for (name, from_here) in &reached {
+            let circle: Vec<_> = from_here
+                .iter()
+                .filter(|other| reached.get(other).is_some_and(|from_there| from_there.contains(*name)))
+                .cloned()
+                .collect();
+            if circle.len() > 1 {
+                circles.insert(circle);
+            }
+        }
+        circles.into_iter().collect()
+    }
+
+    /// What a module imports from, directly or not.
+    fn reached(&self, name: &str) -> BTreeSet<String> {
+        let mut reached = BTreeSet::new();
+        let mut next: Vec<_> = self.imports.get(name).into_iter().flatten().cloned().collect();
+        while let Some(module) = next.pop() {
+            if reached.insert(module.clone()) {
+                next.extend(self.imports.get(&module).into_iter().flatten().cloned());
+            }
+        }
+        reached
+    }
+}
+
+/// `oidc/mod.rs` and `oidc.rs` are `oidc`, `oidc/client.rs` is `oidc::client`, `lib.rs` is the root.
+pub fn module(path: &str) -> String {
+    let name = path.trim_end_matches(".rs");
+    let name = name.strip_suffix("/mod").unwrap_or(name);
+    if name == "lib" { String::new() } else { name.replace('/', "::") }
+}
+
+pub fn below(module: &str, name: &str) -> String {
+    if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") }
+}
+
+fn modules_for_tests(module: &str, items: &[syn::Item]) -> Vec<String> {
+    let modules = items.iter().filter_map(|item| match item {
+        syn::Item::Mod(item) if is_for_tests(&item.attrs) => Some(below(module, &item.ident.to_string())),
+        _ => None,
+    });
+    modules.collect()
+}
+
+/// Reads the paths of one file.
+struct Reader<'a> {
+    modules: &'a BTreeSet<String>,
+    module: &'a str,
+    /// What a name stands for that a `use` brought in, as a path from the root.
+    aliases: BTreeMap<String, Vec<String>>,
+    found: BTreeSet<String>,
+}
+
+impl Reader<'_> {
+    fn aliases(&mut self, items: &[syn::Item]) {
+        for item in items {
+            if let syn::Item::Use(item) = item
+                && !is_for_tests(&item.attrs)
+            {
+                for (path, name) in leaves(&item.tree, &[]) {
+                    if let Some(path) = self.from_root(&path) {
+                        self.aliases.insert(name, path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A path as it would be written from the crate's root; `None` when it leads to another crate or to something
+    /// local.
+    fn from_root(&self, path: &[String]) -> Option<Vec<String>> {
+        let mut here: Vec<_> =
+            self.module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let (first, rest) = path.split_first()?;
+        match first.as_str() {
+            "crate" => return Some(rest.to_vec()),
+            "self" => here.extend_from_slice(rest),
+            "super" => {
+                let up = path.iter().take_while(|part| *part == "super").count();
+                here.truncate(here.len().saturating_sub(up));
+                here.extend(path.iter().skip(up).cloned());
+            }
+            name if self.aliases.contains_key(name) => {
+                here = self.aliases.get(name)?.clone();
+                here.extend_from_slice(rest);
+            }
+            name if self.modules.contains(&below(self.module, name)) => here.extend_from_slice(path),
+            _ => return None,
+        }
+        Some(here)
+    }
+
+    fn note(&mut self, path: &[String]) {
+        let Some(path) = self.from_root(path) else { return };
+        let mut modules =
+            (0..=path.len()).rev().filter_map(|parts| path.get(..parts)).map(|parts| parts.join("::"));
+        if let Some(module) = modules.find(|module| self.modules.contains(module)) {
+            self.found.insert(module);
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader<'_> {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let attributes = match item {
+            syn::Item::Fn(item) => &item.attrs[..],
+            syn::Item::Mod(item) => &item.attrs,
+            syn::Item::Impl(item) => &item.attrs,
+            syn::Item::Use(item) => &item.attrs,
+            syn::Item::Const(item) => &item.attrs,
+            syn::Item::Struct(item) => &item.attrs,
+            syn::Item::Enum(item) => &item.attrs,
+            _ => &[],
+        };
+        if !is_for_tests(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        if !is_for_tests(&function.attrs) {
+            visit::visit_impl_item_fn(self, function);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        for (path, _) in leaves(&item.tree, &[]) {
+            self.note(&path);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        if names.len() > 1 {
+            self.note(&names);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        for path in source::paths(call.tokens.clone()) {
+            self.note(&path);
+        }
+        visit::visit_macro(self, call);
+    }
+}
+
+/// The paths of a `use`, each with the name that it brings in.
+pub fn leaves(tree: &syn::UseTree, before: &[String]) -> Vec<(Vec<String>, String)> {
+    let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+    let last = || before.last().cloned().unwrap_or_default();
+    match tree {
+        syn::UseTree::Path(path) => leaves(&path.tree, &with(&path.ident)),
+        syn::UseTree::Group(group) => group.items.iter().flat_map(|tree| leaves(tree, before)).collect(),
+        syn::UseTree::Name(name) if name.ident == "self" => vec![(before.to_vec(), last())],
+        syn::UseTree::Name(name) => vec![(with(&name.ident), name.ident.to_string())],
+        syn::UseTree::Rename(rename) if rename.ident == "self" => {
+            vec![(before.to_vec(), rename.rename.to_string())]
+        }
+        syn::UseTree::Rename(rename) => vec![(with(&rename.ident), rename.rename.to_string())],
+        syn::UseTree::Glob(_) => vec![(before.to_vec(), last())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(files: &[(&str, &str)]) -> Graph {
+        let sources: Vec<_> =
+            files.iter().map(|(name, text)| Source::new(&format!("core/{name}"), text)).collect();
+        Graph::read(&sources, "core/").unwrap()
+    }
+
+    #[test]
+    fn imports_are_found_however_they_are_written() {
+        for (text, expected) in [
+            ("use crate::b;", "b"),
+            ("use crate::b::Thing;", "b"),
+            ("use crate::{b::{self, Thing}, c::d::Other};", "b c::d"),
+            ("use crate::c::d as other;", "c::d"),
+            ("pub use super::c::d;", "c::d"),
+            ("use crate::c; fn f() { c::d::g() }", "c c::d"),
+            ("fn f() -> crate::b::Thing { crate::c::d::g::<crate::c::Thing>() }", "b c c::d"),
+            ("impl From<crate::b::Thing> for X { fn from(x: crate::b::Thing) -> Self { Self } }", "b"),
+            ("fn f() { let x = vec![crate::b::Thing]; format!(\"{}\", super::c::d::g()) }", "b c::d"),
+            ("use std::fmt; use serde::b; fn f() { b::g() }", ""),
+            ("// crate::b::Thing\n/// [`crate::b`]\nfn f() { \"crate::b\"; }", ""),
+            ("#[cfg(test)] mod tests { use crate::b; }", ""),
+            ("#[cfg(test)] use crate::b; #[test] fn f() { crate::b::g() }", ""),
+        ] {
+            let graph = graph(&[
+                ("lib.rs", ""),
+                ("a.rs", text),
+                ("b.rs", ""),
+                ("c/mod.rs", "mod d;"),
+                ("c/d.rs", ""),
+            ]);
+            let imports: Vec<_> = graph.imports["a"].iter().map(String::as_str).collect();
+            assert_eq!(imports.join(" "), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_parent_and_its_child_import_from_each_other_by_relative_paths() {
+        let graph = graph(&[("a/mod.rs", "mod b; pub use b::Thing;"), ("a/b.rs", "fn f() { super::g() }")]);
+        assert_eq!(graph.circles(), [["a", "a::b"]]);
+    }
+
+    #[test]
+    fn files_of_tests_are_no_modules() {
+        let graph = graph(&[
+            ("a.rs", "use crate::b::g; #[cfg(test)] mod tests;"),
+            ("a/tests.rs", "mod more; use crate::b;"),
+            ("a/tests/more.rs", "use crate::b;"),
+            ("b.rs", "fn g() {}"),
+        ]);
+        assert_eq!(graph.imports.keys().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_circle_over_several_modules_is_found_and_what_only_hangs_on_it_is_not_part_of_it() {
+        let graph = graph(&[
+            ("a.rs", "use crate::b::X;"),
+            ("b.rs", "use crate::c::X;"),
+            ("c.rs", "use crate::a::X; use crate::e::X;"),
+            ("d.rs", "use crate::a::X;"),
+            ("e.rs", ""),
+        ]);
+        assert_eq!(graph.circles(), [["a", "b", "c"]]);
+    }
+}

@@ -1,0 +1,138 @@
+//! A module of the core is public only where another crate names it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use syn::visit::{self, Visit};
+
+use super::exceptions::{Exception, applied};
+use super::modules::{FOLDER, below, leaves, module};
+use super::source::{self, Source, is_for_tests};
+
+/// What the core is called by other crates.
+const CRATE: &str = "oidc_gate_core";
+
+/// Modules that are public although no other crate names them: to be removed.
+const PUBLIC: [Exception; 0] = [];
+
+pub fn check(sources: &[Source]) -> Result<Vec<String>> {
+    without_user(sources, &PUBLIC)
+}
+
+fn without_user(sources: &[Source], exceptions: &[Exception]) -> Result<Vec<String>> {
+    let public = public(sources)?;
+    let mut used = BTreeSet::new();
+    let others = sources.iter().filter(|source| source.is_rust() && !source.name.starts_with(FOLDER));
+    for source in others.filter(|source| source.text.contains(CRATE)) {
+        let mut reader = Reader { aliases: BTreeMap::new(), paths: Vec::new() };
+        let file = source.parsed()?;
+        // A name may be used above the line that brings it in.
+        reader.visit_file(&file);
+        reader.visit_file(&file);
+        for path in reader.paths {
+            used.extend((1..=path.len()).filter_map(|parts| path.get(..parts)).map(|parts| parts.join("::")));
+        }
+    }
+    let found = public.difference(&used).map(|module| {
+        (module.clone(), format!("no other crate names {module}: `mod` or `pub(crate) mod` is enough"))
+    });
+    Ok(applied(found, exceptions))
+}
+
+/// The modules that another crate can name.
+fn public(sources: &[Source]) -> Result<BTreeSet<String>> {
+    let mut declared = BTreeSet::new();
+    for source in sources.iter().filter(|source| source.is_rust()) {
+        let Some(path) = source.name.strip_prefix(FOLDER) else { continue };
+        for item in source.parsed()?.items {
+            if let syn::Item::Mod(item) = item
+                && matches!(item.vis, syn::Visibility::Public(_))
+                && !is_for_tests(&item.attrs)
+            {
+                declared.insert(below(&module(path), &item.ident.to_string()));
+            }
+        }
+    }
+    let is_open = |module: &String| {
+        module
+            .match_indices("::")
+            .filter_map(|(at, _)| module.get(..at))
+            .all(|parent| declared.contains(parent))
+    };
+    Ok(declared.iter().filter(|module| is_open(module)).cloned().collect())
+}
+
+/// Collects the paths into the core, without its name.
+struct Reader {
+    aliases: BTreeMap<String, Vec<String>>,
+    paths: Vec<Vec<String>>,
+}
+
+impl Reader {
+    fn note(&mut self, path: &[String]) -> Option<Vec<String>> {
+        let (first, rest) = path.split_first()?;
+        let path = match self.aliases.get(first) {
+            _ if first == CRATE => rest.to_vec(),
+            Some(module) => [module, rest].concat(),
+            None => return None,
+        };
+        self.paths.push(path.clone());
+        Some(path)
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader {
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        for (path, name) in leaves(&item.tree, &[]) {
+            if let Some(path) = self.note(&path) {
+                self.aliases.insert(name, path);
+            }
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.note(&path.segments.iter().map(|segment| segment.ident.to_string()).collect::<Vec<_>>());
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        for path in source::paths(call.tokens.clone()) {
+            self.note(&path);
+        }
+        visit::visit_macro(self, call);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(user: &str, exceptions: &[Exception]) -> Vec<String> {
+        let core = |name: &str, text: &str| Source::new(&format!("{FOLDER}{name}"), text);
+        let sources = [
+            core("lib.rs", "pub mod a; pub(crate) mod c; mod d; #[cfg(test)] pub mod testing;"),
+            core("a/mod.rs", "pub mod b; use crate::a::b;"),
+            core("d/mod.rs", "pub mod e;"),
+            Source::new("other/src/lib.rs", user),
+        ];
+        without_user(&sources, exceptions).unwrap()
+    }
+
+    #[test]
+    fn a_public_module_that_no_other_crate_names_is_found() {
+        for (user, expected) in [
+            ("", 2),
+            ("use oidc_gate_core::a::Thing;", 1),
+            ("use oidc_gate_core::a::b::Thing;", 0),
+            ("use oidc_gate_core::a; fn f() { a::b::g() }", 0),
+            ("fn f() { a::b::g() } use oidc_gate_core::a;", 0),
+            ("fn f() { println!(\"{}\", oidc_gate_core::a::b::g()) }", 0),
+            ("use other::a::b; // oidc_gate_core::a::b", 2),
+        ] {
+            assert_eq!(problems(user, &[]).len(), expected, "{user}: {:?}", problems(user, &[]));
+        }
+        let named = [("a", "to be removed"), ("a::b", "to be removed")];
+        assert_eq!(problems("", &named), [""; 0]);
+        assert_eq!(problems("use oidc_gate_core::a::Thing;", &named).len(), 1);
+    }
+}
