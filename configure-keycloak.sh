@@ -1,6 +1,6 @@
 #!/bin/bash
-# Brings Keycloak's realm `mlflow` to what the gate needs: the realm, its groups, the client with its mappers, and, unless
-# told otherwise, the test users. Says what it changed; run again, it changes nothing.
+# Brings Keycloak's realm `mlflow` to what the gate needs: the realm, its groups, the client with its mappers, and,
+# unless told otherwise, the test users. Says what it changed; run again, it changes nothing.
 #
 #   ./configure-keycloak.sh                in the compose stack
 #   ./configure-keycloak.sh --production   the same without test users and without the password grant
@@ -13,12 +13,26 @@
 #   KCADM=/opt/keycloak/bin/kcadm.sh KEYCLOAK_URL=https://login.example.com KC_BOOTSTRAP_ADMIN_PASSWORD=… \
 #   MLFLOW_CLIENT_SECRET=… MLFLOW_PUBLIC_URL=https://mlflow.example.com ./configure-keycloak.sh --production
 #
-# On a host it passes itself on into the Keycloak container, which has Bash and kcadm.sh but neither curl nor jq; so this
-# script uses nothing else.
+# On a host it passes itself on into the Keycloak container, which has Bash and kcadm.sh but neither curl nor jq; so
+# this script uses nothing else.
 set -euo pipefail
 
 kcadm=${KCADM:-/opt/keycloak/bin/kcadm.sh}
 if [[ ! -x $kcadm ]]; then
+    missing=''
+    if [[ -n ${KCADM:-} ]]; then
+        missing="KCADM is $KCADM, and there is no program that can be run."
+    elif ! command -v docker >/dev/null; then
+        missing="There is no docker here to reach the Keycloak container with."
+    elif ! docker compose version >/dev/null 2>&1; then
+        # docker itself would print how it is used, and nothing about what is missing.
+        missing="docker has no Compose plugin. Debian and Ubuntu have it as docker-compose-v2 or docker-compose-plugin."
+    fi
+    [[ -z $missing ]] || {
+        echo "$missing" >&2
+        echo "For a Keycloak that does not run in the compose stack, set KCADM to the kcadm.sh of a Keycloak download." >&2
+        exit 1
+    }
     cd "$(dirname "${BASH_SOURCE[0]}")"
     exec docker compose exec -T keycloak bash -s -- "$@" <"${BASH_SOURCE[0]##*/}"
 fi
@@ -72,7 +86,8 @@ umask 077
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 changes=0
-# kcadm.sh starts a Java machine each time, some twenty times: this halves what that takes. Other versions of Java ignore it.
+# kcadm.sh starts a Java machine each time, some twenty times: this halves what that takes. Other versions of Java
+# ignore it.
 export KC_OPTS="${KC_OPTS:-} -XX:+IgnoreUnrecognizedVMOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
     -XX:+AutoCreateSharedArchive -XX:SharedArchiveFile=$folder/classes.jsa"
 

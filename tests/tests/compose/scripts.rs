@@ -26,7 +26,8 @@ fn stand_in(program: &Path, script: &str) {
     assert!(writer.wait().unwrap().success(), "{}", program.display());
 }
 
-/// Stands in for kcadm.sh, before a Keycloak that has a realm and, with `USERS`, its test users. Notes what it is asked.
+/// Stands in for kcadm.sh, before a Keycloak that has a realm and, with `USERS`, its test users. Notes what it is
+/// asked.
 const KCADM: &str = r#"#!/bin/bash
 echo "$*" >>"$NOTES"
 case "$1 $2" in
@@ -85,6 +86,37 @@ fn configure_keycloak_makes_test_users_only_where_nobody_else_comes_by_or_when_i
         let grant = format!("directAccessGrantsEnabled={development}");
         assert!(notes.contains(&grant), "{options:?} {settings:?}: {notes}");
         assert_eq!(said.contains("taken as --production"), !development && options.is_empty(), "{said}");
+    }
+}
+
+/// Stands in for a docker that has no Compose plugin.
+const PLAIN_DOCKER: &str = r#"#!/bin/bash
+echo "docker: unknown command: docker $1" >&2
+echo "Run 'docker --help' for more information" >&2
+exit 125
+"#;
+
+#[test]
+fn f1307_configure_keycloak_says_what_is_missing_to_reach_the_container() {
+    for (docker, kcadm, missing) in [
+        (Some(PLAIN_DOCKER), None, "docker has no Compose plugin"),
+        (None, None, "There is no docker here"),
+        (Some(PLAIN_DOCKER), Some("/nowhere/kcadm.sh"), "KCADM is /nowhere/kcadm.sh"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(docker) = docker {
+            stand_in(&folder.path().join("docker"), docker);
+        }
+        let mut script = Command::new("/bin/bash");
+        script.arg(repository().join("configure-keycloak.sh")).env_clear().env("PATH", folder.path());
+        if let Some(kcadm) = kcadm {
+            script.env("KCADM", kcadm);
+        }
+        let output = script.output().unwrap();
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(missing) && said.contains("set KCADM to"), "{said}");
+        assert!(!said.contains("unknown command"), "{said}");
     }
 }
 
