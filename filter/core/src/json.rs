@@ -6,9 +6,11 @@ use std::fmt;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+#[cfg(test)]
+pub use members::MAX_LIST_ENTRY_LEN;
 pub use members::{
-    ClaimError, ClaimProblem, MAX_LIST_ENTRIES, MAX_LIST_ENTRY_LEN, boolean, bounded, is_there, list, member,
-    numeric_date, object, seconds, string, string_list, string_or_list,
+    ClaimError, ClaimProblem, MAX_LIST_ENTRIES, boolean, bounded, is_there, list, member, numeric_date,
+    object, string, string_list, string_or_list,
 };
 
 mod members;

@@ -29,26 +29,26 @@
 //! Imports point one way, in the order that ARCHITECTURE.md lists; `cargo xtask check` compares.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, clippy::indexing_slicing))]
 
-pub mod bearer;
+mod bearer;
 pub mod config;
 pub mod encoding;
-pub mod error;
+mod error;
 pub mod gate;
 pub mod host;
 pub mod http;
 pub mod jose;
-pub mod json;
-pub mod lease;
-pub mod limit;
+mod json;
+mod lease;
+mod limit;
 pub mod metrics;
-pub mod oidc;
+mod oidc;
 pub mod policy;
-pub mod principal;
-pub mod redis;
-pub mod seal;
-pub mod secret;
+mod principal;
+mod redis;
+mod seal;
+mod secret;
 pub mod session;
-pub mod sync;
+mod sync;
 pub mod time;
 
 #[cfg(test)]
