@@ -37,7 +37,8 @@ lacks() {
     esac
 }
 
-# A database that is there already made its roles with POSTGRES_PASSWORD: others in .env would lock MLflow and Keycloak out.
+# A database that is there already made its roles with POSTGRES_PASSWORD: others in .env would lock MLflow and Keycloak
+# out.
 for name in MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD; do
     if lacks "$name" && ! lacks POSTGRES_PASSWORD; then
         secrets=$(printf %s "$secrets" | sed "s/$name//")

@@ -1,11 +1,12 @@
 #!/bin/bash
-# A database and a role each for MLflow and Keycloak. Neither can open the other's, and neither is a superuser. Runs by itself
-# when PostgreSQL's volume is empty; run again, it gives the roles the passwords that are in the environment now.
+# A database and a role each for MLflow and Keycloak. Neither can open the other's, and neither is a superuser. Runs by
+# itself when PostgreSQL's volume is empty; run again, it gives the roles the passwords that are in the environment now.
 set -euo pipefail
 
 superuser=${POSTGRES_USER:-postgres}
 
-# Passwords come over standard input and the environment, because -c replaces no variables; and so they are in no process list.
+# Passwords come over standard input and the environment, because -c replaces no variables; and so they are in no
+# process list.
 sql() {
     psql --no-psqlrc --quiet -v ON_ERROR_STOP=1 --username "$superuser" --dbname postgres
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Local stand-ins for three official images, where no image registry can be reached: python:3.12-slim and rust:…-slim, from
-# which the builds start, and prom/prometheus. They are not those images: a build in them proves the Dockerfiles, not the images.
-# Needs a Docker engine with debian:trixie-slim, Go, Python and the Rust toolchain of rust-toolchain.toml.
+# Local stand-ins for three official images, where no image registry can be reached: python:3.12-slim and rust:…-slim,
+# from which the builds start, and prom/prometheus. They are not those images: a build in them proves the Dockerfiles,
+# not the images. Needs a Docker engine with debian:trixie-slim, Go, Python and the Rust toolchain of
+# rust-toolchain.toml.
 set -euo pipefail
 
 # CPython 3.12 as python-build-standalone made it, inside a Go module.

@@ -98,8 +98,8 @@ origin() {
     echo "$scheme://$authority"
 }
 
-# spelled NAME URL [PATH]: Keycloak compares addresses letter by letter with what browsers and the gate make of them. Without
-# PATH there may be none.
+# spelled NAME URL [PATH]: Keycloak compares addresses letter by letter with what browsers and the gate make of them.
+# Without PATH there may be none.
 spelled() {
     case $2 in
     http://?* | https://?* | [Hh][Tt][Tt][Pp]://?* | [Hh][Tt][Tt][Pp][Ss]://?*) ;;

@@ -1,4 +1,5 @@
-//! One address for several Envoys, as a load balancer is: connections go round, and those that are down are passed over.
+//! One address for several Envoys, as a load balancer is: connections go round, and those that are down are passed
+//! over.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;

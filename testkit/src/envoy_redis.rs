@@ -16,7 +16,8 @@ const PROTOCOL_OPTIONS: &str = "typed_extension_protocol_options";
 const REDIS_OPTIONS: &str = "envoy.filters.network.redis_proxy";
 
 impl EnvoyConfig {
-    /// Reaches Redis by TLS, as `username`: only a server for `localhost` whose certificate comes from `authority` counts.
+    /// Reaches Redis by TLS, as `username`: only a server for `localhost` whose certificate comes from `authority`
+    /// counts.
     #[must_use]
     pub fn redis_tls(self, authority: &Path, username: &str) -> Self {
         let context = json!({

@@ -117,8 +117,8 @@ impl Builder {
         self
     }
 
-    /// Tells gate and provider that browsers come by TLS. The listener gets it by [`Builder::envoy`], and the clients of the
-    /// test kit do not speak it.
+    /// Tells gate and provider that browsers come by TLS. The listener gets it by [`Builder::envoy`], and the clients
+    /// of the test kit do not speak it.
     #[must_use]
     pub fn public_https(mut self) -> Self {
         self.scheme = "https";

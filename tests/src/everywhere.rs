@@ -15,8 +15,8 @@ const AT_ONCE: usize = 10;
 /// Long enough for a loaded machine; what is waited for takes about a second.
 pub const BOUND: Duration = Duration::from_secs(20);
 
-/// Every status with which any worker of any Envoy answers; 0 stands for no answer. `ask` is given the address of `path`
-/// at each Envoy.
+/// Every status with which any worker of any Envoy answers; 0 stands for no answer. `ask` is given the address of
+/// `path` at each Envoy.
 pub fn statuses(gate: &Gate, path: &str, ask: impl Fn(&str) -> Request) -> BTreeSet<u16> {
     gate.envoys()
         .flat_map(|(number, _)| {

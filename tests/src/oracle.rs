@@ -99,8 +99,8 @@ pub fn assert_allowed(gate: &Gate, stimulus: impl FnOnce() -> Result<Response, T
     received
 }
 
-/// Every worker of every Envoy lets a good bearer token through, and no VM has failed since Envoy started. (A token, because it needs
-/// neither Redis nor the provider at that moment.)
+/// Every worker of every Envoy lets a good bearer token through, and no VM has failed since Envoy started. (A token,
+/// because it needs neither Redis nor the provider at that moment.)
 ///
 /// # Panics
 /// When a worker does not, or none of 50 connections reached it.

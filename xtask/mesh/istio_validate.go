@@ -1,5 +1,5 @@
-// The `validate` command of istioctl, alone: the whole of istioctl takes several times as long to build. It is compiled inside
-// Istio's own module, where its internal packages are to be had.
+// The `validate` command of istioctl, alone: the whole of istioctl takes several times as long to build. It is compiled
+// inside Istio's own module, where its internal packages are to be had.
 package main
 
 import (

@@ -1,5 +1,6 @@
-//! Bearer tokens (RFC 6750) → principal: form, signature, issuer, audience, lifetime, binding, and whether their session
-//! still lives. A verdict is remembered under the hash of the whole token, until the token expires or the keys change.
+//! Bearer tokens (RFC 6750) → principal: form, signature, issuer, audience, lifetime, binding, and whether their
+//! session still lives. A verdict is remembered under the hash of the whole token, until the token expires or the keys
+//! change.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

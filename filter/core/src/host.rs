@@ -141,8 +141,8 @@ pub trait Host {
     fn log(&self, level: Level, message: &str);
 }
 
-/// Reads shared data to compare and swap it; where there is none yet, `initial` comes first, since a swap needs something to
-/// compare with: in Envoy, number 0 means "write whatever is there".
+/// Reads shared data to compare and swap it; where there is none yet, `initial` comes first, since a swap needs
+/// something to compare with: in Envoy, number 0 means "write whatever is there".
 pub fn shared_or(host: &dyn Host, key: &str, initial: &[u8]) -> Option<(Vec<u8>, u32)> {
     host.shared_get(key).or_else(|| {
         let _ = host.shared_set(key, initial, None);

@@ -1,8 +1,8 @@
 //! # A deterministic world around the core
 //!
-//! The core decides; this crate is everything else, in one thread and in virtual time: Envoys with their workers, shared
-//! data and clocks, a network, a Redis with real semantics, a provider that behaves as Keycloak does, browsers, API
-//! clients, an administrator, somebody who should not get in, and all that goes wrong between them.
+//! The core decides; this crate is everything else, in one thread and in virtual time: Envoys with their workers,
+//! shared data and clocks, a network, a Redis with real semantics, a provider that behaves as Keycloak does, browsers,
+//! API clients, an administrator, somebody who should not get in, and all that goes wrong between them.
 //!
 //! One number, the seed, decides everything: which task runs next, how long a call takes, what gets lost, who clicks
 //! where. A run is checked against what is true, which the world knows and the gate does not: see
@@ -28,8 +28,8 @@
 //!
 //! ## What is not real
 //!
-//! Signatures: see [`provider::verify`]. Bytes of HTTP and TLS: a request is what Envoy would hand to the filter. Memory
-//! and CPU cost nothing.
+//! Signatures: see [`provider::verify`]. Bytes of HTTP and TLS: a request is what Envoy would hand to the filter.
+//! Memory and CPU cost nothing.
 
 pub mod client;
 pub mod envoy;

@@ -80,8 +80,8 @@ impl Sabotage {
     /// Some bugs show only when something goes wrong besides: then these worlds are made so.
     pub fn provoke(self, plan: &mut Plan) {
         if self == Self::IgnoreFence {
-            // It takes a lease that runs out while its holder stands still, a call of the next holder that takes long, and
-            // the first one waking up meanwhile.
+            // It takes a lease that runs out while its holder stands still, a call of the next holder that takes long,
+            // and the first one waking up meanwhile.
             plan.weather = Weather::Storm;
             plan.faults = Faults {
                 provider_lost_request: 300,

@@ -1,5 +1,5 @@
-//! Bugs that are planted on purpose: each is found by the rule that it breaks, within a bounded number of seeds, and the
-//! seed that finds it replays.
+//! Bugs that are planted on purpose: each is found by the rule that it breaks, within a bounded number of seeds, and
+//! the seed that finds it replays.
 
 use oidc_gate_sim::ledger::Rule;
 use oidc_gate_sim::plan::Plan;

@@ -1,9 +1,9 @@
 //! An OpenID provider that looks like Keycloak 26 on the wire, counts who asks what, and misbehaves on request.
 //!
 //! It has the users `mlflow_user`, `mlflow_admin` and `outsider` (password `password123`), one client, RS256 and ES256
-//! keys. People get a sign-in form; tests say [`Provider::sign_in_as`] and are redirected at once. What an administrator
-//! does is a method ([`Provider::log_out_user`] …), and so is what a test wants to go wrong ([`Provider::misbehave`],
-//! [`Provider::hold`], [`Provider::forge`]).
+//! keys. People get a sign-in form; tests say [`Provider::sign_in_as`] and are redirected at once. What an
+//! administrator does is a method ([`Provider::log_out_user`] …), and so is what a test wants to go wrong
+//! ([`Provider::misbehave`], [`Provider::hold`], [`Provider::forge`]).
 
 mod admin;
 mod admin_api;

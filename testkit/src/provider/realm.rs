@@ -218,8 +218,8 @@ impl Realm {
         sessions.into_iter().map(|(sid, _)| sid.clone()).collect()
     }
 
-    /// Whether a token of that user, issued then, is older than what an administrator lets count. Whole seconds: a token
-    /// of the same second survives.
+    /// Whether a token of that user, issued then, is older than what an administrator lets count. Whole seconds: a
+    /// token of the same second survives.
     pub fn is_stale(&self, user: &User, issued: i64) -> bool {
         issued < self.not_before.max(user.not_before)
     }

@@ -141,7 +141,8 @@ impl Cluster {
         Ok(keys)
     }
 
-    /// Begins to move a slot, with all keys that are in it: until [`Cluster::finish_move`], its owner answers with `ASK`.
+    /// Begins to move a slot, with all keys that are in it: until [`Cluster::finish_move`], its owner answers with
+    /// `ASK`.
     ///
     /// # Errors
     /// A node refuses.

@@ -188,7 +188,8 @@ impl Redis {
         self.command(&["SAVE"]).map(drop)
     }
 
-    /// Freezes the server: connections are accepted by the kernel and nothing is ever answered. [`Redis::thaw`] ends it.
+    /// Freezes the server: connections are accepted by the kernel and nothing is ever answered. [`Redis::thaw`] ends
+    /// it.
     pub fn freeze(&self) {
         self.signal(rustix::process::Signal::STOP);
     }

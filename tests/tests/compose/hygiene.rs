@@ -7,7 +7,8 @@ use crate::stack::{SECRETS, SERVICES, Stack, UNUSED_SECRETS, said};
 /// Services that end at once.
 const ONE_SHOT: [&str; 2] = ["bucket", "check-env"];
 
-/// Each way to start the stack, as options of `docker compose`: the file by itself, and with each file that goes over it.
+/// Each way to start the stack, as options of `docker compose`: the file by itself, and with each file that goes over
+/// it.
 fn starts(stack: &Stack) -> Vec<String> {
     let entries = std::fs::read_dir(stack.checkout()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut over: Vec<_> = entries

@@ -130,8 +130,8 @@ impl Stack {
         stack
     }
 
-    /// A stack of its own in the place of the one that all use, which is down meanwhile: from empty volumes, of which nothing
-    /// is started yet and nothing is left at the end.
+    /// A stack of its own in the place of the one that all use, which is down meanwhile: from empty volumes, of which
+    /// nothing is started yet and nothing is left at the end.
     pub fn instead() -> Self {
         let mut stack = Self::alone();
         if !stack.env_file().exists() {

@@ -23,8 +23,8 @@ impl Exception {
     }
 }
 
-/// The parts of a listener that a mesh must have alike: what a connection buffers, the connection manager, its access log's
-/// format, its first route, the gate's filter and the router.
+/// The parts of a listener that a mesh must have alike: what a connection buffers, the connection manager, its access
+/// log's format, its first route, the gate's filter and the router.
 pub fn edge(listener: &Value) -> Value {
     let mut listener = plain(listener);
     let mut manager = listener["filter_chains"][0]["filters"][0]["typed_config"].take();

@@ -1,7 +1,7 @@
 //! Envoy Gateway: what its own translation makes of the manifests.
 //!
-//! `envoy-gateway.json` is what egctl answered; `cargo xtask test mesh` asks it again. Here it is loaded into Envoy, with the
-//! addresses of the test in it and without TLS, which the test's servers do not speak.
+//! `envoy-gateway.json` is what egctl answered; `cargo xtask test mesh` asks it again. Here it is loaded into Envoy,
+//! with the addresses of the test in it and without TLS, which the test's servers do not speak.
 
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_tests::Gate;

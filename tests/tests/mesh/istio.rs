@@ -75,7 +75,8 @@ fn istio_may_hand_the_gateway_its_certificate() {
     assert_eq!(deployment["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
 }
 
-/// What the filter that istiod makes of the WasmPlugin is replaced with, and the configuration that it then asks istiod for.
+/// What the filter that istiod makes of the WasmPlugin is replaced with, and the configuration that it then asks istiod
+/// for.
 fn replacement() -> (Value, Value) {
     let filter = resource("istio/announced-logouts.yaml", "EnvoyFilter", "oidc-gate-announced-logouts");
     let of_the_generated = |patch: &&Value| {

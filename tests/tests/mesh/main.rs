@@ -1,5 +1,5 @@
-//! The manifests for Istio and Envoy Gateway, as far as a real Envoy can tell: the configuration that comes of them, loaded, and
-//! logged in through.
+//! The manifests for Istio and Envoy Gateway, as far as a real Envoy can tell: the configuration that comes of them,
+//! loaded, and logged in through.
 //!
 //! Run with `cargo xtask test e2e`. `cargo xtask test mesh` also asks the meshes' own validators.
 

@@ -92,7 +92,8 @@ impl Stack {
         sessions.json().as_array().expect("Keycloak lists sessions").clone()
     }
 
-    /// Ends all sessions of a user at Keycloak, so that the next login asks for the password and a count begins at none.
+    /// Ends all sessions of a user at Keycloak, so that the next login asks for the password and a count begins at
+    /// none.
     pub fn end_keycloak_sessions(&self, user: &str) {
         let user = self.user_id(user);
         self.admin("POST", &format!("/users/{user}/logout"));

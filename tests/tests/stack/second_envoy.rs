@@ -1,4 +1,5 @@
-//! Another Envoy with the configuration and the environment of the stack's own, on the same Redis and the same Keycloak.
+//! Another Envoy with the configuration and the environment of the stack's own, on the same Redis and the same
+//! Keycloak.
 
 use std::process::Command;
 

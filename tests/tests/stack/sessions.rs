@@ -158,7 +158,8 @@ fn what_keycloak_does_not_announce_is_found_when_the_session_is_renewed() {
     stack.eventually("200 after the group came back", || all(&both.session(&person), 200));
 }
 
-/// Clients that go away and an Envoy that is killed, while a session is renewed: it goes on, or it ends and a login works.
+/// Clients that go away and an Envoy that is killed, while a session is renewed: it goes on, or it ends and a login
+/// works.
 #[test]
 fn a_renewal_survives_its_client_and_an_envoy_that_is_killed_costs_a_login_at_most() {
     let stack = Stack::running();

@@ -36,7 +36,8 @@ pub async fn run(world: Rc<World>) {
         if !world.plan.provider.admin_url {
             continue;
         }
-        // Whole seconds, and by the gate's own clock: what began just before may not be meant, for all that it can tell.
+        // Whole seconds, and by the gate's own clock: what began just before may not be meant, for all that it can
+        // tell.
         let ended = world.ledger.ended_and_idle(now, Duration::from_millis(1_000) + world.plan.skew);
         match action {
             Action::LogOutAll => {

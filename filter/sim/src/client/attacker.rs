@@ -1,5 +1,5 @@
-//! Somebody who has seen a lot, and should get nowhere. Whether he does is for the ledger to say: nothing that he sends is
-//! a credential that anybody was given.
+//! Somebody who has seen a lot, and should get nowhere. Whether he does is for the ledger to say: nothing that he sends
+//! is a credential that anybody was given.
 
 use std::rc::Rc;
 use std::time::Duration;

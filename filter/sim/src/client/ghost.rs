@@ -1,5 +1,5 @@
-//! Somebody who kept copies of cookies and tokens, and tries them after their session has ended. Whether one still opens
-//! anything is for the ledger to say.
+//! Somebody who kept copies of cookies and tokens, and tries them after their session has ended. Whether one still
+//! opens anything is for the ledger to say.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -157,7 +157,8 @@ impl Ledger {
         }
     }
 
-    /// A logout token that names only the user ends what was issued before its second: nobody can tell what came within.
+    /// A logout token that names only the user ends what was issued before its second: nobody can tell what came
+    /// within.
     fn is_of_the_same_second(&self, truth: &Truth, ended: Moment, announced: Moment) -> bool {
         let begun = match truth {
             Truth::Bearer(token) => token.issued,
@@ -169,8 +170,8 @@ impl Ledger {
         !self.facts.announces_sid && since.since(begun) < SAME_SECOND
     }
 
-    /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from reading
-    /// that log gives it time, counted anew from when it is over.
+    /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from
+    /// reading that log gives it time, counted anew from when it is over.
     fn must_know(&self, world: &World, at: WorkerId, since: Moment, arrived: Moment) -> bool {
         let now = world.executor.now();
         let quiet = world.faults.last_of(at.envoy);

@@ -1,5 +1,5 @@
-//! What is true: who holds which credential, which session has ended and when. Every rule is checked against this, never
-//! against what the gate believes.
+//! What is true: who holds which credential, which session has ended and when. Every rule is checked against this,
+//! never against what the gate believes.
 
 mod choices;
 mod decisions;
@@ -30,7 +30,8 @@ const KEYS_UNKNOWN: Duration = Duration::from_secs(13);
 /// What must never happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Nothing reaches the application without a permit for the principal that this request's own credential stands for.
+    /// Nothing reaches the application without a permit for the principal that this request's own credential stands
+    /// for.
     PermitOfItsOwn,
     /// What reaches the application carries no identity but the one that the gate knows, and no credential.
     CleanUpstream,

@@ -32,8 +32,8 @@ pub async fn tell_admin_url(world: &Rc<World>, path: &str, action: &str) -> bool
     matches!(status, 200 | 204) && world.envoys[at.envoy].clock_is_right()
 }
 
-/// Announces that a session has ended: to a worker by chance, or to one of each Envoy. Returns when all have answered or
-/// the time is up, as Keycloak does.
+/// Announces that a session has ended: to a worker by chance, or to one of each Envoy. Returns when all have answered
+/// or the time is up, as Keycloak does.
 pub async fn announce(world: &Rc<World>, sid: &str) {
     let to_each = world.plan.provider.announces_to_each;
     let one = world.rng.index(world.plan.envoys);

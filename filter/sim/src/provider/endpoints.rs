@@ -140,8 +140,8 @@ impl Provider {
         }
     }
 
-    /// A browser comes with an authorization request. `sso` is its session cookie, `user` who sits in front of it; without
-    /// a session it is asked for a password first, and comes again with `password`.
+    /// A browser comes with an authorization request. `sso` is its session cookie, `user` who sits in front of it;
+    /// without a session it is asked for a password first, and comes again with `password`.
     pub fn authorize(
         &self,
         query: &str,

@@ -1,9 +1,9 @@
 //! Tokens in JWS form with `alg` RS256, whose signature is a cheap keyed hash.
 //!
-//! A real RSA signature takes a millisecond, and a run makes hundreds. The simulation is about order and time, not about
-//! arithmetic: the form of tokens, keys and signatures stays what the core expects (a key of 2048 bits, a signature of 256
-//! bytes), and the simulated host checks what the simulated provider made. That the real host checks real signatures is
-//! shown elsewhere: by the core's own tests and by its probe at the start.
+//! A real RSA signature takes a millisecond, and a run makes hundreds. The simulation is about order and time, not
+//! about arithmetic: the form of tokens, keys and signatures stays what the core expects (a key of 2048 bits, a
+//! signature of 256 bytes), and the simulated host checks what the simulated provider made. That the real host checks
+//! real signatures is shown elsewhere: by the core's own tests and by its probe at the start.
 
 use oidc_gate_core::encoding::base64url;
 use serde_json::{Value, json};
