@@ -119,7 +119,7 @@ impl Reader<'_> {
                 && !is_for_tests(&item.attrs)
             {
                 for (path, name) in leaves(&item.tree, &[]) {
-                    if let Some(path) = self.from_root(&path) {
+                    if let Some(path) = self.absolute(&path) {
                         self.aliases.insert(name, path);
                     }
                 }
@@ -129,7 +129,7 @@ impl Reader<'_> {
 
     /// A path as it would be written from the crate's root; `None` when it leads to another crate or to something
     /// local.
-    fn from_root(&self, path: &[String]) -> Option<Vec<String>> {
+    fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut here: Vec<_> =
             self.module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let (first, rest) = path.split_first()?;
@@ -152,7 +152,7 @@ impl Reader<'_> {
     }
 
     fn note(&mut self, path: &[String]) {
-        let Some(path) = self.from_root(path) else { return };
+        let Some(path) = self.absolute(path) else { return };
         let mut modules =
             (0..=path.len()).rev().filter_map(|parts| path.get(..parts)).map(|parts| parts.join("::"));
         if let Some(module) = modules.find(|module| self.modules.contains(module)) {
