@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use crate::bearer::{self, Authorization};
+use crate::caller::Caller;
 use crate::config::{self, Access, Config};
 use crate::error::{Dependency, LoginError, Malformed, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
-use crate::http::caller::Caller;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request};
 use crate::http::return_path::ReturnPath;

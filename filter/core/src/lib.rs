@@ -18,7 +18,7 @@
 //! | [`jose`] | untrusted → verified token, JWK set, algorithms |
 //! | [`json`] | strict JSON: no duplicate members, bounded depth, typed access |
 //! | [`encoding`] | base64url and base64 |
-//! | [`limit`] | how much strangers can have done |
+//! | [`caller`], [`limit`] | the address that a request comes from; how much strangers can have done |
 //! | [`lease`], [`sync`] | one worker for all of an Envoy's; waiting within a worker |
 //! | [`redis`] | a RESP pipeline over one callout |
 //! | [`seal`] | authenticated encryption with a key ring |
@@ -30,6 +30,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, clippy::indexing_slicing))]
 
 mod bearer;
+pub mod caller;
 pub mod config;
 pub mod encoding;
 mod error;

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-use crate::http::caller::Caller;
+use crate::caller::Caller;
 use crate::time::Timestamp;
 
 /// Addresses, and networks, whose share is remembered; the one that asked longest ago goes.

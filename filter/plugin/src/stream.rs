@@ -3,10 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use oidc_gate_core::caller::Caller;
 use oidc_gate_core::gate::{Decision, Gate};
 use oidc_gate_core::host::{CalloutError, CalloutReply};
 use oidc_gate_core::http::body::{Arrival, Body, MAX_BODY_LEN, TooLong};
-use oidc_gate_core::http::caller::Caller;
 use oidc_gate_core::http::reply::Reply;
 use oidc_gate_core::policy::identity::is_stripped;
 use oidc_gate_core::policy::{HeaderChange, Permit};

@@ -2,7 +2,6 @@
 
 pub mod account_page;
 pub mod body;
-pub mod caller;
 pub mod cookies;
 pub mod pages;
 pub mod path;

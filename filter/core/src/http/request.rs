@@ -1,7 +1,7 @@
 //! A request, parsed once. Whatever two parsers could read differently is refused here.
 
+use crate::caller::Caller;
 use crate::error::Malformed;
-use crate::http::caller::Caller;
 use crate::http::path::CanonicalPath;
 
 /// Methods that applications are sent; any other is refused.

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::caller::Caller;
 use crate::error::SessionEnd;
 use crate::host::Host;
-use crate::http::caller::Caller;
 use crate::limit::{FairLimit, Pass, Rate};
 use crate::seal::KeyRing;
 use crate::session::ticket::{Origin, Ticket, UntrustedTicket};

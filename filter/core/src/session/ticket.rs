@@ -4,9 +4,9 @@
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::caller::Caller;
 use crate::encoding::{base64url, from_base64url};
 use crate::host::{Host, RandomUnavailable};
-use crate::http::caller::Caller;
 use crate::seal::{KeyRing, SIGNATURE_LEN, Signed};
 
 const ID_LEN: usize = 16;

@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot::channel;
+use oidc_gate_core::caller::Caller;
 use oidc_gate_core::gate::Decision;
 use oidc_gate_core::http::body::Body;
-use oidc_gate_core::http::caller::Caller;
 use oidc_gate_core::http::reply::Reply;
 
 use crate::envoy::WorkerId;

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, forwarded};
+use crate::caller::Caller;
 use crate::config::WithoutRefreshToken;
 use crate::host::{Callout, CalloutError, CalloutReply};
 use crate::http::body::Body;
-use crate::http::caller::Caller;
 use crate::session::script;
 use crate::session::ticket::UntrustedTicket;
 use crate::testing::provider::reply;

@@ -397,7 +397,7 @@ fn ss05_a_record_of_another_schema_is_no_session() {
     let gate = world.gate.borrow().clone();
     let sessions = gate.rp.browser().unwrap().sessions.clone();
     let cookie = world.cookies.borrow().values().next().unwrap().clone();
-    let ticket = sessions.door.ticket(&cookie, crate::http::caller::Caller::default()).unwrap();
+    let ticket = sessions.door.ticket(&cookie, crate::caller::Caller::default()).unwrap();
     let known = world.host.run(sessions.load(&ticket)).unwrap();
     for (schema, status) in [(known.record.schema, 200), (known.record.schema + 1, 401)] {
         let record = crate::session::record::Record { schema, ..known.record.clone() };

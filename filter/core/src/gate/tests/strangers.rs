@@ -6,9 +6,9 @@ use std::time::Duration;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, forwarded};
+use crate::caller::Caller;
 use crate::encoding::{base64url, from_base64url};
 use crate::gate::Decision;
-use crate::http::caller::Caller;
 use crate::secret::Secret;
 use crate::session::ticket::UntrustedTicket;
 use crate::testing::world::{NAVIGATION, World, callback, config, header, replied};

@@ -1,5 +1,5 @@
-//! Who sends a request: the client's address, as Envoy knows it: the peer's, or what a trusted proxy in front says (`use_remote_address`,
-//! `xff_num_trusted_hops`). Never read from a header.
+//! Who sends a request: the client's address, as Envoy knows it. That is the peer's, or what a trusted proxy in front
+//! says (`use_remote_address`, `xff_num_trusted_hops`). Never read from a header.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
