@@ -14,7 +14,7 @@ const NO_TEST: &str = "no test: ";
 /// A reason that says something is longer.
 const SHORTEST_REASON: usize = 15;
 
-/// The id of a threat: `CB15`, `F1203`.
+/// The id of a threat: `CB15`, `F1307`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Id {
     area: String,
@@ -245,10 +245,10 @@ mod tests {
     #[test]
     fn a_row_of_a_fault_stands_under_its_kind() {
         let list =
-            |kind: &str| format!("## F: faults\n\n### {kind}: words\n\n{HEAD}| F1203 | a | b | `two` |\n");
+            |kind: &str| format!("## F: faults\n\n### {kind}: words\n\n{HEAD}| F1307 | a | b | `two` |\n");
         let found =
             |kind| check(&[Source::new(LIST, &list(kind)), Source::new("a.rs", "#[test] fn two() {}")]);
-        assert_eq!(found("Kind 12").unwrap(), [""; 0]);
+        assert_eq!(found("Kind 13").unwrap(), [""; 0]);
         assert_eq!(found("Kind 1").unwrap().len(), 1);
     }
 
@@ -259,7 +259,7 @@ mod tests {
             ("cb03_cb04_a_state", "CB03 CB04"),
             ("it01_to_it25_an_id_token", "IT01 IT25"),
             ("pm02_and_az09_odd_targets", "PM02 AZ09"),
-            ("f801_nobody_is_internal", "F801"),
+            ("f1307_what_is_missing", "F1307"),
             ("f1308_letters", "F1308"),
             ("a_token_of_cb13", ""),
             ("rs256_and_es256", ""),
