@@ -98,7 +98,8 @@ impl Verifier {
     }
 
     async fn judge(&self, rp: &RelyingParty, token: &str) -> Result<(Verdict, Timestamp), Rejection> {
-        let verified = verify::<AccessToken>(&rp.provider, &*rp.host, token, &self.accepted.algorithms)
+        let kind = AccessToken(&self.config.issuer.access_token_marks);
+        let verified = verify(&rp.provider, &*rp.host, token, &kind, &self.accepted.algorithms)
             .await
             .map_err(|error| match error {
                 VerifyError::Token(error) => Rejection::InvalidToken(error),

@@ -47,6 +47,8 @@ pub enum Kind {
 
 /// What Keycloak calls the users behind its clients.
 const SERVICE_ACCOUNT_PREFIX: &str = "service-account-";
+/// Claims that name the client to which a token was issued.
+const CLIENTS: [&str; 2] = ["client_id", "azp"];
 /// Claims that only say how to call somebody.
 const NAMES: [&str; 3] = ["preferred_username", "name", "email"];
 
@@ -66,11 +68,12 @@ impl Principal {
         let subject = claims.require_subject()?.to_owned();
         let preferred_username = described("preferred_username");
         let sid = claims.sid().unwrap_or_default().map(str::to_owned);
-        // A client that acts for itself is its own subject (RFC 9068 2.2) or, with Keycloak, a user behind it; it has
-        // no session at the provider, as people have.
-        let is_client =
-            preferred_username.as_deref().is_some_and(|name| name.starts_with(SERVICE_ACCOUNT_PREFIX))
-                || (claims.string("client_id")?.is_some() && sid.is_none());
+        // A client that acts for itself is its own subject (RFC 9068 2.2), and with Keycloak a user behind it. Tokens of
+        // people name the client as well, through which they came.
+        let is_its_own_client =
+            CLIENTS.iter().any(|name| claims.string(name).unwrap_or_default() == Some(subject.as_str()));
+        let is_client = is_its_own_client
+            || preferred_username.as_deref().is_some_and(|name| name.starts_with(SERVICE_ACCOUNT_PREFIX));
         let (groups, groups_elsewhere) = match groups::read(claims.members(), &config.groups)? {
             Groups::Listed(groups) => (groups, false),
             Groups::Elsewhere => (Vec::new(), true),

@@ -5,6 +5,7 @@
 //! `validate` (meaning). Each step reports to the same place and goes on, so that an operator sees every mistake at
 //! once, and each one once.
 
+mod access_token;
 mod environment;
 mod error;
 mod leaf;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
+pub use self::access_token::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
 pub use self::error::{ConfigError, ConfigErrors};
 #[cfg(feature = "schema")]
 pub use self::schema::json_schema;
@@ -127,6 +129,8 @@ pub struct Issuer {
     pub refresh_interval: Duration,
     /// How long the last good keys serve while the provider cannot be reached.
     pub max_stale: Duration,
+    /// What marks its access tokens; any one of these, and never empty.
+    pub access_token_marks: Vec<AccessTokenMark>,
 }
 
 /// Our registration at the provider.
@@ -174,6 +178,8 @@ pub struct Login {
     pub timeout: Duration,
     /// Signature algorithms accepted for ID tokens.
     pub id_token_algorithms: Vec<Algorithm>,
+    /// Audiences besides our client that an ID token or a logout token may name; compared whole.
+    pub trusted_audiences: Vec<String>,
     /// Where sign-out may lead besides our own page; compared whole.
     pub logout_return_urls: Vec<String>,
 }

@@ -64,6 +64,46 @@ pub(super) struct Issuer {
     /// How long the last good keys serve while the provider cannot be reached.
     #[serde(default)]
     pub max_stale: Setting<Span>,
+    /// What marks a token as an access token; any one of these suffices.
+    #[serde(default)]
+    pub access_token_marks: Setting<Vec<Setting<AccessTokenMark>>>,
+}
+
+/// What marks a token as an access token.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AccessTokenMark {
+    /// The header's `typ: at+jwt`, which RFC 9068 demands.
+    Rfc9068,
+    /// The claim `typ: Bearer`, which Keycloak writes.
+    Keycloak,
+    /// Claims that tell the provider's access tokens from its other tokens.
+    Claims(ClaimRule),
+}
+
+/// Claims that tell access tokens from other tokens.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct ClaimRule {
+    /// Claims that must be there; one of them at least has to be one that ID tokens do not have.
+    pub present: Setting<Vec<Setting<RequiredClaim>>>,
+    /// Claims that must not be there. `nonce`, `at_hash`, `c_hash`, `s_hash` and `events` never may.
+    #[serde(default)]
+    pub absent: Setting<Vec<Setting<ClaimPath>>>,
+}
+
+/// A claim that must be there.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct RequiredClaim {
+    /// Its name: text in which dots lead into nested claims, or a list of names that are taken whole.
+    pub claim: Setting<ClaimPath>,
+    /// It must be one of these, or a list that has one of them; whatever it is when left out.
+    #[serde(default)]
+    pub values: Setting<List<Text>>,
 }
 
 /// The gate's registration at the provider.
@@ -109,6 +149,9 @@ pub(super) struct Login {
     /// Signature algorithms accepted for ID tokens.
     #[serde(default)]
     pub id_token_algorithms: Setting<List<Text>>,
+    /// Audiences, besides the client, that ID tokens and logout tokens may name.
+    #[serde(default)]
+    pub trusted_audiences: Setting<List<Text>>,
     /// URLs that sign-out may lead to, besides the gate's own page; compared whole.
     #[serde(default)]
     pub logout_return_urls: Setting<List<Text>>,

@@ -34,7 +34,9 @@ pub fn json_schema() -> Value {
     if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
         definitions.insert("ListOfAlgorithm".to_owned(), list_of_algorithms());
     }
-    for choice in ["ClientAuthentication", "WithoutRefreshToken", "GroupsFormat", "Preset", "Access"] {
+    for choice in
+        ["ClientAuthentication", "AccessTokenMark", "WithoutRefreshToken", "GroupsFormat", "Preset", "Access"]
+    {
         if let Some(definition) = schema.pointer_mut(&format!("/$defs/{choice}")) {
             let by_name = definition.take();
             *definition = json!({"anyOf": [by_name, {"$ref": "#/$defs/FromEnvironment"}]});
@@ -63,11 +65,12 @@ fn timings() -> [(&'static str, &'static str, Timing); 14] {
     ]
 }
 
-fn defaults() -> [(&'static str, &'static str, Value); 11] {
+fn defaults() -> [(&'static str, &'static str, Value); 12] {
     let names =
         |algorithms: &[Algorithm]| algorithms.iter().map(|algorithm| algorithm.name()).collect::<Value>();
     [
         ("", "allow_insecure_http", json!(false)),
+        ("Issuer", "access_token_marks", json!(["rfc9068", "keycloak"])),
         ("Client", "authentication", json!("client_secret_basic")),
         ("Login", "scope", json!(login::DEFAULT_SCOPE)),
         ("Login", "userinfo", json!(false)),

@@ -6,12 +6,17 @@ mod bearer;
 mod callback;
 mod claims;
 mod login;
+mod providers;
 mod refresh;
 mod sessions;
 mod strangers;
 
+use serde_json::{Value, json};
+
 use super::Decision;
-use crate::policy::Permit;
+use crate::http::reply::Reply;
+use crate::policy::{HeaderChange, Permit};
+use crate::testing::world::{World, callback, replied};
 
 /// What a script sends.
 const API: &[(&str, &str)] = &[("accept", "*/*")];
@@ -21,4 +26,32 @@ fn forwarded(decision: Decision) -> Permit {
         Decision::Forward { permit, .. } => permit,
         Decision::Reply { reply, reason } => panic!("{reason}: {reply:?}"),
     }
+}
+
+/// A login whose ID token has these members in place of its own, null included, and the answer to its callback.
+fn log_in(world: &World, members: &Value) -> Reply {
+    let request = world.begin_login("/");
+    let nonce = json!({"nonce": request["nonce"]});
+    let mut claims = world.provider.id_token.borrow().clone();
+    for more in [&nonce, members] {
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    }
+    *world.provider.raw_id_token.borrow_mut() = Some(world.provider.signed(claims));
+    let reply = replied(world.navigate(&callback(&request["state"], "code-1")));
+    *world.provider.raw_id_token.borrow_mut() = None;
+    reply
+}
+
+/// What a forwarded request carries under this name.
+fn upstream(decision: Decision, name: &str) -> Option<String> {
+    let permit = forwarded(decision);
+    permit.changes().iter().find_map(|change| match change {
+        HeaderChange::Set(set, value) if *set == name => Some(String::from_utf8(value.clone()).unwrap()),
+        _ => None,
+    })
+}
+
+/// Whether some line of the log has this in it.
+fn said(world: &World, what: &str) -> bool {
+    world.host.log_lines().iter().any(|line| line.contains(what))
 }

@@ -11,6 +11,18 @@ use crate::time::Timestamp;
 /// Longest `sub` and `sid`, in characters (OIDC Core 2 says so of `sub`).
 pub const MAX_IDENTIFIER_CHARS: usize = 255;
 
+/// Characters of a foreign audience that the log shows.
+const MAX_SHOWN_CHARS: usize = 100;
+
+/// Whom a token that is for us is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audiences {
+    /// For us alone.
+    Us,
+    /// For others as well, whom the operator trusts.
+    UsAndTrusted,
+}
+
 /// The claims of a token whose signature was checked.
 ///
 /// Accessors return `Ok(None)` only when the claim is absent or null; a claim of another wrong type is an error. Where a
@@ -184,6 +196,24 @@ impl Claims {
         let audience = require("aud", self.aud()?)?;
         let is_ours = |entry: &&str| accepted.iter().any(|ours| ours.as_ref() == *entry);
         if audience.iter().any(is_ours) { Ok(()) } else { Err(TokenError::WrongAudience) }
+    }
+
+    /// `aud` must name us, and nobody else but audiences that the operator trusts (OIDC Core 3.1.3.7 (3)).
+    ///
+    /// # Errors
+    /// [`TokenError::WrongAudience`]; [`TokenError::ForeignAudience`] with one that nobody trusts; [`TokenError::Claim`] when
+    /// it is absent or no list of strings.
+    pub fn require_audience_of(&self, ours: &str, trusted: &[String]) -> Result<Audiences, TokenError> {
+        self.require_audience(&[ours])?;
+        let mut others =
+            self.aud()?.unwrap_or_default().into_iter().filter(|entry| *entry != ours).peekable();
+        let found = if others.peek().is_some() { Audiences::UsAndTrusted } else { Audiences::Us };
+        match others.find(|entry| !trusted.iter().any(|trusted| trusted == entry)) {
+            Some(foreign) => {
+                Err(TokenError::ForeignAudience(foreign.chars().take(MAX_SHOWN_CHARS).collect()))
+            }
+            None => Ok(found),
+        }
     }
 
     /// `sub`, which must be there.

@@ -86,17 +86,17 @@ pub enum TokenError {
     /// By our clock it is not good now, but in itself it is: one of the clocks is wrong.
     #[error("not good now, by our clock; the clocks of gate and provider disagree")]
     ClocksDisagree,
-    /// `aud` names others besides us.
-    #[error("other audiences besides us")]
-    ForeignAudience,
+    /// `aud` names somebody besides us whom the operator does not trust; cut to a length that a log line can hold.
+    #[error("another audience besides us: {0:?}")]
+    ForeignAudience(String),
     /// `azp` is another client.
     #[error("issued to another client")]
     WrongAuthorizedParty,
     /// `nonce` is absent or another login's.
     #[error("another nonce")]
     WrongNonce,
-    /// Issued before the login began.
-    #[error("issued before the login began")]
+    /// Issued long before the login began.
+    #[error("issued long before the login began")]
     IssuedBeforeLogin,
     /// The ID token of a refresh speaks of another login than the one before (OIDC Core 12.2).
     #[error("of another login")]
@@ -131,11 +131,13 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// For the log: [`TokenError::label`], and what it is about where that is not plain. Names, never values.
+    /// For the log: [`TokenError::label`], and what it is about where that is not plain. Of what the token says only the name
+    /// of a foreign audience is in it, not escaped yet.
     pub fn detail(&self) -> String {
         match self {
             Self::Claim(error) | Self::HeaderParameter(error) => format!("{}: {}", self.label(), error.claim),
             Self::HeaderJson(error) | Self::PayloadJson(error) => format!("{}: {error}", self.label()),
+            Self::ForeignAudience(name) => format!("{}: {name}", self.label()),
             _ => self.label().to_owned(),
         }
     }
@@ -170,7 +172,7 @@ impl TokenError {
             Self::NotYetValid => "token_not_yet_valid",
             Self::IssuedInFuture => "token_issued_in_future",
             Self::ClocksDisagree => "clocks_disagree",
-            Self::ForeignAudience => "foreign_audience",
+            Self::ForeignAudience(_) => "foreign_audience",
             Self::WrongAuthorizedParty => "wrong_authorized_party",
             Self::WrongNonce => "wrong_nonce",
             Self::IssuedBeforeLogin => "issued_before_login",

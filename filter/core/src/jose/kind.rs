@@ -1,59 +1,118 @@
-//! Kinds of token, told apart by `typ` in header and payload (RFC 8725 3.11, 3.12): what is one kind is no other.
+//! Kinds of token (RFC 8725 3.11, 3.12): what is one kind is no other. They are told apart by `typ` in header and payload, and
+//! by claims that only one kind has.
+
+use serde_json::{Map, Value};
+
+use crate::config::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
+use crate::json::{self, ClaimError};
 
 /// One kind of token.
 pub trait TokenKind: sealed::Sealed {
-    /// Whether a token with these `typ` values, of its header and of its payload, is of this kind. The payload's is
-    /// Keycloak's own mark.
-    fn accepts(header_type: Option<&str>, payload_type: Option<&str>) -> bool;
+    /// Whether a token with this `typ` in its header, and these claims, is of this kind.
+    ///
+    /// # Errors
+    /// The payload's `typ` is no text.
+    fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError>;
 }
 
-/// OIDC Core 2: says who logged in, to one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdToken {}
+/// OIDC Core 2: says who logged in, to one client. What its issuer marks as an access token is none.
+#[derive(Clone, Copy, Debug)]
+pub struct IdToken<'a>(pub &'a [AccessTokenMark]);
 
-/// RFC 9068: lets its bearer use a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessToken {}
+/// RFC 9068: lets its bearer use a resource. One of its issuer's marks says that it is one.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessToken<'a>(pub &'a [AccessTokenMark]);
 
 /// Keycloak's administrative messages: bare JWTs without a mark of their own. What tells them from ID tokens is what
 /// claims they must and must not have; `oidc::admin_callback` looks at that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdminAction {}
+#[derive(Clone, Copy, Debug)]
+pub struct AdminAction;
 
 /// OIDC Back-Channel Logout 2.4: says that a session has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogoutToken {}
+#[derive(Clone, Copy, Debug)]
+pub struct LogoutToken;
 
-impl TokenKind for IdToken {
-    /// Header `JWT` or none, payload `ID` or none.
-    fn accepts(header_type: Option<&str>, payload_type: Option<&str>) -> bool {
-        is_plain_jwt(header_type) && payload_type.is_none_or(|mark| mark == "ID")
+impl TokenKind for IdToken<'_> {
+    /// Header `JWT` or none, payload `ID` or none, and not an access token by a rule of the operator.
+    fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
+        let is_plain = is_plain_jwt(header_type) && payload_type(claims)?.is_none_or(|mark| mark == "ID");
+        let is_access_token = self.0.iter().any(|mark| match mark {
+            AccessTokenMark::Rfc9068 | AccessTokenMark::Keycloak => false,
+            AccessTokenMark::Claims(rule) => follows(rule, claims),
+        });
+        Ok(is_plain && !is_access_token)
     }
 }
 
-impl TokenKind for AccessToken {
-    /// Header `at+jwt` (RFC 9068 4) and payload `Bearer` or none; or header `JWT` or none, and payload `Bearer`.
-    fn accepts(header_type: Option<&str>, payload_type: Option<&str>) -> bool {
-        if header_type.is_some_and(|header| is_media_type(header, "at+jwt")) {
-            return payload_type.is_none_or(|mark| mark == "Bearer");
-        }
-        is_plain_jwt(header_type) && payload_type == Some("Bearer")
+impl TokenKind for AccessToken<'_> {
+    fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
+        let payload_type = payload_type(claims)?;
+        let says_so = header_type.is_some_and(|header| is_media_type(header, "at+jwt"));
+        let says_nothing_else = says_so || is_plain_jwt(header_type);
+        Ok(self.0.iter().any(|mark| match mark {
+            AccessTokenMark::Rfc9068 => says_so && payload_type.is_none_or(|mark| mark == "Bearer"),
+            AccessTokenMark::Keycloak => says_nothing_else && payload_type == Some("Bearer"),
+            AccessTokenMark::Claims(rule) => says_nothing_else && follows(rule, claims),
+        }))
     }
 }
 
 impl TokenKind for AdminAction {
     /// Header `JWT` or none, no mark in the payload.
-    fn accepts(header_type: Option<&str>, payload_type: Option<&str>) -> bool {
-        is_plain_jwt(header_type) && payload_type.is_none()
+    fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
+        Ok(is_plain_jwt(header_type) && payload_type(claims)?.is_none())
     }
 }
 
 impl TokenKind for LogoutToken {
     /// Header `logout+jwt`, payload `Logout` or none.
-    fn accepts(header_type: Option<&str>, payload_type: Option<&str>) -> bool {
-        header_type.is_some_and(|header| is_media_type(header, "logout+jwt"))
-            && payload_type.is_none_or(|mark| mark == "Logout")
+    fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
+        Ok(header_type.is_some_and(|header| is_media_type(header, "logout+jwt"))
+            && payload_type(claims)?.is_none_or(|mark| mark == "Logout"))
     }
+}
+
+/// Claims that no access token has, but an ID token (OIDC Core 2, 3.3.2.11) or a logout token (Back-Channel Logout 2.4):
+/// whatever a rule says, a token with one of them does not follow it.
+const OF_OTHER_KINDS: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
+
+fn follows(rule: &ClaimRule, claims: &Map<String, Value>) -> bool {
+    let is_there = |path: &Vec<String>| matches!(json::at(claims, path), Ok(Some(_)));
+    rule.present.iter().all(|required| is_met(required, claims))
+        && !rule.absent.iter().any(is_there)
+        && !OF_OTHER_KINDS.iter().any(|name| json::is_there(claims, name))
+        && KIND_CLAIMS.iter().all(|(name, values)| match json::member(claims, name) {
+            None => true,
+            // The rule has looked at it.
+            Some(_) if rule.present.iter().any(|required| names(required, name)) => true,
+            Some(kind) => {
+                kind.as_str().is_some_and(|kind| values.iter().any(|value| value.eq_ignore_ascii_case(kind)))
+            }
+        })
+}
+
+/// Whether a rule names the values that this claim may have.
+fn names(required: &RequiredClaim, name: &str) -> bool {
+    required.claim == [name] && !required.values.is_empty()
+}
+
+fn is_met(required: &RequiredClaim, claims: &Map<String, Value>) -> bool {
+    let is_one_of = |value: &Value| match value {
+        Value::String(text) => required.values.contains(text),
+        Value::Bool(_) | Value::Number(_) => required.values.contains(&value.to_string()),
+        _ => false,
+    };
+    match json::at(claims, &required.claim) {
+        Ok(Some(value)) if required.values.is_empty() => !json::is_empty(value),
+        Ok(Some(Value::Array(entries))) => entries.iter().any(is_one_of),
+        Ok(Some(value)) => is_one_of(value),
+        _ => false,
+    }
+}
+
+/// Keycloak's own mark.
+fn payload_type(claims: &Map<String, Value>) -> Result<Option<&str>, ClaimError> {
+    json::string(claims, "typ")
 }
 
 fn is_plain_jwt(header_type: Option<&str>) -> bool {
@@ -73,77 +132,11 @@ fn is_media_type(value: &str, subtype: &str) -> bool {
 mod sealed {
     /// No kinds but ours.
     pub trait Sealed {}
-    impl Sealed for super::IdToken {}
+    impl Sealed for super::IdToken<'_> {}
     impl Sealed for super::AdminAction {}
-    impl Sealed for super::AccessToken {}
+    impl Sealed for super::AccessToken<'_> {}
     impl Sealed for super::LogoutToken {}
 }
 
 #[cfg(test)]
-mod tests {
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    use super::*;
-
-    const HEADERS: [Option<&str>; 13] = [
-        None,
-        Some("JWT"),
-        Some("jwt"),
-        Some("application/JWT"),
-        Some("at+jwt"),
-        Some("AT+JWT"),
-        Some("application/at+jwt"),
-        Some("Application/At+Jwt"),
-        Some("logout+jwt"),
-        Some("application/logout+jwt"),
-        Some(""),
-        Some("dpop+jwt"),
-        Some("application/application/jwt"),
-    ];
-    const MARKS: [Option<&str>; 7] =
-        [None, Some("ID"), Some("Bearer"), Some("Logout"), Some("Refresh"), Some("bearer"), Some("")];
-
-    fn accepted<K: TokenKind>() -> Vec<(Option<&'static str>, Option<&'static str>)> {
-        let all = HEADERS.into_iter().flat_map(|header| MARKS.into_iter().map(move |mark| (header, mark)));
-        all.filter(|(header, mark)| K::accepts(*header, *mark)).collect()
-    }
-
-    fn pairs(
-        headers: &[Option<&'static str>],
-        marks: &[Option<&'static str>],
-    ) -> Vec<(Option<&'static str>, Option<&'static str>)> {
-        headers.iter().flat_map(|header| marks.iter().map(move |mark| (*header, *mark))).collect()
-    }
-
-    #[test]
-    fn an_id_token_is_a_plain_jwt_that_is_not_marked_as_something_else() {
-        assert_eq!(accepted::<IdToken>(), pairs(&HEADERS[0..4], &[None, Some("ID")]));
-    }
-
-    #[test]
-    fn an_access_token_says_so_in_its_header_or_by_keycloaks_mark() {
-        let by_mark = pairs(&HEADERS[0..4], &[Some("Bearer")]);
-        let by_header = pairs(&HEADERS[4..8], &[None, Some("Bearer")]);
-        assert_eq!(accepted::<AccessToken>(), [by_mark, by_header].concat());
-    }
-
-    #[test]
-    fn a_logout_token_says_so_in_its_header() {
-        assert_eq!(accepted::<LogoutToken>(), pairs(&HEADERS[8..10], &[None, Some("Logout")]));
-    }
-
-    #[test]
-    fn an_administrative_message_has_no_mark_of_another_kind() {
-        assert_eq!(accepted::<AdminAction>(), pairs(&HEADERS[0..4], &[None]));
-    }
-
-    /// Administrative messages are told from ID tokens by their claims: see `oidc::admin_callback`.
-    #[test]
-    fn no_token_is_of_two_kinds() {
-        let all = [accepted::<IdToken>(), accepted::<AccessToken>(), accepted::<LogoutToken>()].concat();
-        for (index, combination) in all.iter().enumerate() {
-            assert!(!all[index + 1..].contains(combination), "{combination:?}");
-        }
-    }
-}
+mod tests;

@@ -167,6 +167,33 @@ pub fn member<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a Val
     members.get(name).filter(|value| !value.is_null())
 }
 
+/// What is at the end of a path of member names; `None` when it, or an object on the way, is not there.
+///
+/// # Errors
+/// Something on the way is no object.
+pub fn at<'a>(members: &'a Map<String, Value>, path: &[String]) -> Result<Option<&'a Value>, ClaimProblem> {
+    let Some((last, objects)) = path.split_last() else { return Ok(None) };
+    let mut within = members;
+    for step in objects {
+        match member(within, step) {
+            None => return Ok(None),
+            Some(Value::Object(object)) => within = object,
+            Some(_) => return Err(ClaimProblem::WrongType),
+        }
+    }
+    Ok(member(within, last))
+}
+
+/// Whether there is nothing in a value: the empty text, list or object.
+pub fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(entries) => entries.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    }
+}
+
 fn typed<'a, T>(
     members: &'a Map<String, Value>,
     name: &'static str,

@@ -68,7 +68,7 @@ async fn end(rp: &RelyingParty, action: Action, token: &str) -> Result<Reply, Re
     // Keycloak signs them with RS256, whatever the client's tokens are signed with.
     let mut algorithms = browser.login.id_token_algorithms.clone();
     algorithms.push(Algorithm::Rs256);
-    let verified = verify::<AdminAction>(&rp.provider, &*rp.host, token, &algorithms).await.map_err(
+    let verified = verify(&rp.provider, &*rp.host, token, &AdminAction, &algorithms).await.map_err(
         |error| match error {
             VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
             VerifyError::Unavailable(rejection) => rejection,

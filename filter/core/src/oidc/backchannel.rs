@@ -147,27 +147,25 @@ fn logout_token(request: &Request, body: &[u8]) -> Result<String, Malformed> {
 
 /// 2.6, by its numbers.
 async fn validate(rp: &RelyingParty, token: &str) -> Result<Announced, Rejection> {
-    let algorithms = &rp.browser()?.login.id_token_algorithms;
+    let login = &rp.browser()?.login;
+    let algorithms = &login.id_token_algorithms;
     // (1)-(3) not encrypted; signed as ID tokens are, and never with `none`; (typ) a logout token by its header.
-    let verified = verify::<LogoutToken>(&rp.provider, &*rp.host, token, algorithms).await.map_err(
+    let verified = verify(&rp.provider, &*rp.host, token, &LogoutToken, algorithms).await.map_err(
         |error| match error {
             VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
             VerifyError::Unavailable(rejection) => rejection,
         },
     )?;
-    check(rp, verified.claims()).map_err(Rejection::InvalidLogoutToken)
+    check(rp, verified.claims(), &login.trusted_audiences).map_err(Rejection::InvalidLogoutToken)
 }
 
-fn check(rp: &RelyingParty, claims: &Claims) -> Result<Announced, TokenError> {
+fn check(rp: &RelyingParty, claims: &Claims, trusted: &[String]) -> Result<Announced, TokenError> {
     let client_id = rp.config.client.id.as_str();
     let now = rp.host.now();
     let leeway = rp.config.clock_leeway;
-    // (4) iss, aud, iat, exp as in ID tokens: for us, and for nobody else.
+    // (4) iss, aud, iat, exp as in ID tokens: for us, and for nobody whom the operator does not trust.
     claims.require_issuer(&rp.config.issuer.url)?;
-    claims.require_audience(&[client_id])?;
-    if claims.aud()?.is_some_and(|audience| audience.iter().any(|entry| *entry != client_id)) {
-        return Err(TokenError::ForeignAudience);
-    }
+    claims.require_audience_of(client_id, trusted)?;
     let validity = Validity::of(claims)?;
     validity.require_now(Clock { now, leeway })?;
     let issued = require("iat", validity.issued)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 use crate::error::{LoginError, Rejection};
-use crate::jose::claims::{Claims, require};
+use crate::jose::claims::{Audiences, Claims, require};
 use crate::jose::error::TokenError;
 use crate::jose::hash::left_half_hash;
 use crate::jose::kind::IdToken;
@@ -16,6 +16,10 @@ use crate::oidc::token_endpoint::Tokens;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::session::record::Record;
 use crate::time::Timestamp;
+
+/// How long before the login an ID token may say that it was issued. Providers back-date `iat` and `nbf` by minutes, for
+/// clients whose clocks are slow.
+const MAX_BACKDATING: Duration = Duration::from_secs(3600);
 
 /// An ID token that is good for what it was given for.
 pub struct Validated {
@@ -41,9 +45,8 @@ pub async fn validate(
         // (9) exp; nbf and iat not in the future.
         validity.require_now(clock(rp))?;
         let issued = require("iat", validity.issued)?;
-        // (10) it was issued for this login, so not before it began; `iat` counts whole seconds.
-        let leeway = rp.config.clock_leeway;
-        if issued.plus(leeway).plus(Duration::from_secs(1)) < flow.created {
+        // (10) iat is not too far in the past. It is the nonce that ties the token to this login.
+        if issued.plus(MAX_BACKDATING).plus(rp.config.clock_leeway) < flow.created {
             return Err(TokenError::IssuedBeforeLogin);
         }
         // (11) nonce: always sent, so always required.
@@ -104,15 +107,14 @@ async fn verified(
     // (6) signature with the provider's keys; (7) algorithm as configured. Encryption (1) and HS keys (8) are not
     // for us.
     let algorithms = &browser.login.id_token_algorithms;
-    let token =
-        verify::<IdToken>(&rp.provider, &*rp.host, id_token, algorithms).await.map_err(
-            |error| match error {
-                VerifyError::Token(error) => LoginError::IdToken(error).into(),
-                VerifyError::Unavailable(rejection) => rejection,
-            },
-        )?;
+    let kind = IdToken(&rp.config.issuer.access_token_marks);
+    let verdict = verify(&rp.provider, &*rp.host, id_token, &kind, algorithms).await;
+    let token = verdict.map_err(|error| match error {
+        VerifyError::Token(error) => LoginError::IdToken(error).into(),
+        VerifyError::Unavailable(rejection) => rejection,
+    })?;
     let claims = token.claims();
-    let validity = check(rp, claims).map_err(LoginError::IdToken)?;
+    let validity = check(rp, claims, &browser.login.trusted_audiences).map_err(LoginError::IdToken)?;
     let issued = check_login(claims, &validity).map_err(LoginError::IdToken)?;
     // (3.1.3.8) at_hash, when present, belongs to the access token that came along.
     if let Some(at_hash) = claims.at_hash().map_err(|error| LoginError::IdToken(error.into()))? {
@@ -125,17 +127,18 @@ async fn verified(
 }
 
 /// What holds at login and at refresh, whatever the time is.
-fn check(rp: &RelyingParty, claims: &Claims) -> Result<Validity, TokenError> {
+fn check(rp: &RelyingParty, claims: &Claims, trusted: &[String]) -> Result<Validity, TokenError> {
     let client_id = rp.config.client.id.as_str();
     // (2) iss exactly the issuer.
     claims.require_issuer(&rp.config.issuer.url)?;
-    // (3) aud contains our client_id, and nobody whom we have no reason to trust: nobody else.
-    claims.require_audience(&[client_id])?;
-    if claims.aud()?.is_some_and(|audience| audience.iter().any(|entry| *entry != client_id)) {
-        return Err(TokenError::ForeignAudience);
-    }
-    // (4), (5) azp, when present, is us.
-    if authorized_party(claims).is_some_and(|azp| azp != client_id) {
+    // (3) aud contains our client_id, and else only audiences that the operator trusts.
+    let audiences = claims.require_audience_of(client_id, trusted)?;
+    // (4) azp says to whom of several it was issued; (5) when present, it is us.
+    let azp = match audiences {
+        Audiences::Us => authorized_party(claims),
+        Audiences::UsAndTrusted => Some(require("azp", claims.azp()?)?),
+    };
+    if azp.is_some_and(|azp| azp != client_id) {
         return Err(TokenError::WrongAuthorizedParty);
     }
     claims.require_subject()?;

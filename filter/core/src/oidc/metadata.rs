@@ -144,6 +144,7 @@ mod tests {
             startup_wait: Duration::from_secs(5),
             refresh_interval: Duration::from_secs(300),
             max_stale: Duration::from_secs(3600),
+            access_token_marks: vec![],
         }
     }
 

@@ -235,7 +235,7 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
             Err(rejection) => {
                 rp.host.count(metrics::refresh(Refresh::Invalid));
                 let detail = rejection.detail().unwrap_or_default();
-                rp.host.log(Level::Warn, &format!("session ended: bad refresh answer: {detail} {who}"));
+                rp.host.log(Level::Warn, &format!("session ended: bad refresh answer: {detail:?} {who}"));
                 return end(rp, ticket, entry, fence, SessionEnd::RefreshInvalid).await;
             }
         },

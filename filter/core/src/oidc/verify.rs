@@ -17,7 +17,7 @@ pub enum VerifyError {
     Unavailable(Rejection),
 }
 
-/// Verifies `text` as a token of kind `K`. A key that is not known is asked for once: the provider may just have
+/// Verifies `text` as a token of this kind. A key that is not known is asked for once: the provider may just have
 /// rotated (JW09).
 ///
 /// # Errors
@@ -26,15 +26,16 @@ pub async fn verify<K: TokenKind>(
     keeper: &Keeper,
     host: &dyn Host,
     text: &str,
+    kind: &K,
     algorithms: &[Algorithm],
 ) -> Result<VerifiedToken<K>, VerifyError> {
     // Form before keys: garbage does not make anybody wait or fetch.
     let token = UntrustedToken::parse(text).map_err(VerifyError::Token)?;
     let provider = keeper.current().await.map_err(VerifyError::Unavailable)?;
-    let mut result = token.verify(&provider.keys, algorithms, host);
+    let mut result = token.verify(kind, &provider.keys, algorithms, host);
     if matches!(result, Err(TokenError::UnknownKey)) {
         match keeper.newer(&provider).await {
-            Newer::Keys(newer) => result = token.verify(&newer.keys, algorithms, host),
+            Newer::Keys(newer) => result = token.verify(kind, &newer.keys, algorithms, host),
             Newer::None => {}
             Newer::Unanswered => {
                 return Err(VerifyError::Unavailable(Dependency::ProviderMetadata.into()));

@@ -24,14 +24,15 @@ pub enum Groups {
 /// The claim, or an object around it, is of another form than `groups.format` says; too many groups, or too long ones.
 pub fn read(claims: &Map<String, Value>, source: &config::Groups) -> Result<Groups, ClaimError> {
     let name = source.claim.join(".");
-    let Some(value) = find(claims, &source.claim, &name)? else {
+    let Some(value) = json::at(claims, &source.claim).map_err(|problem| problem.of(name.clone()))? else {
         return Ok(if is_elsewhere(claims, &source.claim) {
             Groups::Elsewhere
         } else {
             Groups::Listed(Vec::new())
         });
     };
-    let groups = if is_empty(value) { Vec::new() } else { parse(value, source.format, &name)? };
+    // Serialisers write "none" in all of these ways.
+    let groups = if json::is_empty(value) { Vec::new() } else { parse(value, source.format, &name)? };
     Ok(Groups::Listed(groups.into_iter().map(str::to_owned).collect()))
 }
 
@@ -49,34 +50,6 @@ fn parse<'a>(value: &'a Value, format: GroupsFormat, name: &str) -> Result<Vec<&
             limited(held.map(|(key, _)| key.as_str()), name)
         }
         _ => Err(ClaimProblem::WrongType.of(name.to_owned())),
-    }
-}
-
-/// The value at the end of the path; `None` when it, or an object on the way, is not there.
-fn find<'a>(
-    claims: &'a Map<String, Value>,
-    path: &[String],
-    name: &str,
-) -> Result<Option<&'a Value>, ClaimError> {
-    let Some((last, objects)) = path.split_last() else { return Ok(None) };
-    let mut within = claims;
-    for step in objects {
-        match json::member(within, step) {
-            None => return Ok(None),
-            Some(Value::Object(object)) => within = object,
-            Some(_) => return Err(ClaimProblem::WrongType.of(name.to_owned())),
-        }
-    }
-    Ok(json::member(within, last))
-}
-
-/// Nobody's groups, in any format: serialisers write "none" in all of these ways.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.is_empty(),
-        Value::Array(entries) => entries.is_empty(),
-        Value::Object(members) => members.is_empty(),
-        _ => false,
     }
 }
 

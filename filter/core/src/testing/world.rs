@@ -49,6 +49,7 @@ pub fn config() -> Config {
             startup_wait: Duration::from_secs(5),
             refresh_interval: Duration::from_secs(300),
             max_stale: Duration::from_secs(86_400),
+            access_token_marks: AccessTokenMark::DEFAULT.to_vec(),
         },
         client: Client {
             id: "mlflow".into(),
@@ -60,6 +61,7 @@ pub fn config() -> Config {
             userinfo: false,
             timeout: Duration::from_secs(600),
             id_token_algorithms: vec![Algorithm::Rs256],
+            trusted_audiences: vec![],
             logout_return_urls: vec![],
         }),
         session: Some(Session {

@@ -95,6 +95,52 @@ fn one_mistake_is_one_error() {
             ("/issuer/max_stale", json!("2m")),
             "issuer.max_stale: must not be shorter than refresh_interval (5m): keys would be given up between two fetches",
         ),
+        (
+            ("/issuer/access_token_marks", json!([])),
+            "issuer.access_token_marks: is empty: no token could be accepted; leave it out for what is usual",
+        ),
+        (
+            ("/issuer/access_token_marks", json!(["rfc9086"])),
+            "issuer.access_token_marks[0]: expected one of rfc9068, keycloak, claims, found \"rfc9086\"; did you mean rfc9068?",
+        ),
+        (
+            ("/issuer/access_token_marks", json!([{"claims": {"present": []}}])),
+            "issuer.access_token_marks[0].claims.present: is empty: every token would be an access token",
+        ),
+        (
+            ("/issuer/access_token_marks", json!(["keycloak", {"claims": {"absent": ["nonce"]}}])),
+            "issuer.access_token_marks[1].claims.present: is missing",
+        ),
+        (
+            ("/issuer/access_token_marks", json!([{"claims": {"present": [{"values": ["a"]}]}}])),
+            "issuer.access_token_marks[0].claims.present[0].claim: is missing",
+        ),
+        (
+            (
+                "/issuer/access_token_marks",
+                json!([{"claims": {"present": [{"claim": "scp", "values": []}]}}]),
+            ),
+            "issuer.access_token_marks[0].claims.present[0].values: is empty: no token has such a claim; \
+             leave it out to mean any value",
+        ),
+        (
+            (
+                "/issuer/access_token_marks",
+                json!([{"claims": {"present": [{"claim": "token_use", "values": ["ID"]}]}}]),
+            ),
+            "issuer.access_token_marks[0].claims.present[0].values: has \"ID\", which marks another kind of token",
+        ),
+        (
+            (
+                "/issuer/access_token_marks",
+                json!([{"claims": {"present": [{"claim": "scp"}], "absent": [""]}}]),
+            ),
+            "issuer.access_token_marks[0].claims.absent[0]: is empty",
+        ),
+        (
+            ("/login/trusted_audiences", json!(["a", "*"])),
+            "login.trusted_audiences[1]: contains '*', but there are no wildcards here: values are compared whole",
+        ),
         (("/client", Value::Null), "client: is missing"),
         (("/client/id", json!(7.0)), "client.id: expected text, found a number; write it in quotes"),
         (("/client/id", json!("ml\u{e9}")), "client.id: must be printable ASCII (RFC 6749 A.1)"),
@@ -339,6 +385,30 @@ fn a_flood_of_mistakes_stays_readable() {
     let errors = errors(&config);
     assert_eq!(errors.len(), 101);
     assert_eq!(errors.last().unwrap(), "configuration: has 19900 more errors");
+}
+
+/// A rule that ID tokens follow as well would make each of them a credential.
+#[test]
+fn f302_a_rule_that_tells_no_access_token_from_an_id_token_is_refused() {
+    let rule =
+        |present: Value| with(&[("/issuer/access_token_marks", json!([{"claims": {"present": present}}]))]);
+    let expected = "issuer.access_token_marks[0].claims.present: names only claims that ID tokens have as well; name one \
+                    that only access tokens have, such as scp or scope";
+    for present in [
+        json!([{"claim": "sub"}]),
+        json!([{"claim": "aud", "values": ["mlflow"]}, {"claim": "azp"}]),
+        json!([{"claim": "groups"}]),
+        json!([{"claim": "realm_access.roles"}]),
+        json!([{"claim": ["roles"], "values": ["admin"]}]),
+        json!([{"claim": "client_id"}]),
+    ] {
+        assert_eq!(errors(&rule(present.clone())), [expected], "{present}");
+    }
+    let mut own = rule(json!([{"claim": "teams"}]));
+    assert!(load_text(&own.to_string()).is_ok());
+    own["groups"] = json!({"claim": "teams"});
+    assert_eq!(errors(&own), [expected], "the claim with the groups is in both kinds");
+    assert!(load_text(&rule(json!([{"claim": "sub"}, {"claim": "scp"}])).to_string()).is_ok());
 }
 
 #[test]

@@ -17,12 +17,15 @@ pub(super) const FULL: &str = r#"{
     "issuer": {
         "url": "https://idp.example/realms/mlflow", "cluster": "keycloak",
         "allowed_origins": ["https://login.example"],
-        "timeout": "5s", "startup_wait": "5s", "refresh_interval": "5m", "max_stale": "24h"
+        "timeout": "5s", "startup_wait": "5s", "refresh_interval": "5m", "max_stale": "24h",
+        "access_token_marks": [
+            "rfc9068", {"claims": {"present": [{"claim": ["a.b"], "values": ["c"]}, {"claim": "scp"}], "absent": ["d.e"]}}
+        ]
     },
     "client": {"id": "mlflow", "secret": {"env": "OIDC_CLIENT_SECRET"}, "authentication": "client_secret_post"},
     "login": {
         "scope": "openid profile email", "userinfo": true, "timeout": "10m",
-        "id_token_algorithms": ["RS256", "ES256"]
+        "id_token_algorithms": ["RS256", "ES256"], "trusted_audiences": ["project"]
     },
     "session": {
         "keys": [{"env": "SECRET_KEY"}, "kT0aWc7yLh4eNf9bGd2PsVoIqXrCtE_3x"],

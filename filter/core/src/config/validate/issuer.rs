@@ -1,8 +1,8 @@
 //! `issuer`: the OpenID provider and how to reach it.
 
-use super::text;
 use super::timing::limits;
 use super::url::{self, Transport};
+use super::{access_token, text};
 use crate::config::error::{Place, Reported};
 use crate::config::leaf::List;
 use crate::config::{Issuer, raw};
@@ -26,6 +26,8 @@ pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) 
         limits::REFRESH_INTERVAL.read(raw.refresh_interval, &place.field("refresh_interval"));
     let max_stale = limits::MAX_STALE.read(raw.max_stale, &place.field("max_stale"));
 
+    let access_token_marks = access_token::marks(raw.access_token_marks, &place.field("access_token_marks"));
+
     if let (Ok(refresh_interval), Ok(max_stale)) = (refresh_interval, max_stale)
         && max_stale < refresh_interval
     {
@@ -44,6 +46,7 @@ pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) 
         startup_wait: startup_wait?,
         refresh_interval: refresh_interval?,
         max_stale: max_stale?,
+        access_token_marks: access_token_marks?,
     })
 }
 
@@ -67,6 +70,7 @@ mod tests {
             startup_wait: Setting::Absent,
             refresh_interval: Setting::Absent,
             max_stale: Setting::Absent,
+            access_token_marks: Setting::Absent,
         }
     }
 

@@ -27,6 +27,11 @@ pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) ->
         Setting::Absent => Ok(DEFAULT_ID_TOKEN_ALGORITHMS.to_vec()),
         written => text::filled_list(written, &at, "no ID token could be accepted", algorithm),
     };
+    let at = place.field("trusted_audiences");
+    let trusted_audiences = raw
+        .trusted_audiences
+        .or_else(|| Ok(List(Vec::new())))
+        .and_then(|list| text::list(list, &at, text::without_wildcard));
     let at = place.field("logout_return_urls");
     let logout_return_urls = raw
         .logout_return_urls
@@ -37,6 +42,7 @@ pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) ->
         userinfo: userinfo?.0,
         timeout: timeout?,
         id_token_algorithms: id_token_algorithms?,
+        trusted_audiences: trusted_audiences?,
         logout_return_urls: logout_return_urls?,
     })
 }

@@ -3,6 +3,7 @@
 //! Each check ends in a value or in [`Reported`]. All fields of a section are checked before the first `?`, so that no
 //! mistake hides another; what depends on a field that is refused is left unsaid.
 
+pub(super) mod access_token;
 mod algorithm;
 pub(super) mod bearer;
 mod client;
@@ -52,6 +53,16 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     let policy = raw.policy.required(&at).and_then(|raw| policy::policy(raw, &at));
     let clock_leeway = limits::CLOCK_LEEWAY.read(raw.clock_leeway, &place.field("clock_leeway"));
 
+    let marks_tell = match (&issuer, &groups) {
+        (Ok(issuer), Ok(groups)) => {
+            let groups =
+                groups.as_ref().map_or_else(|| groups::default().claim, |groups| groups.claim.clone());
+            let at = place.field("issuer").field("access_token_marks");
+            access_token::require_that_marks_tell(&issuer.access_token_marks, &groups, &at)
+        }
+        _ => Ok(()),
+    };
+
     let config = Config {
         public_url: public_url?,
         issuer: issuer?,
@@ -68,6 +79,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     insecure?;
     signs_in?;
     clusters_differ?;
+    marks_tell?;
     Ok(config)
 }
 

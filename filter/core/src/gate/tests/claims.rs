@@ -6,23 +6,10 @@ use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-use super::{API, forwarded};
+use super::{API, forwarded, log_in, said, upstream};
 use crate::config::{Config, GroupsFormat};
 use crate::gate::Decision;
-use crate::http::reply::Reply;
-use crate::testing::world::{NAVIGATION, World, callback, config, replied};
-
-/// A login whose ID token has these members in place of its own, null included, and the page it leads to.
-fn log_in(world: &World, members: &Value) -> Reply {
-    let request = world.begin_login("/");
-    let mut claims = world.provider.id_token.borrow().clone();
-    claims["nonce"] = request["nonce"].clone().into();
-    claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    *world.provider.raw_id_token.borrow_mut() = Some(world.provider.signed(claims));
-    let reply = replied(world.navigate(&callback(&request["state"], "code-1")));
-    *world.provider.raw_id_token.borrow_mut() = None;
-    reply
-}
+use crate::testing::world::{NAVIGATION, World, config, replied};
 
 /// A bearer token with these members, null included.
 fn present(world: &World, members: &Value) -> Decision {
@@ -34,20 +21,6 @@ fn present(world: &World, members: &Value) -> Decision {
     claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     let token = world.provider.signed(claims);
     world.send("GET", "/api", &[("authorization", &format!("Bearer {token}"))])
-}
-
-fn upstream(decision: Decision, name: &str) -> Option<String> {
-    let permit = forwarded(decision);
-    permit.changes().iter().find_map(|change| match change {
-        crate::policy::HeaderChange::Set(set, value) if *set == name => {
-            Some(String::from_utf8(value.clone()).unwrap())
-        }
-        _ => None,
-    })
-}
-
-fn said(world: &World, what: &str) -> bool {
-    world.host.log_lines().iter().any(|line| line.contains(what))
 }
 
 fn with_format(format: GroupsFormat) -> Config {

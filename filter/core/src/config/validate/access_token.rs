@@ -1,0 +1,167 @@
+//! `issuer.access_token_marks`: what marks a token as an access token. A rule that ID tokens keep as well would turn every
+//! ID token into a credential, so it is refused.
+
+use super::groups::claim_path;
+use super::text;
+use crate::config::access_token::KIND_CLAIMS;
+use crate::config::error::{Place, Reported, quote};
+use crate::config::setting::Setting;
+use crate::config::{AccessTokenMark, ClaimRule, RequiredClaim, raw};
+
+/// More marks, or claims in one rule, are a mistake.
+const MAX_ENTRIES: usize = 16;
+
+/// What ID tokens have (RFC 7519 4.1, OIDC Core 2 and 5.1, the session's `sid`, and what providers add to both kinds).
+const ID_TOKEN_CLAIMS: [&str; 49] = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "azp",
+    "sid",
+    "auth_time",
+    "acr",
+    "amr",
+    "nonce",
+    "at_hash",
+    "c_hash",
+    "s_hash",
+    "sub_jwk",
+    "client_id",
+    "name",
+    "given_name",
+    "family_name",
+    "middle_name",
+    "nickname",
+    "preferred_username",
+    "profile",
+    "picture",
+    "website",
+    "email",
+    "email_verified",
+    "gender",
+    "birthdate",
+    "zoneinfo",
+    "locale",
+    "phone_number",
+    "phone_number_verified",
+    "address",
+    "updated_at",
+    "groups",
+    "roles",
+    "entitlements",
+    "realm_access",
+    "resource_access",
+    "session_state",
+    "ver",
+    "tid",
+    "oid",
+    "upn",
+    "unique_name",
+    "idp",
+];
+
+/// What such a value says is another kind of token.
+const OTHER_KINDS: [&str; 7] =
+    ["id", "id_token", "refresh", "refresh_token", "offline", "logout", "logout+jwt"];
+
+pub(super) fn marks(
+    setting: Setting<Vec<Setting<raw::AccessTokenMark>>>,
+    place: &Place<'_>,
+) -> Result<Vec<AccessTokenMark>, Reported> {
+    let Some(written) = setting.optional()? else { return Ok(AccessTokenMark::DEFAULT.to_vec()) };
+    if written.is_empty() {
+        return Err(place.refuse("is empty: no token could be accepted; leave it out for what is usual"));
+    }
+    every(written, place, |mark, at| match mark {
+        raw::AccessTokenMark::Rfc9068 => Ok(AccessTokenMark::Rfc9068),
+        raw::AccessTokenMark::Keycloak => Ok(AccessTokenMark::Keycloak),
+        raw::AccessTokenMark::Claims(raw) => rule(raw, &at.field("claims")).map(AccessTokenMark::Claims),
+    })
+}
+
+fn rule(raw: raw::ClaimRule, place: &Place<'_>) -> Result<ClaimRule, Reported> {
+    let at = place.field("present");
+    let present = raw.present.required(&at).and_then(|written| {
+        if written.is_empty() {
+            return Err(at.refuse("is empty: every token would be an access token"));
+        }
+        every(written, &at, required_claim)
+    });
+    let at = place.field("absent");
+    let absent = raw.absent.or_else(|| Ok(Vec::new())).and_then(|written| every(written, &at, claim_path));
+    Ok(ClaimRule { present: present?, absent: absent? })
+}
+
+fn required_claim(raw: raw::RequiredClaim, place: &Place<'_>) -> Result<RequiredClaim, Reported> {
+    let at = place.field("claim");
+    let claim = raw.claim.required(&at).and_then(|written| claim_path(written, &at));
+    let at = place.field("values");
+    let values = match raw.values {
+        Setting::Absent => Ok(Vec::new()),
+        written => text::filled_list(
+            written,
+            &at,
+            "no token has such a claim; leave it out to mean any value",
+            text::name,
+        ),
+    };
+    let (claim, values) = (claim?, values?);
+    let tells_the_kind = |name: &String| KIND_CLAIMS.iter().any(|(known, _)| known == name);
+    if let ([name], Some(value)) = (claim.as_slice(), values.iter().find(|value| is_other_kind(value)))
+        && tells_the_kind(name)
+    {
+        return Err(at.refuse(format!("has {}, which marks another kind of token", quote(value))));
+    }
+    Ok(RequiredClaim { claim, values })
+}
+
+fn is_other_kind(value: &str) -> bool {
+    OTHER_KINDS.iter().any(|kind| kind.eq_ignore_ascii_case(value))
+}
+
+/// Each rule has a claim that ID tokens lack. `groups` is the claim with the groups, which is in both kinds.
+pub(super) fn require_that_marks_tell(
+    marks: &[AccessTokenMark],
+    groups: &[String],
+    place: &Place<'_>,
+) -> Result<(), Reported> {
+    let tells = |required: &RequiredClaim| {
+        let name = required.claim.first().map_or("", String::as_str);
+        !ID_TOKEN_CLAIMS.contains(&name) && groups.first().is_none_or(|groups| groups != name)
+    };
+    let mut checked = Ok(());
+    for (index, mark) in marks.iter().enumerate() {
+        if let AccessTokenMark::Claims(rule) = mark
+            && !rule.present.iter().any(tells)
+        {
+            checked = Err(place.index(index).field("claims").field("present").refuse(
+                "names only claims that ID tokens have as well; name one that only access tokens have, such as scp or scope",
+            ));
+        }
+    }
+    checked
+}
+
+/// Checks each entry at its place, all of them before the first mistake counts.
+fn every<R, T>(
+    written: Vec<Setting<R>>,
+    place: &Place<'_>,
+    check: impl Fn(R, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Vec<T>, Reported> {
+    if written.len() > MAX_ENTRIES {
+        return Err(place.refuse(format!("has more than {MAX_ENTRIES} entries")));
+    }
+    let checked: Vec<Result<T, Reported>> = written
+        .into_iter()
+        .enumerate()
+        .map(|(index, setting)| {
+            let at = place.index(index);
+            setting.required(&at).and_then(|raw| check(raw, &at))
+        })
+        .collect();
+    checked.into_iter().collect()
+}

@@ -1,0 +1,190 @@
+//! What providers do differently: back-dated tokens, marks of access tokens, who is a person, more than one audience.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::{API, forwarded, log_in, said, upstream};
+use crate::config::{AccessTokenMark, ClaimRule, Config, RequiredClaim};
+use crate::gate::Decision;
+use crate::http::body::Body;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::testing::{TestKey, sign};
+use crate::testing::provider::ISSUER;
+use crate::testing::world::{World, config, replied};
+
+/// A token with the header `typ: JWT` and these claims besides the usual ones, presented as bearer.
+fn present(world: &World, header: &Value, members: &Value) -> Decision {
+    let now = world.now();
+    let mut claims = json!({
+        "iss": ISSUER, "sub": "88421113", "aud": "mlflow", "iat": now, "exp": now + 300, "groups": ["/mlflow_users"],
+    });
+    claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    let token = sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), header.clone(), claims);
+    world.send("GET", "/api", &[("authorization", &format!("Bearer {token}"))])
+}
+
+#[test]
+fn f301_an_id_token_that_is_back_dated_by_minutes_signs_in_and_one_of_yesterday_does_not() {
+    for (back, status) in
+        [(0, 303), (300, 303), (301, 303), (900, 303), (4_000, 503), (86_400, 503), (604_800, 503)]
+    {
+        let world = World::new();
+        let at = world.now() - back;
+        let reply = log_in(&world, &json!({"iat": at, "nbf": at, "exp": world.now() + 300}));
+        assert_eq!(reply.status, status, "{back} s: {:#?}", world.host.log_lines());
+        assert_eq!(said(&world, "issued_before_login"), status == 503, "{back} s");
+    }
+    // It is the nonce that ties it to this login.
+    let world = World::new();
+    let at = world.now() - 300;
+    assert_eq!(log_in(&world, &json!({"iat": at, "nbf": at, "nonce": "another"})).status, 503);
+    assert!(said(&world, "wrong_nonce"));
+    // A session goes on with tokens that are back-dated as well.
+    let world = World::new();
+    assert_eq!(log_in(&world, &json!({"iat": at, "nbf": at})).status, 303);
+    world.host.advance(Duration::from_secs(301));
+    let at = world.now() - 300;
+    *world.provider.refreshed.borrow_mut() = json!({"iat": at, "nbf": at});
+    forwarded(world.navigate("/"));
+    assert_eq!(world.provider.refreshes(), 1);
+}
+
+fn with_rule() -> Config {
+    let required = |claim: &str, values: &[&str]| RequiredClaim {
+        claim: vec![claim.to_owned()],
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
+    };
+    let mut config = config();
+    let present = vec![required("token_use", &["access"]), required("scp", &[])];
+    config.issuer.access_token_marks =
+        vec![AccessTokenMark::Claims(ClaimRule { present, absent: vec![vec!["hint".into()]] })];
+    config
+}
+
+#[test]
+fn f302_an_access_token_without_a_standard_mark_needs_the_operators_rule() {
+    let claims = json!({"token_use": "access", "scp": "read"});
+    for header in [json!({"typ": "JWT"}), json!({})] {
+        assert_eq!(replied(present(&World::new(), &header, &claims)).status, 401, "safe by default");
+        forwarded(present(&World::with(with_rule()), &header, &claims));
+    }
+    let world = World::with(with_rule());
+    let plain = json!({"typ": "JWT"});
+    for (what, header, claims) in [
+        ("a claim is missing", &plain, json!({"token_use": "access"})),
+        ("another value", &plain, json!({"token_use": "id", "scp": "read"})),
+        ("a claim that must be absent", &plain, json!({"token_use": "access", "scp": "read", "hint": 1})),
+        ("an ID token", &plain, json!({"token_use": "access", "scp": "read", "nonce": "n"})),
+        ("an ID token", &plain, json!({"token_use": "access", "scp": "read", "at_hash": "h"})),
+        ("a logout token", &plain, json!({"token_use": "access", "scp": "read", "events": {}})),
+        ("a logout token", &json!({"typ": "logout+jwt"}), json!({"token_use": "access", "scp": "read"})),
+        ("a refresh token", &plain, json!({"token_use": "access", "scp": "read", "typ": "Refresh"})),
+        ("Keycloak's mark, which is not in the list", &plain, json!({"typ": "Bearer"})),
+        ("the header of RFC 9068, which is not in the list", &json!({"typ": "at+jwt"}), json!({})),
+    ] {
+        assert_eq!(replied(present(&world, header, &claims)).status, 401, "{what}: {claims}");
+        assert!(said(&world, "wrong_token_kind"), "{what}");
+    }
+}
+
+#[test]
+fn f302_what_is_an_access_token_by_the_rule_is_no_id_token() {
+    let world = World::with(with_rule());
+    world.log_in("/");
+    *world.provider.refreshed.borrow_mut() = json!({"typ": null, "token_use": "access", "scp": "read"});
+    world.host.advance(Duration::from_secs(301));
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "at a refresh, which has no nonce");
+    assert!(said(&world, "wrong_token_kind"));
+}
+
+#[test]
+fn f303_a_person_is_a_person_whichever_client_the_token_names() {
+    let person = json!({
+        "client_id": "spa", "azp": "spa", "preferred_username": "mona", "email": "mona@example.com",
+        "email_verified": true,
+    });
+    let world = World::new();
+    let header = json!({"typ": "at+jwt"});
+    let names = |claims: &Value| {
+        ["x-forwarded-preferred-username", "x-forwarded-email"]
+            .map(|name| upstream(present(&world, &header, claims), name))
+    };
+    let both = [Some("mona".to_owned()), Some("mona@example.com".to_owned())];
+    assert_eq!(names(&person), both);
+    // The same in an ID token.
+    let mut claims = person.clone();
+    claims["azp"] = json!("mlflow");
+    claims["sid"] = json!(null);
+    assert_eq!(log_in(&world, &claims).status, 303);
+    assert_eq!(upstream(world.navigate("/"), "x-forwarded-preferred-username").as_deref(), Some("mona"));
+    // RFC 9068 2.2, 5: a client that acts for itself must not pass for a person.
+    for of_a_client in [
+        json!({"sub": "spa"}),
+        json!({"sub": "spa", "client_id": null}),
+        json!({"sub": "spa", "azp": null, "sid": "x"}),
+        json!({"preferred_username": "service-account-spa"}),
+    ] {
+        let mut claims = person.clone();
+        claims.as_object_mut().unwrap().extend(of_a_client.as_object().unwrap().clone());
+        assert_eq!(names(&claims), [None, None], "{of_a_client}");
+    }
+}
+
+#[test]
+fn f305_another_audience_is_named_in_the_log_and_allowed_where_the_operator_trusts_it() {
+    let several = json!({"aud": ["mlflow", "327683"], "azp": "mlflow"});
+    let world = World::new();
+    assert_eq!(log_in(&world, &several).status, 503);
+    assert!(said(&world, "foreign_audience: 327683"), "{:#?}", world.host.log_lines());
+
+    let mut config = config();
+    config.login.as_mut().unwrap().trusted_audiences = vec!["327683".into(), "other".into()];
+    for (members, status) in [
+        (several.clone(), 303),
+        (json!({"aud": ["327683", "mlflow", "other"], "azp": "mlflow"}), 303),
+        (json!({"aud": "mlflow"}), 303),
+        (json!({"aud": ["mlflow", "327683", "evil"], "azp": "mlflow"}), 503),
+        (json!({"aud": ["327683"], "azp": "mlflow"}), 503),
+        (json!({"aud": "327683", "azp": "mlflow"}), 503),
+        // OIDC Core 3.1.3.7 (4): with several, azp says to whom it was issued.
+        (json!({"aud": ["mlflow", "327683"], "azp": "327683"}), 503),
+        (json!({"aud": ["mlflow", "327683"], "azp": null}), 503),
+        (json!({"aud": ["mlflow", "327683"], "azp": 7}), 503),
+    ] {
+        let world = World::with(config.clone());
+        assert_eq!(log_in(&world, &members).status, status, "{members}");
+    }
+
+    // At a refresh, and in a logout token.
+    let world = World::with(config.clone());
+    assert_eq!(log_in(&world, &several).status, 303);
+    *world.provider.refreshed.borrow_mut() = several.clone();
+    world.host.advance(Duration::from_secs(301));
+    forwarded(world.navigate("/"));
+    let announce = |world: &World, aud: Value| {
+        let token = world.provider.logout_token(world.now(), json!({ "aud": aud }));
+        let form =
+            form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", &token).finish();
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        replied(world.send_with("POST", "/oauth2/backchannel-logout", &headers, Body::of(form))).status
+    };
+    assert_eq!(announce(&world, json!(["mlflow", "evil"])), 400);
+    forwarded(world.navigate("/"));
+    assert_eq!(announce(&world, json!(["mlflow", "327683"])), 200);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(announce(&World::new(), json!(["mlflow", "327683"])), 400, "not by default");
+
+    // A refresh that brings an audience which nobody trusts ends the session, and the name is escaped and cut.
+    let world = World::with(config);
+    assert_eq!(log_in(&world, &several).status, 303);
+    let long = format!("\n\u{202e}{}", "x".repeat(500));
+    *world.provider.refreshed.borrow_mut() = json!({"aud": ["mlflow", long]});
+    world.host.advance(Duration::from_secs(301));
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    let lines = world.host.log_lines();
+    let line = lines.iter().find(|line| line.contains("foreign_audience")).unwrap();
+    assert!(line.contains("\\n\\u{202e}xxx") && !line.contains(&"x".repeat(100)), "{line}");
+}
