@@ -146,6 +146,8 @@ pub enum LoginError {
 pub enum Limit {
     /// Looking for sessions of tickets that carry no signature of ours.
     UnknownTickets,
+    /// Callbacks that bring a code.
+    Callbacks,
 }
 
 /// On whom we wait.
@@ -255,6 +257,7 @@ impl Rejection {
         "login_userinfo",
         "login_too_large",
         "login_loop",
+        "login_over_limit",
         "metadata_unavailable",
         "provider_unavailable",
         "clocks_disagree",
@@ -317,6 +320,7 @@ impl Limit {
     const fn label(self) -> &'static str {
         match self {
             Self::UnknownTickets => "session_over_limit",
+            Self::Callbacks => "login_over_limit",
         }
     }
 }

@@ -159,11 +159,16 @@ pub enum ClientAuthentication {
 pub struct Limits {
     /// Looking in Redis for the session of a ticket without a signature of ours, where none is found.
     pub unknown_tickets: Rate,
+    /// Callbacks with a code that the provider does not know.
+    pub callbacks: Rate,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { unknown_tickets: Rate { burst: 400, per_second: 8 } }
+        Self {
+            unknown_tickets: Rate { burst: 400, per_second: 8 },
+            callbacks: Rate { burst: 160, per_second: 8 },
+        }
     }
 }
 

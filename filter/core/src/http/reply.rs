@@ -261,6 +261,10 @@ const fn over_limit(limit: Limit) -> &'static str {
         Limit::UnknownTickets => {
             "Too many requests with session cookies that are not known here. Try again in a few seconds."
         }
+        Limit::Callbacks => {
+            "Too many sign-ins come from your network, or from everywhere, at this moment. Yours is not lost: try again in a \
+             few seconds."
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::error::{Dependency, LoginError, Malformed, Refused, Rejection};
+use crate::error::{Dependency, Limit, LoginError, Malformed, Refused, Rejection};
 use crate::host::Level;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
 use crate::oidc::authorization::{self, Flow};
+use crate::oidc::exchanges::Turn;
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::{id_token, refresh, token_endpoint, userinfo};
 use crate::principal::{self, Principal};
@@ -16,8 +17,8 @@ use crate::session::record::{Grant, Record};
 use crate::session::ticket::Ticket;
 use crate::sync::finish;
 
-/// How long a spent code is remembered: providers keep codes for a minute or so, ten at most (RFC 6749 4.1.2).
-const CODE_MEMORY: Duration = Duration::from_secs(15 * 60);
+/// How long a flow that was used is remembered at least.
+const LEAST_MEMORY: Duration = Duration::from_secs(1);
 /// Longest value of a response parameter, in bytes.
 const MAX_PARAMETER_LEN: usize = 4096;
 /// What is issued after this was issued in another second.
@@ -54,7 +55,8 @@ pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
     let browser = rp.browser()?;
     let return_path = ReturnPath::or_root(&flow.return_path);
     let over = rp.cookies.delete(&cookie);
-    if rp.host.now().since(flow.created) > browser.login.timeout {
+    let (now, ends) = (rp.host.now(), flow.created.plus(browser.login.timeout));
+    if now > ends {
         return Ok(authorization::begin(rp, request, &return_path).await?.with_cookies([over]));
     }
 
@@ -65,13 +67,19 @@ pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
     };
     let not_begun = |rejection| match rejection {
         // An empty link leads to the page itself: the address holds the code and is not written anywhere again.
-        Rejection::Unavailable(_) => Refused { rejection, cookies: Vec::new(), retry_path: String::new() },
+        Rejection::Unavailable(_) | Rejection::OverLimit(_) => {
+            Refused { rejection, cookies: Vec::new(), retry_path: String::new() }
+        }
         _ => is_over(rejection),
     };
     let code = authorized(rp, response).await.map_err(not_begun)?;
-    browser.sessions.take_flow(&flow.state, CODE_MEMORY).await.map_err(not_begun)?;
+    let turn = browser.exchanges.turn(&*rp.host, request.caller(), rp.config.issuer.timeout).await;
+    let turn = turn.ok_or_else(|| not_begun(Limit::Callbacks.into()))?;
+    // As long as any Envoy takes this flow for one under way: their clocks differ.
+    let keep = ends.since(now).saturating_add(rp.config.clock_leeway).max(LEAST_MEMORY);
+    browser.sessions.take_flow(&flow.state, keep).await.map_err(not_begun)?;
     // From here on the code is spent: what follows finishes even when this browser goes away.
-    let exchanged = finish(&*rp.host, exchange(rp.clone(), code, flow.clone())).await;
+    let exchanged = finish(&*rp.host, exchange(rp.clone(), code, flow.clone(), turn)).await;
     let ticket = match exchanged.unwrap_or(Err(Rejection::Unavailable(Dependency::Host))) {
         Err(Rejection::SessionEnded(_)) => {
             rp.host.sleep(NEXT_SECOND).await;
@@ -109,10 +117,16 @@ async fn authorized(rp: &RelyingParty, response: Response) -> Result<String, Rej
     }
 }
 
-async fn exchange(rp: Rc<RelyingParty>, code: String, flow: Flow) -> Result<Ticket, Rejection> {
+async fn exchange(
+    rp: Rc<RelyingParty>,
+    code: String,
+    flow: Flow,
+    mut turn: Turn,
+) -> Result<Ticket, Rejection> {
     let browser = rp.browser()?;
     let asked = rp.host.now();
     let tokens = token_endpoint::exchange_code(&rp, &code, &flow).await?;
+    turn.accepted();
     let id_token = tokens.id_token.clone().ok_or(LoginError::TokenResponse("a member is missing"))?;
     let validated = id_token::validate(&rp, &id_token, &tokens, &flow).await?;
     let access_until = refresh::access_until(&tokens, Some(validated.expires), asked);

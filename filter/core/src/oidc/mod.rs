@@ -9,6 +9,7 @@ pub mod authorization;
 pub mod backchannel;
 pub mod callback;
 pub mod client;
+pub mod exchanges;
 pub mod id_token;
 pub mod introspection;
 pub mod logout;

@@ -12,6 +12,7 @@ use crate::http::cookies::CookieJar;
 use crate::http::request::Request;
 use crate::oidc::announcement::Unread;
 use crate::oidc::attempts::Attempts;
+use crate::oidc::exchanges::Exchanges;
 use crate::oidc::provider::Keeper;
 use crate::oidc::refresh::{self, Refreshes};
 use crate::seal::KeyRing;
@@ -44,6 +45,8 @@ pub struct Browser {
     pub keys: KeyRing,
     /// Where sessions are.
     pub sessions: Rc<Store>,
+    /// Turns of callbacks at the provider.
+    pub exchanges: Rc<Exchanges>,
     /// Renews them.
     pub refreshes: Refreshes,
     /// Announced endings whose key is not known yet.
@@ -71,6 +74,7 @@ impl RelyingParty {
                 config: session,
                 keys,
                 sessions,
+                exchanges: Exchanges::new(config.limits.callbacks),
                 refreshes: Refreshes::default(),
                 unread: Unread::default(),
             }

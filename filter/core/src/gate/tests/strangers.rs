@@ -11,6 +11,7 @@ use crate::encoding::{base64url, from_base64url};
 use crate::gate::Decision;
 use crate::secret::Secret;
 use crate::session::ticket::UntrustedTicket;
+use crate::testing::provider::reply;
 use crate::testing::world::{NAVIGATION, World, callback, config, header, replied};
 
 const COOKIE: &str = "__Host-oidc-gate";
@@ -299,4 +300,143 @@ fn f901_a_callback_of_the_back_button_with_a_forged_session_asks_nobody() {
     let reply = replied(world.send("GET", &callback("0123456789abcdef", "code"), &headers));
     assert_eq!(reply.status, 400);
     assert_eq!(asked(&world), before);
+}
+
+/// Begins a login and comes back with a code that the provider never gave out; the callback's address and its cookie.
+fn made_up_callback(world: &World) -> (String, String) {
+    let begun = replied(world.send("GET", "/oauth2/login", NAVIGATION));
+    let location = url::Url::parse(header(&begun, "location").unwrap()).unwrap();
+    let (_, state) = location.query_pairs().find(|(name, _)| name == "state").unwrap();
+    let cookie = header(&begun, "set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    (callback(&state, "made-up"), cookie)
+}
+
+fn send_callback(
+    world: &World,
+    (target, cookie): &(String, String),
+) -> (crate::http::reply::Reply, &'static str) {
+    let headers = [NAVIGATION, &[("cookie", cookie.as_str())]].concat();
+    match world.send("GET", target, &headers) {
+        Decision::Reply { reply, reason } => (reply, reason),
+        Decision::Forward { reason, .. } => panic!("forwarded: {reason}"),
+    }
+}
+
+/// What the provider says to codes that it does not know.
+fn refuse_codes(world: &World) {
+    let refuse = || Ok(reply(400, &serde_json::json!({"error": "invalid_grant"})));
+    *world.provider.token_override.borrow_mut() = Some(Box::new(refuse));
+}
+
+/// The provider's clock goes on.
+fn issue_now(world: &World) {
+    let mut claims = world.provider.id_token.borrow_mut();
+    claims["iat"] = world.now().into();
+    claims["exp"] = (world.now() + 300).into();
+}
+
+fn keys_of_codes(world: &World) -> usize {
+    world.redis.keys().iter().filter(|key| key.contains(":code:")).count()
+}
+
+#[test]
+fn f902_made_up_codes_cost_no_more_than_a_limit_and_keep_no_one_else_from_signing_in() {
+    let world = World::new();
+    let signed_in = world.other_worker();
+    signed_in.log_in("/");
+    refuse_codes(&world);
+    let (requests, keys) = (world.provider.token_requests.borrow().len(), keys_of_codes(&world));
+    let limit = world.config.limits.callbacks;
+    let mut reasons = std::collections::BTreeMap::<_, u32>::new();
+    let started = world.host.now_millis();
+    for _ in 0..1000 {
+        let (reply, reason) = send_callback(&world, &made_up_callback(&world));
+        *reasons.entry((reply.status, reason)).or_default() += 1;
+        if reason == "login_over_limit" {
+            assert_eq!(header(&reply, "retry-after"), Some("5"));
+            assert_eq!(header(&reply, "set-cookie"), None, "the login goes on");
+        }
+    }
+    let seconds = u32::try_from((world.host.now_millis() - started) / 1000 + 1).unwrap();
+    let most = usize::try_from(limit.burst / 4 + seconds * limit.per_second / 4).unwrap();
+    let asked = world.provider.token_requests.borrow().len() - requests;
+    assert!(asked <= most, "{asked} of {most}: {reasons:?}");
+    assert_eq!(keys_of_codes(&world) - keys, asked, "a key for each, and no more");
+    assert_eq!(
+        reasons.keys().copied().collect::<Vec<_>>(),
+        [(400, "login_code_refused"), (503, "login_over_limit")]
+    );
+    *world.provider.token_override.borrow_mut() = None;
+    // Whoever was signed in is, and is renewed.
+    let renewed = world.provider.refreshes();
+    signed_in.host.advance(Duration::from_secs(301));
+    refuse_codes(&world);
+    while send_callback(&world, &made_up_callback(&world)).1 != "login_over_limit" {}
+    *world.provider.token_override.borrow_mut() = None;
+    forwarded(signed_in.browse("GET", "/", API));
+    assert_eq!(world.provider.refreshes(), renewed + 1);
+    // From another address, on the same worker.
+    world.caller.set(Caller::parse(b"198.51.100.1:1"));
+    issue_now(&world);
+    world.log_in("/");
+}
+
+#[test]
+fn f902_a_callback_over_the_limit_spends_nothing_and_reloading_it_works() {
+    let world = World::new();
+    let request = world.begin_login("/deep?x=1");
+    refuse_codes(&world);
+    while send_callback(&world, &made_up_callback(&world)).1 != "login_over_limit" {}
+    let (requests, keys) = (world.provider.token_requests.borrow().len(), keys_of_codes(&world));
+    let page = replied(world.finish_login(&request, "code"));
+    assert_eq!(page.status, 503, "{page:?}");
+    assert!(page.body.contains("try again in a few seconds") && !page.body.contains("code="), "{page:?}");
+    assert_eq!((world.provider.token_requests.borrow().len(), keys_of_codes(&world)), (requests, keys));
+    *world.provider.token_override.borrow_mut() = None;
+    world.host.advance(Duration::from_secs(1));
+    let done = replied(world.finish_login(&request, "code"));
+    assert_eq!((done.status, header(&done, "location")), (303, Some("/deep?x=1")));
+}
+
+#[test]
+fn f902_people_who_really_sign_in_do_not_count() {
+    let world = World::new();
+    for _ in 0..300 {
+        world.cookies.borrow_mut().clear();
+        world.log_in("/");
+    }
+    assert!(world.now() < 1_767_225_600 + 60, "all of it in a minute");
+}
+
+#[test]
+fn f902_one_callback_sent_again_and_again_is_limited_too() {
+    let world = World::new();
+    refuse_codes(&world);
+    let made_up = made_up_callback(&world);
+    let before = asked(&world);
+    (0..2000).for_each(|_| drop(send_callback(&world, &made_up)));
+    assert_eq!(world.provider.token_requests.borrow().len(), 1);
+    // Two connections each: it is taken, by whom?
+    assert!(asked(&world) - before <= 2 * (40 + 2 * 30), "{}", asked(&world) - before);
+}
+
+#[test]
+fn f902_what_is_kept_of_a_flow_ends_with_it() {
+    let world = World::new();
+    for (age, expected) in [(0, 660), (300, 360), (599, 61)] {
+        world.cookies.borrow_mut().clear();
+        let request = world.begin_login("/");
+        world.host.advance(Duration::from_secs(age));
+        issue_now(&world);
+        let calls = world.host.calls().len();
+        assert_eq!(replied(world.finish_login(&request, "code")).status, 303);
+        let kept = world.host.calls()[calls..].iter().find_map(|call| {
+            let text = String::from_utf8_lossy(&call.body).into_owned();
+            let words: Vec<&str> = text.split("\r\n").collect();
+            let at = words.iter().position(|word| *word == "PX")?;
+            words.get(at + 2)?.parse::<u64>().ok()
+        });
+        let kept = kept.unwrap() / 1000;
+        assert!((expected - 1..=expected).contains(&kept), "{age}: {kept} s");
+    }
 }

@@ -1,0 +1,191 @@
+//! Turns at the token endpoint for callbacks. Anybody can begin a login and come back with a made-up code, so what that
+//! costs us and the provider is limited, and renewals of sessions never wait behind it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::caller::Caller;
+use crate::host::Host;
+use crate::limit::{FairLimit, Pass, Rate};
+use crate::sync::{Event, within};
+
+/// Exchanges that a worker has under way at once, and those of one address among them.
+const MAX_AT_ONCE: usize = 16;
+const MAX_OF_ONE: usize = 8;
+/// Callbacks that wait for that.
+const MAX_WAITING: usize = 64;
+
+/// The code exchanges of one worker.
+pub struct Exchanges {
+    limit: FairLimit,
+    under_way: RefCell<Vec<Caller>>,
+    waiting: Cell<usize>,
+    ended: Event,
+}
+
+/// The turn of one callback. The next one's comes when it is dropped.
+pub struct Turn {
+    pass: Option<Pass>,
+    slot: Slot,
+}
+
+impl Exchanges {
+    /// `rate` is for codes that the provider does not know.
+    pub fn new(rate: Rate) -> Rc<Self> {
+        Rc::new(Self {
+            limit: FairLimit::new(rate),
+            under_way: RefCell::default(),
+            waiting: Cell::default(),
+            ended: Event::default(),
+        })
+    }
+
+    /// The turn of this caller, perhaps after others. `None`: it, or all callers, have had as much as they get, or there was
+    /// no turn within `patience`.
+    pub async fn turn(self: &Rc<Self>, host: &dyn Host, caller: Caller, patience: Duration) -> Option<Turn> {
+        let pass = self.limit.take(caller, host.now())?;
+        match self.slot(host, caller.address(), patience).await {
+            Some(slot) => Some(Turn { pass: Some(pass), slot }),
+            None => {
+                self.limit.give_back(pass);
+                None
+            }
+        }
+    }
+
+    async fn slot(self: &Rc<Self>, host: &dyn Host, address: Caller, patience: Duration) -> Option<Slot> {
+        if let Some(slot) = self.free(address) {
+            return Some(slot);
+        }
+        let _place = Place::take(self.clone())?;
+        let freed = async {
+            loop {
+                let ended = self.ended.next();
+                if let Some(slot) = self.free(address) {
+                    return slot;
+                }
+                ended.await;
+            }
+        };
+        within(host, patience, freed).await
+    }
+
+    fn free(self: &Rc<Self>, address: Caller) -> Option<Slot> {
+        let mut under_way = self.under_way.borrow_mut();
+        let of_one = under_way.iter().filter(|other| **other == address).count();
+        if under_way.len() >= MAX_AT_ONCE || of_one >= MAX_OF_ONE {
+            return None;
+        }
+        under_way.push(address);
+        Some(Slot { exchanges: self.clone(), address })
+    }
+}
+
+impl Turn {
+    /// The provider knew the code: this caller has really been there, and does not count as a stranger.
+    pub fn accepted(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            self.slot.exchanges.limit.give_back(pass);
+        }
+    }
+}
+
+/// One of the exchanges under way.
+struct Slot {
+    exchanges: Rc<Exchanges>,
+    address: Caller,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut under_way = self.exchanges.under_way.borrow_mut();
+        if let Some(at) = under_way.iter().position(|other| *other == self.address) {
+            under_way.swap_remove(at);
+        }
+        drop(under_way);
+        self.exchanges.ended.notify();
+    }
+}
+
+/// One of those that wait.
+struct Place(Rc<Exchanges>);
+
+impl Place {
+    fn take(exchanges: Rc<Exchanges>) -> Option<Self> {
+        let waiting = exchanges.waiting.get();
+        (waiting < MAX_WAITING).then(|| {
+            exchanges.waiting.set(waiting.saturating_add(1));
+            Self(exchanges)
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestHost;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    fn exchanges() -> Rc<Exchanges> {
+        Exchanges::new(Rate { burst: 4000, per_second: 8 })
+    }
+
+    fn caller(address: &str) -> Caller {
+        Caller::parse(address.as_bytes())
+    }
+
+    #[test]
+    fn f902_one_address_has_half_of_what_is_under_way_and_its_next_turn_when_one_has_ended() {
+        let (host, exchanges) = (TestHost::new(), exchanges());
+        let turn = |address: &str| host.run(exchanges.turn(&*host, caller(address), PATIENCE));
+        let mut of_one: Vec<Turn> = (0..MAX_OF_ONE).map(|_| turn("192.0.2.1:1").expect("a turn")).collect();
+        assert!(turn("192.0.2.1:2").is_none(), "it has as many as it gets");
+        let of_others: Vec<Turn> =
+            (2..10).map(|n| turn(&format!("192.0.2.{n}:1")).expect("a turn")).collect();
+        assert!(turn("192.0.2.99:1").is_none(), "all turns are taken");
+        of_one.pop();
+        assert!(turn("192.0.2.99:1").is_some());
+        drop(of_others);
+        drop(of_one);
+        assert!(exchanges.under_way.borrow().is_empty());
+        // Who got no turn has cost nobody anything.
+        assert!((0..900).all(|_| turn("192.0.2.1:1").is_some_and(|mut turn| {
+            turn.accepted();
+            true
+        })));
+    }
+
+    #[test]
+    fn f902_who_waits_gets_the_next_turn_and_only_so_many_wait() {
+        let (host, exchanges) = (TestHost::new(), exchanges());
+        let took = Rc::new(Cell::new(0));
+        let refused = Rc::new(Cell::new(0));
+        for number in 0..200 {
+            let (job, exchanges) = (host.clone(), exchanges.clone());
+            let (took, refused) = (took.clone(), refused.clone());
+            host.spawn(Box::pin(async move {
+                let address = caller(&format!("10.0.{number}.1:1"));
+                let Some(turn) = exchanges.turn(&*job, address, Duration::from_secs(1)).await else {
+                    return refused.set(refused.get() + 1);
+                };
+                took.set(took.get() + 1);
+                assert!(exchanges.under_way.borrow().len() <= MAX_AT_ONCE);
+                job.sleep(Duration::from_millis(20)).await;
+                drop(turn);
+            }));
+        }
+        host.run(host.clone().sleep_for(Duration::from_secs(2)));
+        assert_eq!((took.get(), refused.get()), (MAX_AT_ONCE + MAX_WAITING, 200 - MAX_AT_ONCE - MAX_WAITING));
+        assert_eq!(exchanges.waiting.get(), 0);
+    }
+}
