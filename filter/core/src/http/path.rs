@@ -1,8 +1,8 @@
 //! The canonical form of a request path: what policy is asked about, whatever spelling the client chose.
 //!
-//! Applications decode percent-escapes, merge slashes and drop parameters each in their own way. A path is refused
-//! when no reading of it is safe (dot segments, backslashes, control characters, invalid escapes). Where readings
-//! differ harmlessly, all of them are kept, and policy takes the strictest answer.
+//! Applications decode percent-escapes (some more than once), merge slashes, drop parameters and fold look-alikes each in
+//! their own way. A path is refused when no reading of it is safe (dot segments, backslashes, control characters, invalid
+//! escapes). Where readings differ harmlessly, all of them are kept, and policy takes the strictest answer.
 
 use percent_encoding::percent_decode_str;
 
@@ -10,6 +10,9 @@ use crate::error::Malformed;
 
 /// Longest path accepted, in bytes.
 pub const MAX_PATH_LEN: usize = 16 * 1024;
+/// How many times a path may change when it is decoded again. A name with a percent sign needs one, and one more where a
+/// client encodes what is encoded already.
+const MAX_FURTHER_DECODINGS: usize = 3;
 
 /// A path in every way in which an application could read it; never empty, each reading starts with `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,21 +38,28 @@ impl CanonicalPath {
             return Err(Malformed::Path);
         }
         let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| Malformed::Path)?;
-        if decoded.chars().any(|c| c.is_control() || c == '\\') {
-            return Err(Malformed::Path);
-        }
-        let mut readings = Vec::with_capacity(1);
-        add(&mut readings, merge_slashes(&decoded));
-        if raw.contains(';') || decoded.contains(';') {
-            add(&mut readings, merge_slashes(&without_parameters(&decoded)));
-        }
+        let mut texts = vec![decoded.into_owned()];
         // A server that routes before it decodes sees `%2F` as part of a segment.
         if contains_escaped_slash(raw) {
             let kept = raw.replace("%2f", "%252F").replace("%2F", "%252F");
-            let kept = percent_decode_str(&kept).decode_utf8().map_err(|_| Malformed::Path)?;
-            add(&mut readings, merge_slashes(&kept));
+            texts.push(percent_decode_str(&kept).decode_utf8().map_err(|_| Malformed::Path)?.into_owned());
         }
-        if readings.iter().any(|reading| has_dot_segment(reading)) {
+        // An application that decodes again sees something else. Which of its readings is meant ends to be a question
+        // after some times: nobody writes such a path by mistake.
+        decode_further(&mut texts)?;
+        let mut readings = Vec::with_capacity(1);
+        for text in &texts {
+            for text in [Some(text.clone()), with_plain_separators(text)].into_iter().flatten() {
+                if text.chars().any(|c| c.is_control() || c == '\\') {
+                    return Err(Malformed::Path);
+                }
+                add(&mut readings, merge_slashes(&text));
+                if text.contains(';') {
+                    add(&mut readings, merge_slashes(&without_parameters(&text)));
+                }
+            }
+        }
+        if readings.iter().any(|reading| reading.split('/').any(could_climb)) {
             return Err(Malformed::Path);
         }
         Ok(Self { readings })
@@ -99,12 +109,72 @@ fn without_parameters(path: &str) -> String {
     segments.join("/")
 }
 
-/// `.` and `..`, also after one more decoding: an application that decodes twice must not climb.
-fn has_dot_segment(path: &str) -> bool {
-    let again = percent_decode_str(path).decode_utf8_lossy();
-    [path, &again].iter().any(|reading| {
-        reading.split(['/', '\\']).any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
+/// Adds what is left of the first text after each further decoding, as long as that changes something.
+fn decode_further(texts: &mut Vec<String>) -> Result<(), Malformed> {
+    let mut current = texts.first().cloned().unwrap_or_default();
+    for _ in 0..=MAX_FURTHER_DECODINGS {
+        let next = percent_decode_str(&current).decode_utf8_lossy().into_owned();
+        if next == current {
+            return Ok(());
+        }
+        texts.push(next.clone());
+        current = next;
+    }
+    Err(Malformed::Path)
+}
+
+/// The text with `/` and `.` for the characters that Unicode's compatibility forms, or a conversion to a smaller
+/// character set, turn into them; `None` where there is none.
+fn with_plain_separators(text: &str) -> Option<String> {
+    let plain = |c: char| match c {
+        // Slashes, and backslashes: a server that folds those takes them for separators.
+        '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}' | '\u{29f9}' | '\u{fe68}'
+        | '\u{ff0f}' | '\u{ff3c}' => "/",
+        '\u{2024}' | '\u{fe52}' | '\u{ff0e}' => ".",
+        '\u{2025}' => "..",
+        '\u{2026}' => "...",
+        _ => "",
+    };
+    text.chars().any(|c| !plain(c).is_empty()).then(|| {
+        text.chars().fold(String::with_capacity(text.len()), |mut folded, c| {
+            match plain(c) {
+                "" => folded.push(c),
+                plain => folded.push_str(plain),
+            }
+            folded
+        })
     })
+}
+
+/// Whether some server could take a segment for `.` or `..`: it is one, or becomes one without its parameters and without
+/// characters that are not seen; or it begins with `..` and goes on like no name does (`.. `, `..#`, `...`).
+fn could_climb(segment: &str) -> bool {
+    let name = segment.split(';').next().unwrap_or_default();
+    let mut seen = name.chars().filter(|c| !is_unseen(*c)).peekable();
+    if seen.peek().is_none() {
+        return false;
+    }
+    if seen.all(|c| c == '.') {
+        return true;
+    }
+    let after = name.trim_start_matches(|c| is_unseen(c) || c == '.');
+    let before = name.strip_suffix(after).unwrap_or_default();
+    let climbs = before.chars().filter(|c| *c == '.').nth(1).is_some();
+    let goes_on_as_a_name = before.chars().all(|c| c == '.')
+        && after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-'));
+    climbs && !goes_on_as_a_name
+}
+
+/// White space, and characters without width that normalisation drops.
+fn is_unseen(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+                | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 #[cfg(test)]
@@ -140,6 +210,89 @@ mod tests {
     fn an_escaped_slash_is_read_as_separator_and_as_part_of_a_segment() {
         let path = CanonicalPath::parse("/public%2Fadmin").unwrap();
         assert_eq!(path.readings(), ["/public/admin", "/public%2Fadmin"]);
+    }
+
+    #[test]
+    fn f1203_a_segment_that_could_climb_is_refused_however_it_is_written() {
+        for raw in [
+            "/pub/..%20/admin",
+            "/pub/%20../admin",
+            "/pub/.%20./admin",
+            "/pub/..%c2%a0/admin",
+            "/pub/..%e2%80%8b/admin",
+            "/pub/.%ef%bb%bf./admin",
+            "/pub/..%e2%80%ae/admin",
+            "/pub/..%ef%bc%8fadmin",
+            "/pub/..%e2%81%84admin",
+            "/pub/..%e2%88%95admin",
+            "/pub/..%ef%bc%bcadmin",
+            "/pub/%ef%bc%8e%ef%bc%8e/admin",
+            "/pub/%ef%bc%8e./admin",
+            "/pub/%e2%80%a5/admin",
+            "/pub/%e2%80%a4%e2%80%a4/admin",
+            "/pub/%e2%80%a6/admin",
+            "/pub/%252e%252e/admin",
+            "/pub/%25252e%25252e/..",
+            "/pub/%25252e%25252e/admin",
+            "/pub/%2525252e%2525252e/admin",
+            "/pub/%25252525252e%25252525252e/admin",
+            "/pub/..%252fadmin",
+            "/pub/..%25252fadmin",
+            "/pub/%252e%252e%255cadmin",
+            "/pub/..%23/admin",
+            "/pub/..%3f/admin",
+            "/pub/..%3b/admin",
+            "/pub/..%253bx/admin",
+            "/pub/..,x/admin",
+            "/pub/..:$DATA/admin",
+            "/pub/..%22/admin",
+            "/pub/..%27/admin",
+            "/pub/..*/admin",
+            "/pub/..~/admin",
+            "/pub/.../admin",
+            "/pub/..../admin",
+            "/pub/...%20/admin",
+            "/pub/.%20/admin",
+            "/pub/..%2500/admin",
+            "/pub/x%255c..%255cadmin",
+        ] {
+            assert_eq!(CanonicalPath::parse(raw), Err(Malformed::Path), "{raw}");
+        }
+    }
+
+    #[test]
+    fn f1203_names_with_dots_spaces_and_foreign_letters_are_names() {
+        for raw in [
+            "/artifacts/..hidden",
+            "/artifacts/...and-more",
+            "/artifacts/.hidden",
+            "/artifacts/a..b",
+            "/artifacts/a..",
+            "/artifacts/a%20b..%20c",
+            "/artifacts/.%20a",
+            "/artifacts/..%c3%a9t%c3%a9",
+            "/artifacts/%e6%97%a5%e6%9c%ac",
+            "/artifacts/50%25",
+            "/artifacts/%20",
+            "/artifacts/",
+        ] {
+            assert_eq!(CanonicalPath::parse(raw).unwrap().readings().len(), 1, "{raw}");
+        }
+    }
+
+    #[test]
+    fn f1203_what_is_decoded_again_or_folded_is_a_reading_too() {
+        for (raw, readings) in [
+            ("/pub%252Fadmin", &["/pub%2Fadmin", "/pub/admin"][..]),
+            ("/%2561dmin", &["/%61dmin", "/admin"]),
+            ("/%252561dmin", &["/%2561dmin", "/%61dmin", "/admin"]),
+            ("/pub%ef%bc%8fadmin", &["/pub\u{ff0f}admin", "/pub/admin"]),
+            ("/pub%ef%bc%bcadmin", &["/pub\u{ff3c}admin", "/pub/admin"]),
+            ("/v1%e2%80%a40", &["/v1\u{2024}0", "/v1.0"]),
+            ("/a%253bx/b", &["/a%3bx/b", "/a;x/b", "/a/b"]),
+        ] {
+            assert_eq!(CanonicalPath::parse(raw).unwrap().readings(), readings, "{raw}");
+        }
     }
 
     #[test]
