@@ -91,6 +91,17 @@ impl CookieJar {
             })
     }
 
+    /// Whether one of our cookies is in a request, in whatever form: what [`CookieJar::ours`] can't read counts too.
+    pub fn has_ours(&self, request: &Request) -> bool {
+        let pairs = request.header_values("cookie").flat_map(|header| header.split(|byte| *byte == b';'));
+        pairs.into_iter().any(|pair| self.is_ours(name_of(pair)))
+    }
+
+    /// Whether a `Set-Cookie` value would set one of our cookies, or one that browsers send as if it were ours.
+    pub fn would_set(&self, set_cookie: &[u8]) -> bool {
+        self.is_ours(name_of(set_cookie.split(|byte| *byte == b';').next().unwrap_or_default()))
+    }
+
     /// The Cookie header for the application: ours taken out, all others as they were, byte for byte. `None` when
     /// nothing is left.
     pub fn without_ours(&self, request: &Request) -> Option<Vec<u8>> {
@@ -98,7 +109,7 @@ impl CookieJar {
         for header in request.header_values("cookie") {
             let mut first = true;
             for segment in header.split(|byte| *byte == b';') {
-                if split_pair(segment).is_some_and(|(name, _)| self.is_ours(name)) {
+                if self.is_ours(name_of(segment)) {
                     continue;
                 }
                 if first {
@@ -116,6 +127,14 @@ impl CookieJar {
         }
         kept.iter().any(|byte| !matches!(byte, b';' | b' ')).then_some(kept)
     }
+}
+
+/// The name of a pair. Of a cookie without a name browsers send the value alone (RFC 6265bis 5.8.3), and that may look like
+/// a pair: `=oidc-gate=x` arrives as `oidc-gate=x`. A pair without `=` counts as a name.
+fn name_of(pair: &[u8]) -> &[u8] {
+    let begin = pair.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != b'=');
+    let rest = begin.and_then(|at| pair.get(at..)).unwrap_or_default();
+    rest.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii()
 }
 
 /// `name=value` with surrounding white space removed, as RFC 6265 5.4 servers read it.
@@ -173,10 +192,52 @@ mod tests {
             ("", None),
             (";", None),
             ("a==b=; ;=;", Some("a==b=; ;=;")),
+            ("=oidc-gate=x; a=1", Some("a=1")),
+            ("a=1; = oidc-gate=x", Some("a=1")),
+            ("oidc-gate; a=1", Some("a=1")),
+            ("a=oidc-gate; b=oidc-gate=x", Some("a=oidc-gate; b=oidc-gate=x")),
         ] {
             let request = request("GET", "/", &[("cookie", sent)]).unwrap();
             let result = jar.without_ours(&request).map(|kept| String::from_utf8(kept).unwrap());
             assert_eq!(result.as_deref(), kept, "{sent}");
+        }
+    }
+
+    #[test]
+    fn f1103_our_cookie_is_found_wherever_it_stands_and_whatever_it_holds() {
+        let jar = jar(false);
+        let many = "a=b; ".repeat(MAX_PAIRS + 1);
+        for (sent, kept) in [
+            (b"oidc-gate=\xff\xfe".to_vec(), None),
+            (b"a=\xff; oidc-gate=x".to_vec(), Some(b"a=\xff".to_vec())),
+            (
+                format!("{many}oidc-gate=x").into_bytes(),
+                Some(many.trim_end_matches("; ").as_bytes().to_vec()),
+            ),
+        ] {
+            let headers =
+                [(":method", &b"GET"[..]), (":path", b"/"), (":authority", b"a"), ("cookie", &sent)];
+            let headers = headers.map(|(name, value)| (name.to_owned(), value.to_vec()));
+            let request = Request::parse(headers.to_vec()).unwrap();
+            assert!(jar.has_ours(&request));
+            assert_eq!(jar.without_ours(&request), kept);
+        }
+    }
+
+    #[test]
+    fn f1103_what_browsers_would_send_back_as_ours_is_known() {
+        let jar = jar(true);
+        for ours in [
+            "__Host-oidc-gate=x",
+            "=__Host-oidc-gate=x; Path=/",
+            " = \t=__Host-oidc-gate-login-abcdefgh=x",
+            "__Host-oidc-gate ; Path=/",
+            "__Host-oidc-gate-logout=x",
+        ] {
+            assert!(jar.would_set(ours.as_bytes()), "{ours}");
+        }
+        for theirs in ["a=__Host-oidc-gate=x", "a=1; __Host-oidc-gate=x", "oidc-gate=x", "", "=", "; a=1"] {
+            assert!(!jar.would_set(theirs.as_bytes()), "{theirs}");
         }
     }
 
