@@ -19,6 +19,7 @@ use crate::oidc::{account, authorization, backchannel, callback, logout};
 use crate::policy::identity::Headers;
 use crate::policy::{Permit, Policy};
 use crate::principal::Principal;
+use crate::reserved::Reserved;
 use crate::session::store::Entry;
 
 /// One tenant's gate in one worker.
@@ -63,6 +64,7 @@ impl Gate {
             rp.cookies.clone(),
             config.public_url.authority.clone(),
             policy_groups(&config.policy),
+            Reserved::new(config.identity.trusted_headers.clone()),
         );
         Rc::new(Self {
             policy: Policy::new(&config.policy, headers),
@@ -192,8 +194,13 @@ impl Gate {
 
     /// Whether a `Set-Cookie` value of the application would set one of our cookies.
     pub fn sets_our_cookie(&self, set_cookie: &[u8]) -> bool {
-        let name = set_cookie.split(|byte| matches!(byte, b'=' | b';')).next().unwrap_or_default();
-        self.rp.cookies.is_ours(name.trim_ascii())
+        self.rp.cookies.would_set(set_cookie)
+    }
+
+    /// Whether a trailer of this name (in lower case) is taken out of a request. What is no header of a client's is no
+    /// trailer of a client's either, and a cookie is never one.
+    pub fn refuses_trailer(&self, name: &str) -> bool {
+        name == "cookie" || self.policy.reserves(name)
     }
 
     /// Whoever could sign in is sent there; everybody else gets the one answer for this refusal.

@@ -20,6 +20,7 @@
 //! | [`encoding`] | base64url and base64 |
 //! | [`caller`], [`limit`] | the address that a request comes from; how much strangers can have done |
 //! | [`lease`], [`sync`] | one worker for all of an Envoy's; waiting within a worker |
+//! | [`reserved`] | names of headers that no client may set |
 //! | [`redis`] | a RESP pipeline over one callout |
 //! | [`seal`] | authenticated encryption with a key ring |
 //! | [`config`] | raw → validated configuration, every error at once |
@@ -46,6 +47,7 @@ mod oidc;
 pub mod policy;
 mod principal;
 mod redis;
+mod reserved;
 mod seal;
 mod secret;
 pub mod session;

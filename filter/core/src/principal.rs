@@ -3,8 +3,9 @@
 mod groups;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::config::Config;
+use crate::config::{Config, EmailVerified};
 use crate::host::{Host, Level};
 use crate::jose::claims::Claims;
 use crate::jose::error::TokenError;
@@ -24,7 +25,7 @@ pub struct Principal {
     pub preferred_username: Option<String>,
     /// `name`; for showing.
     pub name: Option<String>,
-    /// `email`; for showing.
+    /// `email`, unless the provider says that it has not verified it; for showing.
     pub email: Option<String>,
     /// Groups as the claim has them.
     pub groups: Vec<String>,
@@ -84,7 +85,7 @@ impl Principal {
             kind: if is_client { Kind::Client } else { Kind::Person },
             preferred_username,
             name: described("name"),
-            email: described("email"),
+            email: described("email").filter(|_| email_counts(config.identity.email_verified, claims)),
             groups,
             groups_elsewhere,
             sid,
@@ -111,5 +112,56 @@ pub fn log_left_out(host: &dyn Host, claims: &Claims) {
             Level::Warn,
             &format!("claim {} is left out: {}{consequence} sub={subject:?}", error.claim, error.problem),
         );
+    }
+}
+
+/// OpenID Connect Core 5.1: whether the provider stands for the address. Some providers write the flag as text.
+fn email_counts(setting: EmailVerified, claims: &Claims) -> bool {
+    match claims.members().get("email_verified") {
+        Some(Value::Bool(verified)) => *verified,
+        Some(Value::String(verified)) => verified == "true",
+        None | Some(Value::Null) => setting == EmailVerified::Optional,
+        Some(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::jose::testing::claims;
+    use crate::testing::world::config;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const ABSENT: Value = Value::String(String::new());
+
+    fn email(setting: EmailVerified, verified: Value) -> Option<String> {
+        let mut config = config();
+        config.identity.email_verified = setting;
+        let mut members = json!({"sub": "s-1", "email": "mona@example.com"});
+        if verified != ABSENT {
+            members["email_verified"] = verified;
+        }
+        Principal::from_claims(&config, &claims(members)).unwrap().email
+    }
+
+    #[test]
+    fn f1102_an_address_that_the_provider_has_not_verified_does_not_count() {
+        for (verified, optional, required) in [
+            (json!(true), true, true),
+            (json!("true"), true, true),
+            (ABSENT, true, false),
+            (Value::Null, true, false),
+            (json!(false), false, false),
+            (json!("false"), false, false),
+            (json!("yes"), false, false),
+            (json!(1), false, false),
+            (json!([true]), false, false),
+        ] {
+            assert_eq!(email(EmailVerified::Optional, verified.clone()).is_some(), optional, "{verified}");
+            assert_eq!(email(EmailVerified::Required, verified.clone()).is_some(), required, "{verified}");
+        }
     }
 }

@@ -8,7 +8,6 @@ use oidc_gate_core::gate::{Decision, Gate};
 use oidc_gate_core::host::{CalloutError, CalloutReply};
 use oidc_gate_core::http::body::{Arrival, Body, MAX_BODY_LEN, TooLong};
 use oidc_gate_core::http::reply::Reply;
-use oidc_gate_core::policy::identity::is_stripped;
 use oidc_gate_core::policy::{HeaderChange, Permit};
 
 use crate::abi::Action;
@@ -143,7 +142,7 @@ impl Stream {
     pub fn request_trailers(&self) -> Action {
         // HD04: identity in trailers is as little the client's to claim as in headers.
         for (name, _) in hostcalls::headers(Map::RequestTrailers) {
-            if is_stripped(&name) {
+            if self.gate.as_ref().is_none_or(|gate| gate.refuses_trailer(&name)) {
                 let _ = hostcalls::remove_header(Map::RequestTrailers, &name);
             }
         }

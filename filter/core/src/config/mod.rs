@@ -78,6 +78,8 @@ pub struct Config {
     pub bearer: Option<Bearer>,
     /// Where group names come from.
     pub groups: Groups,
+    /// What the application is told about a request.
+    pub identity: Identity,
     /// Who may do what.
     pub policy: Policy,
     /// Clock difference tolerated in `exp`, `nbf`, `iat`; 300 s at most.
@@ -270,6 +272,24 @@ pub enum GroupsFormat {
     SpaceSeparated,
     /// An object whose keys are the groups.
     ObjectKeys,
+}
+
+/// What the application is told about a request.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Whether an email address counts when the provider does not say that it has verified it.
+    pub email_verified: EmailVerified,
+    /// Names, in lower case, of headers that would be taken out and are passed on.
+    pub trusted_headers: Vec<String>,
+}
+
+/// Whether an email address counts when the provider does not say that it has verified it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmailVerified {
+    /// It counts unless `email_verified` is false.
+    Optional,
+    /// It counts only if `email_verified` is true.
+    Required,
 }
 
 /// Who may do what.

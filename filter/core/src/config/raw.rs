@@ -33,6 +33,9 @@ pub(super) struct Config {
     /// Where group names come from.
     #[serde(default)]
     pub groups: Setting<Groups>,
+    /// What the application is told about a request.
+    #[serde(default)]
+    pub identity: Setting<Identity>,
     /// Who may do what.
     pub policy: Setting<Policy>,
     /// Clock difference tolerated when a token's times are checked.
@@ -267,6 +270,30 @@ pub(super) enum GroupsFormat {
     SpaceSeparated,
     /// An object whose keys are the groups; a key whose value is false or null is none.
     ObjectKeys,
+}
+
+/// What the application is told about a request.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct Identity {
+    /// Whether an email address counts when the provider does not say that it has verified it.
+    #[serde(default)]
+    pub email_verified: Setting<EmailVerified>,
+    /// Headers that are passed on as they come, because Envoy or a proxy in front sets them whatever a client sends.
+    #[serde(default)]
+    pub trusted_headers: Setting<List<Text>>,
+}
+
+/// Whether an email address counts when the provider does not say that it has verified it.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub(super) enum EmailVerified {
+    /// It counts unless `email_verified` is false.
+    Optional,
+    /// It counts only if `email_verified` is true.
+    Required,
 }
 
 /// Who may do what. What no rule allows is refused.

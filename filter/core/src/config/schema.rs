@@ -34,9 +34,15 @@ pub fn json_schema() -> Value {
     if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
         definitions.insert("ListOfAlgorithm".to_owned(), list_of_algorithms());
     }
-    for choice in
-        ["ClientAuthentication", "AccessTokenMark", "WithoutRefreshToken", "GroupsFormat", "Preset", "Access"]
-    {
+    for choice in [
+        "ClientAuthentication",
+        "AccessTokenMark",
+        "WithoutRefreshToken",
+        "GroupsFormat",
+        "EmailVerified",
+        "Preset",
+        "Access",
+    ] {
         if let Some(definition) = schema.pointer_mut(&format!("/$defs/{choice}")) {
             let by_name = definition.take();
             *definition = json!({"anyOf": [by_name, {"$ref": "#/$defs/FromEnvironment"}]});
@@ -65,7 +71,7 @@ fn timings() -> [(&'static str, &'static str, Timing); 14] {
     ]
 }
 
-fn defaults() -> [(&'static str, &'static str, Value); 12] {
+fn defaults() -> [(&'static str, &'static str, Value); 13] {
     let names =
         |algorithms: &[Algorithm]| algorithms.iter().map(|algorithm| algorithm.name()).collect::<Value>();
     [
@@ -81,6 +87,7 @@ fn defaults() -> [(&'static str, &'static str, Value); 12] {
         ("Bearer", "algorithms", names(&bearer::DEFAULT_ALGORITHMS)),
         ("Groups", "claim", json!(groups::DEFAULT_CLAIM)),
         ("Groups", "format", json!("list")),
+        ("Identity", "email_verified", json!("optional")),
     ]
 }
 

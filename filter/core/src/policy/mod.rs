@@ -79,6 +79,11 @@ impl Policy {
         }
     }
 
+    /// Whether a header of this name (in lower case) is taken out of every request, and out of its trailers.
+    pub fn reserves(&self, name: &str) -> bool {
+        self.identity.reserves(name)
+    }
+
     fn is_member(&self, principal: &Principal, configured: &[String]) -> bool {
         configured.iter().any(|name| principal.groups.iter().any(|claimed| group::matches(name, claimed)))
     }

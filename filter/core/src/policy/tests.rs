@@ -5,6 +5,7 @@ use crate::config::{PathMatch, Preset, PublicUrl, Rule};
 use crate::http::cookies::CookieJar;
 use crate::http::request::tests::request;
 use crate::principal::Kind;
+use crate::reserved::Reserved;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -14,7 +15,9 @@ fn policy(config: config::Policy) -> Policy {
         authority: "localhost:5000".into(),
         secure_cookies: false,
     };
-    Policy::new(&config, identity::Headers::new(CookieJar::new("oidc-gate", &url), url.authority, vec![]))
+    let reserved = Reserved::new(Vec::new());
+    let cookies = CookieJar::new("oidc-gate", &url);
+    Policy::new(&config, identity::Headers::new(cookies, url.authority, vec![], reserved))
 }
 
 fn mlflow() -> Policy {

@@ -89,6 +89,7 @@ pub fn config() -> Config {
             check_interval: None,
         }),
         groups: Groups { claim: vec!["groups".into()], format: GroupsFormat::List },
+        identity: Identity { email_verified: EmailVerified::Optional, trusted_headers: vec![] },
         policy: Policy {
             preset: Some(Preset::Mlflow),
             admins: vec!["mlflow_admins".into()],

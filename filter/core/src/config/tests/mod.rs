@@ -37,6 +37,7 @@ pub(super) const FULL: &str = r#"{
     },
     "bearer": {"audiences": ["mlflow"], "algorithms": ["ES256"], "max_lifetime": "1h"},
     "groups": {"claim": "realm_access.roles", "format": "object_keys"},
+    "identity": {"email_verified": "required", "trusted_headers": ["X-Forwarded-Client-Cert"]},
     "policy": {
         "preset": "mlflow", "admins": {"env": "OIDC_ADMIN_GROUP_NAME", "default": "mlflow_admins"},
         "users": {"env": "OIDC_GROUP_NAME"},
@@ -58,6 +59,7 @@ pub(super) const MINIMAL: &str = r#"{
     "session": {"keys": "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=", "redis": {"cluster": "redis", "password": "p"}},
     "bearer": {"audiences": "mlflow"},
     "groups": {},
+    "identity": {},
     "policy": {"preset": "mlflow", "users": "mlflow_users"}
 }"#;
 
@@ -126,6 +128,8 @@ fn a_full_configuration_arrives_field_by_field() {
     assert_eq!(bearer.audiences, ["mlflow"]);
     assert_eq!(bearer.max_lifetime, Some(Duration::from_secs(3600)));
     assert_eq!(config.groups.claim, ["realm_access", "roles"]);
+    assert_eq!(config.identity.email_verified, EmailVerified::Required);
+    assert_eq!(config.identity.trusted_headers, ["x-forwarded-client-cert"]);
     assert_eq!(config.policy.preset, Some(Preset::Mlflow));
     assert_eq!(config.policy.admins, ["mlflow_admins"]);
     assert_eq!(config.policy.users, ["mlflow_users", "data_scientists"]);
@@ -157,6 +161,8 @@ fn a_minimal_configuration_gets_the_defaults() {
     assert_eq!((session.cookie_name.as_str(), session.redis.prefix.as_str()), ("oidc-gate", "oidc-gate"));
     assert_eq!(config.bearer.unwrap().algorithms, [Algorithm::Rs256, Algorithm::Es256]);
     assert_eq!((config.groups.claim, config.groups.format), (vec!["groups".to_owned()], GroupsFormat::List));
+    assert_eq!(config.identity.email_verified, EmailVerified::Optional);
+    assert_eq!(config.identity.trusted_headers, [""; 0]);
     assert_eq!(config.clock_leeway, Duration::from_secs(60));
     assert_eq!(config.warnings, [""; 0]);
 }

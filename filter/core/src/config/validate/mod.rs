@@ -8,6 +8,7 @@ mod algorithm;
 pub(super) mod bearer;
 mod client;
 pub(super) mod groups;
+mod identity;
 mod issuer;
 pub(super) mod login;
 mod path;
@@ -49,6 +50,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     let session = section(raw.session, &place.field("session"), session::session);
     let bearer = section(raw.bearer, &place.field("bearer"), bearer::bearer);
     let groups = section(raw.groups, &place.field("groups"), groups::groups);
+    let identity = section(raw.identity, &place.field("identity"), identity::identity);
     let at = place.field("policy");
     let policy = raw.policy.required(&at).and_then(|raw| policy::policy(raw, &at));
     let clock_leeway = limits::CLOCK_LEEWAY.read(raw.clock_leeway, &place.field("clock_leeway"));
@@ -71,6 +73,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
         session: session?,
         bearer: bearer?,
         groups: groups?.unwrap_or_else(groups::default),
+        identity: identity?.unwrap_or_else(identity::default),
         policy: policy?,
         clock_leeway: clock_leeway?,
         limits: Limits::default(),

@@ -1,0 +1,64 @@
+//! `identity`: what the application is told.
+
+use super::session::is_token_char;
+use super::text;
+use crate::config::error::{Place, Reported};
+use crate::config::leaf::List;
+use crate::config::{EmailVerified, Identity, raw};
+use crate::reserved::{Trust, trust};
+
+/// What holds where nothing is written.
+pub(super) fn default() -> Identity {
+    Identity { email_verified: EmailVerified::Optional, trusted_headers: Vec::new() }
+}
+
+pub(super) fn identity(raw: raw::Identity, place: &Place<'_>) -> Result<Identity, Reported> {
+    let email_verified = raw.email_verified.optional().map(|written| match written {
+        None | Some(raw::EmailVerified::Optional) => EmailVerified::Optional,
+        Some(raw::EmailVerified::Required) => EmailVerified::Required,
+    });
+    let at = place.field("trusted_headers");
+    let trusted_headers = raw
+        .trusted_headers
+        .or_else(|| Ok(List(Vec::new())))
+        .and_then(|list| text::list(list, &at, trusted_header));
+    Ok(Identity { email_verified: email_verified?, trusted_headers: trusted_headers? })
+}
+
+/// RFC 9110 5.1: a token, and upper and lower case are the same.
+fn trusted_header(name: String, place: &Place<'_>) -> Result<String, Reported> {
+    let name = text::without_wildcard(name, place)?.to_ascii_lowercase();
+    if !name.bytes().all(is_token_char) {
+        return Err(place.refuse("is no name of a header (RFC 9110 5.1)"));
+    }
+    match trust(&name) {
+        Trust::Never(why) => Err(place.refuse(why)),
+        Trust::Needless => {
+            place.warn("has no effect: this header is passed on anyway");
+            Ok(name)
+        }
+        Trust::Possible => Ok(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::checked;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn read(name: &str) -> Result<String, String> {
+        checked(|place| trusted_header(name.to_owned(), place))
+    }
+
+    #[test]
+    fn a_trusted_header_is_a_name_that_neither_controls_envoy_nor_is_the_gates() {
+        assert_eq!(read("X-Forwarded-Client-Cert").as_deref(), Ok("x-forwarded-client-cert"));
+        assert_eq!(read("x-envoy-peer-metadata").as_deref(), Ok("x-envoy-peer-metadata"));
+        assert_eq!(read("accept").as_deref(), Ok("accept"), "a warning, no mistake");
+        for wrong in ["", "x-*", "x y", "x:y", "X-Forwarded-User", "authorization", "x-envoy-retry-on"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}
