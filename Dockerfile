@@ -40,4 +40,4 @@ COPY --chmod=0444 envoy/envoy.yaml /etc/envoy/envoy.yaml
 # The image's own entry point would start as root and change over.
 USER 101:101
 EXPOSE 5000
-CMD ["envoy", "-c", "/etc/envoy/envoy.yaml", "--disable-hot-restart"]
+CMD ["envoy", "-c", "/etc/envoy/envoy.yaml", "--disable-hot-restart", "--drain-time-s", "60", "--drain-strategy", "immediate"]

@@ -2,7 +2,7 @@
 # Starts Envoy with envoy.yaml and with what the override files of Compose add to it: TLS (docker-compose.tls.yml) and
 # metrics (docker-compose.monitoring.yml).
 set -eu
-cd /etc/envoy
+cd "${1:-/etc/envoy}"
 
 configuration=envoy.yaml
 if [ -e tls-socket.yaml ]; then
@@ -25,8 +25,19 @@ if [ -e tls-socket.yaml ]; then
     } >"$configuration"
 fi
 
+# Whom Envoy takes for a server that it reaches by TLS. Comments are left out.
+written() { sed 's/^ *#.*//' "$configuration" | grep -c "$1" || true; }
+contexts=$(written '\.UpstreamTlsContext')
+if [ "$(written 'trusted_ca:\|validation_context_sds_secret_config:\|combined_validation_context:')" -lt "$contexts" ]; then
+    echo "start-envoy: warning: a cluster in envoy.yaml speaks TLS without trusted_ca, so Envoy accepts any certificate" >&2
+elif [ "$(written 'match_typed_subject_alt_names:\|auto_sni_san_validation:\|auto_san_validation:')" -lt "$contexts" ]; then
+    echo "start-envoy: warning: a cluster in envoy.yaml speaks TLS without match_typed_subject_alt_names, so Envoy accepts a" \
+        "certificate for any host; see docs/production.md" >&2
+fi
+
+# A listener that is replaced gives up its connections at their next answer, and within a minute.
 set -- envoy -c "$configuration" --disable-hot-restart --concurrency "${ENVOY_WORKERS:-2}" --log-level warning \
-    --component-log-level wasm:info
+    --component-log-level wasm:info --drain-time-s 60 --drain-strategy immediate
 if [ -e metrics-listener.yaml ]; then
     set -- "$@" --config-yaml "$(cat metrics-listener.yaml)"
 fi

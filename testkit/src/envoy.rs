@@ -126,8 +126,8 @@ impl Envoy {
         command
             .arg("--config-path")
             .arg(&path)
-            // A listener that was replaced is gone after a second, and not only after ten minutes.
-            .args(["--drain-time-s", "1"])
+            // A listener that was replaced is gone after a second, and not only after a minute, as shipped.
+            .args(["--drain-time-s", "1", "--drain-strategy", "immediate"])
             .args(["--disable-hot-restart", "--concurrency", &launch.workers.to_string()])
             .args(["--log-level", &launch.log_level])
             .args(launch.component_log_level.iter().flat_map(|levels| ["--component-log-level", levels]))

@@ -8,12 +8,14 @@ use crate::process::Trouble;
 
 const LISTENER_TYPE: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 const LISTENER_FILE: &str = "listener.json";
+const LOOPBACK: &str = "127.0.0.1";
 
 /// An Envoy bootstrap configuration under edit. Envoy reads JSON as well as YAML, so JSON is what is written.
 #[derive(Clone, Debug)]
 pub struct EnvoyConfig {
     bootstrap: Value,
     lds_folder: Option<PathBuf>,
+    listener_host: &'static str,
 }
 
 impl EnvoyConfig {
@@ -42,7 +44,7 @@ impl EnvoyConfig {
     pub fn parse(text: &str) -> Result<Self, Trouble> {
         let bootstrap: Value =
             serde_saphyr::from_str(text).map_err(|error| Trouble::new(format!("is not YAML: {error}")))?;
-        let mut config = Self { bootstrap, lds_folder: None };
+        let mut config = Self { bootstrap, lds_folder: None, listener_host: LOOPBACK };
         for (what, found) in [
             ("a listener", config.find_listener().is_some()),
             ("a Wasm filter", config.find_wasm().is_some()),
@@ -59,16 +61,24 @@ impl EnvoyConfig {
     /// Where browsers connect; on loopback only, because this is no production.
     #[must_use]
     pub fn listener_port(mut self, port: u16) -> Self {
+        let host = self.listener_host;
         if let Some(listener) = self.find_listener() {
-            listener["address"] = socket_address("127.0.0.1", port);
+            listener["address"] = socket_address(host, port);
         }
+        self
+    }
+
+    /// Lets clients connect to any address that there is: for tests in a network of their own.
+    #[must_use]
+    pub fn on_every_address(mut self) -> Self {
+        self.listener_host = "0.0.0.0";
         self
     }
 
     /// The admin port, on loopback.
     #[must_use]
     pub fn admin_port(mut self, port: u16) -> Self {
-        self.bootstrap["admin"]["address"] = socket_address("127.0.0.1", port);
+        self.bootstrap["admin"]["address"] = socket_address(LOOPBACK, port);
         self
     }
 
@@ -266,7 +276,7 @@ mod tests {
             .write(&path)
             .unwrap();
         let written: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        let mut edited = EnvoyConfig { bootstrap: written, lds_folder: None };
+        let mut edited = EnvoyConfig { bootstrap: written, lds_folder: None, listener_host: LOOPBACK };
         assert_eq!(edited.find_listener().unwrap()["address"], socket_address("127.0.0.1", 4001));
         assert_eq!(edited.bootstrap["admin"]["address"], socket_address("127.0.0.1", 4002));
         let _ = edited.clone().plugin(|plugin| {
@@ -280,6 +290,81 @@ mod tests {
                 socket_address("mlflow", 5000)
             );
         });
+    }
+
+    /// All files and pages that people copy from, with their names.
+    fn shown() -> Vec<(PathBuf, String)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut folders: Vec<PathBuf> =
+            ["docs", "envoy", "compose", "monitoring"].iter().map(|folder| root.join(folder)).collect();
+        let mut files = vec![root.join("README.md"), root.join("SECURITY.md"), root.join("Dockerfile")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        let texts =
+            files.into_iter().filter_map(|file| Some((file.clone(), std::fs::read_to_string(file).ok()?)));
+        texts.collect()
+    }
+
+    #[test]
+    fn f801_nobody_is_internal_in_anything_that_is_shipped() {
+        let mut without = 0;
+        for (file, text) in shown() {
+            let settings = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+            let setting =
+                settings.into_iter().find(|line| line.trim_start().starts_with("internal_address_config"));
+            assert_eq!(setting, None, "{}", file.display());
+            without += 1;
+        }
+        assert!(without > 20, "{without}");
+    }
+
+    #[test]
+    fn f705_where_an_authority_is_shown_the_host_in_the_certificate_is_shown_beside_it() {
+        let mut shown_so = 0;
+        for (file, text) in shown() {
+            let lines: Vec<&str> = text.lines().collect();
+            for (number, line) in lines.iter().enumerate() {
+                if line.trim_start().starts_with("trusted_ca:") {
+                    let around = &lines[number.saturating_sub(4)..lines.len().min(number + 5)];
+                    let named = around
+                        .iter()
+                        .any(|line| line.trim_start().starts_with("match_typed_subject_alt_names"));
+                    assert!(named, "{}:{}", file.display(), number + 1);
+                    shown_so += 1;
+                }
+            }
+            // And nobody reads that one without the other would do.
+            for paragraph in text.split("\n\n").filter(|paragraph| paragraph.contains("validation_context")) {
+                assert!(
+                    paragraph.contains("match_typed_subject_alt_names"),
+                    "{}: {paragraph}",
+                    file.display()
+                );
+            }
+        }
+        assert!(shown_so >= 2, "{shown_so}");
+    }
+
+    #[test]
+    fn f1202_everything_that_starts_envoy_limits_the_draining_of_a_replaced_listener() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for file in ["compose/start-envoy.sh", "Dockerfile", "envoy/envoy.yaml", "xtask/src/stack/envoy.rs"] {
+            let text = std::fs::read_to_string(root.join(file)).unwrap();
+            let words: Vec<&str> = text
+                .split(|c: char| c.is_whitespace() || "\",".contains(c))
+                .filter(|word| !word.is_empty())
+                .collect();
+            let follows = |flag: &str, value: &str| {
+                let after = words.iter().skip_while(|word| **word != flag).skip(1);
+                after.into_iter().find(|word| **word != ".to_owned()") == Some(&value)
+            };
+            assert!(follows("--drain-time-s", "60"), "{file}");
+            assert!(follows("--drain-strategy", "immediate"), "{file}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A network of its own for one test: addresses that are not loopback, and settings of the kernel that concern nobody else.
+//! A network of its own for one test: addresses that are not loopback, and settings of the kernel for it alone.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::process::{Trouble, free_port};
 /// Runs `test` in a new network namespace whose loopback device has `addresses` besides 127.0.0.1 and ::1. Threads and
 /// processes that the test starts live there too, so everything that it talks to has to be started in it.
 ///
-/// Settings below `/proc/sys/net` that are written in there are those of this namespace. Nothing has to be tidied up: the
+/// Settings below `/proc/sys/net` that the test writes are those of this namespace. Nothing has to be tidied up: the
 /// namespace has no name any more when the test begins, and ends with its last process.
 ///
 /// # Errors

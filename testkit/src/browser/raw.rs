@@ -23,7 +23,15 @@ impl Connection {
     /// # Errors
     /// Nobody listens.
     pub fn open(port: u16) -> Result<Self, Trouble> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self::open_to((Ipv4Addr::LOCALHOST, port))
+    }
+
+    /// Connects to a port of this or that address.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn open_to(address: impl Into<SocketAddr>) -> Result<Self, Trouble> {
+        let address = address.into();
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(Duration::from_secs(30)))?;

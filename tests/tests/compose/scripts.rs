@@ -228,6 +228,57 @@ fn configure_keycloak_reads_groups_and_the_address_as_the_gate_does() {
     );
 }
 
+/// What compose/start-envoy.sh says and starts, with this cluster's `transport_socket` in envoy.yaml.
+fn start_envoy(transport_socket: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    stand_in(&folder.path().join("envoy"), "#!/bin/sh\necho \"started: $*\"\n");
+    let shipped = fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap();
+    let at = "  - name: keycloak\n";
+    assert!(shipped.contains(at));
+    let configuration = shipped.replace(at, &format!("{at}{transport_socket}"));
+    fs::write(folder.path().join("envoy.yaml"), configuration).unwrap();
+    let output = Command::new("sh")
+        .arg(repository().join("compose/start-envoy.sh"))
+        .arg(folder.path())
+        .env_clear()
+        .env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    said(&output)
+}
+
+#[test]
+fn f705_the_start_warns_of_tls_that_accepts_any_certificate() {
+    let page = include_str!("../../../docs/production.md");
+    let (_, section) = page.split_once("## TLS to the provider and to Redis").unwrap();
+    let (_, block) = section.split_once("```yaml\n").unwrap();
+    let printed: Vec<String> =
+        block.split_once("```").unwrap().0.lines().map(|line| format!("    {line}\n")).collect();
+    let without = |words: &[&str]| -> String {
+        printed
+            .iter()
+            .filter(|line| !words.iter().any(|word| line.contains(word)))
+            .map(String::as_str)
+            .collect()
+    };
+    let names = ["match_typed_subject_alt_names", "san_type"];
+    let authorities = ["validation_context", "trusted_ca", names[0], names[1]];
+    for (socket, warning) in [
+        (String::new(), None),
+        (without(&[]), None),
+        (without(&names), Some("speaks TLS without match_typed_subject_alt_names")),
+        (without(&authorities), Some("speaks TLS without trusted_ca")),
+    ] {
+        let said = start_envoy(&socket);
+        assert!(said.contains("started: -c envoy.yaml") && said.contains("--drain-time-s 60"), "{said}");
+        match warning {
+            Some(warning) => assert!(said.contains(warning), "{socket}: {said}"),
+            None => assert!(!said.contains("start-envoy: warning"), "{socket}: {said}"),
+        }
+    }
+}
+
 /// What generate-env.sh says of an `.env`, and makes of it.
 fn generate_env(env: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();

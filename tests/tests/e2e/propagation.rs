@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oidc_gate_testkit::browser::{Client, raw};
 use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, Times, User};
-use oidc_gate_tests::{BOUND, Gate, assert_allowed};
+use oidc_gate_tests::{BOUND, Gate, assert_allowed, assert_refused};
 use serde_json::json;
 
 /// Names that an application could take for an identity.
@@ -48,6 +48,192 @@ fn hd01_identity_headers_are_what_the_gate_knows_and_nothing_that_the_client_sen
         let forged: Vec<_> =
             received.headers.iter().filter(|(_, v)| v == "admin" || v == "/mlflow_admins").collect();
         assert_eq!(forged, Vec::<&(String, String)>::new(), "{how}");
+    }
+}
+
+/// One of each family of docs/headers.md, as no client may send it; and spellings that CGI-style servers fold together.
+const IDENTITIES: [&str; 32] = [
+    "proxy-authorization",
+    "x-webauth-groups",
+    "x-webauth-email",
+    "remote-groups",
+    "remote-email",
+    "remote-name",
+    "x-remote-groups",
+    "x-remote-extra-scopes",
+    "x+forwarded+user",
+    "x~forwarded~user",
+    "x!forwarded!user",
+    "x'forwarded'user",
+    "x^forwarded-user",
+    "x-forwarded`groups",
+    "x$forwarded&user",
+    "x*forwarded|user",
+    "x#forwarded%user",
+    "x-forwarded-client-cert",
+    "x-forwarded-login",
+    "x.request.id",
+    "x+forwarded+for",
+    "tailscale-user-login",
+    "cf-access-authenticated-user-email",
+    "x-goog-authenticated-user-email",
+    "x-amzn-oidc-identity",
+    "x-ms-client-principal-name",
+    "x-authentik-username",
+    "x-authelia-user",
+    "ssl-client-s-dn",
+    "x-scope-orgid",
+    "kubeflow-userid",
+    "$wsru",
+];
+
+#[test]
+fn f803_no_name_that_an_application_takes_for_an_identity_reaches_it() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let token = gate.provider.access_token("mlflow_user");
+    for (how, request) in [
+        ("session", browser.fetching("GET", &gate.url("/x"))),
+        ("session over HTTP/2", browser.fetching("GET", &gate.url("/x")).http2()),
+        ("bearer", Client::new().request("GET", &gate.url("/x")).bearer(&token)),
+        ("public", Client::new().request("GET", &gate.url("/health"))),
+    ] {
+        let request = IDENTITIES.iter().fold(request, |request, name| request.header(name, "forged"));
+        let received = assert_allowed(&gate, || request.send());
+        let forged: Vec<_> = received.headers.iter().filter(|(_, value)| value.contains("forged")).collect();
+        assert_eq!(forged, Vec::<&(String, String)>::new(), "{how}");
+    }
+}
+
+#[test]
+fn f803_a_header_that_the_operator_trusts_passes_in_its_own_spelling() {
+    let gate = Gate::builder()
+        .plugin(|plugin| plugin["identity"] = json!({"trusted_headers": ["X-Scope-OrgID"]}))
+        .start();
+    let received = assert_allowed(&gate, || {
+        let request = Client::new().request("GET", &gate.url("/health"));
+        request.header("x-scope-orgid", "tenant").header("x.scope.orgid", "forged").send()
+    });
+    assert_eq!(received.header("x-scope-orgid"), Some("tenant"));
+    assert_eq!(received.values("x.scope.orgid"), Vec::<&str>::new());
+}
+
+#[test]
+fn f1101_a_group_is_one_item_of_the_list_whatever_is_in_its_name() {
+    let gate = Gate::start();
+    for (group, item) in [
+        ("\"mlflow_admins\"", "%22mlflow_admins%22"),
+        ("x;mlflow_admins", "x%3Bmlflow_admins"),
+        ("x mlflow_admins", "x%20mlflow_admins"),
+        ("x,mlflow_admins", "x%2Cmlflow_admins"),
+        ("x\\\"mlflow_admins", "x%5C%22mlflow_admins"),
+    ] {
+        let forgery = Forgery::new().claims(move |claims| claims["groups"] = json!([group, "/mlflow_users"]));
+        let token = gate.provider.forged_access_token("mlflow_user", &forgery);
+        let received =
+            assert_allowed(&gate, || Client::new().request("GET", &gate.url("/x")).bearer(&token).send());
+        let expected = format!("{item},/mlflow_users");
+        assert_eq!(received.header("x-forwarded-groups"), Some(expected.as_str()), "{group}");
+    }
+}
+
+#[test]
+fn f1102_an_address_that_the_provider_has_not_verified_is_not_passed_on() {
+    for (setting, absent_counts) in [("optional", true), ("required", false)] {
+        let gate = Gate::builder()
+            .plugin(move |plugin| plugin["identity"] = json!({"email_verified": setting}))
+            .start();
+        for (verified, counts) in [
+            (Some(json!(true)), true),
+            (Some(json!(false)), false),
+            (Some(json!("false")), false),
+            (None, absent_counts),
+        ] {
+            let shown = format!("{setting}: {verified:?}");
+            let forgery = Forgery::new().claims(move |claims| match &verified {
+                Some(verified) => claims["email_verified"] = verified.clone(),
+                None => drop(claims.as_object_mut().unwrap().remove("email_verified")),
+            });
+            let token = gate.provider.forged_access_token("mlflow_user", &forgery);
+            let received =
+                assert_allowed(&gate, || Client::new().request("GET", &gate.url("/x")).bearer(&token).send());
+            assert_eq!(received.header("x-forwarded-email").is_some(), counts, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn f1103_our_cookie_never_reaches_the_application_however_it_is_sent() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let ticket = gate.session_cookie(&browser).unwrap();
+    let ours = format!("{}={ticket}", gate.session_cookie_name());
+    let token = gate.provider.access_token("mlflow_user");
+    let many = "a=b; ".repeat(5000);
+    for (what, sent) in [
+        ("behind 5,000 others", format!("{many}{ours}").into_bytes()),
+        ("beside a byte that is no text", [b"a=\xff; ", ours.as_bytes()].concat()),
+        ("with such a byte in it", [ours.as_bytes(), b"\xff"].concat()),
+        ("without a name", format!("={ours}; a=1").into_bytes()),
+        ("with blanks", format!("a=1;\t {} = {ticket}", gate.session_cookie_name()).into_bytes()),
+    ] {
+        for (how, request) in [
+            ("bearer", Client::new().request("GET", &gate.url("/x")).bearer(&token)),
+            ("public", Client::new().request("GET", &gate.url("/health"))),
+        ] {
+            let received = assert_allowed(&gate, || request.header("cookie", &sent).send());
+            let shown = received.headers.iter().find(|(_, value)| value.contains(&ticket));
+            assert_eq!(shown, None, "{what}, {how}");
+        }
+    }
+}
+
+#[test]
+fn f1103_the_application_sets_no_cookie_that_browsers_would_send_as_ours() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let before = gate.session_cookie(&browser);
+    for path in ["/x", "/health"] {
+        let query = "?set-header=set-cookie:%3Doidc-gate%3Devil&set-header=set-cookie:%3D%20%3Doidc-gate%3Devil\
+                     &set-header=set-cookie:oidc-gate&set-header=set-cookie:%20oidc-gate%20%3Devil\
+                     &set-header=set-cookie:theirs%3Doidc-gate%3Dno";
+        let response = browser.fetch(&gate.url(&format!("{path}{query}"))).unwrap();
+        assert_eq!(response.header_lines("set-cookie"), ["theirs=oidc-gate=no"], "{response}");
+    }
+    assert_eq!(gate.session_cookie(&browser), before);
+}
+
+#[test]
+fn f1203_a_segment_that_some_server_could_climb_by_is_refused() {
+    let gate = Gate::builder()
+        .plugin(|plugin| {
+            plugin["policy"]["rules"] =
+                json!([{"name": "pub", "path": {"prefix": "/pub"}, "access": "public"}]);
+        })
+        .start();
+    assert_allowed(&gate, || Client::new().request("GET", &gate.url("/pub/..hidden/a%20b")).send());
+    for path in [
+        "/pub/..%20/admin",
+        "/pub/%20../admin",
+        "/pub/..%ef%bc%8fadmin",
+        "/pub/..%e2%81%84admin",
+        "/pub/%ef%bc%8e%ef%bc%8e/admin",
+        "/pub/%25252e%25252e/admin",
+        "/pub/..%252fadmin",
+        "/pub/..%23/admin",
+        "/pub/..%e2%80%8b/admin",
+        "/pub/.../admin",
+        "/pub/%252e%252e%255cadmin",
+    ] {
+        assert_refused(&gate, 400, || Client::new().request("GET", &gate.url(path)).send());
+    }
+    // Envoy resolves a plain `..` itself, and the application sees what is left.
+    let received =
+        assert_allowed(&gate, || Client::new().request("GET", &gate.url("/pub/%25252e%25252e/..")).send());
+    assert_eq!(received.target, "/pub/");
+    // What an application that decodes once more would take for another path is not public.
+    for path in ["/pub%252f..hidden", "/%2570ub/x", "/pub%ef%bc%8fx"] {
+        assert_refused(&gate, 401, || Client::new().request("GET", &gate.url(path)).send());
     }
 }
 

@@ -23,8 +23,8 @@ impl Exception {
     }
 }
 
-/// The parts of a listener that a mesh must have alike: what a connection buffers, the connection manager, its access
-/// log's format, its first route, the gate's filter and the router.
+/// The parts of a listener that a mesh must have alike: what a connection buffers and how long its first bytes may
+/// take, the connection manager, its access log's format, its first route, the gate's filter and the router.
 pub fn edge(listener: &Value) -> Value {
     let mut listener = plain(listener);
     let mut manager = listener["filter_chains"][0]["filters"][0]["typed_config"].take();
@@ -48,6 +48,7 @@ pub fn edge(listener: &Value) -> Value {
     }
     without_nulls(json!({
         "per_connection_buffer_limit_bytes": listener["per_connection_buffer_limit_bytes"],
+        "listener_filters_timeout": listener["listener_filters_timeout"],
         "manager": manager,
         "log_format": log,
         "route": route,
@@ -68,6 +69,34 @@ pub fn cluster(cluster: &Value) -> Value {
 /// The parts of the listener of `envoy/envoy.yaml`.
 pub fn shipped_edge() -> Value {
     edge(&resources("envoy.yaml")[0]["static_resources"]["listeners"][0])
+}
+
+/// How long a handshake may take, in the filter chain that docker-compose.tls.yml makes.
+pub fn shipped_handshake_timeout() -> Value {
+    resources("tls-socket.yaml")[0]["transport_socket_connect_timeout"].clone()
+}
+
+/// F801: fails unless Envoy takes nobody for internal, and removes its own headers before it looks at a request.
+#[track_caller]
+pub fn assert_nobody_is_internal(manager: &Value) {
+    let manager = plain(manager);
+    assert_eq!(manager.get("internal_address_config"), None, "an empty one makes private addresses internal");
+    assert_eq!(manager["use_remote_address"], true);
+    assert_ne!(manager["preserve_external_request_id"], true);
+    let mutations = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"].as_array();
+    let removed = json!({"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}});
+    assert!(mutations.expect("headers are removed early").contains(&removed));
+}
+
+/// F705: fails unless a TLS context names the host beside the authorities.
+#[track_caller]
+pub fn assert_names_the_host(context: &Value) {
+    let context = plain(context);
+    let validation = &context["common_tls_context"]["validation_context"];
+    assert!(validation["trusted_ca"].is_object(), "without authorities Envoy accepts any certificate");
+    let names = validation["match_typed_subject_alt_names"].as_array().expect("the host is named");
+    let [name] = names.as_slice() else { panic!("one host: {names:?}") };
+    assert_eq!((&name["san_type"], &name["matcher"]["exact"]), (&json!("DNS"), &context["sni"]));
 }
 
 /// A cluster of `envoy/envoy.yaml`.

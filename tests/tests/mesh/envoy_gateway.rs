@@ -8,7 +8,10 @@ use oidc_gate_tests::Gate;
 use serde_json::{Value, json};
 
 use crate::comparison::Exception::{Absent, Different};
-use crate::comparison::{assert_lacks_nothing, cluster, edge, shipped_cluster, shipped_edge};
+use crate::comparison::{
+    assert_lacks_nothing, assert_names_the_host, assert_nobody_is_internal, cluster, edge, shipped_cluster,
+    shipped_edge, shipped_handshake_timeout,
+};
 use crate::journey;
 
 const LISTENER: &str = "mlflow/mlflow/https";
@@ -148,7 +151,10 @@ fn every_route_of_the_gateway_has_the_filter() {
 #[test]
 fn envoy_gateways_listener_is_that_of_the_shipped_configuration() {
     let mut listener = listener();
+    let timeout = &listener["filterChains"][0]["transportSocketConnectTimeout"];
+    assert_eq!(*timeout, shipped_handshake_timeout());
     let manager = listener.pointer_mut(CONNECTION_MANAGER).unwrap();
+    assert_nobody_is_internal(manager);
     manager["routeConfig"] = routes();
     // Envoy Gateway allows them for each route.
     manager["upgradeConfigs"] =
@@ -159,10 +165,6 @@ fn envoy_gateways_listener_is_that_of_the_shipped_configuration() {
         &[
             Different("manager.stat_prefix", "Envoy Gateway names its own"),
             Absent("manager.xff_num_trusted_hops", "0 is the default"),
-            Absent(
-                "manager.internal_address_config",
-                "that no address is internal is the default since Envoy 1.33",
-            ),
             Absent("manager.max_request_headers_kb", "60 is the default"),
             Absent("manager.server_header_transformation", "to overwrite is the default"),
             Different("route.cluster", "Envoy Gateway names its own"),
@@ -193,5 +195,8 @@ fn envoy_gateways_clusters_are_those_of_the_shipped_configuration() {
             _ => &[],
         };
         assert_lacks_nothing(&shipped_cluster(shipped), &cluster(made.unwrap()), exceptions);
+        if shipped == "keycloak" {
+            assert_names_the_host(&made.unwrap()["transportSocket"]["typedConfig"]);
+        }
     }
 }

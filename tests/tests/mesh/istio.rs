@@ -9,7 +9,10 @@ use oidc_gate_tests::Gate;
 use serde_json::{Value, json};
 
 use crate::comparison::Exception::{Absent, Different};
-use crate::comparison::{assert_lacks_nothing, cluster, edge, shipped_cluster, shipped_edge};
+use crate::comparison::{
+    assert_lacks_nothing, assert_nobody_is_internal, cluster, edge, shipped_cluster, shipped_edge,
+    shipped_handshake_timeout,
+};
 use crate::journey;
 use crate::manifests::{merge, resource};
 
@@ -117,9 +120,15 @@ fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
         bootstrap["static_resources"]["clusters"] = Value::Array(clusters);
 
         let listener = &mut bootstrap["static_resources"]["listeners"][0];
-        listener.as_object_mut().unwrap().remove("per_connection_buffer_limit_bytes");
+        let members = listener.as_object_mut().unwrap();
+        for hardened in ["per_connection_buffer_limit_bytes", "listener_filters_timeout"] {
+            assert!(members.remove(hardened).is_some(), "{hardened}");
+        }
         for patch in patches("istio/hardening.yaml", "oidc-gate-hardening", "LISTENER") {
             merge(listener, &patch);
+        }
+        for patch in patches("istio/hardening.yaml", "oidc-gate-hardening", "FILTER_CHAIN") {
+            merge(&mut listener["filter_chains"][0], &patch);
         }
         let manager = bootstrap
             .pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config")
@@ -199,6 +208,11 @@ fn istios_hardening_is_that_of_the_shipped_configuration() {
             .unwrap();
     let [mut listener] =
         <[Value; 1]>::try_from(patches("istio/hardening.yaml", "oidc-gate-hardening", "LISTENER")).unwrap();
+    let [chain] =
+        <[Value; 1]>::try_from(patches("istio/hardening.yaml", "oidc-gate-hardening", "FILTER_CHAIN"))
+            .unwrap();
+    assert_eq!(chain, json!({"transport_socket_connect_timeout": shipped_handshake_timeout()}));
+    assert_nobody_is_internal(&manager["typed_config"]);
     let (_, offered) = replacement();
     listener["filter_chains"] = json!([{"filters": [manager]}]);
     listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"] = json!([offered]);

@@ -64,6 +64,11 @@ pub fn launch(binary: &Path, workspace: &Workspace, instance: &Instance) -> Resu
         "warning".to_owned(),
         "--component-log-level".to_owned(),
         "wasm:info".to_owned(),
+        // As everywhere: a listener that is replaced gives up its connections soon.
+        "--drain-time-s".to_owned(),
+        "60".to_owned(),
+        "--drain-strategy".to_owned(),
+        "immediate".to_owned(),
         // Several stacks on one machine would otherwise fight for one shared memory segment.
         "--disable-hot-restart".to_owned(),
     ];

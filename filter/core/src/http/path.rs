@@ -1,8 +1,8 @@
 //! The canonical form of a request path: what policy is asked about, whatever spelling the client chose.
 //!
-//! Applications decode percent-escapes (some more than once), merge slashes, drop parameters and fold look-alikes each in
-//! their own way. A path is refused when no reading of it is safe (dot segments, backslashes, control characters, invalid
-//! escapes). Where readings differ harmlessly, all of them are kept, and policy takes the strictest answer.
+//! Applications decode percent-escapes (some more than once), merge slashes, drop parameters and fold look-alikes each
+//! in their own way. A path is refused when no reading of it is safe (dot segments, backslashes, control characters,
+//! invalid escapes). Where readings differ harmlessly, all of them are kept, and policy takes the strictest answer.
 
 use percent_encoding::percent_decode_str;
 
@@ -10,8 +10,8 @@ use crate::error::Malformed;
 
 /// Longest path accepted, in bytes.
 pub const MAX_PATH_LEN: usize = 16 * 1024;
-/// How many times a path may change when it is decoded again. A name with a percent sign needs one, and one more where a
-/// client encodes what is encoded already.
+/// How many times a path may change when it is decoded again. A name with a percent sign needs one, and one more where
+/// a client encodes what is encoded already.
 const MAX_FURTHER_DECODINGS: usize = 3;
 
 /// A path in every way in which an application could read it; never empty, each reading starts with `/`.
@@ -44,8 +44,8 @@ impl CanonicalPath {
             let kept = raw.replace("%2f", "%252F").replace("%2F", "%252F");
             texts.push(percent_decode_str(&kept).decode_utf8().map_err(|_| Malformed::Path)?.into_owned());
         }
-        // An application that decodes again sees something else. Which of its readings is meant ends to be a question
-        // after some times: nobody writes such a path by mistake.
+        // An application that decodes again sees something else. What still changes after some times is refused: nobody
+        // writes such a path by mistake.
         decode_further(&mut texts)?;
         let mut readings = Vec::with_capacity(1);
         for text in &texts {
@@ -146,8 +146,8 @@ fn with_plain_separators(text: &str) -> Option<String> {
     })
 }
 
-/// Whether some server could take a segment for `.` or `..`: it is one, or becomes one without its parameters and without
-/// characters that are not seen; or it begins with `..` and goes on like no name does (`.. `, `..#`, `...`).
+/// Whether some server could take a segment for `.` or `..`: it is one, or becomes one without its parameters and
+/// without characters that are not seen; or it begins with `..` and does not go on as a name does (`.. `, `..#`).
 fn could_climb(segment: &str) -> bool {
     let name = segment.split(';').next().unwrap_or_default();
     let mut seen = name.chars().filter(|c| !is_unseen(*c)).peekable();

@@ -1,0 +1,149 @@
+//! What Envoy's listener does before and beside the filter, as it is shipped: limits of headers, time and connections.
+
+use std::time::Instant;
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::browser::raw::Connection;
+use oidc_gate_testkit::envoy::Verdict;
+use oidc_gate_testkit::envoy_config::EnvoyConfig;
+use oidc_gate_testkit::process::wait_until;
+use oidc_gate_tests::{BOUND, Gate, assert_allowed};
+use serde_json::json;
+
+/// As many as a browser keeps for one host.
+const COOKIES: usize = 180;
+
+#[test]
+fn f602_a_browser_full_of_cookies_is_let_in_over_http2_as_over_http1() {
+    let gate = Gate::start();
+    let browser = gate.signed_in("mlflow_user");
+    let ours = format!("{}={}", gate.session_cookie_name(), gate.session_cookie(&browser).unwrap());
+    let others: Vec<String> = (1..COOKIES).map(|number| format!("cookie{number}=value-{number}")).collect();
+    let whole = others.join("; ");
+    let over_http1 =
+        Client::new().fetching("GET", &gate.url("/x")).header("cookie", format!("{whole}; {ours}"));
+    // A field for each, as browsers send them (RFC 9113 8.2.3), beside some fifteen other headers.
+    let over_http2 = Client::new().fetching("GET", &gate.url("/x")).http2();
+    let over_http2 =
+        (0..10).fold(over_http2, |request, number| request.header(&format!("x-other-{number}"), "1"));
+    let over_http2 =
+        others.iter().chain([&ours]).fold(over_http2, |request, cookie| request.header("cookie", cookie));
+    for (how, request) in [("HTTP/1.1", over_http1), ("HTTP/2", over_http2)] {
+        let received = assert_allowed(&gate, || request.send());
+        assert_eq!(received.header("cookie"), Some(whole.as_str()), "{how}");
+    }
+}
+
+/// The listener with short times, after a look at what is shipped.
+fn with_short_times(config: EnvoyConfig) -> EnvoyConfig {
+    config.bootstrap(|bootstrap| {
+        let listener = &mut bootstrap["static_resources"]["listeners"][0];
+        assert_eq!(listener["listener_filters_timeout"], "10s", "as shipped");
+        listener["listener_filters_timeout"] = json!("1s");
+        let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+        assert_eq!(manager["request_headers_timeout"], "10s", "as shipped");
+        manager["request_headers_timeout"] = json!("1s");
+        let options = &mut manager["common_http_protocol_options"];
+        assert_eq!(options["idle_timeout"], "60s", "as shipped");
+        options["idle_timeout"] = json!("2s");
+    })
+}
+
+#[test]
+fn f903_a_connection_that_begins_no_request_is_closed_and_one_that_works_is_not() {
+    let gate = Gate::builder().envoy(with_short_times).start();
+    let cookie = gate.session_cookie(&gate.signed_in("mlflow_user")).unwrap();
+    let mut events = Connection::open(gate.port()).unwrap();
+    events
+        .send(format!(
+            "GET /sse?events=100&interval=100 HTTP/1.1\r\nHost: localhost:{}\r\nCookie: {}={cookie}\r\n\r\n",
+            gate.port(),
+            gate.session_cookie_name()
+        ))
+        .unwrap();
+    let begun = [
+        &b""[..],
+        b"G",
+        b"GET /health HTTP/1.1\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+        // HTTP/2's preface and empty settings, and no request.
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        // A whole request, and no other.
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ];
+    std::thread::scope(|scope| {
+        for begun in begun {
+            let port = gate.port();
+            scope.spawn(move || {
+                let mut connection = Connection::open(port).unwrap();
+                connection.send(begun).unwrap();
+                let began = Instant::now();
+                // It returns when Envoy closes; what breaks off is closed, too.
+                let _ = connection.read_to_end(2 * BOUND);
+                assert!(began.elapsed() < 2 * BOUND, "still open: {:?}", String::from_utf8_lossy(begun));
+            });
+        }
+    });
+    // Longer than any of these times.
+    events.read_until(BOUND, |read| String::from_utf8_lossy(read).contains("event 60")).unwrap();
+}
+
+#[test]
+fn f1202_a_stricter_policy_reaches_connections_that_are_open() {
+    let gate = Gate::builder().replaceable().start();
+    let token = gate.provider.access_token("mlflow_user");
+    let head = format!("Host: localhost:{}\r\nAuthorization: Bearer {token}\r\n", gate.port());
+    let mut kept = Connection::open(gate.port()).unwrap();
+    kept.send(format!("GET /x HTTP/1.1\r\n{head}\r\n")).unwrap();
+    kept.read_until(BOUND, |read| read.ends_with(b"}")).unwrap();
+    let mut events = Connection::open(gate.port()).unwrap();
+    events.send(format!("GET /sse?events=36000&interval=100 HTTP/1.1\r\n{head}\r\n")).unwrap();
+    events.read_until(BOUND, |read| String::from_utf8_lossy(read).contains("event 3")).unwrap();
+
+    let strict = gate.config.clone().plugin(|plugin| {
+        plugin["policy"]["rules"] = json!([{"name": "closed", "path": {"prefix": "/"}, "access": "deny"}]);
+    });
+    assert_eq!(gate.envoy().push_listener(&strict).unwrap(), Verdict::Accepted);
+    let denied = || {
+        let answer = Client::new().request("GET", &gate.url("/x")).bearer(&token).send();
+        answer.is_ok_and(|answer| answer.status == 403)
+    };
+    assert!(wait_until(BOUND, denied), "{}", gate.envoy().trouble("still lets new connections in"));
+    // The old one gets one more answer at most, and no stream of the old policy outlives the drain time.
+    let _ = kept.send(format!("GET /x HTTP/1.1\r\n{head}\r\n"));
+    for (what, connection) in [("kept open", kept), ("a stream of events", events)] {
+        let began = Instant::now();
+        let read = connection.read_to_end(BOUND);
+        assert!(began.elapsed() < BOUND, "{what}: {}", gate.envoy().trouble("keeps an old connection"));
+        if let (Ok(read), "kept open") = (read, what) {
+            let read = String::from_utf8_lossy(&read).to_lowercase();
+            assert!(
+                read.matches("http/1.1 200").count() <= 2 && read.matches("connection: close").count() <= 1
+            );
+        }
+    }
+}
+
+#[test]
+fn f705_a_certificate_for_another_host_is_refused_although_its_authority_is_trusted() {
+    // The test's Redis has a certificate for localhost.
+    for (expected, healthy) in [("localhost", true), ("login.example.com", false)] {
+        let gate = Gate::builder()
+            .redis_tls()
+            .envoy(move |config| {
+                config.edit_cluster("redis", |cluster| {
+                    let context = &mut cluster["transport_socket"]["typed_config"]["common_tls_context"];
+                    let names = &mut context["validation_context"]["match_typed_subject_alt_names"];
+                    *names = json!([{"san_type": "DNS", "matcher": {"exact": expected}}]);
+                })
+            })
+            .try_start();
+        match gate {
+            Ok(_) => assert!(healthy, "{expected}"),
+            Err(trouble) => assert!(
+                !healthy && trouble.to_string().contains("no healthy host in cluster redis"),
+                "{expected}: {trouble}"
+            ),
+        }
+    }
+}
