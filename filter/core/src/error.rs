@@ -1,8 +1,17 @@
 //! Why a request is refused. The metric's label and the log's reason come from the same variant; [`crate::http::reply`]
 //! is the one place that turns a [`Rejection`] into an answer.
 
+use std::rc::Rc;
+
 use crate::jose::error::TokenError;
 use crate::principal::Principal;
+use crate::quote::quote_list;
+
+/// What Redis or Envoy says of a store that will not answer until somebody changes something.
+const LASTING_REDIS: [&str; 5] = ["unknown cluster", "WRONGPASS", "NOAUTH", "NOPERM", "MOVED"];
+/// Groups of a refused caller that the log names, and characters of each.
+const MAX_LOGGED_GROUPS: usize = 20;
+const MAX_LOGGED_GROUP_CHARS: usize = 100;
 
 /// Why a request is not forwarded.
 #[derive(Clone, Debug)]
@@ -33,7 +42,7 @@ pub enum Rejection {
     SignOutIncomplete(Dependency),
     /// The callback can't be completed: a page that says what to do.
     Login(LoginError),
-    /// Somebody we depend on is away: 503 with Retry-After.
+    /// Somebody we depend on is away, or does not work with us: 503, with Retry-After when it can pass by itself.
     Unavailable(Dependency),
     /// Strangers have had as much as they get for now: 503 with Retry-After.
     OverLimit(Limit),
@@ -125,16 +134,18 @@ pub enum LoginError {
     },
     /// This code was used before.
     CodeUsed,
-    /// The token endpoint refused the code (`invalid_grant` and the like).
-    CodeRefused,
-    /// The token endpoint refused us: client id or secret are wrong.
-    ClientRefused,
+    /// The token endpoint refused the code (`invalid_grant` and the like); with its words.
+    CodeRefused(Rc<str>),
+    /// The token endpoint refused us: client id or secret are wrong, or this client may not do that; with its words.
+    ClientRefused(Rc<str>),
     /// The token response is not one.
     TokenResponse(&'static str),
     /// The ID token does not verify.
     IdToken(TokenError),
-    /// UserInfo does not belong to the ID token or is not one.
-    UserInfo(&'static str),
+    /// UserInfo is not one, or the provider does not give it to us.
+    UserInfo(Rc<str>),
+    /// UserInfo speaks of somebody else than the ID token.
+    UserInfoOfAnother,
     /// The session would not fit into the store.
     TooLarge,
     /// This browser comes back again and again without a session.
@@ -151,12 +162,12 @@ pub enum Limit {
 }
 
 /// On whom we wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dependency {
     /// Discovery or keys are not there (yet).
-    ProviderMetadata,
-    /// The provider does not answer.
-    Provider,
+    ProviderMetadata(Trouble),
+    /// The provider does not answer, or refuses what it has to do for us.
+    Provider(Trouble),
     /// Redis does not answer, or not as it should.
     Redis(&'static str),
     /// No randomness, or no signature verification in this host.
@@ -167,7 +178,49 @@ pub enum Dependency {
     Body,
 }
 
+/// What is wrong with the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// For the log: which endpoint, what it said, in whose words. Without secrets.
+    pub detail: Rc<str>,
+    /// Whether waiting helps.
+    pub outlook: Outlook,
+}
+
+/// Whether waiting helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// It can pass by itself: who asks again in a while may be served.
+    Passing,
+    /// Somebody has to change something: at the provider, in Redis, in Envoy or in the gate's configuration.
+    Lasting,
+}
+
+impl Trouble {
+    /// Something that can pass by itself.
+    pub fn passing(detail: impl Into<Rc<str>>) -> Self {
+        Self { detail: detail.into(), outlook: Outlook::Passing }
+    }
+
+    /// Something that an administrator has to put right.
+    pub fn lasting(detail: impl Into<Rc<str>>) -> Self {
+        Self { detail: detail.into(), outlook: Outlook::Lasting }
+    }
+}
+
 impl Rejection {
+    /// Whether asking again helps; `None` where nobody is away and nothing is wrong with the gate.
+    pub fn outlook(&self) -> Option<Outlook> {
+        match self {
+            Self::Unavailable(dependency)
+            | Self::LogoutFailed(dependency)
+            | Self::SignOutIncomplete(dependency) => Some(dependency.outlook()),
+            Self::OverLimit(_) => Some(Outlook::Passing),
+            Self::Login(error) => error.outlook(),
+            _ => None,
+        }
+    }
+
     /// The stable name, for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -182,7 +235,7 @@ impl Rejection {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::InvalidLogoutToken(_) => "invalid_logout_token",
             // Nothing was read, and nothing will be done later.
-            Self::LogoutFailed(Dependency::Body) => Dependency::Body.label(),
+            Self::LogoutFailed(dependency @ Dependency::Body) => dependency.label(),
             Self::LogoutFailed(_) => "logout_failed",
             Self::SignOutIncomplete(_) => "sign_out_incomplete",
             Self::Login(error) => error.label(),
@@ -200,12 +253,15 @@ impl Rejection {
             Self::Login(LoginError::Provider { error, description }) => {
                 Some(format!("{error}: {}", description.as_deref().unwrap_or("no description")))
             }
-            Self::Login(LoginError::TokenResponse(what) | LoginError::UserInfo(what)) => {
-                Some((*what).to_owned())
-            }
-            Self::Unavailable(Dependency::Redis(what)) => Some((*what).to_owned()),
+            Self::Login(LoginError::TokenResponse(what)) => Some((*what).to_owned()),
+            Self::Login(
+                LoginError::UserInfo(what) | LoginError::CodeRefused(what) | LoginError::ClientRefused(what),
+            ) => Some(what.to_string()),
+            Self::Login(LoginError::UserInfoOfAnother) => Some("sub is not the ID token's".to_owned()),
+            Self::Unavailable(dependency) => dependency.detail().map(str::to_owned),
             Self::LogoutFailed(dependency) | Self::SignOutIncomplete(dependency) => {
-                Some(dependency.label().to_owned())
+                let detail = dependency.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+                Some(format!("{}{detail}", dependency.label()))
             }
             Self::NotAllowed(refused) => {
                 let no_list = "the provider sent no list of groups: _claim_names says that it is elsewhere; ";
@@ -254,12 +310,14 @@ impl Rejection {
         "login_client_refused",
         "login_token_response",
         "login_id_token",
+        "login_forged_id_token",
         "login_userinfo",
         "login_too_large",
         "login_loop",
         "login_over_limit",
         "metadata_unavailable",
         "provider_unavailable",
+        "misconfigured",
         "clocks_disagree",
         "redis_unavailable",
         "host_unavailable",
@@ -299,17 +357,45 @@ impl SessionEnd {
 }
 
 impl LoginError {
-    const fn label(&self) -> &'static str {
+    /// Whether somebody else made the answer that should have been the provider's.
+    pub fn is_forgery(&self) -> bool {
+        matches!(self, Self::IdToken(error) if error.is_forgery())
+    }
+
+    /// Whether asking again helps; `None` for what is about this one login.
+    fn outlook(&self) -> Option<Outlook> {
+        match self {
+            Self::Provider { error, .. } => {
+                matches!(error.as_str(), "server_error" | "temporarily_unavailable")
+                    .then_some(Outlook::Passing)
+            }
+            Self::IdToken(error) if error.is_forgery() => None,
+            Self::ClientRefused(_)
+            | Self::TokenResponse(_)
+            | Self::IdToken(_)
+            | Self::UserInfo(_)
+            | Self::UserInfoOfAnother => Some(Outlook::Lasting),
+            Self::MissingState
+            | Self::WrongIssuer
+            | Self::CodeUsed
+            | Self::CodeRefused(_)
+            | Self::TooLarge
+            | Self::Loop => None,
+        }
+    }
+
+    fn label(&self) -> &'static str {
         match self {
             Self::MissingState => "login_missing_state",
             Self::WrongIssuer => "login_wrong_issuer",
             Self::Provider { .. } => "login_provider_error",
             Self::CodeUsed => "login_code_used",
-            Self::CodeRefused => "login_code_refused",
-            Self::ClientRefused => "login_client_refused",
+            Self::CodeRefused(_) => "login_code_refused",
+            Self::ClientRefused(_) => "login_client_refused",
             Self::TokenResponse(_) => "login_token_response",
+            Self::IdToken(error) if error.is_forgery() => "login_forged_id_token",
             Self::IdToken(_) => "login_id_token",
-            Self::UserInfo(_) => "login_userinfo",
+            Self::UserInfo(_) | Self::UserInfoOfAnother => "login_userinfo",
             Self::TooLarge => "login_too_large",
             Self::Loop => "login_loop",
         }
@@ -327,15 +413,47 @@ impl Limit {
 
 impl Dependency {
     /// The stable name, for metrics and logs.
-    pub const fn label(self) -> &'static str {
+    pub const fn label(&self) -> &'static str {
         match self {
-            Self::ProviderMetadata => "metadata_unavailable",
+            Self::ProviderMetadata(trouble) | Self::Provider(trouble)
+                if matches!(trouble.outlook, Outlook::Lasting) =>
+            {
+                "misconfigured"
+            }
+            Self::ProviderMetadata(_) => "metadata_unavailable",
             Self::Clock => "clocks_disagree",
-            Self::Provider => "provider_unavailable",
+            Self::Provider(_) => "provider_unavailable",
             Self::Redis(_) => "redis_unavailable",
             Self::Host => "host_unavailable",
             Self::Body => "body_unavailable",
         }
+    }
+
+    /// What the log adds to the label.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::ProviderMetadata(trouble) | Self::Provider(trouble) => Some(&trouble.detail),
+            Self::Redis(what) => Some(what),
+            Self::Host | Self::Clock | Self::Body => None,
+        }
+    }
+
+    /// Whether waiting helps.
+    pub fn outlook(&self) -> Outlook {
+        match self {
+            Self::ProviderMetadata(trouble) | Self::Provider(trouble) => trouble.outlook,
+            // Configuration and Redis' own settings, which nothing but a person changes.
+            Self::Redis(what) if LASTING_REDIS.iter().any(|kind| what.starts_with(kind)) => Outlook::Lasting,
+            // The clock of another Envoy may be right.
+            Self::Clock | Self::Redis(_) | Self::Host | Self::Body => Outlook::Passing,
+        }
+    }
+}
+
+impl NotAllowed {
+    /// The caller's groups for the log: some of them, escaped.
+    pub fn groups(&self) -> String {
+        quote_list(&self.principal.groups, MAX_LOGGED_GROUPS, MAX_LOGGED_GROUP_CHARS)
     }
 }
 

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use crate::bearer::{self, Authorization};
 use crate::caller::Caller;
 use crate::config::{self, Access, Config};
-use crate::error::{Dependency, LoginError, Malformed, Refused, Rejection};
+use crate::error::{Dependency, LoginError, Outlook, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
-use crate::http::request::{Audience, Request};
+use crate::http::request::{Audience, Request, Unparsed};
 use crate::http::return_path::ReturnPath;
 use crate::http::same_site;
 use crate::metrics::{self, Outcome};
@@ -20,7 +20,12 @@ use crate::policy::identity::Headers;
 use crate::policy::{Permit, Policy};
 use crate::principal::Principal;
 use crate::reserved::Reserved;
+use crate::quote::quote;
 use crate::session::store::Entry;
+
+/// Longest path and longest detail in a log line, in characters.
+const MAX_LOGGED_PATH: usize = 200;
+const MAX_LOGGED_DETAIL: usize = 600;
 
 /// One tenant's gate in one worker.
 pub struct Gate {
@@ -105,7 +110,7 @@ impl Gate {
     ) -> Decision {
         let request = match Request::parse(headers) {
             Ok(request) => request.from_caller(caller),
-            Err(malformed) => return self.refuse_unparsed(malformed),
+            Err(unparsed) => return self.refuse_unparsed(&unparsed),
         };
         if let Some(outcome) = self.endpoint(&request, body).await {
             return match outcome {
@@ -119,7 +124,7 @@ impl Gate {
                 Decision::Forward { permit, reason: outcome.label() }
             }
             Err(rejection) => {
-                let retry_path = ReturnPath::or_root(&request.target()).as_str().to_owned();
+                let retry_path = self.wanted(&request).as_str().to_owned();
                 let refused = Refused { retry_path, ..rejection.into() };
                 self.refuse(&request, refused).await
             }
@@ -220,12 +225,11 @@ impl Gate {
         }
         let form_origin = self.rp.form_origin();
         let signed_in = if self.rp.ticket(request).is_ok() { SignedIn::Session } else { SignedIn::No };
-        let is_ours = request.raw_path().starts_with("/oauth2/");
         let asked = Asked {
-            audience: if is_ours { request.reader() } else { request.audience() },
+            audience: request.reader(),
             request_id: request.id(),
             retry_path: &retry_path,
-            can_sign_in: self.rp.browser().is_ok(),
+            config: &self.rp.config,
             signed_in,
             form_origin: form_origin.as_deref(),
         };
@@ -239,20 +243,37 @@ impl Gate {
         Decision::Reply { reply, reason }
     }
 
-    fn refuse_unparsed(&self, malformed: Malformed) -> Decision {
-        let rejection = Rejection::Malformed(malformed);
+    fn refuse_unparsed(&self, unparsed: &Unparsed) -> Decision {
+        let rejection = Rejection::Malformed(unparsed.malformed);
         let asked = Asked {
-            audience: Audience::Api,
-            request_id: "-",
+            audience: unparsed.reader(),
+            request_id: unparsed.id(),
             retry_path: "/",
-            can_sign_in: self.rp.browser().is_ok(),
+            config: &self.rp.config,
             signed_in: SignedIn::No,
             form_origin: None,
         };
         let reason = rejection.label();
         self.host.count(metrics::decision(Outcome::Refused, reason));
-        self.host.log(Level::Info, &format!("refused: status=400 reason={reason}"));
+        self.host.log(
+            Level::Info,
+            &format!(
+                "refused: request={} status=400 reason={reason} path={}",
+                unparsed.id(),
+                quote(&unparsed.path(), MAX_LOGGED_PATH)
+            ),
+        );
         Decision::Reply { reply: refuse(&rejection, &asked), reason }
+    }
+
+    /// Where somebody who was refused wants to be: at the page itself or, after a form, at the one that it stood on.
+    fn wanted(&self, request: &Request) -> ReturnPath {
+        if matches!(request.method(), "GET" | "HEAD") {
+            return ReturnPath::or_root(&request.target());
+        }
+        let own =
+            request.header("referer").and_then(|page| page.strip_prefix(&self.rp.config.public_url.origin));
+        own.map_or_else(ReturnPath::root, ReturnPath::or_root)
     }
 
     fn answer(&self, request: &Request, reply: Reply) -> Decision {
@@ -273,25 +294,26 @@ impl Gate {
     /// there.
     fn log_refusal(&self, request: &Request, rejection: &Rejection, status: u16) {
         let level = match rejection {
-            Rejection::Unavailable(_)
-            | Rejection::LogoutFailed(Dependency::Body)
-            | Rejection::Login(LoginError::ClientRefused) => Level::Error,
+            Rejection::LogoutFailed(Dependency::Body) => Level::Error,
+            Rejection::LogoutFailed(_) | Rejection::SignOutIncomplete(_) => Level::Info,
+            Rejection::Unavailable(_) => Level::Error,
+            Rejection::Login(error) if error.is_forgery() => Level::Error,
+            Rejection::Login(_) if rejection.outlook() == Some(Outlook::Lasting) => Level::Error,
             Rejection::Login(_) | Rejection::NotAllowed(_) | Rejection::CrossSite => Level::Warn,
             _ => Level::Info,
         };
         let mut line = format!(
-            "refused: request={} status={status} reason={} method={} path={:?}",
+            "refused: request={} status={status} reason={} method={} path={}",
             request.id(),
             rejection.label(),
             request.method(),
-            request.canonical_path().as_str().chars().take(200).collect::<String>(),
+            quote(request.canonical_path().as_str(), MAX_LOGGED_PATH),
         );
         if let Some(detail) = rejection.detail() {
-            line.push_str(&format!(" detail={:?}", detail.chars().take(300).collect::<String>()));
+            line.push_str(&format!(" detail={}", quote(&detail, MAX_LOGGED_DETAIL)));
         }
         if let Rejection::NotAllowed(refused) = rejection {
-            let name = refused.principal.preferred_username.as_deref().unwrap_or("-");
-            line.push_str(&format!(" user={name:?} sub={:?}", refused.principal.subject));
+            line.push_str(&format!(" {} groups={}", refused.principal.for_log(), refused.groups()));
         }
         self.host.log(level, &line);
     }

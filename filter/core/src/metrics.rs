@@ -51,6 +51,8 @@ pub enum Refresh {
     Refused,
     /// The answer did not belong to the session: it ended.
     Invalid,
+    /// The ID token was not made by the provider, or not for this login: the session ended.
+    Forged,
     /// No usable answer: tried again later.
     Failed,
     /// Renewed, but Redis did not take it.
@@ -72,10 +74,11 @@ pub enum Logout {
     NotBefore,
 }
 
-const REFRESHES: [(Refresh, &str); 5] = [
+const REFRESHES: [(Refresh, &str); 6] = [
     (Refresh::Renewed, "renewed"),
     (Refresh::Refused, "refused"),
     (Refresh::Invalid, "invalid"),
+    (Refresh::Forged, "forged"),
     (Refresh::Failed, "failed"),
     (Refresh::Lost, "lost"),
 ];

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::config::{Config, EmailVerified};
 use crate::host::{Host, Level};
-use crate::jose::claims::Claims;
+use crate::jose::claims::{Claims, MAX_IDENTIFIER_CHARS};
 use crate::jose::error::TokenError;
+use crate::quote::quote;
 use groups::Groups;
 
 /// A verified identity. People and clients are told apart by `(issuer, subject)` only (OIDC Core 5.7); names and
@@ -54,6 +55,15 @@ const CLIENTS: [&str; 2] = ["client_id", "azp"];
 const NAMES: [&str; 3] = ["preferred_username", "name", "email"];
 
 impl Principal {
+    /// `user` and `sub` as they stand in log lines, escaped.
+    pub fn for_log(&self) -> String {
+        format!(
+            "user={} sub={}",
+            quote(self.preferred_username.as_deref().unwrap_or("-"), MAX_IDENTIFIER_CHARS),
+            quote(&self.subject, MAX_IDENTIFIER_CHARS)
+        )
+    }
+
     /// From the claims of a verified token of the configured issuer.
     ///
     /// What decides is strict: `sub` and groups. A name, or a session at the provider, that can't be used is left out;

@@ -179,7 +179,7 @@ fn cb15_only_the_very_path_of_the_callback_is_the_callback() {
 fn az13_errors_of_the_provider_are_explained_and_escaped() {
     let gate = Gate::start();
     for (error, status, expected) in [
-        ("invalid_scope", 400, "OIDC_SCOPE"),
+        ("invalid_scope", 400, "login.scope"),
         ("access_denied", 403, "declined"),
         ("login_required", 400, "Sign in again"),
         ("temporarily_unavailable", 503, "Wait a moment"),

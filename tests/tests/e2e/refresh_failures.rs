@@ -106,25 +106,48 @@ fn rf05_a_provider_in_trouble_gives_503_and_no_logout_and_is_not_hammered() {
     // Silence lasts so long; an answer that is only late must not be taken for it.
     let gate = builder().plugin(|plugin| plugin["issuer"]["timeout"] = "3s".into()).start();
     let garbage = Behaviour::answer(200, "text/html", "<html>");
-    for (name, behaviour) in [
-        ("500", Behaviour::json(500, "{}")),
-        ("503 with a Retry-After", Behaviour::json(503, "{\"error\":\"temporarily_unavailable\"}")),
-        ("come back later", Behaviour::json(400, "{\"error\":\"temporarily_unavailable\"}")),
-        ("our secret is wrong", Behaviour::json(401, "{\"error\":\"unauthorized_client\"}")),
-        ("HTML", garbage),
-        ("an error without words", Behaviour::json(400, "")),
-        ("a list", Behaviour::json(200, "[]")),
-        ("no tokens", Behaviour::json(200, "{}")),
-        ("a redirect", Behaviour::answer(302, "text/plain", "")),
-        ("refused", Behaviour::Refuse),
-        ("silence", Behaviour::Hang),
+    let page = Behaviour::answer(403, "text/html", "<h1>Who are you?</h1>");
+    // F402: what does not pass by itself is not to be tried again in a few seconds, and the log has its words.
+    for (name, passes, behaviour, said) in [
+        ("500", true, Behaviour::json(500, "{}"), "status 500"),
+        (
+            "503 with a Retry-After",
+            true,
+            Behaviour::json(503, "{\"error\":\"temporarily_unavailable\"}"),
+            "status 503, temporarily_unavailable",
+        ),
+        (
+            "come back later",
+            true,
+            Behaviour::json(400, "{\"error\":\"temporarily_unavailable\"}"),
+            "status 400, temporarily_unavailable",
+        ),
+        (
+            "our secret is wrong",
+            false,
+            Behaviour::json(
+                401,
+                "{\"error\":\"unauthorized_client\",\"error_description\":\"Invalid client\"}",
+            ),
+            "status 401, unauthorized_client: Invalid client",
+        ),
+        ("HTML", false, garbage, "content type is not JSON"),
+        ("a firewall", false, page, "status 403, text/html: <h1>Who are you?</h1>"),
+        ("an error without words", false, Behaviour::json(400, ""), "status 400"),
+        ("a list", false, Behaviour::json(200, "[]"), "not a JSON object"),
+        ("no tokens", false, Behaviour::json(200, "{}"), "a member is missing"),
+        ("a redirect", false, Behaviour::answer(302, "text/plain", ""), "status 302"),
+        ("refused", true, Behaviour::Refuse, "from Envoy: upstream connect error"),
+        ("silence", true, Behaviour::Hang, "status 504 from Envoy: upstream request timeout"),
     ] {
         let browser = expired(&gate, "mlflow_user");
         gate.provider.misbehave(Grant::RefreshToken, Times::Always, behaviour);
         let before = gate.provider.count(Grant::RefreshToken);
         eprintln!("{name}");
         let refused = assert_refused(&gate, 503, || browser.fetch(&gate.url("/x")));
-        assert!(refused.header("retry-after").is_some(), "{name}: {refused}");
+        assert_eq!(refused.header("retry-after").is_some(), passes, "{name}: {refused}");
+        assert_eq!(refused.text().contains("An administrator has to act"), !passes, "{name}: {refused}");
+        gate.envoy().wait_for_log(said, Duration::from_secs(5)).unwrap();
         let page = browser.navigate(&gate.url("/x")).unwrap();
         assert_eq!(page.status, 503, "{name}: {page}");
         let answers = burst(60, 20, |_| browser.fetching("GET", &gate.url("/x")));

@@ -25,7 +25,7 @@ fn az10_whoever_is_no_navigation_gets_401_without_cookies_and_never_a_redirect()
     let requests = [
         ("curl", client.request("GET", &url)),
         ("fetch", client.fetching("GET", &url)),
-        ("form post", client.navigation("POST", &url).form(&[("a", "b")])),
+        ("form post of a script", client.fetching("POST", &url).form(&[("a", "b")])),
         ("put", client.request("PUT", &url).body("x")),
         ("delete", client.request("DELETE", &url)),
         ("json", client.request("GET", &url).header("accept", "application/json")),

@@ -77,7 +77,8 @@ impl Expansion<'_> {
             (Ok(Err(_)), Some(default)) => self.node(default, place, depth),
             (Ok(Err(name)), None) => {
                 place.refuse(format!(
-                    "environment variable {name} is not set or empty, and there is no default"
+                    "environment variable {name} is not set or empty, and there is no default (Envoy passes on only \
+                     what vm_config.environment_variables.host_env_keys lists)"
                 ));
                 Node::Refused
             }
@@ -164,8 +165,10 @@ mod tests {
     fn a_variable_that_is_missing_or_empty_is_named_at_its_place() {
         for name in ["UNSET", "EMPTY", "BLANK"] {
             let errors = expanded(json!({"client": {"secret": {"env": name}}})).unwrap_err();
+            // F405: set, perhaps, but not passed on.
             let expected = format!(
-                "client.secret: environment variable {name} is not set or empty, and there is no default"
+                "client.secret: environment variable {name} is not set or empty, and there is no default (Envoy \
+                 passes on only what vm_config.environment_variables.host_env_keys lists)"
             );
             assert_eq!(errors, expected);
         }

@@ -161,11 +161,7 @@ impl Place<'_> {
 /// A value as it may stand in a message: in quotes, on one line, not too long. Never for a secret.
 pub(super) fn quote(value: &str) -> String {
     const MAX_CHARS: usize = 80;
-    let mut shown: String = value.chars().take(MAX_CHARS).collect();
-    if shown.len() < value.len() {
-        shown.push('…');
-    }
-    format!("{shown:?}")
+    crate::quote::quote(value, MAX_CHARS)
 }
 
 /// The one of `known` that a person who wrote `name` most likely meant.
@@ -251,11 +247,5 @@ mod tests {
             assert_eq!(closest(written, &known), meant, "{written}");
         }
         assert_eq!(closest(&"x".repeat(1 << 20), &known), None);
-    }
-
-    #[test]
-    fn quoted_values_stay_on_one_line_and_short() {
-        assert_eq!(quote("a\nb"), "\"a\\nb\"");
-        assert!(quote(&"x".repeat(10_000)).chars().count() < 100);
     }
 }

@@ -334,7 +334,8 @@ mod tests {
             "choice": "plain_on",
         }));
         let expected = [
-            "items[2]: environment variable UNSET is not set or empty, and there is no default",
+            "items[2]: environment variable UNSET is not set or empty, and there is no default \
+             (Envoy passes on only what vm_config.environment_variables.host_env_keys lists)",
             "choice: expected one of plain_one, with_text, found \"plain_on\"; did you mean plain_one?",
             "inner.flg: is no known field; did you mean \"flag\"?",
             "inner.other: is no known field; known here: flag",
@@ -393,7 +394,8 @@ mod tests {
             (json!(1.0), "choice: expected one of plain_one, with_text, found a number"),
             (
                 json!({"with_text": {"env": "UNSET"}}),
-                "choice.with_text: environment variable UNSET is not set or empty, and there is no default",
+                "choice.with_text: environment variable UNSET is not set or empty, and there is no default \
+             (Envoy passes on only what vm_config.environment_variables.host_env_keys lists)",
             ),
         ] {
             let (outer, errors) = read(json!({"choice": written}));

@@ -7,6 +7,7 @@ mod callback;
 mod claims;
 mod login;
 mod providers;
+mod reasons;
 mod refresh;
 mod sessions;
 mod strangers;

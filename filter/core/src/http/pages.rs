@@ -1,8 +1,11 @@
 //! The gate's own pages: no scripts, nothing from elsewhere, every value escaped by the template engine.
 
+use std::borrow::Cow;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::error::LoginError;
+use crate::http::reply::ADMINISTRATOR;
 use crate::principal::Principal;
 
 /// What becomes of groups that are too many for a token.
@@ -17,7 +20,7 @@ pub struct Page<'a> {
     status: u16,
     request_id: &'a str,
     title: &'a str,
-    text: &'a str,
+    text: Cow<'a, str>,
     principal: Option<(&'a Principal, &'a [String])>,
     details: Vec<(&'static str, &'a str)>,
     hint: Option<&'static str>,
@@ -38,7 +41,7 @@ impl<'a> Page<'a> {
             status,
             request_id,
             title: "",
-            text: "",
+            text: Cow::Borrowed(""),
             principal: None,
             details: Vec::new(),
             hint: None,
@@ -55,8 +58,8 @@ impl<'a> Page<'a> {
 
     /// One sentence that says what happened.
     #[must_use]
-    pub fn text(mut self, text: &'a str) -> Self {
-        self.text = text;
+    pub fn text(mut self, text: impl Into<Cow<'a, str>>) -> Self {
+        self.text = text.into();
         self
     }
 
@@ -88,6 +91,13 @@ impl<'a> Page<'a> {
         self
     }
 
+    /// A link to the application's first page.
+    #[must_use]
+    pub fn start_page(mut self) -> Self {
+        self.actions.push(Action::Link { label: "Go to the start page", path: "/" });
+        self
+    }
+
     /// A link that begins a new login and leads to `path` afterwards.
     #[must_use]
     pub fn sign_in(mut self, path: &'a str) -> Self {
@@ -116,55 +126,51 @@ pub fn content_security_policy(form_origin: Option<&str>) -> String {
     )
 }
 
-/// The page for a callback that can't be completed.
-pub fn login_error<'a>(page: Page<'a>, error: &'a LoginError) -> Page<'a> {
+/// The page for a callback that can't be completed; its button leads to `return_path` by a new login.
+pub fn login_error<'a>(page: Page<'a>, error: &'a LoginError, return_path: &'a str) -> Page<'a> {
+    const NOT_COMPLETED: &str = "Sign-in could not be completed";
     let page = match error {
         LoginError::MissingState => page
-            .title("Sign-in could not be completed")
+            .title(NOT_COMPLETED)
             .text("Missing OAuth state: this browser has no login under way that belongs to this answer.")
             .hint(
                 "The login took too long, or was begun at another address or in another browser than the one you were \
-                 sent back to; cookies must be allowed for this site.",
+                 sent back to; or more than five logins were begun in this browser, one in each tab, and the oldest was \
+                 given up. Cookies must be allowed for this site.",
             ),
-        LoginError::Provider { error, description } => {
-            let page = page
-                .title("The identity provider refused the sign-in")
-                .text("It gave this reason:")
-                .detail("Error", error);
-            let page = match description {
-                Some(description) => page.detail("Description", description),
-                None => page,
-            };
-            match error.as_str() {
-                "invalid_scope" => page.hint(
-                    "Invalid scopes: the client at the provider does not have a scope that this gate asks for. \
-                     Administrators: check OIDC_SCOPE; \"openid profile email\" is right for Keycloak.",
-                ),
-                "access_denied" => page.hint("You, or the provider on your behalf, declined the sign-in."),
-                "login_required" | "interaction_required" => page.hint("Sign in again."),
-                "server_error" | "temporarily_unavailable" => page.hint("Wait a moment and sign in again."),
-                _ => page.hint("Administrators: the log has this request under the id below."),
-            }
-        }
+        LoginError::Provider { error, description } => provider_error(page, error, description.as_deref()),
         LoginError::WrongIssuer => page
             .title("Sign-in refused")
             .text("The answer did not come from the identity provider that was asked."),
         LoginError::CodeUsed => page
             .title("This sign-in was already used")
             .text("Each sign-in works once. Reloading or going back does not repeat it."),
-        LoginError::CodeRefused => page
-            .title("Sign-in could not be completed")
+        LoginError::CodeRefused(_) => page
+            .title(NOT_COMPLETED)
             .text("The identity provider no longer accepts this sign-in; it may have taken too long."),
-        LoginError::ClientRefused => page
-            .title("Sign-in could not be completed")
-            .text("The identity provider does not accept this gate.")
-            .hint("Administrators: OIDC_CLIENT_SECRET does not match the client at the provider."),
-        LoginError::TokenResponse(_) | LoginError::IdToken(_) | LoginError::UserInfo(_) => page
-            .title("Sign-in could not be completed")
-            .text("The identity provider's answer could not be verified.")
+        LoginError::ClientRefused(_) => page
+            .title(NOT_COMPLETED)
+            .text(format!("The identity provider does not accept this gate. {ADMINISTRATOR}"))
+            .hint(
+                "Administrators: client.id and client.secret of the gate's configuration must be those of the client at \
+                 the provider; the log has the provider's words under the id below.",
+            ),
+        LoginError::IdToken(error) if error.is_forgery() => page
+            .title("Sign-in refused")
+            .text(
+                "What came back as the identity provider's answer was not made by it, or not for this sign-in. Nobody \
+                 was signed in.",
+            )
+            .hint("Administrators: the log has the reason under the id below. Somebody may be tampering with sign-ins."),
+        LoginError::TokenResponse(_)
+        | LoginError::IdToken(_)
+        | LoginError::UserInfo(_)
+        | LoginError::UserInfoOfAnother => page
+            .title(NOT_COMPLETED)
+            .text(format!("The identity provider's answer can't be used. {ADMINISTRATOR}"))
             .hint("Administrators: the log has the reason under the id below."),
         LoginError::TooLarge => page
-            .title("Sign-in could not be completed")
+            .title(NOT_COMPLETED)
             .text("The identity provider sends more about your account than a session can hold.")
             .hint("Administrators: send fewer groups or claims in the ID token."),
         LoginError::Loop => page
@@ -172,10 +178,31 @@ pub fn login_error<'a>(page: Page<'a>, error: &'a LoginError) -> Page<'a> {
             .text("You were signed in several times within a minute, but no session was found afterwards.")
             .hint(
                 "Allow cookies for this site. Administrators: check that clocks agree, that every Envoy has the same \
-                 SECRET_KEY, and that Redis keeps what it is given.",
+                 session.keys, and that Redis keeps what it is given.",
             ),
     };
-    page.sign_in("/")
+    page.sign_in(return_path)
+}
+
+fn provider_error<'a>(page: Page<'a>, error: &'a str, description: Option<&'a str>) -> Page<'a> {
+    let page = page
+        .title("The identity provider refused the sign-in")
+        .text("It gave this reason:")
+        .detail("Error", error);
+    let page = match description {
+        Some(description) => page.detail("Description", description),
+        None => page,
+    };
+    match error {
+        "invalid_scope" => page.hint(
+            "Invalid scopes: the client at the provider does not have a scope that this gate asks for. \
+             Administrators: compare login.scope of the gate's configuration with the scopes of the client.",
+        ),
+        "access_denied" => page.hint("You, or the provider on your behalf, declined the sign-in."),
+        "login_required" | "interaction_required" => page.hint("Sign in again."),
+        "server_error" | "temporarily_unavailable" => page.hint("Wait a moment and sign in again."),
+        _ => page.hint("Administrators: the log has this request under the id below."),
+    }
 }
 
 /// The whole document.
@@ -294,7 +321,7 @@ mod tests {
             error: "<script>alert(1)</script>".into(),
             description: Some("\"><img src=x onerror=alert(1)>\u{202e}".into()),
         };
-        let page = render(&login_error(Page::new(400, "id"), &error));
+        let page = render(&login_error(Page::new(400, "id"), &error, "/"));
         assert!(!page.contains("<script") && !page.contains("<img") && !page.contains('\u{202e}'));
         assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
     }

@@ -1,11 +1,15 @@
 //! What the gate answers: the one function that turns a refusal into a reply, and the replies of its own pages.
 
-use crate::error::{Dependency, Limit, LoginError, Malformed, Rejection};
+use crate::config::{Config, Preset};
+use crate::error::{Dependency, Limit, LoginError, Malformed, Outlook, Rejection};
 use crate::http::pages::{self, Page};
 use crate::http::request::Audience;
 
 /// Seconds after which a client may ask again while somebody we depend on is away.
 pub const RETRY_AFTER_SECS: u32 = 5;
+
+/// Stands for the id of a request that has none.
+pub const NO_REQUEST_ID: &str = "-";
 
 /// A complete local reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +33,8 @@ pub struct Asked<'a> {
     pub request_id: &'a str,
     /// Where "try again" leads.
     pub retry_path: &'a str,
-    /// Whether browsers can sign in at this gate.
-    pub can_sign_in: bool,
+    /// What this gate is for: texts name only what it has.
+    pub config: &'a Config,
     /// Whether a session cookie came along, so that a sign-out button makes sense.
     pub signed_in: SignedIn,
     /// Origins a form of our pages may lead to: the provider's, for sign-out.
@@ -44,6 +48,23 @@ pub enum SignedIn {
     Session,
     /// By bearer token, or not at all.
     No,
+}
+
+impl Asked<'_> {
+    /// Whether browsers can sign in at this gate.
+    fn has_login(&self) -> bool {
+        self.config.login.is_some()
+    }
+
+    /// Whether this gate takes access tokens.
+    fn has_bearer(&self) -> bool {
+        self.config.bearer.is_some()
+    }
+
+    /// Whether the client is MLflow's, which has variables of its own.
+    fn is_mlflow(&self) -> bool {
+        self.config.policy.preset == Some(Preset::Mlflow)
+    }
 }
 
 impl Reply {
@@ -81,9 +102,13 @@ impl Reply {
         reply
     }
 
-    fn json(status: u16, error_code: &str, message: &str) -> Self {
-        let body = serde_json::json!({"error_code": error_code, "message": message}).to_string();
-        Self::new(status, "application/json", body)
+    fn json(status: u16, error_code: &str, message: &str, request_id: &str) -> Self {
+        let body = if request_id == NO_REQUEST_ID {
+            serde_json::json!({"error_code": error_code, "message": message})
+        } else {
+            serde_json::json!({"error_code": error_code, "message": message, "request_id": request_id})
+        };
+        Self::new(status, "application/json", body.to_string())
     }
 
     /// Every reply of the gate is private to the moment and is never sniffed, stored or named as referrer.
@@ -119,19 +144,23 @@ pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
     let mut reply = match asked.audience {
         Audience::Navigation => Reply::page(status, &page(rejection, asked), asked.form_origin),
         Audience::Api => {
-            let (code, message) = api_error(rejection);
-            Reply::json(status, code, &message)
+            let (code, message) = api_error(rejection, asked);
+            Reply::json(status, code, &message, asked.request_id)
         }
         Audience::Grpc => {
-            let mut reply = Reply::new(status, "application/grpc", api_error(rejection).1);
-            reply.grpc_status = Some(grpc_status(status));
+            let mut reply = Reply::new(status, "application/grpc", api_error(rejection, asked).1);
+            reply.grpc_status = Some(grpc_status(status, rejection.outlook()));
             reply
         }
     };
+    // Whoever was refused can name the line of the log that says why.
+    if asked.request_id != NO_REQUEST_ID {
+        reply.headers.push(("x-request-id", asked.request_id.to_owned()));
+    }
     if let Some(challenge) = challenge(rejection) {
         reply.headers.push(("www-authenticate", challenge));
     }
-    if matches!(rejection, Rejection::Unavailable(_) | Rejection::LogoutFailed(_)) || status == 503 {
+    if rejection.outlook() == Some(Outlook::Passing) {
         reply.headers.push(("retry-after", RETRY_AFTER_SECS.to_string()));
     }
     if let Rejection::MethodNotAllowed(allow) = rejection {
@@ -157,15 +186,17 @@ fn status(rejection: &Rejection) -> u16 {
                 "server_error" | "temporarily_unavailable" => 503,
                 _ => 400,
             },
-            // The provider's side or our registration is broken; asking again later may help.
-            LoginError::ClientRefused
+            LoginError::IdToken(error) if error.is_forgery() => 400,
+            // The provider's side or our registration is broken.
+            LoginError::ClientRefused(_)
             | LoginError::TokenResponse(_)
             | LoginError::IdToken(_)
-            | LoginError::UserInfo(_) => 503,
+            | LoginError::UserInfo(_)
+            | LoginError::UserInfoOfAnother => 503,
             LoginError::MissingState
             | LoginError::WrongIssuer
             | LoginError::CodeUsed
-            | LoginError::CodeRefused
+            | LoginError::CodeRefused(_)
             | LoginError::TooLarge
             | LoginError::Loop => 400,
         },
@@ -187,37 +218,36 @@ fn challenge(rejection: &Rejection) -> Option<String> {
 }
 
 /// grpc/doc/statuscodes.md
-const fn grpc_status(status: u16) -> u32 {
+fn grpc_status(status: u16, outlook: Option<Outlook>) -> u32 {
     match status {
         400 => 3,        // INVALID_ARGUMENT
         401 => 16,       // UNAUTHENTICATED
         403 => 7,        // PERMISSION_DENIED
         404 | 405 => 12, // UNIMPLEMENTED
-        503 => 14,       // UNAVAILABLE
-        _ => 2,          // UNKNOWN
+        // INTERNAL: clients try again on their own what is UNAVAILABLE.
+        503 if outlook == Some(Outlook::Lasting) => 13,
+        503 => 14, // UNAVAILABLE
+        _ => 2,    // UNKNOWN
     }
 }
 
 /// MLflow's error shape: its client turns `error_code` and `message` into a clean exception.
-fn api_error(rejection: &Rejection) -> (&'static str, String) {
+fn api_error(rejection: &Rejection, asked: &Asked<'_>) -> (&'static str, String) {
     let (code, message) = match rejection {
-        Rejection::Malformed(Malformed::TokenInQuery) => {
-            ("BAD_REQUEST", "Send the access token in the Authorization header, never in the query.")
-        }
+        Rejection::Malformed(Malformed::TokenInQuery) => ("BAD_REQUEST", TOKEN_IN_QUERY),
         Rejection::Malformed(_) => ("BAD_REQUEST", "The request is malformed."),
         Rejection::InvalidLogoutToken(_) => ("BAD_REQUEST", "The logout token is not valid."),
-        Rejection::SignOutIncomplete(_) => ("TEMPORARILY_UNAVAILABLE", SIGN_OUT_INCOMPLETE),
-        Rejection::LogoutFailed(dependency) => ("BAD_REQUEST", unavailable(*dependency)),
-        Rejection::NoCredential | Rejection::SessionEnded(_) => (
-            "UNAUTHENTICATED",
-            "Authentication is required: send `Authorization: Bearer <access token>` (MLflow: MLFLOW_TRACKING_TOKEN), \
-             or sign in with a browser.",
-        ),
-        Rejection::UnusableAuthorization => (
-            "UNAUTHENTICATED",
-            "The Authorization header is not a Bearer credential. User name and password are not accepted here: \
-             unset MLFLOW_TRACKING_USERNAME and set MLFLOW_TRACKING_TOKEN.",
-        ),
+        Rejection::SignOutIncomplete(dependency) => {
+            return (
+                unavailable_code(dependency),
+                format!("{SIGN_OUT_INCOMPLETE} {}", unavailable(dependency)),
+            );
+        }
+        Rejection::LogoutFailed(dependency) => return ("BAD_REQUEST", unavailable(dependency)),
+        Rejection::NoCredential | Rejection::SessionEnded(_) => {
+            return ("UNAUTHENTICATED", ways_to_sign_in(asked));
+        }
+        Rejection::UnusableAuthorization => return ("UNAUTHENTICATED", unusable_authorization(asked)),
         Rejection::InvalidToken(_) => {
             ("UNAUTHENTICATED", "The access token is not valid or has expired. Get a new one and try again.")
         }
@@ -236,23 +266,73 @@ fn api_error(rejection: &Rejection) -> (&'static str, String) {
         Rejection::NotFound => ("ENDPOINT_NOT_FOUND", "Not found."),
         Rejection::MethodNotAllowed(_) => ("BAD_REQUEST", "This method is not allowed here."),
         Rejection::Login(_) => ("UNAUTHENTICATED", "The sign-in could not be completed."),
-        Rejection::Unavailable(dependency) => ("TEMPORARILY_UNAVAILABLE", unavailable(*dependency)),
+        Rejection::Unavailable(dependency) => return (unavailable_code(dependency), unavailable(dependency)),
         Rejection::OverLimit(limit) => ("TEMPORARILY_UNAVAILABLE", over_limit(*limit)),
     };
     (code, message.to_owned())
 }
 
-const SIGN_OUT_INCOMPLETE: &str =
-    "Signing out is not complete: the session store can't be reached right now. Try again in a few seconds.";
+/// What somebody without a credential can do here.
+fn ways_to_sign_in(asked: &Asked<'_>) -> String {
+    let bearer = match (asked.has_bearer(), asked.is_mlflow()) {
+        (true, true) => Some("send `Authorization: Bearer <access token>` (MLflow: MLFLOW_TRACKING_TOKEN)"),
+        (true, false) => Some("send `Authorization: Bearer <access token>`"),
+        (false, _) => None,
+    };
+    let login = asked.has_login().then_some("sign in with a browser");
+    let ways: Vec<&str> = bearer.into_iter().chain(login).collect();
+    format!("Authentication is required: {}.", ways.join(", or "))
+}
 
-const fn unavailable(dependency: Dependency) -> &'static str {
-    match dependency {
-        Dependency::Provider | Dependency::ProviderMetadata => {
-            "The identity provider can't be reached right now. Try again in a few seconds."
+fn unusable_authorization(asked: &Asked<'_>) -> String {
+    let text = match (asked.has_bearer(), asked.is_mlflow()) {
+        (true, true) => {
+            "The Authorization header is not a Bearer credential. User name and password are not accepted here: \
+             unset MLFLOW_TRACKING_USERNAME and set MLFLOW_TRACKING_TOKEN."
         }
-        Dependency::Redis(_) => "The session store can't be reached right now. Try again in a few seconds.",
-        Dependency::Clock => "The clocks of this gate and of the identity provider disagree.",
-        Dependency::Host | Dependency::Body => "The gate can't work right now. Try again in a few seconds.",
+        (true, false) => {
+            "The Authorization header is not a Bearer credential. User name and password are not accepted here: \
+             send `Authorization: Bearer <access token>`."
+        }
+        (false, _) => "This gate accepts no Authorization header. Sign in with a browser.",
+    };
+    text.to_owned()
+}
+
+const TOKEN_IN_QUERY: &str = "Send the access token in the Authorization header, never in the query.";
+const SIGN_OUT_INCOMPLETE: &str = "Signing out is not complete.";
+
+fn unavailable(dependency: &Dependency) -> String {
+    let what = match (dependency, dependency.outlook()) {
+        (Dependency::Provider(_) | Dependency::ProviderMetadata(_), Outlook::Passing) => {
+            "The identity provider can't be reached right now."
+        }
+        (Dependency::Provider(_) | Dependency::ProviderMetadata(_), Outlook::Lasting) => {
+            "The identity provider and this gate are not set up to work together."
+        }
+        (Dependency::Redis(_), Outlook::Passing) => "The session store can't be reached right now.",
+        (Dependency::Redis(_), Outlook::Lasting) => "The session store does not accept this gate.",
+        (Dependency::Clock, _) => {
+            return "The clocks of this gate and of the identity provider disagree. An administrator has to act."
+                .to_owned();
+        }
+        (Dependency::Host | Dependency::Body, _) => "The gate can't work right now.",
+    };
+    let then = match dependency.outlook() {
+        Outlook::Passing => "Try again in a few seconds.",
+        Outlook::Lasting => ADMINISTRATOR,
+    };
+    format!("{what} {then}")
+}
+
+/// What somebody reads who can do nothing about it.
+pub const ADMINISTRATOR: &str = "An administrator has to act; trying again does not help until then.";
+
+/// MLflow's codes: the second is for what is broken on our side.
+fn unavailable_code(dependency: &Dependency) -> &'static str {
+    match dependency.outlook() {
+        Outlook::Passing => "TEMPORARILY_UNAVAILABLE",
+        Outlook::Lasting => "INTERNAL_ERROR",
     }
 }
 
@@ -281,23 +361,33 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
             .principal(&refused.principal, &refused.needed)
             .sign_out(asked.signed_in == SignedIn::Session),
         Rejection::Unavailable(dependency) => {
-            page.title("Not available right now").text(unavailable(*dependency)).retry(asked.retry_path)
+            let page = page.text(unavailable(dependency));
+            match dependency.outlook() {
+                Outlook::Passing => page.title("Not available right now"),
+                Outlook::Lasting => page.title("Not available").hint(SEE_LOG),
+            }
+            .retry(asked.retry_path)
         }
         Rejection::OverLimit(limit) => {
             page.title("Too much at once").text(over_limit(*limit)).retry(asked.retry_path)
         }
-        Rejection::SignOutIncomplete(_) => {
-            page.title("You are not signed out yet").text(SIGN_OUT_INCOMPLETE).retry(asked.retry_path)
-        }
-        Rejection::Login(error) => pages::login_error(page, error),
-        Rejection::Malformed(_) | Rejection::InvalidLogoutToken(_) | Rejection::LogoutFailed(_) => {
-            page.title("Bad request").text("Your browser sent something that can't be understood safely.")
-        }
+        Rejection::SignOutIncomplete(dependency) => page
+            .title("You are not signed out yet")
+            .text(format!("{SIGN_OUT_INCOMPLETE} {}", unavailable(dependency)))
+            .retry(asked.retry_path),
+        Rejection::Login(error) => pages::login_error(page, error, asked.retry_path),
+        Rejection::Malformed(Malformed::TokenInQuery) => page.title("Bad request").text(TOKEN_IN_QUERY),
+        Rejection::Malformed(_) | Rejection::InvalidLogoutToken(_) | Rejection::LogoutFailed(_) => page
+            .title("Bad request")
+            .text("Your browser sent something that can't be understood safely.")
+            .hint("If you typed the address, check it; some characters are not allowed in it.")
+            .start_page(),
         Rejection::NotFound => page.title("Not found").text("There is nothing here."),
         Rejection::MethodNotAllowed(_) => page.title("Not possible").text("This can't be done that way."),
         Rejection::CrossSite => page
             .title("Refused")
-            .text("This request came from another site. Open the page again and repeat it there."),
+            .text("This request came from another site. Open the page again and repeat it there.")
+            .start_page(),
         Rejection::NoCredential
         | Rejection::SessionEnded(_)
         | Rejection::UnusableAuthorization
@@ -307,7 +397,7 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
                 Rejection::SessionEnded(_) => "You are not signed in any more, so nothing was done.",
                 _ => "Your request carried a credential that is not valid here.",
             });
-            if asked.can_sign_in {
+            if asked.has_login() {
                 page.sign_in(asked.retry_path)
             } else {
                 page.hint("Browsers can't sign in here: send an access token in the Authorization header.")
@@ -315,3 +405,5 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
         }
     }
 }
+
+const SEE_LOG: &str = "Administrators: the log has the reason under the id below.";

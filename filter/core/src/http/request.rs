@@ -3,6 +3,7 @@
 use crate::caller::Caller;
 use crate::error::Malformed;
 use crate::http::path::CanonicalPath;
+use crate::http::reply::NO_REQUEST_ID;
 
 /// Methods that applications are sent; any other is refused.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -29,20 +30,61 @@ pub enum Audience {
     Api,
 }
 
+/// A request that can't be understood, and all that may be known of it.
+#[derive(Clone, Debug)]
+pub struct Unparsed {
+    /// Which part no two parsers would agree about.
+    pub malformed: Malformed,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Unparsed {
+    /// As [`Request::id`].
+    pub fn id(&self) -> &str {
+        id(&self.headers)
+    }
+
+    /// As [`Request::reader`].
+    pub fn reader(&self) -> Audience {
+        let method = single(&self.headers, ":method").unwrap_or_default();
+        let method = METHODS.into_iter().find(|known| known.as_bytes() == method);
+        reader(&self.headers, method.unwrap_or_default())
+    }
+
+    /// The path as it came, for the log; without the query, which may hold a code.
+    pub fn path(&self) -> String {
+        let target = single(&self.headers, ":path").unwrap_or_default();
+        let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+        String::from_utf8_lossy(path).into_owned()
+    }
+}
+
 impl Request {
     /// From Envoy's header map, pseudo-headers included.
     ///
     /// # Errors
-    /// [`Malformed`] says which part no two parsers would agree about.
-    pub fn parse(headers: Vec<(String, Vec<u8>)>) -> Result<Self, Malformed> {
-        let method = single(&headers, ":method").ok_or(Malformed::Method)?;
+    /// It can't be understood.
+    pub fn parse(headers: Vec<(String, Vec<u8>)>) -> Result<Self, Box<Unparsed>> {
+        match Self::line(&headers) {
+            Ok((method, path, query, canonical)) => {
+                Ok(Self { headers, method, path, query, canonical, caller: Caller::default() })
+            }
+            Err(malformed) => Err(Box::new(Unparsed { malformed, headers })),
+        }
+    }
+
+    /// Method, path, query and the path as policy sees it.
+    fn line(
+        headers: &[(String, Vec<u8>)],
+    ) -> Result<(&'static str, String, Option<String>, CanonicalPath), Malformed> {
+        let method = single(headers, ":method").ok_or(Malformed::Method)?;
         let method = METHODS.into_iter().find(|known| known.as_bytes() == method).ok_or(Malformed::Method)?;
         // Two Host headers arrive as "a,b".
-        let authority = single(&headers, ":authority").ok_or(Malformed::Authority)?;
+        let authority = single(headers, ":authority").ok_or(Malformed::Authority)?;
         if authority.is_empty() || authority.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b',') {
             return Err(Malformed::Authority);
         }
-        let target = single(&headers, ":path").ok_or(Malformed::Target)?;
+        let target = single(headers, ":path").ok_or(Malformed::Target)?;
         let target = std::str::from_utf8(target).map_err(|_| Malformed::Path)?;
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -53,13 +95,11 @@ impl Request {
             return Err(Malformed::Path);
         }
         let canonical = CanonicalPath::parse(path)?;
-        let (path, query) = (path.to_owned(), query.map(str::to_owned));
-        let request = Self { method, path, query, canonical, headers, caller: Caller::default() };
         // RFC 9700 4.3.2: no access token in a query; it would be in every log on the way.
-        if request.query_pairs().any(|(name, _)| name == "access_token") {
+        if pairs(query).any(|(name, _)| name == "access_token") {
             return Err(Malformed::TokenInQuery);
         }
-        Ok(request)
+        Ok((method, path.to_owned(), query.map(str::to_owned), canonical))
     }
 
     /// Sent by `caller`.
@@ -98,8 +138,7 @@ impl Request {
 
     /// Decoded query parameters in order.
     pub fn query_pairs(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        form_urlencoded::parse(self.query.as_deref().unwrap_or_default().as_bytes())
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        pairs(self.query.as_deref())
     }
 
     /// All values of a header, in order.
@@ -109,14 +148,12 @@ impl Request {
 
     /// The value of a header that is sent once; `None` when it is absent, repeated or not ASCII text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        single(&self.headers, name)
-            .filter(|value| value.iter().all(|byte| (0x20..=0x7e).contains(byte)))
-            .and_then(|value| std::str::from_utf8(value).ok())
+        text(&self.headers, name)
     }
 
     /// Whether a header is there at all, with whatever value.
     pub fn has_header(&self, name: &str) -> bool {
-        self.headers.iter().any(|(candidate, _)| candidate == name)
+        has(&self.headers, name)
     }
 
     /// All header names.
@@ -126,11 +163,7 @@ impl Request {
 
     /// Envoy's request id, when it looks like one; a person can quote it.
     pub fn id(&self) -> &str {
-        self.header("x-request-id")
-            .filter(|id| {
-                id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            })
-            .unwrap_or("-")
+        id(&self.headers)
     }
 
     /// Whether the method only reads (RFC 9110 9.2.1), and the connection stays HTTP.
@@ -138,30 +171,73 @@ impl Request {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS") && !self.has_header("upgrade")
     }
 
-    /// Who reads the answer to a form of our own pages: a person, although nothing is redirected.
+    /// Who reads the answer: as [`Request::audience`], and also a person who sent a form, whom nothing redirects.
     pub fn reader(&self) -> Audience {
-        let is_form = self.method == "POST" && self.header("sec-fetch-dest") == Some("document");
-        if is_form { Audience::Navigation } else { self.audience() }
+        reader(&self.headers, self.method)
     }
 
     /// Which kind of answer the sender can use. Only a top-level navigation is ever redirected: a login page in answer
     /// to an upload would look like success.
     pub fn audience(&self) -> Audience {
-        if self.header("content-type").is_some_and(|value| value.starts_with("application/grpc")) {
-            return Audience::Grpc;
-        }
-        let navigates = matches!(self.method, "GET" | "HEAD")
-            && !self.has_header("upgrade")
-            && !self.has_header("x-requested-with")
-            && match (self.header("sec-fetch-dest"), self.header("sec-fetch-mode")) {
-                (Some(dest), mode) => dest == "document" && mode.is_none_or(|mode| mode == "navigate"),
-                (None, Some(mode)) => mode == "navigate",
-                (None, None) => self
-                    .header("accept")
-                    .is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html")),
-            };
-        if navigates { Audience::Navigation } else { Audience::Api }
+        audience(&self.headers, self.method)
     }
+}
+
+fn pairs(query: Option<&str>) -> impl Iterator<Item = (String, String)> + '_ {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+}
+
+fn text<'a>(headers: &'a [(String, Vec<u8>)], name: &str) -> Option<&'a str> {
+    single(headers, name)
+        .filter(|value| value.iter().all(|byte| (0x20..=0x7e).contains(byte)))
+        .and_then(|value| std::str::from_utf8(value).ok())
+}
+
+fn has(headers: &[(String, Vec<u8>)], name: &str) -> bool {
+    headers.iter().any(|(candidate, _)| candidate == name)
+}
+
+fn id(headers: &[(String, Vec<u8>)]) -> &str {
+    text(headers, "x-request-id")
+        .filter(|id| {
+            !id.is_empty()
+                && id.len() <= 64
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        })
+        .unwrap_or(NO_REQUEST_ID)
+}
+
+fn reader(headers: &[(String, Vec<u8>)], method: &str) -> Audience {
+    match (audience(headers, method), text(headers, "sec-fetch-dest"), text(headers, "sec-fetch-mode")) {
+        (Audience::Api, Some("document"), None | Some("navigate"))
+        | (Audience::Api, None, Some("navigate"))
+            if !is_script(headers) =>
+        {
+            Audience::Navigation
+        }
+        (audience, _, _) => audience,
+    }
+}
+
+fn audience(headers: &[(String, Vec<u8>)], method: &str) -> Audience {
+    if text(headers, "content-type").is_some_and(|value| value.starts_with("application/grpc")) {
+        return Audience::Grpc;
+    }
+    let navigates = matches!(method, "GET" | "HEAD")
+        && !is_script(headers)
+        && match (text(headers, "sec-fetch-dest"), text(headers, "sec-fetch-mode")) {
+            (Some(dest), mode) => dest == "document" && mode.is_none_or(|mode| mode == "navigate"),
+            (None, Some(mode)) => mode == "navigate",
+            (None, None) => text(headers, "accept")
+                .is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html")),
+        };
+    if navigates { Audience::Navigation } else { Audience::Api }
+}
+
+/// What only scripts do, whatever else they send.
+fn is_script(headers: &[(String, Vec<u8>)]) -> bool {
+    has(headers, "upgrade") || has(headers, "x-requested-with")
 }
 
 /// The only value of `name`; `None` when it is absent or repeated.
@@ -187,6 +263,7 @@ pub(crate) mod tests {
         let mut all = vec![(":method", method), (":path", target), (":authority", "localhost:5000")];
         all.extend_from_slice(headers);
         Request::parse(all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect())
+            .map_err(|unparsed| unparsed.malformed)
     }
 
     #[test]
@@ -216,7 +293,11 @@ pub(crate) mod tests {
                 Malformed::Target,
             ),
         ] {
-            assert_eq!(Request::parse(parts.clone()).err(), Some(expected), "{parts:?}");
+            assert_eq!(
+                Request::parse(parts.clone()).err().map(|unparsed| unparsed.malformed),
+                Some(expected),
+                "{parts:?}"
+            );
         }
     }
 
@@ -248,6 +329,39 @@ pub(crate) mod tests {
         for (method, headers, expected) in table {
             assert_eq!(request(method, "/", headers).unwrap().audience(), *expected, "{method} {headers:?}");
         }
+    }
+
+    #[test]
+    fn f502_a_person_reads_the_answer_to_a_form_and_to_an_address_nobody_understands() {
+        const PERSON: [(&str, &str); 2] = [("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")];
+        for method in ["POST", "GET", "HEAD"] {
+            assert_eq!(request(method, "/", &PERSON).unwrap().reader(), Audience::Navigation, "{method}");
+        }
+        assert_eq!(request("POST", "/", &PERSON).unwrap().audience(), Audience::Api, "but is not redirected");
+        type Headers = &'static [(&'static str, &'static str)];
+        let scripts: [Headers; 5] = [
+            &[("sec-fetch-dest", "empty"), ("sec-fetch-mode", "cors")],
+            &[("sec-fetch-dest", "iframe"), ("sec-fetch-mode", "navigate")],
+            &[("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate"), ("x-requested-with", "x")],
+            &[("accept", "text/html")],
+            &[],
+        ];
+        for headers in scripts {
+            assert_eq!(request("POST", "/", headers).unwrap().reader(), Audience::Api, "{headers:?}");
+        }
+        let unparsed = |path: &str, headers: &[(&str, &str)]| {
+            let mut all =
+                vec![(":method", "GET"), (":path", path), (":authority", "a"), ("x-request-id", "r-1")];
+            all.extend_from_slice(headers);
+            Request::parse(all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect())
+                .unwrap_err()
+        };
+        let typed = unparsed("/a%5cb?code=x", &PERSON);
+        assert_eq!(
+            (typed.reader(), typed.id(), typed.path().as_str()),
+            (Audience::Navigation, "r-1", "/a%5cb")
+        );
+        assert_eq!(unparsed("/a%5cb", &[]).reader(), Audience::Api);
     }
 
     #[test]

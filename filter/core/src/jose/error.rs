@@ -35,9 +35,12 @@ pub enum TokenError {
     /// The header has `b64` (RFC 7797).
     #[error("unencoded payloads are not supported")]
     UnencodedPayload,
-    /// `alg` names none of the asymmetric algorithms we know: `none`, HS256 and misspellings among others.
+    /// `alg` names none of the asymmetric algorithms we know.
     #[error("unsupported algorithm")]
     UnsupportedAlgorithm,
+    /// `alg` is `none`, or a symmetric one, which whoever can check can also sign with.
+    #[error("not signed, or with a symmetric key")]
+    NoSignature,
     /// `alg` is one we know, but not allowed here.
     #[error("algorithm not allowed")]
     AlgorithmNotAllowed,
@@ -142,6 +145,29 @@ impl TokenError {
         }
     }
 
+    /// Whether a token that the provider should have issued for us was made by somebody else, or for somebody else: the
+    /// signature is not one of its keys', or it is not for this login, this client or this issuer. All other reasons
+    /// are what a provider, a clock or a configuration can bring about by themselves.
+    pub const fn is_forgery(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSignature
+                | Self::EmptySignature
+                | Self::MalformedSignature
+                | Self::BadSignature
+                | Self::UnknownKey
+                | Self::KeyNotForAlgorithm
+                | Self::CriticalHeader
+                | Self::UnencodedPayload
+                | Self::WrongKind
+                | Self::WrongIssuer
+                | Self::WrongAudience
+                | Self::WrongAuthorizedParty
+                | Self::WrongNonce
+                | Self::WrongAccessTokenHash
+        )
+    }
+
     /// Stable name for logs.
     pub const fn label(&self) -> &'static str {
         match self {
@@ -155,7 +181,7 @@ impl TokenError {
             Self::HeaderParameter(_) => "token_header_parameter",
             Self::CriticalHeader => "token_critical_header",
             Self::UnencodedPayload => "token_unencoded_payload",
-            Self::UnsupportedAlgorithm => "unsupported_algorithm",
+            Self::UnsupportedAlgorithm | Self::NoSignature => "unsupported_algorithm",
             Self::AlgorithmNotAllowed => "algorithm_not_allowed",
             Self::UnknownKey => "unknown_key",
             Self::AmbiguousKey => "ambiguous_key",

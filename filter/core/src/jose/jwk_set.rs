@@ -6,11 +6,14 @@ use super::algorithm::Algorithm;
 use super::error::TokenError;
 use super::jwk::{Jwk, SkipReason};
 use crate::json::{self, JsonError};
+use crate::quote::quote;
 
 /// Longest JWK set, in bytes.
 pub const MAX_JWK_SET_LEN: usize = 512 * 1024;
 /// Keys looked at; the rest of the set is ignored.
 pub const MAX_KEYS: usize = 100;
+/// Longest `kid` in the log, in characters.
+const MAX_LOGGED_KEY_ID: usize = 64;
 /// Keys tried for one token.
 pub const MAX_CANDIDATES: usize = 4;
 
@@ -24,10 +27,12 @@ pub struct JwkSet {
 
 /// A key that is in the set and not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("key {index}: {reason}")]
+#[error("key {index}{key_id}: {reason}")]
 pub struct SkippedKey {
     /// Its place in `keys`, from 0.
     pub index: usize,
+    /// Its `kid` for the log: ` (kid "…")`; empty when it has none.
+    pub key_id: String,
     /// Why.
     pub reason: SkipReason,
 }
@@ -55,18 +60,27 @@ impl JwkSet {
         let mut set = Self::default();
         for (index, entry) in entries.iter().enumerate() {
             if index >= MAX_KEYS {
-                set.skipped.push(SkippedKey { index, reason: SkipReason::TooMany });
+                set.skip(index, entry, SkipReason::TooMany);
                 break;
             }
             match Jwk::parse(entry) {
-                Ok(key) if set.keys.contains(&key) => {
-                    set.skipped.push(SkippedKey { index, reason: SkipReason::Duplicate });
-                }
+                Ok(key) if set.keys.contains(&key) => set.skip(index, entry, SkipReason::Duplicate),
                 Ok(key) => set.keys.push(key),
-                Err(reason) => set.skipped.push(SkippedKey { index, reason }),
+                Err(reason) => set.skip(index, entry, reason),
             }
         }
         Ok(set)
+    }
+
+    fn skip(&mut self, index: usize, entry: &Value, reason: SkipReason) {
+        let key_id = entry.get("kid").and_then(Value::as_str);
+        let key_id = key_id.map(|key_id| format!(" (kid {})", quote(key_id, MAX_LOGGED_KEY_ID)));
+        self.skipped.push(SkippedKey { index, key_id: key_id.unwrap_or_default(), reason });
+    }
+
+    /// Whether some key is for one of these algorithms.
+    pub fn serves_any(&self, algorithms: &[Algorithm]) -> bool {
+        self.keys.iter().any(|key| algorithms.iter().any(|algorithm| key.serves(*algorithm)))
     }
 
     /// How many keys can be used.

@@ -41,7 +41,7 @@ impl<'a> UntrustedToken<'a> {
     /// `x5u` and `x5c` in it are never used: keys come from the issuer's JWK set only (RFC 8725 3.10).
     ///
     /// # Errors
-    /// [`TokenError`] up to [`TokenError::UnsupportedAlgorithm`].
+    /// [`TokenError`] up to [`TokenError::NoSignature`].
     pub fn parse(text: &'a str) -> Result<Self, TokenError> {
         // Before anything that costs more than a comparison.
         if text.len() > MAX_TOKEN_LEN {
@@ -182,12 +182,22 @@ impl Header {
         }
         let text = |name| json::string(&members, name).map_err(TokenError::HeaderParameter);
         let algorithm = text("alg")?.ok_or(TokenError::HeaderParameter(ClaimProblem::Missing.of("alg")))?;
-        let algorithm = Algorithm::from_name(algorithm).ok_or(TokenError::UnsupportedAlgorithm)?;
+        let algorithm = Algorithm::from_name(algorithm).ok_or_else(|| refused_algorithm(algorithm))?;
         let key_id = text("kid")?;
         if key_id.is_some_and(|key_id| key_id.len() > MAX_KEY_ID_LEN) {
             return Err(TokenError::HeaderParameter(ClaimProblem::TooLong.of("kid")));
         }
         Ok(Self { algorithm, key_id: key_id.map(str::to_owned), media_type: text("typ")?.map(str::to_owned) })
+    }
+}
+
+/// RFC 7518 3.1, RFC 8725 3.2: anybody can write a token with `none`, and whoever checks an HMAC can make one.
+fn refused_algorithm(name: &str) -> TokenError {
+    let is_symmetric = name.get(..2).is_some_and(|family| family.eq_ignore_ascii_case("HS"));
+    if is_symmetric || name.eq_ignore_ascii_case("none") {
+        TokenError::NoSignature
+    } else {
+        TokenError::UnsupportedAlgorithm
     }
 }
 

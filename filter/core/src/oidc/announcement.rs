@@ -46,7 +46,7 @@ where
     let is_unread = match &outcome {
         // Newer keys are there already, and this one is not among them.
         Err(Rejection::InvalidLogoutToken(TokenError::UnknownKey)) => !has_newer(),
-        Err(Rejection::Unavailable(Dependency::ProviderMetadata)) => true,
+        Err(Rejection::Unavailable(Dependency::ProviderMetadata(_))) => true,
         _ => false,
     };
     if is_unread && rp.browser()?.unread.make_room() {

@@ -14,7 +14,7 @@ use crate::host::Level;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
-use crate::jose::claims::{Claims, require};
+use crate::jose::claims::{Claims, MAX_IDENTIFIER_CHARS, require};
 use crate::jose::error::TokenError;
 use crate::jose::kind::LogoutToken;
 use crate::jose::validity::{Clock, Validity};
@@ -23,6 +23,7 @@ use crate::metrics::{self, Logout};
 use crate::oidc::announcement;
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::verify::{VerifyError, verify};
+use crate::quote::quote;
 use crate::session::endings::Ending;
 use crate::session::index::Owner;
 use crate::session::store::Store;
@@ -99,7 +100,10 @@ async fn end(rp: &RelyingParty, token: &str) -> Result<Reply, Rejection> {
     rp.host.count(metrics::logout(Logout::BackChannel));
     rp.host.log(
         Level::Info,
-        &format!("signed out by the provider: sub={:?}", logout.subject.as_deref().unwrap_or("-")),
+        &format!(
+            "signed out by the provider: sub={}",
+            quote(logout.subject.as_deref().unwrap_or("-"), MAX_IDENTIFIER_CHARS)
+        ),
     );
     let (store, sid) = (sessions.clone(), logout.sid);
     let issuer = issuer.to_owned();

@@ -128,7 +128,7 @@ async fn exchange(
     let tokens = token_endpoint::exchange_code(&rp, &code, &flow).await?;
     turn.accepted();
     let id_token = tokens.id_token.clone().ok_or(LoginError::TokenResponse("a member is missing"))?;
-    let validated = id_token::validate(&rp, &id_token, &tokens, &flow).await?;
+    let validated = id_token::validate(&rp, &id_token, &tokens, &flow, asked).await?;
     let access_until = refresh::access_until(&tokens, Some(validated.expires), asked);
     let (issued, claims) = (validated.issued, validated.claims);
     let grant = Grant {
@@ -145,11 +145,7 @@ async fn exchange(
     let claims = if browser.login.userinfo { userinfo::merge(&rp, &tokens, claims).await? } else { claims };
     let principal = Principal::from_claims(&rp.config, &claims).map_err(LoginError::IdToken)?;
     principal::log_left_out(&*rp.host, &claims);
-    let user = format!(
-        "user={:?} sub={}",
-        principal.preferred_username.as_deref().unwrap_or("-"),
-        principal.subject
-    );
+    let user = principal.for_log();
     let record = Record::begin(principal, grant, rp.host.now(), &browser.config);
     // The provider counts whole seconds: in the one in which it logged everybody out, what it issues is over at once.
     browser.sessions.require_alive(&record).await?;

@@ -31,11 +31,38 @@ pub struct Validated {
     pub expires: Timestamp,
 }
 
-/// Verifies the ID token of a code exchange.
+/// Verifies the ID token of a code exchange; `asked` is when the exchange began.
 ///
 /// # Errors
 /// [`LoginError::IdToken`] with the first rule that it breaks; [`Rejection::Unavailable`] when keys can't be had.
 pub async fn validate(
+    rp: &RelyingParty,
+    id_token: &str,
+    tokens: &Tokens,
+    flow: &Flow,
+    asked: Timestamp,
+) -> Result<Validated, Rejection> {
+    match validate_now(rp, id_token, tokens, flow).await {
+        // The provider has perhaps changed its keys a moment ago. Nobody is told that a token is forged while that can't be
+        // told apart: keys that are newer than the answer decide, and they may be asked for again within seconds.
+        Err(Rejection::Login(LoginError::IdToken(TokenError::UnknownKey))) if !has_newer_keys(rp, asked) => {
+            if let Some(known) = rp.provider.now() {
+                rp.provider.newer_in_time(&known).await;
+            }
+            if !has_newer_keys(rp, asked) {
+                return Err(rp.provider.missing().into());
+            }
+            validate_now(rp, id_token, tokens, flow).await
+        }
+        outcome => outcome,
+    }
+}
+
+fn has_newer_keys(rp: &RelyingParty, asked: Timestamp) -> bool {
+    rp.provider.now().is_some_and(|known| known.fetched > asked)
+}
+
+async fn validate_now(
     rp: &RelyingParty,
     id_token: &str,
     tokens: &Tokens,

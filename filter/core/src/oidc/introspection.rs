@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use crate::error::{Dependency, Rejection};
+use crate::error::{Dependency, Rejection, Trouble};
 use crate::jose::error::TokenError;
 use crate::json;
+use crate::oidc::answer::{self, Endpoint};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::{client, provider};
 
@@ -18,17 +19,22 @@ const MAX_RESPONSE_LEN: usize = 256 * 1024;
 /// tokens to be checked does not want them unchecked.
 pub async fn require_active(rp: &RelyingParty, token: &str) -> Result<(), Rejection> {
     let known = rp.provider.current().await?;
-    let endpoint = known.metadata.introspection_endpoint.as_ref().ok_or(Dependency::Provider)?;
+    let wrong = |what: &str| Dependency::Provider(Trouble::lasting(Endpoint::Introspection.says(what)));
+    let endpoint = known.metadata.introspection_endpoint.as_ref();
+    let endpoint = endpoint.ok_or_else(|| wrong("the metadata names none that may be used"))?;
     let parameters = [("token", token), ("token_type_hint", "access_token")];
     let callout = client::post(rp, endpoint, &parameters);
-    let reply = rp.host.call(callout).await.map_err(|_| Dependency::Provider)?;
-    if reply.status != 200 || !provider::is_json(&reply) {
-        return Err(Dependency::Provider.into());
+    let reply = answer::ask(&*rp.host, Endpoint::Introspection, callout)
+        .await
+        .map_err(|refusal| Dependency::Provider(refusal.trouble))?;
+    if !provider::is_json(&reply) {
+        return Err(wrong("content type is not JSON").into());
     }
-    let answer = json::parse_object(&reply.body, MAX_RESPONSE_LEN).map_err(|_| Dependency::Provider)?;
+    let answer = json::parse_object(&reply.body, MAX_RESPONSE_LEN)
+        .map_err(|_| wrong("the answer is not a JSON object"))?;
     match answer.get("active") {
         Some(Value::Bool(true)) => Ok(()),
         Some(Value::Bool(false)) => Err(Rejection::InvalidToken(TokenError::Inactive)),
-        _ => Err(Dependency::Provider.into()),
+        _ => Err(wrong("the answer does not say whether the token is active").into()),
     }
 }

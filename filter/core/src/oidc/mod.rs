@@ -4,6 +4,7 @@
 pub mod account;
 pub mod admin_callback;
 pub mod announcement;
+pub mod answer;
 pub mod attempts;
 pub mod authorization;
 pub mod backchannel;
@@ -14,6 +15,7 @@ pub mod id_token;
 pub mod introspection;
 pub mod logout;
 pub mod metadata;
+pub mod pace;
 pub mod provider;
 pub mod refresh;
 pub mod relying_party;

@@ -14,20 +14,28 @@ use url::{Position, Url};
 
 use crate::config::Issuer;
 use crate::encoding::base64url;
-use crate::error::{Dependency, Rejection};
+use crate::error::{Dependency, Outlook, Rejection, Trouble};
 use crate::host::{Callout, CalloutReply, Host, Level};
+use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk_set::JwkSet;
 use crate::lease::Lease;
-use crate::oidc::metadata::Metadata;
+use crate::oidc::answer::{self, Endpoint};
+use crate::oidc::metadata::{Metadata, MetadataError};
+use crate::oidc::pace::{AWAITED_PAUSE, Failure, Pace, Urgency};
+use crate::quote::quote;
 use crate::sync::{Event, within};
 use crate::time::Timestamp;
 
+/// What we call ourselves (RFC 9110 10.1.5): some firewalls refuse who does not.
+const USER_AGENT: &str = concat!("oidc-gate/", env!("CARGO_PKG_VERSION"));
 /// Keys are fetched anew for an unknown `kid` at most this often.
 const MIN_REFETCH: Duration = Duration::from_secs(10);
-/// How soon another try follows a failed one while nothing is known yet.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// How long it takes at most after repeated failures.
-const MAX_RETRY: Duration = Duration::from_secs(30);
+/// How long trouble with renewing a session says something about the next one.
+const RECENT: Duration = Duration::from_secs(30);
+/// Keys of a set without a usable one that the log tells of.
+const MAX_REASONS: usize = 10;
+/// Longest reason in a log line, in characters.
+const MAX_LOGGED: usize = 1000;
 /// How often a worker looks for what others fetched.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it looks while a request waits.
@@ -69,19 +77,31 @@ struct Shared {
 pub struct Keeper {
     host: Rc<dyn Host>,
     issuer: Issuer,
+    /// Every signature algorithm that some kind of token may have here.
+    algorithms: Vec<Algorithm>,
     current: RefCell<Option<Rc<Provider>>>,
     changed: Event,
     wanted: Event,
+    /// The versions of what was fetched, and of the failure, that this worker knows.
     seen: Cell<Option<u32>>,
-    failures: Cell<u32>,
-    next_attempt: Cell<Timestamp>,
+    seen_failure: Cell<Option<u32>>,
+    started: Timestamp,
+    pace: Pace,
     lease: Lease,
     shared_key: String,
 }
 
+/// Trouble with renewing a session, for the workers that did not have it themselves.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    at: Timestamp,
+    lasting: bool,
+    detail: String,
+}
+
 impl Keeper {
     /// Knows nothing until [`Keeper::run`] runs.
-    pub fn new(host: Rc<dyn Host>, issuer: Issuer) -> Self {
+    pub fn new(host: Rc<dyn Host>, issuer: Issuer, algorithms: Vec<Algorithm>) -> Self {
         let digest = Sha256::new()
             .chain_update(issuer.url.as_bytes())
             .chain_update([0])
@@ -90,14 +110,16 @@ impl Keeper {
         let shared_key = format!("oidc-gate.provider.{}", base64url(digest));
         Self {
             lease: Lease::new(host.clone(), format!("{shared_key}.lease")),
+            pace: Pace::new(host.clone(), format!("{shared_key}.failure")),
+            started: host.now(),
             host,
             issuer,
+            algorithms,
             current: RefCell::default(),
             changed: Event::default(),
             wanted: Event::default(),
             seen: Cell::default(),
-            failures: Cell::default(),
-            next_attempt: Cell::default(),
+            seen_failure: Cell::default(),
             shared_key,
         }
     }
@@ -109,7 +131,11 @@ impl Keeper {
             // One worker fetches.
             let longest = self.issuer.timeout.saturating_mul(2).saturating_add(Duration::from_secs(1));
             if self.is_due() && self.lease.take(longest) {
-                self.fetch_and_share().await;
+                // Another one may have tried since.
+                self.look();
+                if self.is_due() {
+                    self.fetch_and_share().await;
+                }
                 self.lease.put_off(Duration::ZERO);
             }
             let wanted = self.wanted.next();
@@ -121,24 +147,66 @@ impl Keeper {
     /// The provider, as soon as it is known.
     ///
     /// # Errors
-    /// Not known after `issuer.startup_wait`, or staler than `issuer.max_stale`.
+    /// Not known after `issuer.startup_wait`, or staler than `issuer.max_stale`; at once, when it is known to be so until
+    /// somebody acts.
     pub async fn current(&self) -> Result<Rc<Provider>, Rejection> {
         if let Some(provider) = self.fresh_enough() {
             return Ok(provider);
         }
+        let asked = self.host.now();
+        let is_known_to_last = || {
+            self.last_failure().is_some_and(|failure| {
+                failure.trouble().outlook == Outlook::Lasting && failure.failed.plus(AWAITED_PAUSE) > asked
+            })
+        };
         let arrival = async {
             loop {
                 let changed = self.changed.next();
                 self.wanted.notify();
                 if let Some(provider) = self.fresh_enough() {
-                    return provider;
+                    return Some(provider);
+                }
+                if is_known_to_last() {
+                    return None;
                 }
                 changed.await;
             }
         };
-        within(&*self.host, self.issuer.startup_wait, arrival)
-            .await
-            .ok_or(Rejection::Unavailable(Dependency::ProviderMetadata))
+        let arrived = within(&*self.host, self.issuer.startup_wait, arrival).await.flatten();
+        arrived.ok_or_else(|| self.missing().into())
+    }
+
+    /// Why it, or what is newer than what is known of it, is not there.
+    pub fn missing(&self) -> Dependency {
+        let trouble = self.last_failure().map(|failure| failure.trouble());
+        Dependency::ProviderMetadata(
+            trouble.unwrap_or_else(|| Trouble::passing("metadata and keys have not been fetched yet")),
+        )
+    }
+
+    /// Renewing a session met with this.
+    pub fn remember(&self, trouble: &Trouble) {
+        let remembered = Remembered {
+            at: self.host.now(),
+            lasting: trouble.outlook == Outlook::Lasting,
+            detail: trouble.detail.to_string(),
+        };
+        if let Ok(bytes) = serde_json::to_vec(&remembered) {
+            let _ = self.host.shared_set(&self.trouble_key(), &bytes, None);
+        }
+    }
+
+    /// What renewing a session met with a moment ago, in whichever worker of this Envoy.
+    pub fn recent_trouble(&self) -> Option<Trouble> {
+        let (bytes, _) = self.host.shared_get(&self.trouble_key())?;
+        let Remembered { at, lasting, detail } = serde_json::from_slice(&bytes).ok()?;
+        let now = self.host.now();
+        let trouble = if lasting { Trouble::lasting(detail) } else { Trouble::passing(detail) };
+        (at <= now && now.since(at) <= RECENT).then_some(trouble)
+    }
+
+    fn trouble_key(&self) -> String {
+        format!("{}.renewals", self.shared_key)
     }
 
     /// The provider without waiting.
@@ -158,18 +226,21 @@ impl Keeper {
         if let Some(provider) = newer() {
             return Newer::Keys(provider);
         }
-        // A fetch that began after ours is under way: its keys are worth waiting for.
-        let under_way = self.read_millis("refetched").is_some_and(|at| at > than.fetched);
-        if !self.may_refetch() && !under_way {
-            return Newer::None;
-        }
-        // Our own fetch has just failed, and it is too early for the next one: there is nothing to wait for.
-        if self.is_too_early() {
+        let failure = self.last_failure();
+        let may_ask = self.may_refetch()
+            && failure.as_ref().is_none_or(|last| last.allows(self.host.now(), Urgency::Background));
+        // The last fetch failed, and it is too early for the next one: there is nothing to wait for.
+        if failure.is_some() && !may_ask {
             return Newer::Unanswered;
         }
+        // A fetch that began after ours is under way: its keys are worth waiting for.
+        let under_way = self.read_millis("refetched").is_some_and(|at| at > than.fetched);
+        if !may_ask && !under_way {
+            return Newer::None;
+        }
         let key = format!("{}.wanted", self.shared_key);
-        let _ = self.host.shared_set(&key, self.host.now().as_millis().to_string().as_bytes(), None);
-        let attempts = self.next_attempt.get();
+        let asked = self.host.now();
+        let _ = self.host.shared_set(&key, asked.as_millis().to_string().as_bytes(), None);
         let arrival = async {
             loop {
                 let changed = self.changed.next();
@@ -179,7 +250,7 @@ impl Keeper {
                 }
                 changed.await;
                 // The fetch failed: nothing newer is to be had now.
-                if self.next_attempt.get() > attempts && newer().is_none() {
+                if self.last_failure().is_some_and(|last| last.failed >= asked) && newer().is_none() {
                     return None;
                 }
             }
@@ -204,8 +275,16 @@ impl Keeper {
         self.current.borrow().clone().filter(|provider| now.since(provider.fetched) <= self.issuer.max_stale)
     }
 
-    /// Picks up what another worker fetched.
+    fn last_failure(&self) -> Option<Failure> {
+        self.pace.last().map(|(failure, _)| failure)
+    }
+
+    /// Picks up what another worker fetched, or why it could not.
     fn look(&self) {
+        let failure = self.pace.last().map(|(_, version)| version);
+        if self.seen_failure.replace(failure) != failure {
+            self.changed.notify();
+        }
         let Some((bytes, version)) = self.host.shared_get(&self.shared_key) else { return };
         if self.seen.replace(Some(version)) == Some(version) {
             return;
@@ -223,10 +302,16 @@ impl Keeper {
     }
 
     fn is_due(&self) -> bool {
-        if self.is_too_early() {
-            return false;
-        }
         let now = self.host.now();
+        if let Some(failure) = self.last_failure() {
+            // An instance that has just started may have been told better.
+            let is_urgent =
+                self.fresh_enough().is_none() && (self.changed.is_awaited() || failure.failed < self.started);
+            let urgency = if is_urgent { Urgency::Awaited } else { Urgency::Background };
+            if !failure.allows(now, urgency) {
+                return false;
+            }
+        }
         match &*self.current.borrow() {
             None => true,
             Some(provider) => {
@@ -239,13 +324,6 @@ impl Keeper {
                         && self.read_millis("wanted").is_some_and(|at| at > provider.fetched))
             }
         }
-    }
-
-    /// Whether this worker's last fetch failed a moment ago.
-    fn is_too_early(&self) -> bool {
-        // A clock that was set back must not hold the next attempt up.
-        let (now, next) = (self.host.now(), self.next_attempt.get());
-        now < next && next.since(now) <= MAX_RETRY
     }
 
     /// Whether the last fetch that somebody asked for out of turn, in any worker, is long enough ago.
@@ -268,75 +346,101 @@ impl Keeper {
         }
         match self.fetch().await {
             Ok(shared) => {
-                self.failures.set(0);
                 if let Ok(bytes) = serde_json::to_vec(&shared) {
                     let _ = self.host.shared_set(&self.shared_key, &bytes, None);
                 }
+                self.pace.succeeded();
                 self.look();
                 self.host.log(
                     Level::Info,
                     &format!("provider metadata and keys fetched from {}", self.issuer.url),
                 );
             }
-            Err(problem) => {
-                self.failures.set(self.failures.get().saturating_add(1));
-                let known = self.current.borrow().is_some();
-                let pause = if known {
-                    FIRST_RETRY.saturating_mul(1 << self.failures.get().min(5)).min(MAX_RETRY)
-                } else {
-                    FIRST_RETRY
+            Err(trouble) => {
+                let is_news = self.pace.failed(&trouble);
+                self.look();
+                let serving = match (self.current.borrow().is_some(), trouble.outlook) {
+                    (true, _) => "the last good keys go on serving",
+                    (false, Outlook::Passing) => "requests get 503 until it works",
+                    (false, Outlook::Lasting) => "requests get 503 until an administrator has put it right",
                 };
-                self.next_attempt.set(self.host.now().plus(pause));
-                self.changed.notify();
-                let serving = if known {
-                    "the last good keys go on serving"
-                } else {
-                    "requests get 503 until it works"
-                };
+                let level = if is_news { Level::Error } else { Level::Debug };
                 self.host.log(
-                    Level::Error,
+                    level,
                     &format!(
-                        "provider {} (cluster {}): {problem}; {serving}",
-                        self.issuer.url, self.issuer.cluster
+                        "provider {} (cluster {}): {}; {serving}",
+                        self.issuer.url,
+                        self.issuer.cluster,
+                        quote(&trouble.detail, MAX_LOGGED)
                     ),
                 );
             }
         }
     }
 
-    async fn fetch(&self) -> Result<Shared, String> {
+    async fn fetch(&self) -> Result<Shared, Trouble> {
         let mut well_known = self.issuer.parsed.clone();
         let path = format!("{}/.well-known/openid-configuration", well_known.path().trim_end_matches('/'));
         well_known.set_path(&path);
-        let document = self.get_json(&well_known, "discovery").await?;
-        let metadata =
-            Metadata::parse(document.as_bytes(), &self.issuer).map_err(|error| error.to_string())?;
-        let jwks = self.get_json(&metadata.jwks_uri, "JWKS").await?;
-        let keys = JwkSet::parse(jwks.as_bytes()).map_err(|error| format!("JWKS: {error}"))?;
-        for skipped in keys.skipped() {
-            self.host
-                .log(Level::Debug, &format!("JWKS: key {} is not used: {}", skipped.index, skipped.reason));
-        }
+        let document = self.get_json(&well_known, Endpoint::Discovery).await?;
+        let metadata = Metadata::parse(document.as_bytes(), &self.issuer).map_err(|error| {
+            let detail = Endpoint::Discovery.says(&error.to_string());
+            match error {
+                // A page of a proxy in front of it, perhaps.
+                MetadataError::Json(_) => Trouble::passing(detail),
+                _ => Trouble::lasting(detail),
+            }
+        })?;
+        let jwks = self.get_json(&metadata.jwks_uri, Endpoint::Jwks).await?;
+        let keys = JwkSet::parse(jwks.as_bytes())
+            .map_err(|error| Trouble::passing(Endpoint::Jwks.says(&error.to_string())))?;
         if keys.is_empty() {
-            return Err("JWKS: no key in it can verify signatures".to_owned());
+            let reasons = reasons(&keys);
+            return Err(Trouble::lasting(
+                Endpoint::Jwks.says(&format!("no key in it can verify signatures: {reasons}")),
+            ));
+        }
+        if !keys.serves_any(&self.algorithms) {
+            let names: Vec<&str> = self.algorithms.iter().map(|algorithm| algorithm.name()).collect();
+            self.host.log(
+                Level::Error,
+                &format!(
+                    "JWKS: no key in it is for an algorithm that this gate accepts ({})",
+                    names.join(", ")
+                ),
+            );
+        }
+        for skipped in keys.skipped() {
+            self.host.log(Level::Debug, &format!("JWKS: not used: {skipped}"));
         }
         Ok(Shared { fetched: self.host.now(), metadata: document, jwks })
     }
 
-    async fn get_json(&self, url: &Url, what: &str) -> Result<String, String> {
+    async fn get_json(&self, url: &Url, endpoint: Endpoint) -> Result<String, Trouble> {
         let callout = callout(&self.issuer, "GET", url, Vec::new());
-        let reply = self.host.call(callout).await.map_err(|error| format!("{what}: {error}"))?;
-        match reply.status {
-            // A redirect is not followed: it could lead anywhere (JW06).
-            200 => String::from_utf8(reply.body).map_err(|_| format!("{what}: not UTF-8")),
-            status => Err(format!("{what}: status {status} for {}", url.path())),
-        }
+        let reply = answer::ask(&*self.host, endpoint, callout).await.map_err(|refusal| {
+            let Trouble { detail, outlook } = refusal.trouble;
+            Trouble { detail: format!("{detail} ({url})").into(), outlook }
+        })?;
+        String::from_utf8(reply.body).map_err(|_| Trouble::passing(endpoint.says("not UTF-8")))
     }
 
     fn publish(&self, provider: Provider) {
         *self.current.borrow_mut() = Some(Rc::new(provider));
         self.changed.notify();
     }
+}
+
+/// Why no key of a set is used.
+fn reasons(keys: &JwkSet) -> String {
+    let skipped = keys.skipped();
+    if skipped.is_empty() {
+        return "it is empty".to_owned();
+    }
+    let shown: Vec<String> = skipped.iter().take(MAX_REASONS).map(ToString::to_string).collect();
+    let more = skipped.len().saturating_sub(MAX_REASONS);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("{}{more}", shown.join("; "))
 }
 
 /// A request to the provider, through its cluster. The authority is the URL's: providers choose their issuer by it.
@@ -351,6 +455,7 @@ pub fn callout(issuer: &Issuer, method: &str, url: &Url, body: Vec<u8>) -> Callo
             (":authority", authority),
             (":scheme", url.scheme()),
             ("accept", "application/json"),
+            ("user-agent", USER_AGENT),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec(),

@@ -12,15 +12,17 @@ use std::time::Duration;
 use lru::LruCache;
 use serde_json::Value;
 
-use crate::error::{Dependency, LoginError, Rejection, SessionEnd};
+use crate::error::{Dependency, LoginError, Outlook, Rejection, SessionEnd, Trouble};
 use crate::host::Level;
 use crate::jose::claims::Claims;
 use crate::jose::error::TokenError;
 use crate::metrics::{self, Refresh};
+use crate::oidc::answer::Endpoint;
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::token_endpoint::{self, Failure, Tokens};
 use crate::oidc::{id_token, userinfo};
 use crate::principal::Principal;
+use crate::quote::quote;
 use crate::session::endings::{Ending, session_key};
 use crate::session::record::{Freshness, Grant, Record};
 use crate::session::renewal::{COMMIT_PAUSE, Fence, Owner, Turn};
@@ -43,6 +45,8 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 /// How often a worker asks again for a lease that it has perhaps got.
 const MAX_ASKS: u32 = 3;
+/// Longest reason in a log line, in characters.
+const MAX_LOGGED: usize = 600;
 /// Sessions whose failed refresh, or whose question for the lease without an answer, a worker remembers.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
@@ -115,7 +119,7 @@ fn begin(rp: &Rc<RelyingParty>, ticket: &Ticket, entry: &Rc<Entry>) -> Result<Rc
     let refreshes = &rp.browser().map_err(|_| Dependency::Host)?.refreshes;
     let key = session_key(&ticket.record_name());
     let now = rp.host.now();
-    let postponed = refreshes.postponed.borrow().peek(&key).copied();
+    let postponed = refreshes.postponed.borrow().peek(&key).cloned();
     if let Some((until, dependency)) = postponed
         && now < until
         && until.since(now) <= MAX_PAUSE
@@ -151,7 +155,7 @@ async fn wait(rp: &RelyingParty, flight: &Flight) -> Outcome {
             landed.await;
         }
     };
-    within(&*rp.host, lease(rp), landing).await.unwrap_or(Outcome::Failed(Dependency::Provider))
+    within(&*rp.host, lease(rp), landing).await.unwrap_or_else(|| Outcome::Failed(no_news(rp)))
 }
 
 /// As long as a refresh can take: while a lease lives, its holder's call may still be under way.
@@ -162,10 +166,10 @@ fn lease(rp: &RelyingParty) -> Duration {
 
 /// Renews the session here, or waits until another worker has done it.
 async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outcome {
-    let Ok(browser) = rp.browser() else { return Outcome::Failed(Dependency::Provider) };
+    let Ok(browser) = rp.browser() else { return Outcome::Failed(Dependency::Host) };
     // Without the provider there is no need for a lease.
     if rp.provider.now().is_none() {
-        return Outcome::Failed(Dependency::ProviderMetadata);
+        return Outcome::Failed(rp.provider.missing());
     }
     let lease = lease(rp);
     let key = session_key(&ticket.record_name());
@@ -189,8 +193,8 @@ async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outc
             },
             Ok(Turn::Theirs(left)) => rp.host.sleep(left.min(LOOK)).await,
             Ok(Turn::Later(pause)) => {
-                postpone(rp, ticket, pause, Dependency::Provider);
-                return Outcome::Failed(Dependency::Provider);
+                postpone(rp, ticket, pause, no_news(rp));
+                return Outcome::Failed(no_news(rp));
             }
             Err(rejection) => {
                 // Each time makes the lease longer: whoever gets no answers leaves it to others.
@@ -201,15 +205,23 @@ async fn renew(rp: &RelyingParty, ticket: &Ticket, mut entry: Rc<Entry>) -> Outc
             }
         }
     }
-    Outcome::Failed(Dependency::Provider)
+    Outcome::Failed(no_news(rp))
+}
+
+/// What a refresh by somebody else says, when it has brought nothing.
+fn no_news(rp: &RelyingParty) -> Dependency {
+    let known = rp.provider.recent_trouble();
+    Dependency::Provider(
+        known.unwrap_or_else(|| Trouble::passing("a refresh of this session brought nothing")),
+    )
 }
 
 /// We have the lease: nobody else spends this refresh token.
 async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) -> Outcome {
     let refresh_token = entry.record.grant.refresh_token.as_deref().unwrap_or_default();
     let asked = rp.host.now();
-    let who = format!("sub={:?}", entry.record.principal.subject);
-    let problem = match token_endpoint::refresh(rp, refresh_token).await {
+    let who = entry.record.principal.for_log();
+    let trouble = match token_endpoint::refresh(rp, refresh_token).await {
         Ok(tokens) => match bought(rp, entry, fence, &tokens, asked).await {
             Ok(record) => return keep(rp, ticket, entry, fence, record, Refresh::Renewed).await,
             // Not our fault, nor the person's: the new refresh token is kept, so that the spent one is not used again.
@@ -217,15 +229,15 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
                 rp.host.log(
                     Level::Error,
                     &format!(
-                        "session not renewed: its new tokens could not be checked ({}) {who}",
-                        dependency.label()
+                        "session not renewed: its new tokens could not be checked ({}): {} {who}",
+                        dependency.label(),
+                        quote(dependency.detail().unwrap_or_default(), MAX_LOGGED)
                     ),
                 );
                 let record = unchecked(&entry.record, tokens, asked);
                 let kept = keep(rp, ticket, entry, fence, record, Refresh::Failed).await;
-                // No clock is put right in a few seconds, and elsewhere it may be right.
-                let pause = if dependency == Dependency::Clock { MAX_PAUSE } else { FIRST_PAUSE };
-                postpone(rp, ticket, pause, dependency);
+                let pause = if passes_soon(&dependency) { FIRST_PAUSE } else { MAX_PAUSE };
+                postpone(rp, ticket, pause, dependency.clone());
                 return match kept {
                     Outcome::Renewed(_) => Outcome::Failed(dependency),
                     other => other,
@@ -233,31 +245,47 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
             }
             // RF03: what does not belong to this login ends it, and the new tokens are dropped.
             Err(rejection) => {
-                rp.host.count(metrics::refresh(Refresh::Invalid));
+                let is_forged = matches!(&rejection, Rejection::Login(error) if error.is_forgery());
+                let (counted, level) =
+                    if is_forged { (Refresh::Forged, Level::Error) } else { (Refresh::Invalid, Level::Warn) };
+                rp.host.count(metrics::refresh(counted));
                 let detail = rejection.detail().unwrap_or_default();
-                rp.host.log(Level::Warn, &format!("session ended: bad refresh answer: {detail:?} {who}"));
+                rp.host.log(
+                    level,
+                    &format!("session ended: bad refresh answer: {} {who}", quote(&detail, MAX_LOGGED)),
+                );
                 return end(rp, ticket, entry, fence, SessionEnd::RefreshInvalid).await;
             }
         },
-        // RF04: the provider does not know this session any more.
-        Err(Failure::GrantRefused) => {
+        // RF04: the provider does not know this session any more, or would refuse the same request for ever.
+        Err(Failure::GrantRefused(words) | Failure::RequestRefused(words)) => {
             rp.host.count(metrics::refresh(Refresh::Refused));
-            rp.host.log(Level::Info, &format!("session ended: the provider refused to renew it {who}"));
+            rp.host.log(
+                Level::Info,
+                &format!(
+                    "session ended: the provider refused to renew it: {} {who}",
+                    quote(&words, MAX_LOGGED)
+                ),
+            );
             return end(rp, ticket, entry, fence, SessionEnd::RefreshRefused).await;
         }
-        Err(Failure::ClientRefused) => "the provider refuses client id or secret",
-        Err(Failure::NoTokens(what)) => what,
-        Err(Failure::Away) => "no answer",
+        Err(Failure::ClientRefused(words)) => Trouble::lasting(words),
+        Err(Failure::NoTokens(what)) => Trouble::lasting(Endpoint::Token.says(what)),
+        Err(Failure::Trouble(trouble)) => trouble,
     };
     // RF05: the session goes on while its access token lasts.
     rp.host.count(metrics::refresh(Refresh::Failed));
-    rp.host.log(Level::Error, &format!("session not renewed: {problem}; tried again later {who}"));
+    rp.host.log(
+        Level::Error,
+        &format!("session not renewed: {}; tried again later {who}", quote(&trouble.detail, MAX_LOGGED)),
+    );
+    rp.provider.remember(&trouble);
     let pause = match rp.browser() {
         Ok(browser) => browser.sessions.put_off(entry, fence, FIRST_PAUSE, MAX_PAUSE).await,
         Err(rejection) => Err(rejection),
     };
-    postpone(rp, ticket, pause.unwrap_or(FIRST_PAUSE), Dependency::Provider);
-    Outcome::Failed(Dependency::Provider)
+    postpone(rp, ticket, pause.unwrap_or(FIRST_PAUSE), Dependency::Provider(trouble.clone()));
+    Outcome::Failed(Dependency::Provider(trouble))
 }
 
 /// What the tokens say, as the session's next record.
@@ -272,7 +300,7 @@ async fn bought(
     let mut outcome =
         checked(rp, &entry.record, tokens, asked).await.map_err(|rejection| undecided(rp, rejection, asked));
     for _ in 0..CHECK_TRIES {
-        if !matches!(outcome, Err(Rejection::Unavailable(dependency)) if dependency != Dependency::Clock) {
+        if !matches!(&outcome, Err(Rejection::Unavailable(dependency)) if passes_soon(dependency)) {
             break;
         }
         let _ = rp.browser()?.sessions.renew(entry, fence, lease(rp)).await;
@@ -284,18 +312,21 @@ async fn bought(
     outcome
 }
 
+/// No clock is put right in a few seconds, and elsewhere it may be right.
+fn passes_soon(dependency: &Dependency) -> bool {
+    *dependency != Dependency::Clock && dependency.outlook() == Outlook::Passing
+}
+
 /// What says nothing about the tokens: a key that is not known yet, while the keys are older than the answer, a clock that is
 /// wrong, and a UserInfo endpoint that gives no answer.
 fn undecided(rp: &RelyingParty, rejection: Rejection, asked: Timestamp) -> Rejection {
     let keys_are_older = rp.provider.now().is_none_or(|known| known.fetched <= asked);
     match rejection {
         Rejection::Login(LoginError::IdToken(TokenError::UnknownKey)) if keys_are_older => {
-            Dependency::ProviderMetadata.into()
+            rp.provider.missing().into()
         }
         Rejection::Login(LoginError::IdToken(TokenError::ClocksDisagree)) => Dependency::Clock.into(),
-        Rejection::Login(LoginError::UserInfo(what)) if what != userinfo::WRONG_SUBJECT => {
-            Dependency::Provider.into()
-        }
+        Rejection::Login(LoginError::UserInfo(what)) => Dependency::Provider(Trouble::lasting(what)).into(),
         other => other,
     }
 }
@@ -431,7 +462,7 @@ async fn reread(rp: &RelyingParty, ticket: &Ticket) -> Outcome {
     let Ok(browser) = rp.browser() else { return Outcome::Failed(Dependency::Host) };
     match browser.sessions.reload(ticket).await {
         Ok(entry) if entry.record.freshness(rp.host.now(), &browser.config) == Freshness::Stale => {
-            Outcome::Failed(Dependency::Provider)
+            Outcome::Failed(no_news(rp))
         }
         Ok(entry) => Outcome::Renewed(entry),
         Err(rejection) => failed(rejection),

@@ -80,7 +80,11 @@ impl RelyingParty {
             }
         });
         Self {
-            provider: Rc::new(Keeper::new(host.clone(), config.issuer.clone())),
+            provider: Rc::new(Keeper::new(
+                host.clone(),
+                config.issuer.clone(),
+                config.algorithms().collect(),
+            )),
             attempts: Attempts::new(cookies.clone()),
             browser,
             cookies,

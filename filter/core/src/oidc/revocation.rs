@@ -4,29 +4,45 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::error::Outlook;
 use crate::host::Level;
+use crate::oidc::answer::{self, Endpoint};
 use crate::oidc::client;
 use crate::oidc::relying_party::RelyingParty;
+use crate::quote::quote;
 
 /// Tries while the provider does not answer.
 const TRIES: u32 = 60;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Longest reason in the log, in characters.
+const MAX_LOGGED: usize = 600;
 
 /// Revokes a refresh token in the background; nobody waits for it.
 pub fn revoke_later(rp: &Rc<RelyingParty>, refresh_token: String) {
     let job = rp.clone();
     rp.host.spawn(Box::pin(async move {
+        let mut problem = String::from("the provider is not known");
         for attempt in 0..TRIES {
             job.host.sleep(Duration::from_millis(500).saturating_mul(attempt).min(MAX_PAUSE)).await;
             let Some(known) = job.provider.now() else { continue };
             let Some(endpoint) = &known.metadata.revocation_endpoint else { return };
             let parameters = [("token", refresh_token.as_str()), ("token_type_hint", "refresh_token")];
-            match job.host.call(client::post(&job, endpoint, &parameters)).await {
-                // 2.2: also for a token that is not known any more. Any other answer stays what it is.
-                Ok(reply) if reply.status < 500 => return,
-                _ => {}
+            let callout = client::post(&job, endpoint, &parameters);
+            match answer::ask(&*job.host, Endpoint::Revocation, callout).await {
+                // 2.2: also for a token that is not known any more.
+                Ok(_) => return,
+                Err(refusal) if matches!(refusal.status, Some(200..300)) => return,
+                Err(refusal) => {
+                    problem = refusal.trouble.detail.to_string();
+                    if refusal.trouble.outlook == Outlook::Lasting {
+                        break;
+                    }
+                }
             }
         }
-        job.host.log(Level::Warn, "a refresh token could not be revoked at the provider");
+        job.host.log(
+            Level::Warn,
+            &format!("a refresh token could not be revoked: {}", quote(&problem, MAX_LOGGED)),
+        );
     }));
 }

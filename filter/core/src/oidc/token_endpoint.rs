@@ -1,11 +1,13 @@
 //! The token endpoint (RFC 6749 3.2, OIDC Core 3.1.3 and 12): a code or a refresh token in, tokens out.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::{Dependency, LoginError, Rejection};
+use crate::error::{Dependency, LoginError, Outlook, Rejection, Trouble};
 use crate::json;
+use crate::oidc::answer::{self, Endpoint, Refusal};
 use crate::oidc::authorization::{Flow, redirect_uri};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::{client, provider};
@@ -32,16 +34,18 @@ pub struct Tokens {
 }
 
 /// Why there are no tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The code or refresh token is not good (any more): `invalid_grant` and other refusals of this very request.
-    GrantRefused,
+    GrantRefused(Rc<str>),
+    /// This client may not ask so: the grant type, a scope or an audience is not for it.
+    RequestRefused(Rc<str>),
     /// Client id or secret are wrong.
-    ClientRefused,
+    ClientRefused(Rc<str>),
     /// Not an answer that a token endpoint gives.
     NoTokens(&'static str),
-    /// No answer.
-    Away,
+    /// No answer, or a refusal that says nothing about the code, the refresh token or the client.
+    Trouble(Trouble),
 }
 
 /// Exchanges an authorization code.
@@ -57,10 +61,12 @@ pub async fn exchange_code(rp: &RelyingParty, code: &str, flow: &Flow) -> Result
         ("code_verifier", &flow.verifier),
     ];
     request(rp, &parameters).await?.map_err(|failure| match failure {
-        Failure::GrantRefused => LoginError::CodeRefused.into(),
-        Failure::ClientRefused => LoginError::ClientRefused.into(),
+        Failure::GrantRefused(words) => LoginError::CodeRefused(words).into(),
+        Failure::ClientRefused(words) | Failure::RequestRefused(words) => {
+            LoginError::ClientRefused(words).into()
+        }
         Failure::NoTokens(what) => LoginError::TokenResponse(what).into(),
-        Failure::Away => Dependency::Provider.into(),
+        Failure::Trouble(trouble) => Dependency::Provider(trouble).into(),
     })
 }
 
@@ -70,7 +76,13 @@ pub async fn exchange_code(rp: &RelyingParty, code: &str, flow: &Flow) -> Result
 /// See [`Failure`].
 pub async fn refresh(rp: &RelyingParty, refresh_token: &str) -> Result<Tokens, Failure> {
     let parameters = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
-    request(rp, &parameters).await.unwrap_or(Err(Failure::Away))
+    request(rp, &parameters).await.unwrap_or_else(|rejection| {
+        let detail = rejection.detail().unwrap_or_default();
+        Err(Failure::Trouble(Trouble {
+            outlook: rejection.outlook().unwrap_or(Outlook::Passing),
+            detail: detail.into(),
+        }))
+    })
 }
 
 async fn request(
@@ -79,15 +91,10 @@ async fn request(
 ) -> Result<Result<Tokens, Failure>, Rejection> {
     let known = rp.provider.current().await?;
     let callout = client::post(rp, &known.metadata.token_endpoint, parameters);
-    let Ok(reply) = rp.host.call(callout).await else { return Ok(Err(Failure::Away)) };
-    Ok(match reply.status {
-        200 if provider::is_json(&reply) => parse(&reply.body),
-        200 => Err(Failure::NoTokens("content type is not JSON")),
-        400 | 401 => Err(refusal(&reply.body)),
-        // Redirects are not followed: the request carries our secret.
-        300..=399 => Err(Failure::NoTokens("redirect")),
-        201..=299 => Err(Failure::NoTokens("no content")),
-        _ => Err(Failure::Away),
+    Ok(match answer::ask(&*rp.host, Endpoint::Token, callout).await {
+        Ok(reply) if provider::is_json(&reply) => parse(&reply.body),
+        Ok(_) => Err(Failure::NoTokens("content type is not JSON")),
+        Err(refusal) => Err(failure(refusal)),
     })
 }
 
@@ -127,14 +134,23 @@ fn lifetime(value: Option<&Value>, most: Duration) -> Option<Duration> {
         .map_or_else(|_| (seconds > 0.0).then_some(most), |lifetime| Some(lifetime.min(most)))
 }
 
-/// RFC 6749 5.2: the grant, or we ourselves.
-fn refusal(body: &[u8]) -> Failure {
-    let error = json::parse_object(body, MAX_RESPONSE_LEN).ok();
-    match error.as_ref().and_then(|error| error.get("error")).and_then(Value::as_str) {
-        Some("invalid_client" | "unauthorized_client") => Failure::ClientRefused,
-        Some("temporarily_unavailable" | "server_error" | "slow_down") => Failure::Away,
-        Some(_) => Failure::GrantRefused,
-        None => Failure::NoTokens("error without a reason"),
+/// RFC 6749 5.2: the grant, we ourselves, or neither.
+fn failure(Refusal { status, error, trouble }: Refusal) -> Failure {
+    if trouble.outlook == Outlook::Passing {
+        return Failure::Trouble(trouble);
+    }
+    match (status, error.as_deref()) {
+        (_, Some("temporarily_unavailable" | "server_error" | "slow_down")) => {
+            Failure::Trouble(Trouble::passing(trouble.detail))
+        }
+        (_, Some("invalid_client" | "unauthorized_client")) => Failure::ClientRefused(trouble.detail),
+        (_, Some("unsupported_grant_type" | "invalid_scope" | "invalid_target")) => {
+            Failure::RequestRefused(trouble.detail)
+        }
+        // A widespread provider refuses codes and refresh tokens with 403 and this very word.
+        (_, Some("invalid_grant")) | (Some(400 | 401), Some(_)) => Failure::GrantRefused(trouble.detail),
+        // A firewall, a proxy, another server: nothing of it is about the grant.
+        _ => Failure::Trouble(trouble),
     }
 }
 
@@ -211,16 +227,55 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_the_grant_and_of_us_are_told_apart() {
-        for (body, expected) in [
-            (r#"{"error":"invalid_grant"}"#, Failure::GrantRefused),
-            (r#"{"error":"invalid_request"}"#, Failure::GrantRefused),
-            (r#"{"error":"invalid_client"}"#, Failure::ClientRefused),
-            (r#"{"error":"unauthorized_client"}"#, Failure::ClientRefused),
-            (r#"{"error":"temporarily_unavailable"}"#, Failure::Away),
-            ("<html>", Failure::NoTokens("error without a reason")),
+    fn f402_refusals_of_the_grant_of_us_and_of_neither_are_told_apart() {
+        let refusal = |status, error: Option<&str>, outlook| Refusal {
+            status: Some(status),
+            error: error.map(str::to_owned),
+            trouble: Trouble { detail: "x".into(), outlook },
+        };
+        let lasting = |status, error| failure(refusal(status, error, Outlook::Lasting));
+        let grant = Failure::GrantRefused("x".into());
+        let client = Failure::ClientRefused("x".into());
+        let request = Failure::RequestRefused("x".into());
+        for (status, error, expected) in [
+            (400, "invalid_grant", &grant),
+            (401, "invalid_grant", &grant),
+            (403, "invalid_grant", &grant),
+            (400, "invalid_request", &grant),
+            (400, "invalid_client", &client),
+            (401, "invalid_client", &client),
+            (403, "invalid_client", &client),
+            (400, "unauthorized_client", &client),
+            (400, "unsupported_grant_type", &request),
+            (400, "invalid_scope", &request),
         ] {
-            assert_eq!(refusal(body.as_bytes()), expected, "{body}");
+            assert_eq!(lasting(status, Some(error)), *expected, "{status} {error}");
+        }
+        // Nothing here ends a session.
+        for (status, error) in [
+            (400, None),
+            (401, None),
+            (403, None),
+            (403, Some("access_denied")),
+            (404, None),
+            (404, Some("not_found")),
+            (405, None),
+            (421, None),
+            (302, None),
+            (204, None),
+        ] {
+            assert_eq!(lasting(status, error), Failure::Trouble(Trouble::lasting("x")), "{status} {error:?}");
+        }
+        let passing = Failure::Trouble(Trouble::passing("x"));
+        for error in ["temporarily_unavailable", "server_error", "slow_down"] {
+            assert_eq!(lasting(400, Some(error)), passing, "{error}");
+        }
+        for status in [408, 425, 429, 500, 503] {
+            assert_eq!(
+                failure(refusal(status, Some("invalid_grant"), Outlook::Passing)),
+                passing,
+                "{status}"
+            );
         }
     }
 }

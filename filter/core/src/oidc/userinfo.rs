@@ -2,17 +2,16 @@
 
 use serde_json::Value;
 
-use crate::error::{Dependency, LoginError, Rejection};
+use crate::error::{Dependency, LoginError, Outlook, Rejection};
 use crate::jose::claims::Claims;
 use crate::json;
+use crate::oidc::answer::{self, Endpoint};
 use crate::oidc::provider;
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::token_endpoint::Tokens;
 
 /// Longest UserInfo response, in bytes.
 const MAX_RESPONSE_LEN: usize = 256 * 1024;
-/// It speaks of somebody else.
-pub const WRONG_SUBJECT: &str = "sub is not the ID token's";
 /// Claims that only a signed token can make.
 const PROTOCOL_CLAIMS: [&str; 10] =
     ["iss", "sub", "aud", "azp", "client_id", "exp", "iat", "nbf", "sid", "nonce"];
@@ -23,25 +22,26 @@ const PROTOCOL_CLAIMS: [&str; 10] =
 /// It has no UserInfo endpoint, does not answer, answers with something else than JSON, or about somebody else.
 pub async fn merge(rp: &RelyingParty, tokens: &Tokens, claims: Claims) -> Result<Claims, Rejection> {
     let known = rp.provider.current().await?;
-    let endpoint = known
-        .metadata
-        .userinfo_endpoint
-        .as_ref()
-        .ok_or(LoginError::UserInfo("the provider has no endpoint"))?;
+    let wrong = |what: &str| LoginError::UserInfo(Endpoint::UserInfo.says(what));
+    let endpoint = known.metadata.userinfo_endpoint.as_ref();
+    let endpoint = endpoint.ok_or_else(|| wrong("the metadata names none that may be used"))?;
     let mut callout = provider::callout(&rp.config.issuer, "GET", endpoint, Vec::new());
     callout.headers.push(("authorization".to_owned(), format!("Bearer {}", tokens.access_token)));
-    let reply = rp.host.call(callout).await.map_err(|_| Dependency::Provider)?;
-    match reply.status {
-        200 if provider::is_json(&reply) => {}
-        200 => return Err(LoginError::UserInfo("content type is not JSON").into()),
-        500.. => return Err(Dependency::Provider.into()),
-        _ => return Err(LoginError::UserInfo("refused").into()),
+    let reply = answer::ask(&*rp.host, Endpoint::UserInfo, callout).await.map_err(|refusal| match refusal
+        .trouble
+        .outlook
+    {
+        Outlook::Passing => Rejection::from(Dependency::Provider(refusal.trouble)),
+        Outlook::Lasting => LoginError::UserInfo(refusal.trouble.detail).into(),
+    })?;
+    if !provider::is_json(&reply) {
+        return Err(wrong("content type is not JSON").into());
     }
     let userinfo = json::parse_object(&reply.body, MAX_RESPONSE_LEN)
-        .map_err(|_| LoginError::UserInfo("not a JSON object"))?;
+        .map_err(|_| wrong("the answer is not a JSON object"))?;
     // 5.3.2: sub must be there and be the ID token's.
     if userinfo.get("sub").is_none() || userinfo.get("sub") != claims.members().get("sub") {
-        return Err(LoginError::UserInfo(WRONG_SUBJECT).into());
+        return Err(LoginError::UserInfoOfAnother.into());
     }
     // What is null is not there, so it does not take the place of what the ID token says.
     let says =

@@ -38,7 +38,7 @@ pub async fn verify<K: TokenKind>(
             Newer::Keys(newer) => result = token.verify(kind, &newer.keys, algorithms, host),
             Newer::None => {}
             Newer::Unanswered => {
-                return Err(VerifyError::Unavailable(Dependency::ProviderMetadata.into()));
+                return Err(VerifyError::Unavailable(keeper.missing().into()));
             }
         }
     }

@@ -36,7 +36,8 @@ fn a_configuration_with_many_mistakes_gives_exactly_that_many_errors() {
         "sesion": {}
     });
     let expected = [
-        "client.secret: environment variable EMPTY is not set or empty, and there is no default",
+        "client.secret: environment variable EMPTY is not set or empty, and there is no default \
+             (Envoy passes on only what vm_config.environment_variables.host_env_keys lists)",
         "sesion: is no known field; did you mean \"session\"?",
         "issuer.clutser: is no known field; did you mean \"cluster\"?",
         "issuer.timeout: a duration needs its unit: write \"5s\", \"10m\" or \"1h 30m\", not a bare number",
@@ -182,7 +183,8 @@ fn one_mistake_is_one_error() {
         (("/session/keys", json!([])), "session.keys: is empty: nothing could be sealed"),
         (
             ("/session/keys", json!({"env": "UNSET"})),
-            "session.keys: environment variable UNSET is not set or empty, and there is no default",
+            "session.keys: environment variable UNSET is not set or empty, and there is no default \
+             (Envoy passes on only what vm_config.environment_variables.host_env_keys lists)",
         ),
         (
             ("/session/keys", json!([KEY, "change-me-0123456789abcdefghijkl"])),
@@ -232,7 +234,8 @@ fn one_mistake_is_one_error() {
         (("/policy/users", json!(["a\nb"])), "policy.users[0]: contains control characters"),
         (
             ("/policy/users", json!({"env": "UNSET"})),
-            "policy.users: environment variable UNSET is not set or empty, and there is no default",
+            "policy.users: environment variable UNSET is not set or empty, and there is no default \
+             (Envoy passes on only what vm_config.environment_variables.host_env_keys lists)",
         ),
         (
             ("/policy/preset", json!("mlfow")),
@@ -266,7 +269,8 @@ fn one_mistake_is_one_error() {
         (("/clock_leway", json!("60s")), "clock_leway: is no known field; did you mean \"clock_leeway\"?"),
         (
             ("/allow_insecure_http", json!({"env": "UNSET"})),
-            "allow_insecure_http: environment variable UNSET is not set or empty, and there is no default",
+            "allow_insecure_http: environment variable UNSET is not set or empty, and there is no default \
+             (Envoy passes on only what vm_config.environment_variables.host_env_keys lists)",
         ),
     ] {
         assert_eq!(errors(&with(std::slice::from_ref(&change))), [error], "{change:?}");

@@ -156,27 +156,31 @@ fn cb15_what_only_looks_like_the_callback_is_not_it_and_needs_a_login() {
 #[test]
 fn it01_to_it28_an_id_token_that_breaks_a_rule_makes_no_session() {
     let now = World::new().now();
-    let cases: Vec<(&str, Value)> = vec![
+    // F406: made by somebody else, or for somebody else.
+    let forged: Vec<(&str, Value)> = vec![
         ("iss+1", json!({"iss": format!("{ISSUER}1")})),
-        ("no iss", json!({"iss": null})),
         ("aud+1", json!({"aud": "mlflow1"})),
+        ("nonce+1", json!({"nonce": "x"})),
+        ("no nonce", json!({"nonce": null})),
+        ("azp", json!({"azp": "other"})),
+        ("at_hash", json!({"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"})),
+        ("access token", json!({"typ": "Bearer"})),
+        ("logout token", json!({"typ": "Logout"})),
+    ];
+    // What a provider, a clock or a configuration can bring about by themselves.
+    let wrong: Vec<(&str, Value)> = vec![
+        ("no iss", json!({"iss": null})),
         ("no aud", json!({"aud": null})),
+        ("iss list", json!({"iss": [ISSUER]})),
         ("foreign aud", json!({"aud": ["mlflow", "other"]})),
         ("no sub", json!({"sub": null})),
         ("sub number", json!({"sub": 123})),
         ("sub empty", json!({"sub": ""})),
         ("no iat", json!({"iat": null})),
         ("no exp", json!({"exp": null})),
-        ("nonce+1", json!({"nonce": "x"})),
-        ("no nonce", json!({"nonce": null})),
         ("expired", json!({"exp": now - 360})),
         ("a week old", json!({"iat": now - 604_800})),
         ("from the future", json!({"iat": now + 3600})),
-        ("azp", json!({"azp": "other"})),
-        ("at_hash", json!({"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"})),
-        ("access token", json!({"typ": "Bearer"})),
-        ("logout token", json!({"typ": "Logout"})),
-        ("iss list", json!({"iss": [ISSUER]})),
         ("exp text", json!({"exp": "9999999999"})),
         ("exp huge", json!({"exp": 1e300})),
         ("exp negative", json!({"exp": -1})),
@@ -184,7 +188,9 @@ fn it01_to_it28_an_id_token_that_breaks_a_rule_makes_no_session() {
         ("groups object", json!({"groups": {"mlflow_users": true}})),
         ("groups number", json!({"groups": 7})),
     ];
-    for (what, changes) in cases {
+    let forged = forged.into_iter().map(|(what, changes)| (what, changes, 400, "login_forged_id_token"));
+    let wrong = wrong.into_iter().map(|(what, changes)| (what, changes, 503, "login_id_token"));
+    for (what, changes, status, reason) in forged.chain(wrong) {
         let world = World::new();
         let request = world.begin_login("/");
         let mut claims = world.provider.id_token.borrow().clone();
@@ -198,7 +204,8 @@ fn it01_to_it28_an_id_token_that_breaks_a_rule_makes_no_session() {
         let token = sign(Algorithm::Rs256, Some("rsa"), json!({"typ": "JWT"}), claims);
         *world.provider.raw_id_token.borrow_mut() = Some(token.clone());
         let page = replied(world.navigate(&callback(&request["state"], "code-1")));
-        assert_eq!(page.status, 503, "{what}");
+        assert_eq!((page.status, header(&page, "retry-after")), (status, None), "{what}");
+        assert!(world.host.log_lines().concat().contains(&format!("reason={reason} ")), "{what}");
         assert!(
             !page.body.contains(&token) && !page.body.contains("at-secret"),
             "{what}: no secret is shown"
@@ -211,53 +218,80 @@ fn it01_to_it28_an_id_token_that_breaks_a_rule_makes_no_session() {
 
 #[test]
 fn it17_it18_an_id_token_of_another_algorithm_or_key_makes_no_session() {
-    let forge: [fn(Value) -> String; 3] = [
-        |claims| sign(Algorithm::Es256, Some("p256"), json!({}), claims),
-        |claims| sign(Algorithm::Rs256, Some("rsa"), json!({"alg": "none"}), claims),
-        |claims| sign(Algorithm::Rs256, Some("rsa"), json!({"alg": "HS256"}), claims),
+    type Forge = fn(Value) -> String;
+    let forge: [(u16, Forge); 6] = [
+        (503, |claims| sign(Algorithm::Es256, Some("p256"), json!({}), claims)),
+        (503, |claims| sign(Algorithm::Rs256, Some("rsa"), json!({"alg": "PS256"}), claims)),
+        (400, |claims| sign(Algorithm::Rs256, Some("rsa"), json!({"alg": "none"}), claims)),
+        (400, |claims| sign(Algorithm::Rs256, Some("rsa"), json!({"alg": "HS256"}), claims)),
+        (400, |claims| sign(Algorithm::Rs256, Some("nobody's"), json!({}), claims)),
+        (400, |claims| format!("{}AAAA", sign(Algorithm::Rs256, Some("rsa"), json!({}), claims))),
     ];
-    for forged in forge {
+    for (number, (status, forged)) in forge.into_iter().enumerate() {
         let world = World::new();
         let request = world.begin_login("/");
         let mut claims = world.provider.id_token.borrow().clone();
         claims["nonce"] = request["nonce"].clone().into();
         *world.provider.raw_id_token.borrow_mut() = Some(forged(claims));
-        assert_eq!(replied(world.navigate(&callback(&request["state"], "code-1"))).status, 503);
+        let page = replied(world.navigate(&callback(&request["state"], "code-1")));
+        assert_eq!((page.status, header(&page, "retry-after")), (status, None), "{number}");
         assert!(!world.cookies.borrow().contains_key("__Host-oidc-gate"));
     }
 }
 
 #[test]
 fn it21_a_token_endpoint_that_misbehaves_ends_in_a_page_and_nothing_else() {
-    let answers: Vec<(&str, u16, Result<CalloutReply, CalloutError>)> = vec![
-        ("reset", 503, Err(CalloutError::Reset)),
-        ("not sent", 503, Err(CalloutError::NotSent)),
-        ("timeout", 503, Ok(CalloutReply { status: 504, ..CalloutReply::default() })),
-        ("204", 503, Ok(CalloutReply { status: 204, ..CalloutReply::default() })),
-        ("302", 503, Ok(CalloutReply { status: 302, ..CalloutReply::default() })),
-        ("307", 503, Ok(CalloutReply { status: 307, ..CalloutReply::default() })),
-        ("500", 503, Ok(CalloutReply { status: 500, ..CalloutReply::default() })),
-        (
-            "html",
-            503,
-            Ok(CalloutReply {
-                status: 200,
-                headers: vec![("content-type".into(), b"text/html".to_vec())],
-                body: b"{}".to_vec(),
-            }),
-        ),
-        ("empty object", 503, Ok(reply(200, &json!({})))),
-        ("array", 503, Ok(reply(200, &json!([])))),
-        ("invalid_grant", 400, Ok(reply(400, &json!({"error": "invalid_grant"})))),
-        ("unauthorized_client", 503, Ok(reply(401, &json!({"error": "unauthorized_client"})))),
+    let status = |status| Ok(CalloutReply { status, ..CalloutReply::default() });
+    let html = |status| {
+        let headers = vec![("content-type".into(), b"text/html".to_vec())];
+        Ok(CalloutReply { status, headers, body: b"{}".to_vec() })
+    };
+    let json = |status, body: Value| Ok(reply(status, &body));
+    // Whether it passes by itself, or an administrator has to act (F402).
+    let (passes, lasts, ours) = ((503, true), (503, false), (400, false));
+    type Answer = Result<CalloutReply, CalloutError>;
+    let answers: Vec<(&str, (u16, bool), Answer)> = vec![
+        ("reset", passes, Err(CalloutError::Reset)),
+        ("not sent", passes, Err(CalloutError::NotSent)),
+        ("unknown cluster", lasts, Err(CalloutError::UnknownCluster)),
+        ("timeout", passes, status(504)),
+        ("204", lasts, status(204)),
+        ("302", lasts, status(302)),
+        ("307", lasts, status(307)),
+        ("401", lasts, status(401)),
+        ("403", lasts, html(403)),
+        ("404", lasts, status(404)),
+        ("405", lasts, status(405)),
+        ("408", passes, status(408)),
+        ("421", lasts, status(421)),
+        ("425", passes, status(425)),
+        ("429", passes, status(429)),
+        ("500", passes, status(500)),
+        ("html", lasts, html(200)),
+        ("empty object", lasts, json(200, json!({}))),
+        ("array", lasts, json(200, json!([]))),
+        ("invalid_grant", ours, json(400, json!({"error": "invalid_grant"}))),
+        ("invalid_grant with 403", ours, json(403, json!({"error": "invalid_grant"}))),
+        ("unauthorized_client", lasts, json(401, json!({"error": "unauthorized_client"}))),
+        ("server_error", passes, json(400, json!({"error": "server_error"}))),
     ];
-    for (what, status, answer) in answers {
+    for (what, (status, passes), answer) in answers {
         let world = World::new();
         let request = world.begin_login("/deep");
         *world.provider.token_override.borrow_mut() = Some(Box::new(move || answer.clone()));
         let page = replied(world.navigate(&callback(&request["state"], "code-1")));
-        assert_eq!(page.status, status, "{what}: {page:?}");
-        assert_eq!(header(&page, "retry-after").is_some(), status == 503, "{what}");
+        assert_eq!(
+            (page.status, header(&page, "retry-after").is_some()),
+            (status, passes),
+            "{what}: {page:?}"
+        );
+        let has_to_act = page.body.contains("An administrator has to act");
+        assert_eq!(has_to_act, status == 503 && !passes, "{what}: {page:?}");
+        let log = world.host.log_lines().concat();
+        assert!(
+            page.status == 400 || log.contains("token endpoint") || log.contains("login_"),
+            "{what}: {log}"
+        );
         assert!(world.cookies.borrow().is_empty(), "{what}: the login is over");
     }
 }

@@ -123,15 +123,23 @@ fn rf04_invalid_grant_ends_the_session_now_everywhere() {
 #[test]
 fn rf05_a_provider_that_is_away_delays_and_does_not_end() {
     type Answer = fn() -> Result<CalloutReply, CalloutError>;
-    let broken: [Answer; 6] = [
-        || Err(CalloutError::Reset),
-        || Ok(CalloutReply { status: 500, ..CalloutReply::default() }),
-        || Ok(CalloutReply { status: 504, ..CalloutReply::default() }),
-        || Ok(CalloutReply { status: 200, ..CalloutReply::default() }),
-        || Ok(reply(401, &json!({"error": "invalid_client"}))),
-        || Ok(reply(400, &json!({"error": "temporarily_unavailable"}))),
+    let broken: [(bool, Answer); 13] = [
+        (true, || Err(CalloutError::Reset)),
+        (true, || Ok(CalloutReply { status: 500, ..CalloutReply::default() })),
+        (true, || Ok(CalloutReply { status: 504, ..CalloutReply::default() })),
+        (true, || Ok(CalloutReply { status: 429, ..CalloutReply::default() })),
+        (true, || Ok(reply(400, &json!({"error": "temporarily_unavailable"})))),
+        // F402: none of these is about this session, and none passes by itself.
+        (false, || Ok(CalloutReply { status: 200, ..CalloutReply::default() })),
+        (false, || Ok(CalloutReply { status: 403, ..CalloutReply::default() })),
+        (false, || Ok(CalloutReply { status: 404, ..CalloutReply::default() })),
+        (false, || Ok(CalloutReply { status: 400, body: b"<html>".to_vec(), ..CalloutReply::default() })),
+        (false, || Ok(reply(403, &json!({"error": "access_denied"})))),
+        (false, || Ok(reply(401, &json!({"error": "invalid_client"})))),
+        (false, || Ok(reply(400, &json!({"error": "unauthorized_client"})))),
+        (false, || Err(CalloutError::UnknownCluster)),
     ];
-    for answer in broken {
+    for (passes, answer) in broken {
         let world = signed_in();
         answers(&world, answer);
         advance(&world, 275);
@@ -143,7 +151,8 @@ fn rf05_a_provider_that_is_away_delays_and_does_not_end() {
         assert!(world.provider.refreshes() <= 4, "back-off: {}", world.provider.refreshes());
         advance(&world, 30);
         let unavailable = replied(world.navigate("/"));
-        assert_eq!((unavailable.status, header(&unavailable, "retry-after")), (503, Some("5")));
+        assert_eq!((unavailable.status, header(&unavailable, "retry-after").is_some()), (503, passes));
+        assert_eq!(unavailable.body.contains("An administrator has to act"), !passes, "{}", unavailable.body);
         assert_eq!(header(&unavailable, "set-cookie"), None, "nobody is signed out");
         *world.provider.token_override.borrow_mut() = None;
         advance(&world, 31);

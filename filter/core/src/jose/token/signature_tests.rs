@@ -102,8 +102,8 @@ fn a_mac_made_with_anything_public_is_refused() {
         ("empty", Vec::new()),
     ] {
         for (alg, expected) in [
-            ("HS256", TokenError::UnsupportedAlgorithm),
-            ("hs256", TokenError::UnsupportedAlgorithm),
+            ("HS256", TokenError::NoSignature),
+            ("hs256", TokenError::NoSignature),
             ("RS256", TokenError::MalformedSignature),
         ] {
             let header = format!(r#"{{"alg":"{alg}","kid":"rsa"}}"#);

@@ -93,9 +93,12 @@ fn only_the_registered_names_of_asymmetric_algorithms_are_known() {
         "dir",
     ] {
         let header = format!(r#"{{"alg":"{alg}","kid":"rsa"}}"#);
-        assert_eq!(parse_error(&unsigned(&header)), TokenError::UnsupportedAlgorithm, "{alg:?}");
+        // F406: with these anybody can have made it.
+        let is_nobodys = alg.eq_ignore_ascii_case("none") || alg.starts_with("HS");
+        let expected = if is_nobodys { TokenError::NoSignature } else { TokenError::UnsupportedAlgorithm };
+        assert_eq!(parse_error(&unsigned(&header)), expected, "{alg:?}");
         let signed = sign_text(TestKey::P256, Es256, &header, "{}");
-        assert_eq!(parse_error(&signed), TokenError::UnsupportedAlgorithm, "{alg:?}");
+        assert_eq!(parse_error(&signed), expected, "{alg:?}");
     }
     let parameter = |problem: ClaimProblem, name| TokenError::HeaderParameter(problem.of(name));
     for (header, expected) in [

@@ -1,0 +1,219 @@
+//! What an endpoint of the provider answers when it is not what it was asked for: which endpoint, with which status, in
+//! whose words. An operator has nothing else to go by, so it goes into the log: bounded, and without the secrets of the
+//! call, which a provider may repeat.
+
+use std::rc::Rc;
+
+use crate::encoding::{base64, base64url, from_base64};
+use crate::error::Trouble;
+use crate::host::{Callout, CalloutError, CalloutReply, Host};
+use crate::json;
+
+/// How much of a body is looked at for words, and how long one may be in which `error` is looked for; in bytes.
+const MAX_TEXT_LEN: usize = 8 * 1024;
+const MAX_BODY_LEN: usize = 256 * 1024;
+/// Longest `error`, `error_description` and other text that is passed on, in characters.
+const MAX_ERROR_CHARS: usize = 100;
+const MAX_TEXT_CHARS: usize = 300;
+/// Shorter texts are no secrets, and would be found by chance.
+const MIN_SECRET_LEN: usize = 4;
+/// A part of a secret that is as long as this is redacted, too.
+const MIN_PART_LEN: usize = 8;
+const REDACTED: &str = "[redacted]";
+/// What everybody may know of a form for the provider; every other value is taken for a secret.
+const PUBLIC_PARAMETERS: [&str; 5] = ["grant_type", "client_id", "redirect_uri", "token_type_hint", "scope"];
+/// Envoy adds it to what an upstream answered, and not to answers that it makes itself.
+const UPSTREAM_HEADER: &str = "x-envoy-upstream-service-time";
+
+/// Which endpoint is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The metadata.
+    Discovery,
+    /// `jwks_uri`
+    Jwks,
+    /// `token_endpoint`
+    Token,
+    /// `userinfo_endpoint`
+    UserInfo,
+    /// `introspection_endpoint`
+    Introspection,
+    /// `revocation_endpoint`
+    Revocation,
+}
+
+impl Endpoint {
+    /// As the log calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Discovery => "discovery",
+            Self::Jwks => "JWKS",
+            Self::Token => "token endpoint",
+            Self::UserInfo => "UserInfo endpoint",
+            Self::Introspection => "introspection endpoint",
+            Self::Revocation => "revocation endpoint",
+        }
+    }
+
+    /// Something that is wrong with an answer, as it stands in the log.
+    pub fn says(self, what: &str) -> Rc<str> {
+        format!("{}: {what}", self.name()).into()
+    }
+}
+
+/// Why an endpoint gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status, when there was an answer.
+    pub status: Option<u16>,
+    /// `error` (RFC 6749 5.2), when the answer had one.
+    pub error: Option<String>,
+    /// What to say of it, and whether it can pass.
+    pub trouble: Trouble,
+}
+
+/// Sends a request to an endpoint. A redirect is not followed: it could lead anywhere (JW06), and requests carry secrets.
+///
+/// # Errors
+/// Everything but an answer with status 200.
+pub async fn ask(host: &dyn Host, endpoint: Endpoint, callout: Callout) -> Result<CalloutReply, Refusal> {
+    let secrets = Secrets::of(&callout);
+    let cluster = callout.cluster.clone();
+    match host.call(callout).await {
+        Ok(reply) if reply.status == 200 => Ok(reply),
+        Ok(reply) => Err(refusal(endpoint, &reply, &secrets)),
+        Err(error) => {
+            Err(Refusal { status: None, error: None, trouble: no_answer(endpoint, error, &cluster) })
+        }
+    }
+}
+
+fn no_answer(endpoint: Endpoint, error: CalloutError, cluster: &str) -> Trouble {
+    match error {
+        CalloutError::UnknownCluster => {
+            Trouble::lasting(endpoint.says(&format!("Envoy has no cluster {cluster}: unknown cluster")))
+        }
+        CalloutError::NotSent => Trouble::passing(
+            endpoint.says(&format!("not sent: no healthy host in cluster {cluster}, or too many requests")),
+        ),
+        CalloutError::Reset => Trouble::passing(endpoint.says("the connection was lost before an answer")),
+    }
+}
+
+fn refusal(endpoint: Endpoint, reply: &CalloutReply, secrets: &Secrets) -> Refusal {
+    let status = reply.status;
+    let body = reply.body.get(..MAX_TEXT_LEN).unwrap_or(&reply.body);
+    let text = secrets.redact(&String::from_utf8_lossy(body));
+    if let Some(words) = envoys_own(reply, &text) {
+        let detail = endpoint.says(&format!("status {status} from Envoy: {words}"));
+        // A certificate does not become another one by waiting.
+        let trouble = if words.contains("CERTIFICATE_VERIFY_FAILED") {
+            Trouble::lasting(detail)
+        } else {
+            Trouble::passing(detail)
+        };
+        return Refusal { status: Some(status), error: None, trouble };
+    }
+    let members = json::parse_object(&reply.body, MAX_BODY_LEN).unwrap_or_default();
+    let member = |name: &str, most: usize| {
+        let text = members.get(name)?.as_str()?;
+        Some(cut(&secrets.redact(text), most))
+    };
+    let error = member("error", MAX_ERROR_CHARS);
+    let words = match (&error, member("error_description", MAX_TEXT_CHARS)) {
+        (Some(error), Some(description)) => Some(format!("{error}: {description}")),
+        (Some(error), None) => Some(error.clone()),
+        (None, _) => other_words(reply, &text, secrets),
+    };
+    let words = words.map(|words| format!(", {words}")).unwrap_or_default();
+    let detail = endpoint.says(&format!("status {status}{words}"));
+    // RFC 9110 15.5.9, RFC 8470 5.2, RFC 6585 4: these ask for another try.
+    let passes = matches!(status, 408 | 425 | 429 | 500..);
+    let trouble = if passes { Trouble::passing(detail) } else { Trouble::lasting(detail) };
+    Refusal { status: Some(status), error, trouble }
+}
+
+/// Envoy answers itself when it reaches nobody, and says why.
+fn envoys_own(reply: &CalloutReply, text: &str) -> Option<String> {
+    let is_own = matches!(reply.status, 503 | 504)
+        && reply.header(UPSTREAM_HEADER).is_none()
+        && reply.header("content-type").is_none_or(|value| value == "text/plain");
+    is_own.then(|| cut(text, MAX_TEXT_CHARS))
+}
+
+/// What an answer without `error` says: its challenge (RFC 6750 3), or the beginning of a page.
+fn other_words(reply: &CalloutReply, text: &str, secrets: &Secrets) -> Option<String> {
+    if let Some(challenge) = reply.header("www-authenticate") {
+        return Some(cut(&secrets.redact(challenge), MAX_TEXT_CHARS));
+    }
+    let media_type = reply.header("content-type")?.split(';').next()?.trim().to_ascii_lowercase();
+    // Nothing of what may hold tokens or somebody's data: JSON, or an answer that is no error.
+    if reply.status >= 400 && matches!(media_type.as_str(), "text/html" | "text/plain") {
+        Some(format!("{media_type}: {}", cut(text, MAX_TEXT_CHARS)))
+    } else {
+        Some(format!("content type {}", cut(&media_type, MAX_ERROR_CHARS)))
+    }
+}
+
+/// On one line, and not too long.
+fn cut(text: &str, most: usize) -> String {
+    let words: Vec<&str> = text.split_whitespace().take(most).collect();
+    words.join(" ").chars().take(most).collect()
+}
+
+/// What one call carries that nobody else may know.
+struct Secrets(Vec<String>);
+
+impl Secrets {
+    fn of(callout: &Callout) -> Self {
+        let mut plain = Vec::new();
+        for (_, value) in callout.headers.iter().filter(|(name, _)| name == "authorization") {
+            let credential = value.split_once(' ').map_or(value.as_str(), |(_, credential)| credential);
+            plain.push(credential.to_owned());
+            // RFC 7617 2: the secret stands after the first colon; RFC 6749 2.3.1: form-encoded.
+            let decoded = from_base64(credential).and_then(|bytes| String::from_utf8(bytes).ok());
+            if let Some((_, secret)) = decoded.as_deref().and_then(|pair| pair.split_once(':')) {
+                plain
+                    .extend(form_urlencoded::parse(secret.as_bytes()).map(|(secret, _)| secret.into_owned()));
+            }
+        }
+        for (name, value) in form_urlencoded::parse(&callout.body) {
+            if !PUBLIC_PARAMETERS.contains(&&*name) {
+                plain.push(value.into_owned());
+            }
+        }
+        let forms = plain.iter().filter(|secret| secret.len() >= MIN_SECRET_LEN).flat_map(|secret| {
+            [
+                secret.clone(),
+                form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
+                base64(secret.as_bytes()),
+                base64url(secret.as_bytes()),
+            ]
+        });
+        Self(forms.collect())
+    }
+
+    /// `text` without the secrets, without longer parts of them, and without anything that looks like a token.
+    fn redact(&self, text: &str) -> String {
+        let mut clean = text.to_owned();
+        for secret in &self.0 {
+            clean = clean.replace(secret.as_str(), REDACTED);
+        }
+        clean.split_inclusive(|c: char| !is_of_a_secret(c)).map(|piece| self.redact_word(piece)).collect()
+    }
+
+    /// `piece` is a word with at most one other character behind it.
+    fn redact_word(&self, piece: &str) -> String {
+        let word = piece.trim_end_matches(|c: char| !is_of_a_secret(c));
+        let is_part = word.len() >= MIN_PART_LEN && self.0.iter().any(|secret| secret.contains(word));
+        if is_part || word.starts_with("eyJ") { piece.replacen(word, REDACTED, 1) } else { piece.to_owned() }
+    }
+}
+
+/// Characters that codes, tokens and secrets are made of, in whichever form.
+fn is_of_a_secret(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '+' | '/' | '=' | '%')
+}
+
+#[cfg(test)]
+mod tests;

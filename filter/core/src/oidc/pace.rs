@@ -1,0 +1,177 @@
+//! When the provider may be asked again after it failed: one schedule for all workers of an Envoy, in the data that they
+//! share. The pause grows, so that a provider that is down is left alone; whoever waits for an answer has it asked
+//! sooner, but no more often than once in [`AWAITED_PAUSE`] for the whole Envoy.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Outlook, Trouble};
+use crate::host::Host;
+use crate::time::Timestamp;
+
+/// The pause after the first failure; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The pause while a request waits that can't be answered without the provider: it is to have its answer within a second
+/// of the provider's return.
+pub const AWAITED_PAUSE: Duration = Duration::from_millis(900);
+/// How often the same trouble is written to the log.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// The last try, when it failed.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Failure {
+    /// When.
+    pub failed: Timestamp,
+    /// Before this the next try follows only when somebody waits.
+    next: Timestamp,
+    /// How many tries have failed since the last that did not.
+    count: u32,
+    lasting: bool,
+    detail: String,
+    /// When the log last said so.
+    said: Timestamp,
+}
+
+/// Who wants the next try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// A request that waits for it, or a worker that has just started.
+    Awaited,
+    /// Nobody in particular.
+    Background,
+}
+
+impl Failure {
+    /// Whether the next try may follow now.
+    pub fn allows(&self, now: Timestamp, urgency: Urgency) -> bool {
+        // A clock that was set back must not hold it up.
+        if self.failed > now || self.next.since(now) > MAX_PAUSE.saturating_mul(2) {
+            return true;
+        }
+        let awaited = urgency == Urgency::Awaited && now >= self.failed.plus(AWAITED_PAUSE);
+        now >= self.next || awaited
+    }
+
+    /// What was wrong.
+    pub fn trouble(&self) -> Trouble {
+        let outlook = if self.lasting { Outlook::Lasting } else { Outlook::Passing };
+        Trouble { detail: self.detail.as_str().into(), outlook }
+    }
+}
+
+/// The schedule of one provider.
+pub struct Pace {
+    host: Rc<dyn Host>,
+    key: String,
+}
+
+impl Pace {
+    /// Under this key of the shared data.
+    pub fn new(host: Rc<dyn Host>, key: String) -> Self {
+        Self { host, key }
+    }
+
+    /// The last try of any worker, when it failed; and a number that tells it from every other.
+    pub fn last(&self) -> Option<(Failure, u32)> {
+        let (bytes, version) = self.host.shared_get(&self.key)?;
+        Some((serde_json::from_slice(&bytes).ok()?, version))
+    }
+
+    /// A try failed. Whether the log should say so: it has not lately, or something else was wrong then.
+    pub fn failed(&self, trouble: &Trouble) -> bool {
+        let now = self.host.now();
+        let last = self.last().map(|(last, _)| last);
+        let count = last.as_ref().map_or(1, |last| last.count.saturating_add(1));
+        let say = last.as_ref().is_none_or(|last| {
+            *last.detail != *trouble.detail || now.since(last.said) >= SAY_AGAIN || last.said > now
+        });
+        let pause = FIRST_PAUSE.saturating_mul(1 << count.saturating_sub(1).min(5)).min(MAX_PAUSE);
+        let failure = Failure {
+            failed: now,
+            next: now.plus(self.jittered(pause)),
+            count,
+            lasting: trouble.outlook == Outlook::Lasting,
+            detail: trouble.detail.to_string(),
+            said: if say { now } else { last.map_or(now, |last| last.said) },
+        };
+        if let Ok(bytes) = serde_json::to_vec(&failure) {
+            let _ = self.host.shared_set(&self.key, &bytes, None);
+        }
+        say
+    }
+
+    /// A try succeeded.
+    pub fn succeeded(&self) {
+        if self.last().is_some() {
+            let _ = self.host.shared_set(&self.key, b"", None);
+        }
+    }
+
+    /// Between three and five quarters of it, so that Envoys that lost the provider together do not come back together.
+    fn jittered(&self, pause: Duration) -> Duration {
+        let mut byte = [128];
+        // Without randomness there is no jitter, and nothing else depends on it.
+        let _ = self.host.random(&mut byte);
+        let quarters = pause.saturating_mul(byte.first().copied().unwrap_or(128).into()).checked_div(510);
+        pause.saturating_mul(3).checked_div(4).unwrap_or(pause).saturating_add(quarters.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestHost;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn f703_the_pause_grows_with_jitter_and_who_waits_is_served_sooner() {
+        let host = TestHost::new();
+        let [one, other] = [(); 2].map(|()| Pace::new(host.clone(), "pace".into()));
+        assert!(one.last().is_none());
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            one.failed(&Trouble::passing("away"));
+            let (failure, _) = other.last().unwrap();
+            let failed = host.now();
+            assert!(!failure.allows(failed, Urgency::Awaited));
+            assert!(failure.allows(failed.plus(AWAITED_PAUSE), Urgency::Awaited));
+            let waits = |millis: &u64| {
+                failure.allows(failed.plus(Duration::from_millis(*millis)), Urgency::Background)
+            };
+            pauses.push((0..60_000).find(waits).unwrap());
+            host.advance(Duration::from_secs(60));
+        }
+        for (pause, seconds) in pauses.iter().zip([1, 2, 4, 8, 16, 30, 30, 30]) {
+            assert!((750 * seconds..=1250 * seconds).contains(pause), "{pauses:?}");
+        }
+        let exact: Vec<u64> = [1, 2, 4, 8, 16, 30, 30, 30].map(|seconds| seconds * 1000).to_vec();
+        assert_ne!(pauses, exact, "no jitter");
+        one.succeeded();
+        assert!(other.last().is_none());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_up() {
+        let host = TestHost::new();
+        let pace = Pace::new(host.clone(), "pace".into());
+        pace.failed(&Trouble::passing("away"));
+        let (failure, _) = pace.last().unwrap();
+        assert!(failure.allows(host.now().minus(Duration::from_secs(3600)), Urgency::Background));
+    }
+
+    #[test]
+    fn the_same_trouble_is_said_once_a_minute_and_another_one_at_once() {
+        let host = TestHost::new();
+        let pace = Pace::new(host.clone(), "pace".into());
+        let away = Trouble::passing("away");
+        assert!(pace.failed(&away) && !pace.failed(&away));
+        assert!(pace.failed(&Trouble::lasting("another issuer")));
+        assert!(!pace.failed(&Trouble::lasting("another issuer")));
+        host.advance(SAY_AGAIN);
+        assert!(pace.failed(&Trouble::lasting("another issuer")));
+    }
+}

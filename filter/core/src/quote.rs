@@ -1,0 +1,60 @@
+//! What others sent, as it may stand in a log line or an error message: in quotes, escaped, on one line, and cut.
+
+/// In quotes and escaped; at most `most` characters of it, and then `…`. Never for a secret.
+///
+/// Control characters, line separators, marks that change the direction of writing, and quotes come out as escapes, so
+/// that no value can look like another one, or like a line of its own.
+pub fn quote(text: &str, most: usize) -> String {
+    let mut shown: String = text.chars().take(most).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+/// At most `most` of the values, each as [`quote`] writes it, and how many there are when not all are shown.
+pub fn quote_list(values: &[String], most: usize, most_chars: usize) -> String {
+    let shown: Vec<String> = values.iter().take(most).map(|value| quote(value, most_chars)).collect();
+    let shown = shown.join(", ");
+    if values.len() > most { format!("[{shown}, … {} in all]", values.len()) } else { format!("[{shown}]") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn f1104_what_could_end_turn_or_fake_a_line_is_escaped() {
+        for (text, quoted) in [
+            ("mona", "\"mona\""),
+            ("a b", "\"a b\""),
+            ("a\nb\r\t\0", r#""a\nb\r\t\0""#),
+            ("a\u{2028}b\u{2029}", r#""a\u{2028}b\u{2029}""#),
+            ("\u{202e}b\u{200f}\u{2066}", r#""\u{202e}b\u{200f}\u{2066}""#),
+            ("\u{feff}\u{200b}\u{ad}", r#""\u{feff}\u{200b}\u{ad}""#),
+            ("\u{7f}\u{85}\u{1b}[31m", r#""\u{7f}\u{85}\u{1b}[31m""#),
+            ("\" sub=\"x", r#""\" sub=\"x""#),
+            ("a\\", r#""a\\""#),
+            ("José", "\"José\""),
+        ] {
+            assert_eq!(quote(text, 100), quoted);
+        }
+    }
+
+    #[test]
+    fn f1104_what_is_long_is_cut_and_says_so() {
+        assert_eq!(quote("abcdef", 3), "\"abc…\"");
+        assert_eq!(quote("abc", 3), "\"abc\"");
+        assert!(quote(&"x".repeat(10_000), 100).chars().count() < 110);
+    }
+
+    #[test]
+    fn a_list_is_bounded_and_says_how_long_it_is() {
+        let values: Vec<String> = ["a", "b\n", "c"].map(str::to_owned).to_vec();
+        assert_eq!(quote_list(&values, 3, 10), r#"["a", "b\n", "c"]"#);
+        assert_eq!(quote_list(&values, 2, 10), r#"["a", "b\n", … 3 in all]"#);
+        assert_eq!(quote_list(&[], 2, 10), "[]");
+    }
+}
