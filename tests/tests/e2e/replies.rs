@@ -29,6 +29,13 @@ fn az10_whoever_is_no_navigation_gets_401_without_cookies_and_never_a_redirect()
         ("put", client.request("PUT", &url).body("x")),
         ("delete", client.request("DELETE", &url)),
         ("json", client.request("GET", &url).header("accept", "application/json")),
+        (
+            "preflight",
+            client
+                .request("OPTIONS", &url)
+                .header("origin", gate.origin())
+                .header("access-control-request-method", "POST"),
+        ),
         ("xhr", client.navigation("GET", &url).header("x-requested-with", "XMLHttpRequest")),
         (
             "iframe",

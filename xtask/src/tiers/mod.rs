@@ -77,6 +77,11 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Pr
     let mut sum = Counts::default();
     for Outcome { tier, runs, problem, took } in &outcomes {
         row(tier.name().to_owned(), runs.counts(), *took);
+        let in_parts: Duration = runs.parts().iter().map(|part| part.took).sum();
+        if in_parts > Duration::ZERO {
+            // What the tests need is installed, built and started.
+            row("  preparation".to_owned(), Counts::default(), took.saturating_sub(in_parts));
+        }
         // With a filter most programs have nothing to run.
         for part in runs.parts().iter().filter(|part| part.counts.ran() > 0 || part.took.as_secs() > 0) {
             row(format!("  {}", part.name), part.counts, part.took);
