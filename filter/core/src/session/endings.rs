@@ -92,6 +92,12 @@ impl Ending {
         Self { kind: Kind::Missed, key: Key::default(), before: Timestamp::default() }
     }
 
+    /// The same, but not for what is issued after `latest`: nobody may be kept out for ever.
+    #[must_use]
+    pub fn until(self, latest: Timestamp) -> Self {
+        Self { before: self.before.min(latest), ..self }
+    }
+
     /// 25 bytes.
     pub fn encode(&self) -> Vec<u8> {
         [&[self.kind as u8][..], &self.key, &self.before.as_millis().to_be_bytes()].concat()
@@ -123,12 +129,24 @@ pub struct Marks {
     user: Key,
     everyone: Key,
     issued: Timestamp,
+    same_second: SameSecond,
+}
+
+/// What becomes of something that was issued in the very second in which its user was signed out. `iat` counts whole
+/// seconds, so it can't tell which of the two was first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SameSecond {
+    /// A token ends: nothing else would end it.
+    Ends,
+    /// A session goes on: those that began before are ended by name.
+    GoesOn,
 }
 
 impl Marks {
-    /// Of what `issuer` issued to `subject` at `issued` (its `iat`), in its session `sid`.
+    /// Of a session that began with what `issuer` issued to `subject` at `issued` (its `iat`), in its session `sid`.
     pub fn new(issuer: &str, subject: &str, sid: Option<&str>, issued: Timestamp) -> Self {
         Self {
+            same_second: SameSecond::GoesOn,
             session: None,
             provider_session: sid.map(|sid| Ending::provider_session(issuer, sid).key),
             user: Ending::user(issuer, subject, issued).key,
@@ -137,7 +155,13 @@ impl Marks {
         }
     }
 
-    /// Of a session of ours.
+    /// Of a token that its bearer presents, and not of a session.
+    #[must_use]
+    pub fn of_token(self) -> Self {
+        Self { same_second: SameSecond::Ends, ..self }
+    }
+
+    /// Of a session of ours, by its name, too.
     #[must_use]
     pub fn of_session(self, name: &RecordName) -> Self {
         Self { session: Some(session_key(name)), ..self }
@@ -304,11 +328,14 @@ impl Endings {
     pub fn cover(&self, marks: &Marks) -> bool {
         let known = self.known.borrow();
         let is_known = |kind, key: Option<Key>| key.is_some_and(|key| known.contains(&(kind, key)));
-        let is_void =
-            |kind, key| known.peek(&(kind, key)).is_some_and(|before: &Timestamp| marks.issued < *before);
+        let before = known.peek(&(Kind::User, marks.user)).copied();
+        let is_void = before.is_some_and(|before| match marks.same_second {
+            SameSecond::Ends => marks.issued.as_secs() <= before.as_secs(),
+            SameSecond::GoesOn => marks.issued < before,
+        });
         is_known(Kind::Session, marks.session)
             || is_known(Kind::ProviderSession, marks.provider_session)
-            || is_void(Kind::User, marks.user)
+            || is_void
             || self.everyone.borrow().get(&marks.everyone).is_some_and(|before| marks.issued < *before)
     }
 
