@@ -2,8 +2,8 @@
 //! `stats_tags`: `oidc_gate_decisions_total.outcome.<outcome>.reason.<reason>`.
 //!
 //! Refreshes and logouts are counted besides, once for each session or message: `oidc_gate_refreshes_total` and
-//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome; and what is wrong with the log of
-//! endings, `oidc_gate_log_reads_total`, with those of [`LogRead`].
+//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome; and what is wrong with the log
+//! of endings, `oidc_gate_log_reads_total`, with those of [`LogRead`].
 
 use crate::error::Rejection;
 use crate::host::Counter;

@@ -161,8 +161,8 @@ fn scope(rp: &RelyingParty, action: Action, members: &Map<String, Value>) -> Res
     }
 }
 
-/// The sessions that a "Logout" names; `None` where it names none and so means everybody. Keycloak leaves out both lists
-/// for "Logout all", and sends both otherwise. A list that can't be read must never widen the logout to everybody.
+/// The sessions that a "Logout" names; `None` where it names none and so means everybody. Keycloak leaves out both
+/// lists for "Logout all", and sends both otherwise. A list that can't be read must never mean everybody.
 fn named_sessions(members: &Map<String, Value>) -> Result<Option<Vec<String>>, TokenError> {
     let sids = list(members, "keycloakSessionIds")?;
     // Ids that one of Keycloak's own adapters gave to its sessions. This gate gives none, so none of them is ours.

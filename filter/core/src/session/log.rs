@@ -65,7 +65,7 @@ enum FirstRead {
 }
 
 impl Log {
-    /// For the Redis of the sessions. `keep` is how long an ending matters: until whatever it ended has ended by itself.
+    /// For the Redis of the sessions. `keep` is how long an ending matters: until what it ended has ended by itself.
     pub fn new(
         host: Rc<dyn Host>,
         redis: Redis,
@@ -324,8 +324,8 @@ impl Log {
         own.drain(..surplus);
     }
 
-    /// Writes what this worker has written before: it may be gone before every Envoy has read it. Reading an ending twice
-    /// is harmless.
+    /// Writes what this worker has written before: it may be gone before every Envoy has read it. Reading an ending
+    /// twice is harmless.
     fn write_own_again(self: &Rc<Self>) {
         let now = self.host.now();
         let mut own = self.own.borrow_mut();

@@ -1,8 +1,8 @@
 //! The stream in Redis that the log is: two scripts, one to write and one to read. Both go by Redis' own clock.
 //!
-//! Anything may stand in that stream. An entry counts when it has the form of ours. An id counts as a position when it is
-//! not ahead of Redis' clock: one entry with the largest possible id would otherwise hide all that come after it, and
-//! Redis itself would refuse to add any.
+//! Anything may stand in that stream. An entry counts when it has the form of ours. An id counts as a position when it
+//! is not ahead of Redis' clock: one entry with the largest possible id would otherwise hide all that come after it,
+//! and Redis itself would refuse to add any.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::redis::{Command, Redis, RedisError};
 use crate::session::endings::{Ending, MAX_KNOWN};
 use crate::time::Timestamp;
 
-/// How far an id may be ahead of Redis' clock: as far as the clocks of a primary and of the replica that takes its place
-/// may differ.
+/// How far an id may be ahead of Redis' clock: as far as the clocks of a primary and of the replica that takes its
+/// place may differ.
 const MARGIN: Duration = Duration::from_secs(60);
 /// How far in the future an ending may reach: twice the longest `clock_leeway`.
 const MAX_AHEAD: Duration = Duration::from_secs(600);
@@ -21,8 +21,8 @@ const MAX_AHEAD: Duration = Duration::from_secs(600);
 /// Reads on from an id. Position, milliseconds of margin → Redis' time, the first and the last id, the last id that was
 /// looked at, whether there is more, and values.
 ///
-/// The answer is short whatever the entries are: what does not have the form of an ending is left out, and what is ahead
-/// of the clock is not looked at.
+/// The answer is short whatever the entries are: what does not have the form of an ending is left out, and what is
+/// ahead of the clock is not looked at.
 pub const READ: &str = "local t = redis.call('TIME') \
     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
     local most = string.format('%.0f', now + ARGV[2]) \
