@@ -111,7 +111,8 @@ impl Verifier {
         principal::log_left_out(&*rp.host, claims);
         // One that does not say when it was issued may have been issued before anything.
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
-        let marks = Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued);
+        let marks =
+            Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued).of_token();
         let checked = Cell::new(Timestamp::default());
         Ok((Verdict { principal: Rc::new(principal), marks, checked }, expires))
     }

@@ -30,6 +30,8 @@ pub enum Rejection {
     NotAllowed(Box<NotAllowed>),
     /// An unsafe method with a cookie, sent by another site's page: 403.
     CrossSite,
+    /// A browser loads ahead of time what must happen only when somebody goes there: nothing was done.
+    Speculative,
     /// A rule hides this path, or it lies in our reserved `/oauth2/`: 404.
     NotFound,
     /// Ours, but not with this method: 405 with `Allow`.
@@ -231,6 +233,7 @@ impl Rejection {
             Self::SessionEnded(end) => end.label(),
             Self::NotAllowed(_) => "not_allowed",
             Self::CrossSite => "cross_site",
+            Self::Speculative => "speculative",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::InvalidLogoutToken(_) => "invalid_logout_token",
@@ -300,6 +303,7 @@ impl Rejection {
         "sign_out_incomplete",
         "not_allowed",
         "cross_site",
+        "speculative",
         "not_found",
         "method_not_allowed",
         "login_missing_state",

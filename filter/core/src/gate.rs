@@ -11,7 +11,7 @@ use crate::http::body::Body;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
 use crate::http::return_path::ReturnPath;
-use crate::http::same_site;
+use crate::http::same_site::{self, AskedBy, asked_by};
 use crate::metrics::{self, Outcome};
 use crate::oidc::admin_callback::{self, Action};
 use crate::oidc::relying_party::RelyingParty;
@@ -19,8 +19,8 @@ use crate::oidc::{account, authorization, backchannel, callback, logout};
 use crate::policy::identity::Headers;
 use crate::policy::{Permit, Policy};
 use crate::principal::Principal;
-use crate::reserved::Reserved;
 use crate::quote::quote;
+use crate::reserved::Reserved;
 use crate::session::store::Entry;
 
 /// Longest path and longest detail in a log line, in characters.
@@ -135,7 +135,18 @@ impl Gate {
     async fn endpoint(self: &Rc<Self>, request: &Request, body: Body) -> Option<Result<Reply, Refused>> {
         self.rp.browser().ok()?;
         let rp = &self.rp;
+        // Each of our endpoints has an effect, or shows what will not be so any more when somebody looks at it. An empty
+        // link leads to the page itself: its address may hold a code, which is not written anywhere again.
+        if request.is_speculative() && request.raw_path().starts_with("/oauth2/") {
+            return Some(Err(Refused { retry_path: String::new(), ..Rejection::Speculative.into() }));
+        }
         Some(match (request.raw_path(), request.method()) {
+            // An image or a frame would take the place of a login that a person has begun.
+            ("/oauth2/login", "GET" | "HEAD")
+                if asked_by(request, &rp.config.public_url.origin) == AskedBy::Page =>
+            {
+                Err(Rejection::CrossSite.into())
+            }
             ("/oauth2/login", "GET" | "HEAD") => {
                 let target = request.query_pairs().find(|(name, _)| name == "rd");
                 let return_path = target.map_or(ReturnPath::root(), |(_, path)| ReturnPath::or_root(&path));
@@ -208,11 +219,16 @@ impl Gate {
         name == "cookie" || self.policy.reserves(name)
     }
 
-    /// Whoever could sign in is sent there; everybody else gets the one answer for this refusal.
+    /// Whoever could sign in is sent there; everybody else gets the one answer for this refusal. Nobody signs in ahead of
+    /// time: that login would take the place of one that a person has begun.
     async fn refuse(self: &Rc<Self>, request: &Request, refused: Refused) -> Decision {
         let Refused { mut rejection, cookies, retry_path } = refused;
         let wants_login = matches!(rejection, Rejection::NoCredential | Rejection::SessionEnded(_));
-        if wants_login && self.rp.browser().is_ok() && request.audience() == Audience::Navigation {
+        if wants_login
+            && self.rp.browser().is_ok()
+            && request.audience() == Audience::Navigation
+            && !request.is_speculative()
+        {
             match authorization::begin(&self.rp, request, &ReturnPath::or_root(&request.target())).await {
                 Ok(reply) => {
                     let reason = rejection.label();

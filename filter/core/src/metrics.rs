@@ -2,8 +2,8 @@
 //! `stats_tags`: `oidc_gate_decisions_total.outcome.<outcome>.reason.<reason>`.
 //!
 //! Refreshes and logouts are counted besides, once for each session or message: `oidc_gate_refreshes_total` and
-//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome; and readings of the log of
-//! endings that failed, `oidc_gate_log_reads_total`.
+//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome; and what is wrong with the log
+//! of endings, `oidc_gate_log_reads_total`, with those of [`LogRead`].
 
 use crate::error::Rejection;
 use crate::host::Counter;
@@ -74,6 +74,17 @@ pub enum Logout {
     NotBefore,
 }
 
+/// What was wrong with the log of endings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogRead {
+    /// It could not be read.
+    Failed,
+    /// It was reset or trimmed, so endings may have been missed.
+    Reset,
+    /// It had ids ahead of Redis' clock.
+    Ahead,
+}
+
 const REFRESHES: [(Refresh, &str); 6] = [
     (Refresh::Renewed, "renewed"),
     (Refresh::Refused, "refused"),
@@ -89,6 +100,8 @@ const LOGOUTS: [(Logout, &str); 5] = [
     (Logout::Everyone, "everyone"),
     (Logout::NotBefore, "not_before"),
 ];
+const LOG_READS: [(LogRead, &str); 3] =
+    [(LogRead::Failed, "failed"), (LogRead::Reset, "reset"), (LogRead::Ahead, "ahead")];
 
 /// The counter for one refresh.
 pub fn refresh(outcome: Refresh) -> Counter {
@@ -102,9 +115,10 @@ pub fn logout(by: Logout) -> Counter {
     Counter(decisions().saturating_add(REFRESHES.len()).saturating_add(place))
 }
 
-/// The counter for one reading of the log of endings that failed.
-pub fn log_read_failed() -> Counter {
-    Counter(decisions().saturating_add(REFRESHES.len()).saturating_add(LOGOUTS.len()))
+/// The counter for what was wrong with the log of endings once.
+pub fn log_read(outcome: LogRead) -> Counter {
+    let place = LOG_READS.iter().position(|(known, _)| *known == outcome).unwrap_or_default();
+    Counter(decisions().saturating_add(REFRESHES.len()).saturating_add(LOGOUTS.len()).saturating_add(place))
 }
 
 fn decisions() -> usize {
@@ -136,9 +150,10 @@ pub fn names() -> Vec<String> {
     let login = Rejection::LABELS.iter().map(|reason| name(Outcome::Login, reason));
     let refreshes = REFRESHES.iter().map(|(_, label)| ("refreshes", label));
     let logouts = LOGOUTS.iter().map(|(_, label)| ("logouts", label));
+    let log_reads = LOG_READS.iter().map(|(_, label)| ("log_reads", label));
     let others = refreshes
         .chain(logouts)
-        .chain([("log_reads", &"failed")])
+        .chain(log_reads)
         .map(|(what, label)| format!("oidc_gate_{what}_total.outcome.{label}.reason.none"));
     plain.chain(refused).chain(login).chain(others).collect()
 }
@@ -169,7 +184,12 @@ mod tests {
         for (by, label) in LOGOUTS {
             assert!(names[logout(by).0].starts_with(&format!("oidc_gate_logouts_total.outcome.{label}.")));
         }
-        assert_eq!(logout(Logout::NotBefore).0 + 2, names.len());
-        assert_eq!(names[log_read_failed().0], "oidc_gate_log_reads_total.outcome.failed.reason.none");
+        for (outcome, label) in LOG_READS {
+            assert!(
+                names[log_read(outcome).0]
+                    .starts_with(&format!("oidc_gate_log_reads_total.outcome.{label}."))
+            );
+        }
+        assert_eq!(log_read(LogRead::Ahead).0 + 1, names.len());
     }
 }

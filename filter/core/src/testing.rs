@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 
 pub mod provider;
 pub mod redis;
+pub mod stream;
 pub mod world;
 
 type Answer = Box<dyn Fn(&Callout) -> Result<CalloutReply, CalloutError>>;
@@ -27,6 +28,7 @@ pub struct TestHost {
     shared: RefCell<HashMap<String, (Vec<u8>, u32)>>,
     jobs: RefCell<VecDeque<LocalFuture<'static, ()>>>,
     log: RefCell<Vec<String>>,
+    counts: RefCell<HashMap<usize, u64>>,
     calls: RefCell<Vec<Callout>>,
 }
 
@@ -40,6 +42,7 @@ impl TestHost {
             shared: RefCell::default(),
             jobs: RefCell::default(),
             log: RefCell::default(),
+            counts: RefCell::default(),
             calls: RefCell::default(),
         })
     }
@@ -72,6 +75,20 @@ impl TestHost {
 
     pub fn log_lines(&self) -> Vec<String> {
         self.log.borrow().clone()
+    }
+
+    /// Does something later.
+    pub fn spawn_after(self: &Rc<Self>, pause: Duration, work: impl FnOnce() + 'static) {
+        let sleep = self.sleep(pause);
+        self.spawn(Box::pin(async move {
+            sleep.await;
+            work();
+        }));
+    }
+
+    /// How often something was counted.
+    pub fn counted(&self, Counter(place): Counter) -> u64 {
+        self.counts.borrow().get(&place).copied().unwrap_or_default()
     }
 
     pub fn calls(&self) -> Vec<Callout> {
@@ -176,7 +193,9 @@ impl Host for TestHost {
         }))
     }
 
-    fn count(&self, _: Counter) {}
+    fn count(&self, Counter(place): Counter) {
+        *self.counts.borrow_mut().entry(place).or_default() += 1;
+    }
 
     fn log(&self, level: Level, message: &str) {
         self.log.borrow_mut().push(format!("{level:?} {message}"));

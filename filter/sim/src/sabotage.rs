@@ -13,7 +13,7 @@ pub enum Sabotage {
     IgnoreVersion,
     /// A lease that ran out is as good as the one that came after it.
     IgnoreFence,
-    /// The log of endings is always empty: other Envoys never hear of one.
+    /// Whoever reads the log of endings finds none: other Envoys never hear of one.
     HideRevocations,
     /// What the workers of an Envoy tell each other about endings is not there.
     HideEndings,
@@ -66,6 +66,7 @@ impl Sabotage {
                 ("if h[1] ~= ARGV[1] or not h[2] then return 0 end", "if not h[2] then return 0 end"),
                 ("if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end", ""),
             ],
+            Self::HideRevocations => &[("then found[#found + 1] = fields[2] end", "then found[1] = nil end")],
             Self::TakeBusyForGone => {
                 &[("if h[3] then return {'busy'} end", "if h[3] then return {'gone'} end")]
             }

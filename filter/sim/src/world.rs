@@ -18,7 +18,6 @@ use crate::plan::{Event, Plan, Weather};
 use crate::provider::{CLIENT, ISSUER, ORIGIN, Provider, SECRET};
 use crate::redis::Server;
 use crate::rng::Rng;
-use crate::sabotage::Sabotage;
 use crate::trace::{Detail, Trace};
 
 /// The wall clock when a run begins, in milliseconds since the epoch.
@@ -167,9 +166,6 @@ impl World {
 
     /// Runs it to its end.
     pub fn run(self: &Rc<Self>) -> Outcome {
-        if self.plan.sabotage == Some(Sabotage::HideRevocations) {
-            self.redis.hide_streams();
-        }
         for envoy in &self.envoys {
             envoy.workers.iter().for_each(|worker| worker.start(self));
         }

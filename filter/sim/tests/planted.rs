@@ -96,8 +96,10 @@ fn without_thinking_of_an_answer_that_does_not_come_a_worker_panics() {
 /// A bug that is planted in a script changes the text of it; otherwise it would be none.
 #[test]
 fn every_change_to_a_script_fits_one() {
-    use oidc_gate_core::session::script;
+    use oidc_gate_core::session::{log::stream, script};
     let scripts = [
+        stream::READ,
+        stream::WRITE,
         script::CREATE,
         script::TOUCH,
         script::ACQUIRE,

@@ -13,7 +13,7 @@ pub fn wrong_logout_tokens(provider: &Provider) -> Vec<Wrong> {
     let now = provider.now();
     let mut wrong = wrong_signatures(provider);
     wrong.push(("the realm's key of another algorithm", Forgery::new().key(provider.key("ES256"))));
-    wrong.extend(wrong_types(&["JWT", "at+jwt", "dpop+jwt", "secevent+jwt"]));
+    wrong.extend(wrong_types(&["at+jwt", "dpop+jwt", "secevent+jwt", "logout"]));
     for (name, value) in [
         ("another issuer", json!("http://evil.example/realms/mlflow")),
         ("the issuer with a slash", json!(format!("{}/", provider.issuer()))),
@@ -126,6 +126,14 @@ pub fn wrong_callbacks(provider: &Provider) -> Vec<Wrong> {
         ("a time in a list", "notBefore", json!([now])),
     ] {
         wrong.push((name, with(claim, value)));
+    }
+    // Each of these, taken for "absent", would sign everybody out (F1002).
+    for (name, claim) in [("sessions", "keycloakSessionIds"), ("sessions of an adapter", "adapterSessionIds")]
+    {
+        for value in [json!("abc"), json!({}), json!(null), json!(1), json!(false), json!([1]), json!([null])]
+        {
+            wrong.push((name, with(claim, value)));
+        }
     }
     for (name, claims) in [
         ("no client", &["resource"][..]),

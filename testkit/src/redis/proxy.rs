@@ -41,12 +41,14 @@ pub enum On {
     Everything,
     /// Those that touch data.
     Data,
-    /// Those that change data; scripts among them.
+    /// Those that change data; scripts among them, unless they only read.
     Writes,
     /// The command of that name (in capitals).
     Command(&'static str),
     /// Data commands whose first key, or a script's key, begins so.
     Key(String),
+    /// Scripts whose key begins so.
+    Script(&'static str),
 }
 
 impl On {
@@ -56,14 +58,28 @@ impl On {
         match self {
             Self::Everything => true,
             Self::Data => data,
-            Self::Writes => data && !READS.contains(&name.as_str()),
+            Self::Writes => data && !READS.contains(&name.as_str()) && !only_reads(request),
             Self::Command(wanted) => name == *wanted,
             Self::Key(prefix) => {
                 let keys = request.words.iter().skip(1);
                 data && keys.into_iter().any(|word| word.starts_with(prefix.as_bytes()))
             }
+            Self::Script(prefix) => {
+                let key = request.words.get(3);
+                name == "EVAL" && key.is_some_and(|key| key.starts_with(prefix.as_bytes()))
+            }
         }
     }
+}
+
+/// Whether it is a script of the gate that names no command which changes something.
+fn only_reads(request: &Request) -> bool {
+    let text = String::from_utf8_lossy(request.words.get(1).map(Vec::as_slice).unwrap_or_default());
+    let names =
+        text.split('\'').filter(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase()));
+    request.name() == "EVAL"
+        && text.contains("redis.call")
+        && names.into_iter().all(|name| READS.contains(&name) || ["TIME", "COUNT"].contains(&name))
 }
 
 /// What happens to a command, or to its answer.

@@ -55,6 +55,36 @@ fn lo08_a_wrong_callback_is_400_and_ends_nothing() {
 }
 
 #[test]
+fn f1002_a_logout_that_names_no_session_of_ours_ends_nobody() {
+    let gate = gate();
+    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
+    let other = gate.signed_in("mlflow_admin");
+    let token = gate.provider.access_token("mlflow_admin");
+    let say = |members: serde_json::Value| {
+        let forgery = Forgery::new().claims(move |claims| {
+            claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        });
+        let body = gate.provider.callback(Callback::LogOut, gate.provider.now(), &forgery);
+        post(&gate, Callback::LogOut, &body)
+    };
+    for members in [
+        json!({"keycloakSessionIds": []}),
+        json!({"adapterSessionIds": []}),
+        json!({"adapterSessionIds": [sid]}),
+        json!({"adapterSessionIds": [sid], "keycloakSessionIds": []}),
+        json!({"keycloakSessionIds": ["somebody-elses"]}),
+    ] {
+        let response = say(members.clone());
+        assert_eq!(response.status, 200, "{members}: {response}");
+    }
+    // Every worker has heard of them when it has heard of what came after.
+    assert_eq!(say(json!({"keycloakSessionIds": [sid]})).status, 200);
+    assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
+    assert_everywhere(&gate, 200, "/x", |url| other.fetching("GET", url));
+    assert_everywhere(&gate, 200, "/x", |url| Client::new().request("GET", url).bearer(&token));
+}
+
+#[test]
 fn lo10_a_callback_lets_nobody_in_and_is_no_logout_token() {
     let gate = gate();
     gate.signed_in("mlflow_user");

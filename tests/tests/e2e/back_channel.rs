@@ -178,9 +178,8 @@ fn lo13_a_sid_of_another_issuer_is_nobody_and_a_user_without_sid_is_all_of_that_
     for browser in [&first, &second, &admin] {
         assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     }
-    // Tokens issued in the same second as the logout live on; these are older then.
-    let later = Forgery::new().claims(|claims| claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 1));
-    let by_user = gate.provider.logout_token_about(Some(&subject), None, &later);
+    // The token may be of the same second as the logout: it ends (F1004).
+    let by_user = gate.provider.logout_token_about(Some(&subject), None, &Forgery::new());
     assert_done(&gate.provider.deliver_logout_token(&by_user));
     for browser in [&first, &second] {
         assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
@@ -209,6 +208,81 @@ fn lo09_a_logout_token_that_comes_again_does_not_end_what_began_after_it() {
     assert_done(&gate.provider.delete_session(&marker_sid)[0]);
     assert_soon_everywhere(&gate, 401, "/x", |url| marker.fetching("GET", url));
     assert_everywhere(&gate, 200, "/x", |url| new.fetching("GET", url));
+}
+
+#[test]
+fn f304_a_logout_token_with_a_plain_type_or_none_ends_the_session_and_lets_nobody_in() {
+    let gate = gate();
+    for typ in [json!("JWT"), json!("application/jwt"), json!(null)] {
+        let forgery = {
+            let typ = typ.clone();
+            Forgery::new().header(move |header| match &typ {
+                serde_json::Value::Null => drop(header.as_object_mut().unwrap().remove("typ")),
+                typ => header["typ"] = typ.clone(),
+            })
+        };
+        let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
+        let bearer = gate.provider.access_token_in(&sid);
+        let token = gate.provider.logout_token(&sid, &forgery);
+        assert_refused(&gate, 401, || Client::new().request("GET", &gate.url("/x")).bearer(&token).send());
+        assert_done(&gate.provider.deliver_logout_token(&token));
+        assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
+        assert_soon_everywhere(&gate, 401, "/x", |url| Client::new().request("GET", url).bearer(&bearer));
+    }
+}
+
+/// The Envoy that took the first delivery could not write it, and then it is gone.
+#[test]
+fn f1003_a_logout_whose_first_delivery_failed_is_carried_out_by_the_second_at_another_envoy() {
+    let mut gate = Gate::builder()
+        .envoys(2)
+        .redis_proxy()
+        .plugin(|plugin| plugin["session"]["cache_ttl"] = "1m".into())
+        .start();
+    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
+    let bearer = gate.provider.access_token_in(&sid);
+    let by_token = |url: &str| Client::new().request("GET", url).bearer(&bearer);
+    assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    assert_everywhere(&gate, 200, "/x", by_token);
+    let token = gate.provider.logout_token(&sid, &Forgery::new());
+    let deliver = |gate: &Gate, envoy: usize| {
+        let request = Client::new().request("POST", &gate.url_at(envoy, PATH));
+        request.form(&[("logout_token", &token)]).send().unwrap()
+    };
+    let refused = Fault::Error("MISCONF Redis is configured to save RDB snapshots".to_owned());
+    gate.redis_proxy().fail(On::Script("mlflow:revoked"), Times::Always, refused);
+    let first = deliver(&gate, 0);
+    assert_eq!((first.status, first.header("retry-after")), (400, Some("5")), "{first}");
+    gate.kill_envoy(0);
+    gate.redis_proxy().behave();
+    assert_everywhere(&gate, 200, "/x", by_token);
+    let second = deliver(&gate, 1);
+    assert_eq!(second.status, 200, "{second}");
+    assert_soon_everywhere(&gate, 401, "/x", by_token);
+    assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
+    // Done is done: the same message ends nothing that began since then.
+    let new = gate.signed_in("mlflow_user");
+    assert_eq!(deliver(&gate, 1).status, 200);
+    assert_everywhere(&gate, 200, "/x", |url| new.fetching("GET", url));
+}
+
+#[test]
+fn f1004_a_token_of_the_very_second_of_a_logout_of_its_user_ends_on_every_envoy() {
+    let gate = Gate::builder().envoys(2).start();
+    let subject = gate.provider.user("mlflow_user").subject;
+    let second = gate.provider.now();
+    let of_that_second = || Forgery::new().claims(move |claims| claims["iat"] = json!(second));
+    let token = gate.provider.forged_access_token("mlflow_user", &of_that_second());
+    let other = gate.provider.forged_access_token("mlflow_admin", &of_that_second());
+    let with = |token: &str, url: &str| Client::new().request("GET", url).bearer(token);
+    assert_everywhere(&gate, 200, "/x", |url| with(&token, url));
+    let by_user = gate.provider.logout_token_about(Some(&subject), None, &of_that_second());
+    assert_done(&gate.provider.deliver_logout_token(&by_user));
+    assert_soon_everywhere(&gate, 401, "/x", |url| with(&token, url));
+    assert_everywhere(&gate, 200, "/x", |url| with(&other, url));
+    // A sign-in of that second is not touched, and nobody is sent around in circles.
+    let again = gate.signed_in("mlflow_user");
+    assert_everywhere(&gate, 200, "/x", |url| again.fetching("GET", url));
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn ss03_a_refresh_that_can_t_begin_in_redis_spends_nothing() {
         gate.provider.settings(|settings| settings.access_token_lifespan = 300);
         wait_for_age(signed_in, Duration::from_secs(2));
         let before = gate.provider.count(Grant::RefreshToken);
-        gate.redis_proxy().fail(On::Command("EVAL"), Times::Always, Fault::Error(error.to_owned()));
+        gate.redis_proxy().fail(On::Script("mlflow:s:"), Times::Always, Fault::Error(error.to_owned()));
         eprintln!("{error}");
         assert_unavailable(&gate, error, &browser.fetch(&gate.url("/x")).unwrap());
         assert_eq!(gate.provider.count(Grant::RefreshToken), before, "{error}: spent without a lease");
@@ -224,7 +224,7 @@ fn rf06_what_a_refresh_bought_is_kept_although_redis_does_not_take_it_at_first()
         let waiting = browser.fetching("GET", &gate.url("/x")).begin();
         hold.wait_for(1, BOUND).unwrap();
         // The lease is taken and the token spent; now Redis is in trouble, for the first writes.
-        gate.redis_proxy().fail(On::Command("EVAL"), Times::Next(2), fault.clone());
+        gate.redis_proxy().fail(On::Script("mlflow:s:"), Times::Next(2), fault.clone());
         hold.release();
         eprintln!("{fault:?}");
         let answer = waiting.finish().unwrap();

@@ -1,14 +1,17 @@
 //! The way of a request, end to end in memory.
 
 mod account;
+mod announced;
 mod back_channel;
 mod bearer;
+mod by_hand;
 mod callback;
 mod claims;
 mod login;
 mod providers;
 mod reasons;
 mod refresh;
+mod revocation_log;
 mod sessions;
 mod strangers;
 
@@ -21,6 +24,17 @@ use crate::testing::world::{World, callback, replied};
 
 /// What a script sends.
 const API: &[(&str, &str)] = &[("accept", "*/*")];
+/// What a browser sends with a form of the gate's own pages.
+const OWN_FORM: &[(&str, &str)] =
+    &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+/// What a browser sends when somebody clicks on a link of the gate's own origin.
+const CLICK: &[(&str, &str)] = &[
+    ("accept", "text/html"),
+    ("sec-fetch-site", "same-origin"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-dest", "document"),
+    ("sec-fetch-user", "?1"),
+];
 
 fn forwarded(decision: Decision) -> Permit {
     match decision {

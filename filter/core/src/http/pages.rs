@@ -98,6 +98,13 @@ impl<'a> Page<'a> {
         self
     }
 
+    /// A link to the page that was not shown.
+    #[must_use]
+    pub fn go_on(mut self, path: &'a str) -> Self {
+        self.actions.push(Action::Link { label: "Go on", path });
+        self
+    }
+
     /// A link that begins a new login and leads to `path` afterwards.
     #[must_use]
     pub fn sign_in(mut self, path: &'a str) -> Self {

@@ -179,7 +179,11 @@ fn status(rejection: &Rejection) -> u16 {
         Rejection::NotAllowed(_) | Rejection::CrossSite => 403,
         Rejection::NotFound => 404,
         Rejection::MethodNotAllowed(_) => 405,
-        Rejection::Unavailable(_) | Rejection::OverLimit(_) | Rejection::SignOutIncomplete(_) => 503,
+        // No browser keeps such an answer for the click that may follow.
+        Rejection::Speculative
+        | Rejection::Unavailable(_)
+        | Rejection::OverLimit(_)
+        | Rejection::SignOutIncomplete(_) => 503,
         Rejection::Login(error) => match error {
             LoginError::Provider { error, .. } => match error.as_str() {
                 "access_denied" => 403,
@@ -263,6 +267,9 @@ fn api_error(rejection: &Rejection, asked: &Asked<'_>) -> (&'static str, String)
             return ("PERMISSION_DENIED", message);
         }
         Rejection::CrossSite => ("PERMISSION_DENIED", "This request came from another site."),
+        Rejection::Speculative => {
+            ("TEMPORARILY_UNAVAILABLE", "This can't be loaded ahead of time. Nothing was done.")
+        }
         Rejection::NotFound => ("ENDPOINT_NOT_FOUND", "Not found."),
         Rejection::MethodNotAllowed(_) => ("BAD_REQUEST", "This method is not allowed here."),
         Rejection::Login(_) => ("UNAUTHENTICATED", "The sign-in could not be completed."),
@@ -388,6 +395,10 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
             .title("Refused")
             .text("This request came from another site. Open the page again and repeat it there.")
             .start_page(),
+        Rejection::Speculative => page
+            .title("Not loaded yet")
+            .text("Your browser asked for this page ahead of time, so nothing was done.")
+            .go_on(asked.retry_path),
         Rejection::NoCredential
         | Rejection::SessionEnded(_)
         | Rejection::UnusableAuthorization

@@ -171,6 +171,20 @@ impl Request {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS") && !self.has_header("upgrade")
     }
 
+    /// Whether nobody has gone there yet: a browser loads ahead of time what a person may want next. `Sec-Purpose` says
+    /// so by definition; the others are older names for it.
+    pub fn is_speculative(&self) -> bool {
+        self.has_header("sec-purpose")
+            || ["purpose", "x-purpose", "x-moz"].iter().flat_map(|name| self.header_values(name)).any(
+                |value| {
+                    let value = value.to_ascii_lowercase();
+                    ["prefetch", "prerender", "preview", "instant"]
+                        .iter()
+                        .any(|purpose| value.windows(purpose.len()).any(|part| part == purpose.as_bytes()))
+                },
+            )
+    }
+
     /// Who reads the answer: as [`Request::audience`], and also a person who sent a form, whom nothing redirects.
     pub fn reader(&self) -> Audience {
         reader(&self.headers, self.method)
@@ -362,6 +376,28 @@ pub(crate) mod tests {
             (Audience::Navigation, "r-1", "/a%5cb")
         );
         assert_eq!(unparsed("/a%5cb", &[]).reader(), Audience::Api);
+    }
+
+    #[test]
+    fn f501_what_a_browser_loads_ahead_of_time_is_told_by_its_purpose() {
+        for header in [
+            ("sec-purpose", "prefetch"),
+            ("sec-purpose", "prefetch;prerender"),
+            ("sec-purpose", "prefetch;anonymous-client-ip"),
+            ("sec-purpose", "\u{e9}"),
+            ("purpose", "prefetch"),
+            ("purpose", "Prefetch"),
+            ("x-purpose", "preview"),
+            ("x-purpose", ": preview"),
+            ("x-moz", "prefetch"),
+        ] {
+            assert!(request("GET", "/", &[header]).unwrap().is_speculative(), "{header:?}");
+            let twice = [("purpose", "x"), header, header];
+            assert!(request("GET", "/", &twice).unwrap().is_speculative(), "{header:?}");
+        }
+        for headers in [&[][..], &[("purpose", "reading")], &[("x-moz", "")], &[("accept", "prefetch")]] {
+            assert!(!request("GET", "/", headers).unwrap().is_speculative(), "{headers:?}");
+        }
     }
 
     #[test]

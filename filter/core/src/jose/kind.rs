@@ -1,10 +1,13 @@
-//! Kinds of token (RFC 8725 3.11, 3.12): what is one kind is no other. They are told apart by `typ` in header and payload, and
-//! by claims that only one kind has.
+//! Kinds of token, told apart by `typ` in header and payload (RFC 8725 3.11, 3.12), and by claims that only one kind
+//! has. A token of one kind is never a token of another.
 
 use serde_json::{Map, Value};
 
 use crate::config::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
 use crate::json::{self, ClaimError};
+
+/// The event that makes a token a logout token (OIDC Back-Channel Logout 2.4).
+pub const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
 /// One kind of token.
 pub trait TokenKind: sealed::Sealed {
@@ -23,8 +26,7 @@ pub struct IdToken<'a>(pub &'a [AccessTokenMark]);
 #[derive(Clone, Copy, Debug)]
 pub struct AccessToken<'a>(pub &'a [AccessTokenMark]);
 
-/// Keycloak's administrative messages: bare JWTs without a mark of their own. What tells them from ID tokens is what
-/// claims they must and must not have; `oidc::admin_callback` looks at that.
+/// Keycloak's administrative messages: bare JWTs without a mark of their own.
 #[derive(Clone, Copy, Debug)]
 pub struct AdminAction;
 
@@ -33,14 +35,15 @@ pub struct AdminAction;
 pub struct LogoutToken;
 
 impl TokenKind for IdToken<'_> {
-    /// Header `JWT` or none, payload `ID` or none, and not an access token by a rule of the operator.
+    /// Header `JWT` or none, payload `ID` or none; neither a logout token nor an administrative message, and not an access
+    /// token by a rule of the operator.
     fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
         let is_plain = is_plain_jwt(header_type) && payload_type(claims)?.is_none_or(|mark| mark == "ID");
         let is_access_token = self.0.iter().any(|mark| match mark {
             AccessTokenMark::Rfc9068 | AccessTokenMark::Keycloak => false,
             AccessTokenMark::Claims(rule) => follows(rule, claims),
         });
-        Ok(is_plain && !is_access_token)
+        Ok(is_plain && !is_access_token && !has_logout_event(claims) && !has_action(claims))
     }
 }
 
@@ -58,18 +61,35 @@ impl TokenKind for AccessToken<'_> {
 }
 
 impl TokenKind for AdminAction {
-    /// Header `JWT` or none, no mark in the payload.
+    /// Header `JWT` or none, no mark in the payload, and claims that say what to do and not to whom.
     fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
-        Ok(is_plain_jwt(header_type) && payload_type(claims)?.is_none())
+        Ok(is_plain_jwt(header_type)
+            && payload_type(claims)?.is_none()
+            && has_action(claims)
+            && !json::is_there(claims, "events"))
     }
 }
 
 impl TokenKind for LogoutToken {
-    /// Header `logout+jwt`, payload `Logout` or none.
+    /// Payload `Logout` or none, and header `logout+jwt`. That header is only recommended (2.4, 4.1): with `JWT` or none,
+    /// the logout event is what tells.
     fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
-        Ok(header_type.is_some_and(|header| is_media_type(header, "logout+jwt"))
+        let says_so = header_type.is_some_and(|header| is_media_type(header, "logout+jwt"));
+        Ok((says_so || is_plain_jwt(header_type) && has_logout_event(claims))
             && payload_type(claims)?.is_none_or(|mark| mark == "Logout"))
     }
+}
+
+/// The event is there, with whatever value: a malformed logout token is no ID token either.
+fn has_logout_event(claims: &Map<String, Value>) -> bool {
+    let events = claims.get("events").and_then(Value::as_object);
+    events.is_some_and(|events| events.contains_key(LOGOUT_EVENT))
+}
+
+/// An action, and neither issuer nor person nor audience: tokens of every other kind have at least one of these.
+fn has_action(claims: &Map<String, Value>) -> bool {
+    ["resource", "action"].iter().any(|name| json::is_there(claims, name))
+        && ["iss", "sub", "aud"].iter().all(|name| !claims.contains_key(*name))
 }
 
 /// Claims that no access token has, but an ID token (OIDC Core 2, 3.3.2.11) or a logout token (Back-Channel Logout 2.4):
@@ -81,6 +101,7 @@ fn follows(rule: &ClaimRule, claims: &Map<String, Value>) -> bool {
     rule.present.iter().all(|required| is_met(required, claims))
         && !rule.absent.iter().any(is_there)
         && !OF_OTHER_KINDS.iter().any(|name| json::is_there(claims, name))
+        && !has_action(claims)
         && KIND_CLAIMS.iter().all(|(name, values)| match json::member(claims, name) {
             None => true,
             // The rule has looked at it.

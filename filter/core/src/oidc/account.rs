@@ -7,7 +7,7 @@ use crate::error::{Dependency, Malformed, Refused, Rejection};
 use crate::http::account_page::{AccountPage, render};
 use crate::http::reply::Reply;
 use crate::http::request::Request;
-use crate::http::same_site;
+use crate::http::same_site::{AskedBy, asked_by};
 use crate::metrics::{self, Logout};
 use crate::oidc::logout;
 use crate::oidc::relying_party::RelyingParty;
@@ -59,7 +59,9 @@ pub async fn show(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Rej
 /// # Errors
 /// Nobody is signed in; it was not this person who asked; there is no such session; Redis did not confirm it.
 pub async fn sign_out(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refused> {
-    same_site::check(request, &rp.config.public_url.origin)?;
+    if asked_by(request, &rp.config.public_url.origin) != AskedBy::Person {
+        return Err(Rejection::CrossSite.into());
+    }
     let to_the_page = |rejection: Rejection| Refused { retry_path: PATH.to_owned(), ..rejection.into() };
     let entry = rp.session(request).await.map_err(to_the_page)?;
     let mut asked = request.query_pairs().filter(|(name, _)| name == "session" || name == "everywhere");

@@ -22,10 +22,11 @@ use crate::jose::kind::AdminAction;
 use crate::json::{self, ClaimProblem};
 use crate::metrics::{self, Logout};
 use crate::oidc::announcement;
-use crate::oidc::backchannel::{failed, is_replay};
+use crate::oidc::backchannel::{self, failed};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::session::endings::Ending;
+use crate::session::once::Message;
 use crate::time::Timestamp;
 
 /// Everybody, or some sessions, were logged out.
@@ -75,31 +76,50 @@ async fn end(rp: &RelyingParty, action: Action, token: &str) -> Result<Reply, Re
         },
     )?;
     let members = verified.claims().members();
-    let endings = endings(rp, action, members).map_err(Rejection::InvalidLogoutToken)?;
+    let scope = scope(rp, action, members).map_err(Rejection::InvalidLogoutToken)?;
     let id = text(members, "id").and_then(non_empty).map_err(Rejection::InvalidLogoutToken)?;
-    if is_replay(&browser.sessions, "jti", id).await? {
+    let message = Message::new(id, backchannel::MEMORY);
+    let sessions = &browser.sessions;
+    if sessions.is_done(&message).await {
+        rp.host.log(Level::Info, "administrative message seen before: nothing ended");
         return Ok(Reply::done());
     }
-    let (by, what) = match action {
-        Action::Logout => (Logout::Everyone, "logged everybody out"),
-        Action::PushNotBefore => (Logout::NotBefore, "declared void what it issued before a moment"),
+    let issuer = rp.config.issuer.url.as_str();
+    let (endings, by, what) = match scope {
+        Scope::Sessions(sids) if sids.is_empty() => {
+            rp.host.log(Level::Info, "the provider logged out no session of this gate: nothing ended");
+            return Ok(Reply::done());
+        }
+        Scope::Sessions(sids) => {
+            let endings: Vec<_> = sids.iter().map(|sid| Ending::provider_session(issuer, sid)).collect();
+            let what = format!("logged out {} of its sessions", endings.len());
+            (endings, Logout::BackChannel, what)
+        }
+        Scope::Everyone { before } => {
+            let (by, what) = match action {
+                Action::Logout => (Logout::Everyone, "logged everybody out"),
+                Action::PushNotBefore => (Logout::NotBefore, "declared void what it issued before a moment"),
+            };
+            (vec![Ending::everyone(issuer, before)], by, what.to_owned())
+        }
     };
-    let told = browser.sessions.log.append(endings).await;
+    let told = sessions.log.append(endings).await;
     rp.host.count(metrics::logout(by));
     rp.host.log(Level::Warn, &format!("the provider {what}"));
     told.map_err(|error| Dependency::Redis(error.text()))?;
+    sessions.done(&message).await;
     Ok(Reply::done())
 }
 
-fn endings(
-    rp: &RelyingParty,
-    action: Action,
-    members: &Map<String, Value>,
-) -> Result<Vec<Ending>, TokenError> {
-    // Tokens of other kinds have these; this has not (RFC 8725 3.12).
-    if ["iss", "sub", "aud", "events"].iter().any(|name| members.contains_key(*name)) {
-        return Err(TokenError::WrongKind);
-    }
+/// Whom a message is about.
+enum Scope {
+    /// These sessions of the provider.
+    Sessions(Vec<String>),
+    /// Everything that was issued before a moment.
+    Everyone { before: Timestamp },
+}
+
+fn scope(rp: &RelyingParty, action: Action, members: &Map<String, Value>) -> Result<Scope, TokenError> {
     if text(members, "resource")? != rp.config.client.id {
         return Err(TokenError::WrongAudience);
     }
@@ -119,7 +139,6 @@ fn endings(
     if expires.since(now) > MAX_LIFETIME.saturating_add(leeway) {
         return Err(TokenError::LivesTooLong);
     }
-    let issuer = rp.config.issuer.url.as_str();
     let not_before =
         json::numeric_date(members, "notBefore")?.filter(|moment| *moment > Timestamp::default());
     match action {
@@ -128,31 +147,39 @@ fn endings(
             if moment > now.plus(leeway) {
                 return Err(TokenError::IssuedInFuture);
             }
-            Ok(vec![Ending::everyone(issuer, moment)])
+            Ok(Scope::Everyone { before: moment })
         }
-        Action::Logout => match members.get("keycloakSessionIds").and_then(Value::as_array) {
-            Some(ids) if !ids.is_empty() => {
-                if ids.len() > MAX_SESSIONS {
-                    return Err(ClaimProblem::TooLong.of("keycloakSessionIds").into());
-                }
-                let wrong = TokenError::from(ClaimProblem::WrongType.of("keycloakSessionIds"));
-                ids.iter()
-                    .map(|id| {
-                        id.as_str()
-                            .map(|sid| Ending::provider_session(issuer, sid))
-                            .ok_or_else(|| wrong.clone())
-                    })
-                    .collect()
-            }
+        Action::Logout => Ok(match named_sessions(members)? {
+            Some(sids) => Scope::Sessions(sids),
             // Whole seconds: what was issued in this very one is not meant to live either.
-            _ => {
+            None => {
                 // It is the provider's clock that counts, like in `iat`; ours may be behind.
                 let moment = not_before.unwrap_or(now).min(now.plus(leeway));
-                let before = Timestamp::from_secs(moment.as_secs()).plus(SECOND);
-                Ok(vec![Ending::everyone(issuer, before)])
+                Scope::Everyone { before: Timestamp::from_secs(moment.as_secs()).plus(SECOND) }
             }
-        },
+        }),
     }
+}
+
+/// The sessions that a "Logout" names; `None` where it names none and so means everybody. Keycloak leaves out both
+/// lists for "Logout all", and sends both otherwise. A list that can't be read must never mean everybody.
+fn named_sessions(members: &Map<String, Value>) -> Result<Option<Vec<String>>, TokenError> {
+    let sids = list(members, "keycloakSessionIds")?;
+    // Ids that one of Keycloak's own adapters gave to its sessions. This gate gives none, so none of them is ours.
+    let of_an_adapter = list(members, "adapterSessionIds")?;
+    Ok(sids.or(of_an_adapter.map(|_| Vec::new())))
+}
+
+/// A list of texts. Null is no list, and not "absent" either.
+fn list(members: &Map<String, Value>, name: &'static str) -> Result<Option<Vec<String>>, TokenError> {
+    let Some(value) = members.get(name) else { return Ok(None) };
+    let wrong_type = || TokenError::from(ClaimProblem::WrongType.of(name));
+    let entries = value.as_array().ok_or_else(wrong_type)?;
+    if entries.len() > MAX_SESSIONS {
+        return Err(ClaimProblem::TooMany.of(name).into());
+    }
+    let texts = entries.iter().map(|entry| entry.as_str().map(str::to_owned).ok_or_else(wrong_type));
+    texts.collect::<Result<_, _>>().map(Some)
 }
 
 fn non_empty(id: &str) -> Result<&str, TokenError> {

@@ -6,9 +6,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
-use crate::encoding::base64url;
 use crate::error::{Dependency, Malformed, Rejection};
 use crate::host::Level;
 use crate::http::body::Body;
@@ -16,7 +13,7 @@ use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::jose::claims::{Claims, MAX_IDENTIFIER_CHARS, require};
 use crate::jose::error::TokenError;
-use crate::jose::kind::LogoutToken;
+use crate::jose::kind::{LOGOUT_EVENT, LogoutToken};
 use crate::jose::validity::{Clock, Validity};
 use crate::json::ClaimProblem;
 use crate::metrics::{self, Logout};
@@ -26,17 +23,17 @@ use crate::oidc::verify::{VerifyError, verify};
 use crate::quote::quote;
 use crate::session::endings::Ending;
 use crate::session::index::Owner;
+use crate::session::once::Message;
 use crate::session::store::Store;
 use crate::session::ticket::RecordName;
 use crate::time::Timestamp;
 
 /// Where logout tokens arrive.
 pub const PATH: &str = "/oauth2/backchannel-logout";
-/// The event that says that this is a logout (2.4).
-const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// A logout token is sent when it is issued. One that comes later than this is not used (2.6: `iat`).
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
-
+/// How long it is remembered that a logout message was carried out.
+pub const MEMORY: Duration = MAX_AGE.saturating_mul(2);
 /// Our clock and the provider's, which counts whole seconds.
 const SAME_MOMENT: Duration = Duration::from_secs(2);
 
@@ -74,8 +71,9 @@ async fn end_announced(rp: &Rc<RelyingParty>, request: &Request, body: Body) -> 
 async fn end(rp: &RelyingParty, token: &str) -> Result<Reply, Rejection> {
     let logout = validate(rp, token).await?;
     let sessions = &rp.browser()?.sessions;
-    // 2.6: a token that was seen before ends nothing: who has signed in again since is not concerned.
-    if is_replay(sessions, "jti", &logout.jti).await? {
+    let message = Message::new(&logout.jti, MEMORY);
+    // 2.6: a token that was carried out before ends nothing: a session that began since then is not meant.
+    if sessions.is_done(&message).await {
         rp.host.log(Level::Info, "logout token seen before: nothing ended");
         return Ok(Reply::done());
     }
@@ -88,12 +86,17 @@ async fn end(rp: &RelyingParty, token: &str) -> Result<Reply, Rejection> {
     // Everybody knows at once; the records are tidied up afterwards.
     let mut endings = vec![ending];
     let mut names = Vec::new();
+    let mut listed_all = Ok(());
     if logout.sid.is_none() {
         // `iat` counts whole seconds, so sessions of this very second are ended by name.
         // Those that began later are not meant.
         let until = logout.issued.plus(SAME_MOMENT);
-        let listed = sessions.index.list(owner).await.unwrap_or_default();
-        names = listed.into_iter().filter(|one| one.created <= until).map(|one| one.name).collect();
+        match sessions.index.list(owner).await {
+            Ok(listed) => {
+                names = listed.into_iter().filter(|one| one.created <= until).map(|one| one.name).collect();
+            }
+            Err(error) => listed_all = Err(error),
+        }
         endings.extend(names.iter().map(Ending::session));
     }
     let told = sessions.log.append(endings).await;
@@ -114,19 +117,9 @@ async fn end(rp: &RelyingParty, token: &str) -> Result<Reply, Rejection> {
         // The record is tidied up; nobody gets in with it any more.
         let _ = store.remove(&names).await;
     }));
-    told.map_err(|error| Dependency::Redis(error.text()))?;
+    told.and(listed_all).map_err(|error| Dependency::Redis(error.text()))?;
+    sessions.done(&message).await;
     Ok(Reply::done())
-}
-
-/// Whether somebody came with this id before. A Redis that can't say is no reason to let sessions live: what a logout
-/// token ends, it ends twice.
-pub async fn is_replay(sessions: &Store, what: &str, id: &str) -> Result<bool, Rejection> {
-    let hash = base64url(Sha256::digest(id.as_bytes()));
-    match sessions.take_once(what, &hash, MAX_AGE.saturating_mul(2)).await {
-        Ok(first) => Ok(!first),
-        Err(Rejection::Unavailable(_)) => Ok(false),
-        Err(rejection) => Err(rejection),
-    }
 }
 
 async fn listed(sessions: &Store, owner: Owner<'_>) -> Vec<RecordName> {
@@ -153,7 +146,7 @@ fn logout_token(request: &Request, body: &[u8]) -> Result<String, Malformed> {
 async fn validate(rp: &RelyingParty, token: &str) -> Result<Announced, Rejection> {
     let login = &rp.browser()?.login;
     let algorithms = &login.id_token_algorithms;
-    // (1)-(3) not encrypted; signed as ID tokens are, and never with `none`; (typ) a logout token by its header.
+    // (1)-(3) not encrypted; signed as ID tokens are, never with `none`; (typ) a logout token by its header or event.
     let verified = verify(&rp.provider, &*rp.host, token, &LogoutToken, algorithms).await.map_err(
         |error| match error {
             VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
@@ -183,7 +176,7 @@ fn check(rp: &RelyingParty, claims: &Claims, trusted: &[String]) -> Result<Annou
     }
     // (6) events has the member, and it is an object; others may be there, as Keycloak's are.
     let events = require("events", claims.events()?)?;
-    if !events.get(EVENT).is_some_and(serde_json::Value::is_object) {
+    if !events.get(LOGOUT_EVENT).is_some_and(serde_json::Value::is_object) {
         return Err(TokenError::NoLogoutEvent);
     }
     // (7) no nonce, of whatever type: this is no ID token.

@@ -9,6 +9,7 @@ use crate::error::{Dependency, Refused, Rejection};
 use crate::http::pages::Page;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
+use crate::http::same_site::{AskedBy, asked_by};
 use crate::metrics::{self, Logout};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::revocation;
@@ -27,14 +28,17 @@ const RETRIES: u32 = 10;
 
 /// Ends the session, when it is the person who asks for it.
 ///
+/// A sign-out that somebody else triggers is a nuisance, not a breach. Still only the person's own action ends a
+/// session at once; a navigation from elsewhere, or without a click, asks first.
+///
 /// # Errors
-/// [`Rejection::CrossSite`] when another site's page asks; [`Rejection::Unavailable`] when Redis did not confirm the
-/// deletion: then the person is told so, and not that they are signed out.
+/// [`Rejection::CrossSite`] when a page asks, another site's or one of the application's; [`Rejection::Unavailable`]
+/// when Redis did not confirm the deletion: then the person is told so, and not that they are signed out.
 pub async fn end(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refused> {
     match asked_by(request, &rp.config.public_url.origin) {
         AskedBy::Person => {}
-        AskedBy::Link => return Ok(confirmation(rp, request)),
-        AskedBy::OtherSite => return Err(Rejection::CrossSite.into()),
+        AskedBy::Navigation => return Ok(confirmation(rp, request)),
+        AskedBy::Page => return Err(Rejection::CrossSite.into()),
     }
     // On the root context: a tab that is closed right after the click does not undo it.
     let grant = match rp.ticket(request) {
@@ -143,30 +147,6 @@ fn revoke(rp: &Rc<RelyingParty>, grant: Option<&Grant>) {
         .is_ok_and(|browser| browser.login.scope.split(' ').any(|scope| scope == "offline_access"));
     if is_offline || !has_end_session {
         revocation::revoke_later(rp, refresh_token);
-    }
-}
-
-enum AskedBy {
-    Person,
-    Link,
-    OtherSite,
-}
-
-/// A sign-out that somebody else triggers is a nuisance, not a breach; still only a click on our own origin does it at once,
-/// a link from elsewhere asks first, and images get nothing: not on other sites, and not in what people write into the
-/// application's own pages.
-fn asked_by(request: &Request, origin: &str) -> AskedBy {
-    let posted = request.method() == "POST";
-    match (request.header("sec-fetch-site"), request.header("sec-fetch-dest")) {
-        (Some("same-origin" | "none"), dest) if posted || dest == Some("document") => AskedBy::Person,
-        (Some(_), Some("document")) if !posted => AskedBy::Link,
-        (Some(_), _) => AskedBy::OtherSite,
-        (None, _) if posted => match request.header("origin") {
-            Some(sent) if sent == origin => AskedBy::Person,
-            None if !request.has_header("origin") => AskedBy::Person,
-            _ => AskedBy::OtherSite,
-        },
-        (None, _) => AskedBy::Link,
     }
 }
 

@@ -92,6 +92,12 @@ impl Ending {
         Self { kind: Kind::Missed, key: Key::default(), before: Timestamp::default() }
     }
 
+    /// The same, but not for what is issued after `latest`: nobody may be kept out for ever.
+    #[must_use]
+    pub fn until(self, latest: Timestamp) -> Self {
+        Self { before: self.before.min(latest), ..self }
+    }
+
     /// 25 bytes.
     pub fn encode(&self) -> Vec<u8> {
         [&[self.kind as u8][..], &self.key, &self.before.as_millis().to_be_bytes()].concat()
@@ -123,12 +129,24 @@ pub struct Marks {
     user: Key,
     everyone: Key,
     issued: Timestamp,
+    same_second: SameSecond,
+}
+
+/// What becomes of something that was issued in the very second in which its user was signed out. `iat` counts whole
+/// seconds, so it can't tell which of the two was first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SameSecond {
+    /// A token ends: nothing else would end it.
+    Ends,
+    /// A session goes on: those that began before are ended by name.
+    GoesOn,
 }
 
 impl Marks {
-    /// Of what `issuer` issued to `subject` at `issued` (its `iat`), in its session `sid`.
+    /// Of a session that began with what `issuer` issued to `subject` at `issued` (its `iat`), in its session `sid`.
     pub fn new(issuer: &str, subject: &str, sid: Option<&str>, issued: Timestamp) -> Self {
         Self {
+            same_second: SameSecond::GoesOn,
             session: None,
             provider_session: sid.map(|sid| Ending::provider_session(issuer, sid).key),
             user: Ending::user(issuer, subject, issued).key,
@@ -137,7 +155,13 @@ impl Marks {
         }
     }
 
-    /// Of a session of ours.
+    /// Of a token that its bearer presents, and not of a session.
+    #[must_use]
+    pub fn of_token(self) -> Self {
+        Self { same_second: SameSecond::Ends, ..self }
+    }
+
+    /// Of a session of ours, by its name, too.
     #[must_use]
     pub fn of_session(self, name: &RecordName) -> Self {
         Self { session: Some(session_key(name)), ..self }
@@ -304,11 +328,14 @@ impl Endings {
     pub fn cover(&self, marks: &Marks) -> bool {
         let known = self.known.borrow();
         let is_known = |kind, key: Option<Key>| key.is_some_and(|key| known.contains(&(kind, key)));
-        let is_void =
-            |kind, key| known.peek(&(kind, key)).is_some_and(|before: &Timestamp| marks.issued < *before);
+        let before = known.peek(&(Kind::User, marks.user)).copied();
+        let is_void = before.is_some_and(|before| match marks.same_second {
+            SameSecond::Ends => marks.issued.as_secs() <= before.as_secs(),
+            SameSecond::GoesOn => marks.issued < before,
+        });
         is_known(Kind::Session, marks.session)
             || is_known(Kind::ProviderSession, marks.provider_session)
-            || is_void(Kind::User, marks.user)
+            || is_void
             || self.everyone.borrow().get(&marks.everyone).is_some_and(|before| marks.issued < *before)
     }
 
@@ -365,132 +392,4 @@ fn decode_list(bytes: &[u8]) -> (u64, Vec<Ending>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::session::ticket::Ticket;
-    use crate::testing::TestHost;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    const ISSUER: &str = "https://idp.example";
-
-    fn marks(subject: &str, sid: Option<&str>, issued: u64) -> Marks {
-        Marks::new(ISSUER, subject, sid, Timestamp::from_secs(issued))
-    }
-
-    #[test]
-    fn every_worker_hears_of_every_ending_once() {
-        let host = TestHost::new();
-        let name = Ticket::generate(&*host, &crate::session::ticket::tests::keys()).unwrap().record_name();
-        let [one, other] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
-        assert_eq!(one.catch_up(), Forget::Sessions(vec![]));
-        one.announce(&[Ending::session(&name), Ending::provider_session(ISSUER, "sid")]);
-        other.announce(&[Ending::changed(&name)]);
-        let key = session_key(&name);
-        assert_eq!(one.catch_up(), Forget::Sessions(vec![key, key]));
-        assert_eq!(one.catch_up(), Forget::Sessions(vec![]));
-        assert_eq!(other.catch_up(), Forget::Sessions(vec![key, key]));
-        for worker in [&one, &other] {
-            assert!(worker.cover(&marks("a", Some("sid"), 1)) && !worker.cover(&marks("a", Some("sid2"), 1)));
-            assert!(worker.cover(&marks("b", None, 1).of_session(&name)));
-        }
-        let stranger = Endings::new(host, "another");
-        let _ = stranger.catch_up();
-        assert!(!stranger.cover(&marks("a", Some("sid"), 1)), "ss12: another tenant");
-    }
-
-    #[test]
-    fn lo13_what_was_issued_later_or_to_others_or_by_others_goes_on() {
-        let endings = Endings::new(TestHost::new(), "t");
-        endings.announce(&[Ending::user(ISSUER, "mona", Timestamp::from_secs(100))]);
-        endings.announce(&[Ending::user(ISSUER, "mona", Timestamp::from_secs(50))]);
-        let _ = endings.catch_up();
-        assert!(endings.cover(&marks("mona", Some("x"), 99)), "the later of two counts");
-        assert!(!endings.cover(&marks("mona", Some("x"), 100)));
-        assert!(!endings.cover(&marks("lisa", Some("x"), 1)));
-        assert!(!endings.cover(&Marks::new("https://other", "mona", None, Timestamp::from_secs(1))));
-        endings.announce(&[Ending::everyone(ISSUER, Timestamp::from_secs(200))]);
-        let _ = endings.catch_up();
-        assert!(endings.cover(&marks("lisa", None, 199)) && !endings.cover(&marks("lisa", None, 200)));
-    }
-
-    #[test]
-    fn whoever_was_away_for_long_reads_the_whole_list_and_forgets_everything() {
-        let host = TestHost::new();
-        let [busy, away] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
-        for number in 0..=RING {
-            busy.announce(&[Ending::provider_session(ISSUER, &number.to_string())]);
-        }
-        assert_eq!(away.catch_up(), Forget::Everything);
-        assert!(away.cover(&marks("a", Some("0"), 1)) && away.cover(&marks("a", Some("128"), 1)));
-        assert_eq!(away.catch_up(), Forget::Sessions(vec![]));
-        assert!(
-            host.shared_get("oidc-gate.endings.t.ring").unwrap().0.len() <= 8 + RING * ENCODED,
-            "bounded"
-        );
-        busy.announce(&[Ending::missed()]);
-        assert_eq!(away.catch_up(), Forget::Everything);
-    }
-
-    #[test]
-    fn many_endings_at_once_are_known_to_whoever_looks_next() {
-        let host = TestHost::new();
-        let [busy, away] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
-        let all = |numbers: std::ops::Range<u32>| -> Vec<Ending> {
-            numbers.map(|number| Ending::provider_session(ISSUER, &number.to_string())).collect()
-        };
-        busy.announce(&[Ending::everyone(ISSUER, Timestamp::from_secs(10))]);
-        busy.announce(&all(0..1000));
-        assert_eq!(away.catch_up(), Forget::Everything);
-        for number in 0..1000 {
-            assert!(away.cover(&marks("a", Some(&number.to_string()), 20)), "{number}");
-        }
-        assert!(away.cover(&marks("a", None, 9)) && !away.cover(&marks("a", None, 10)));
-        // One that knows little adds to what is there and takes nothing away.
-        let late = Endings::new(host.clone(), "t");
-        late.announce(&all(1000..1200));
-        let last = Endings::new(host, "t");
-        assert_eq!(last.catch_up(), Forget::Everything);
-        for number in 0..1200 {
-            assert!(last.cover(&marks("a", Some(&number.to_string()), 20)), "{number}");
-        }
-    }
-
-    #[test]
-    fn when_there_are_too_many_it_is_the_oldest_that_every_worker_forgets() {
-        let host = TestHost::new();
-        let [busy, idle, stale] = [(); 3].map(|()| Endings::new(host.clone(), "t"));
-        let ending = |number: usize| Ending::provider_session(ISSUER, &number.to_string());
-        let knows =
-            |worker: &Endings, number: usize| worker.cover(&marks("a", Some(&number.to_string()), 20));
-        let (many, more) = (MAX_KNOWN + 3 * RING, 5 * RING);
-        for number in 0..many {
-            busy.announce(&[ending(number)]);
-            if number == MAX_KNOWN {
-                let _ = stale.catch_up();
-            }
-        }
-        // One that begins late, and one that has not looked for a while, announce something themselves, one by one or all at once.
-        let batch: Vec<Ending> = (many..many + more).map(ending).collect();
-        batch.chunks(1).take(RING).for_each(|one| idle.announce(one));
-        stale.announce(&batch[RING..]);
-        let late = Endings::new(host, "t");
-        for (who, worker) in [("busy", &busy), ("idle", &idle), ("stale", &stale), ("late", &late)] {
-            let _ = worker.catch_up();
-            let forgotten =
-                (many + more - MAX_KNOWN + RING..many + more).find(|number| !knows(worker, *number));
-            assert_eq!(forgotten, None, "{who}");
-            assert!(!knows(worker, 0), "{who}: bounded");
-        }
-    }
-
-    #[test]
-    fn what_is_no_ending_is_none() {
-        let good = Ending::missed().encode();
-        assert_eq!(Ending::decode(&good), Some(Ending::missed()));
-        for len in 0..good.len() {
-            assert_eq!(Ending::decode(&good[..len]), None);
-        }
-        assert_eq!(Ending::decode(&[b'x'; ENCODED]), None);
-    }
-}
+mod tests;

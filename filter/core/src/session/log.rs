@@ -1,56 +1,71 @@
 //! The log of endings: a stream in Redis that every Envoy reads twice a second, so that what ends on one ends on all.
 //! One worker of an Envoy reads for all of its workers.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config;
-use crate::encoding::{base64url, from_base64url};
 use crate::host::{Host, Level, shared_or};
 use crate::lease::Lease;
-use crate::metrics;
-use crate::redis::resp::Value;
-use crate::redis::{Command, Redis, RedisError};
-use crate::session::endings::{Ending, Endings, MAX_KNOWN};
+use crate::metrics::{self, LogRead};
+use crate::redis::{Redis, RedisError};
+use crate::session::endings::{Ending, Endings};
 use crate::sync::Event;
 use crate::time::Timestamp;
+use stream::{How, Id, Stream};
+
+pub mod stream;
 
 /// How often an Envoy asks for news.
 const POLL: Duration = Duration::from_millis(500);
 /// How often a worker looks whether it is its turn.
 const LOOK: Duration = Duration::from_millis(100);
-/// Entries of one answer.
-const BATCH: u64 = 256;
-/// Batches that are read in one go before others get their turn; enough for the whole stream.
-const MAX_BATCHES: usize = 128;
-/// Somebody should hear of it when the log could not be read for so long.
+/// Pages that are read in one go; enough for a stream of four million entries.
+const MAX_PAGES: usize = 1024;
+/// Somebody should hear of it when the log could not be read for so long; then it is read again from its beginning.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Tries to write an ending that Redis did not take, and the longest pause between two of them.
 const TRIES: u32 = 600;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-
-/// A stream entry's id: milliseconds, then a number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Id(u64, u64);
+/// How often a stream whose ids are ahead of the clock is put right by its readers, and how often a worker writes again
+/// what a reset has taken: somebody may keep at it.
+const REPAIR_PAUSE: Duration = Duration::from_secs(5);
+/// Endings of its own that a worker remembers to write them again: the latest.
+const MAX_OWN: usize = 1024;
 
 /// The log as one worker reads and writes it.
 pub struct Log {
     host: Rc<dyn Host>,
-    redis: Redis,
+    stream: Stream,
     endings: Rc<Endings>,
     lease: Lease,
-    key: String,
-    cursor_key: String,
+    repair: Lease,
     keep: Duration,
     read_longest: Duration,
-    read_once: Cell<bool>,
+    first_read: Cell<FirstRead>,
     was_read: Event,
+    cursor_key: String,
+    written_key: String,
     trouble_key: String,
+    resets_key: String,
+    own: RefCell<VecDeque<(Timestamp, Ending)>>,
+}
+
+/// Whether this Envoy knows what ended before it started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FirstRead {
+    /// Not yet: requests wait.
+    Awaited,
+    /// Some request has waited as long as it may, and Redis has not answered.
+    GivenUp,
+    /// It does.
+    Done,
 }
 
 impl Log {
-    /// For the Redis of the sessions. `keep` is how long an ending matters: until whatever it ended has ended by itself.
+    /// For the Redis of the sessions. `keep` is how long an ending matters: until what it ended has ended by itself.
     pub fn new(
         host: Rc<dyn Host>,
         redis: Redis,
@@ -61,15 +76,18 @@ impl Log {
         let shared = format!("oidc-gate.log.{}.{}", config.cluster, config.prefix);
         Self {
             lease: Lease::new(host.clone(), format!("{shared}.lease")),
-            key: redis.key(&["revoked"]),
+            repair: Lease::new(host.clone(), format!("{shared}.repair")),
+            stream: Stream::new(redis, keep),
             cursor_key: format!("{shared}.cursor"),
+            written_key: format!("{shared}.written"),
             trouble_key: format!("{shared}.trouble"),
+            resets_key: format!("{shared}.resets"),
             read_longest: config.timeout.saturating_add(Duration::from_secs(1)),
-            read_once: Cell::default(),
+            first_read: Cell::new(FirstRead::Awaited),
             was_read: Event::default(),
+            own: RefCell::default(),
             keep,
             host,
-            redis,
             endings,
         }
     }
@@ -80,6 +98,7 @@ impl Log {
     /// Redis did not take it; it is tried again in the background, and this Envoy knows already.
     pub async fn append(self: &Rc<Self>, endings: Vec<Ending>) -> Result<(), RedisError> {
         self.endings.announce(&endings);
+        self.remember_own(&endings);
         let written = self.write(&endings).await;
         if written.is_err() {
             let log = self.clone();
@@ -90,63 +109,85 @@ impl Log {
 
     /// The job that reads; never ends.
     pub async fn run(self: Rc<Self>) {
-        let mut waited = Duration::ZERO;
+        let mut resets = self.resets();
+        let mut pause = Duration::ZERO;
         loop {
             if self.lease.take(self.read_longest) {
                 let outcome = self.read().await;
+                let is_read = outcome.is_ok();
                 self.report(outcome);
-                self.lease.put_off(POLL);
-                self.read_once.set(true);
-                self.was_read.notify();
-            } else if !self.read_once.get() {
-                // Whoever has the turn has read it, or had time enough to find that it can't.
-                if self.host.shared_get(&self.cursor_key).is_some() || waited >= self.read_longest {
-                    self.read_once.set(true);
-                    self.was_read.notify();
+                if is_read {
+                    self.first_read_is(FirstRead::Done);
                 }
-                waited = waited.saturating_add(LOOK);
+                // A read that failed is tried again at once while requests wait for it.
+                let is_awaited = self.first_read.get() == FirstRead::Awaited;
+                self.lease.put_off(if is_awaited { LOOK } else { POLL });
+            } else if self.first_read.get() != FirstRead::Done && self.cursor().is_some() {
+                self.first_read_is(FirstRead::Done);
             }
+            if pause.is_zero() && self.resets() != resets {
+                resets = self.resets();
+                pause = REPAIR_PAUSE;
+                self.write_own_again();
+            }
+            pause = pause.saturating_sub(LOOK);
             self.host.sleep(LOOK).await;
         }
     }
 
-    /// Whether this Envoy has read the log, or tried to.
+    /// Whether requests need not wait for [`Log::first_read`].
     pub fn was_read(&self) -> bool {
-        self.read_once.get()
+        self.first_read.get() != FirstRead::Awaited
     }
 
-    /// Completes once this Envoy has read the log, or tried to: what it knows of tokens is from there alone.
+    /// Completes once this Envoy has read the log: what it knows of tokens is from there alone.
     pub async fn first_read(&self) {
-        while !self.read_once.get() {
+        while !self.was_read() {
             let read = self.was_read.next();
-            if !self.read_once.get() {
+            if !self.was_read() {
                 read.await;
             }
+        }
+    }
+
+    /// From now on no request waits for [`Log::first_read`].
+    pub fn give_up_first_read(&self) {
+        if self.first_read.get() == FirstRead::Awaited {
+            self.first_read_is(FirstRead::GivenUp);
+        }
+    }
+
+    fn first_read_is(&self, state: FirstRead) {
+        if self.first_read.replace(state) != state {
+            self.was_read.notify();
         }
     }
 
     /// While it is not read, nothing else may fail: sessions in use are read by other commands, and tokens by none.
     fn report(&self, outcome: Result<(), RedisError>) {
         let (known, version) = shared_or(&*self.host, &self.trouble_key, &[]).unwrap_or_default();
-        // Since when it can't be read, and then whether that was said: by whichever worker had its turn.
-        let since = known.first_chunk().map(|since| Timestamp::from_millis(u64::from_be_bytes(*since)));
-        let said = known.len() > size_of::<u64>();
-        let (next, line) = match (outcome, since) {
+        let trouble = Trouble::decode(&known);
+        let (next, line) = match (outcome, trouble) {
             (Ok(()), None) => return,
-            (Ok(()), Some(_)) => {
-                (Vec::new(), said.then(|| (Level::Info, "the log of endings is read again".to_owned())))
-            }
-            (Err(RedisError(what)), since) => {
-                self.host.count(metrics::log_read_failed());
+            (Ok(()), Some(trouble)) => (
+                Vec::new(),
+                trouble.is_lasting.then(|| {
+                    (Level::Info, "the log of endings is read again, from its beginning".to_owned())
+                }),
+            ),
+            (Err(RedisError(what)), trouble) => {
+                self.host.count(metrics::log_read(LogRead::Failed));
                 self.host.log(Level::Debug, &format!("log of endings not read: {what}"));
                 let now = self.host.now();
-                let since = since.unwrap_or(now).min(now);
-                let is_time = !said && now.since(since) >= PATIENCE;
-                let mut next = since.as_millis().to_be_bytes().to_vec();
-                next.extend((said || is_time).then_some(1));
+                let since = trouble.map_or(now, |trouble| trouble.since.min(now));
+                let was_said = trouble.is_some_and(|trouble| trouble.is_lasting);
+                let is_time = !was_said && now.since(since) >= PATIENCE;
                 let line =
                     "the log of endings can't be read, so this Envoy does not hear what ends on others";
-                (next, is_time.then(|| (Level::Error, format!("{line}: {what}"))))
+                (
+                    Trouble { since, is_lasting: was_said || is_time }.encode(),
+                    is_time.then(|| (Level::Error, format!("{line}: {what}"))),
+                )
             }
         };
         if self.host.shared_set(&self.trouble_key, &next, Some(version)).is_ok()
@@ -169,148 +210,179 @@ impl Log {
     }
 
     async fn write(&self, endings: &[Ending]) -> Result<(), RedisError> {
-        let mut commands: Vec<Command> = endings
-            .iter()
-            .map(|ending| {
-                Command::new("XADD")
-                    .arg(self.key.clone())
-                    .arg("MAXLEN")
-                    .arg("~")
-                    .number(u64::try_from(MAX_KNOWN).unwrap_or(u64::MAX))
-                    .arg("*")
-                    .arg("e")
-                    .arg(base64url(ending.encode()))
-            })
-            .collect();
-        let keep = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
-        commands.push(Command::new("PEXPIRE").arg(self.key.clone()).number(keep));
-        self.redis.run(&commands).await.map(drop)
+        let written = self.stream.write(endings).await?;
+        if let Some(newest) = written.newest {
+            self.set_id(&self.written_key, newest);
+        }
+        if written.how == How::PutRight {
+            self.host.count(metrics::log_read(LogRead::Ahead));
+            self.host.log(
+                Level::Warn,
+                "revocation stream had ids ahead of Redis' clock, so nothing could be added: it was written again",
+            );
+        }
+        Ok(())
     }
 
     /// Reads on from where this Envoy stands. Others hear of it only when all of it is known.
     async fn read(&self) -> Result<(), RedisError> {
-        let mut cursor = self.cursor();
+        let lasting =
+            Trouble::decode(&self.shared(&self.trouble_key)).is_some_and(|trouble| trouble.is_lasting);
+        let mut cursor = self.cursor().filter(|_| !lasting).unwrap_or_default();
+        let resumes = cursor != Id::default();
+        // What this Envoy has written must be there, too.
+        let mut reached = self.id(&self.written_key).unwrap_or_default().max(cursor);
         let mut heard = Vec::new();
+        let mut gap = if lasting { Gap::Unread } else { Gap::None };
+        let mut is_ahead = false;
         let mut outcome = Ok(());
-        for _ in 0..MAX_BATCHES {
-            let News { endings, newest, first, last } = match self.read_batch(cursor).await {
-                Ok(news) => news,
+        for _ in 0..MAX_PAGES {
+            let page = match self.stream.read(cursor).await {
+                Ok(page) => page,
                 Err(error) => {
                     outcome = Err(error);
                     break;
                 }
             };
+            is_ahead = page.last.is_some_and(|last| last.is_ahead_of(page.now));
+            // Nothing was written for so long that Redis let go of the log, as it was told to.
+            let has_expired = page.last.is_none() && page.now >= reached.time().plus(self.keep);
             // The stream is younger than what we read of it, or it begins behind where we stand: Redis lost its data,
             // another one took its place, or we were away for so long that entries were dropped.
-            let is_younger = last.is_none_or(|last| last < cursor);
-            if last.is_none() && self.has_expired(cursor) {
-                cursor = Id::default();
-                break;
+            let is_younger = page.last.is_none_or(|last| last < reached) || reached.is_ahead_of(page.now);
+            let is_trimmed = cursor != Id::default() && page.first.is_some_and(|first| first > cursor);
+            if !has_expired && reached != Id::default() && (is_younger || is_trimmed) {
+                gap = Gap::Reset;
             }
-            if cursor != Id::default() && (is_younger || first.is_some_and(|first| first > cursor)) {
-                heard.push(Ending::missed());
-                self.host.log(Level::Warn, "the log of endings in Redis is not the one that was read before");
-                if is_younger {
-                    cursor = Id::default();
-                    if last.is_some() {
-                        continue;
-                    }
-                    break;
+            if has_expired || is_younger && reached != Id::default() {
+                (cursor, reached) = (Id::default(), Id::default());
+                self.set_id(&self.written_key, reached);
+                if page.last.is_some() {
+                    continue;
                 }
+                break;
             }
-            heard.extend(endings);
-            cursor = newest.unwrap_or(cursor);
-            if last.is_none_or(|last| last <= cursor) {
+            heard.extend(page.endings);
+            cursor = page.seen.unwrap_or(cursor);
+            reached = cursor.max(reached);
+            if !page.more {
                 break;
             }
         }
-        if !heard.is_empty() {
-            self.endings.announce(&heard);
+        // What could not be read to its end is no new beginning yet.
+        let gap = if gap == Gap::Unread && outcome.is_err() { Gap::None } else { gap };
+        self.learn(gap, heard);
+        // Publish the cursor last; other workers read it as "fully caught up".
+        if outcome.is_ok() || resumes && cursor != Id::default() {
+            self.set_id(&self.cursor_key, cursor);
         }
-        // Only now: whoever sees it takes what it knows for complete.
-        if outcome.is_ok() || cursor != Id::default() {
-            self.set_cursor(cursor);
+        if is_ahead && self.repair.take(REPAIR_PAUSE) {
+            self.put_right().await;
         }
         outcome
     }
 
-    /// Whether nothing was written for so long that Redis let go of the log, as it was told to.
-    fn has_expired(&self, Id(written, _): Id) -> bool {
-        self.host.now() >= Timestamp::from_millis(written).plus(self.keep)
+    /// Redis itself adds nothing behind an id that it could not have given out yet.
+    async fn put_right(&self) {
+        if let Err(RedisError(what)) = self.write(&[]).await {
+            self.host.count(metrics::log_read(LogRead::Ahead));
+            self.host.log(
+                Level::Warn,
+                &format!("revocation stream has ids ahead of Redis' clock and can't be put right: {what}"),
+            );
+        }
     }
 
-    async fn read_batch(&self, after: Id) -> Result<News, RedisError> {
-        let from = match after {
-            Id(0, 0) => "-".to_owned(),
-            Id(millis, number) => format!("({millis}-{number}"),
-        };
-        let range = |name: &str, start: &str, end: &str, count: u64| {
-            Command::new(name).arg(self.key.clone()).arg(start).arg(end).arg("COUNT").number(count)
-        };
-        let replies = self
-            .redis
-            .run(&[
-                range("XRANGE", &from, "+", BATCH),
-                range("XRANGE", "-", "+", 1),
-                range("XREVRANGE", "+", "-", 1),
-            ])
-            .await?;
-        let wrong = RedisError("wrong type of reply");
-        let [news, first, last] = <[Value; 3]>::try_from(replies).map_err(|_| wrong.clone())?;
-        let entries = entries(&news).ok_or(wrong.clone())?;
-        let only = |value: &Value| entries_ids(value).map(|ids| ids.first().copied());
-        Ok(News {
-            newest: entries.last().map(|(id, _)| *id),
-            // What is no ending of ours is passed over.
-            endings: entries.iter().filter_map(|(_, ending)| *ending).collect(),
-            first: only(&first).ok_or(wrong.clone())?,
-            last: only(&last).ok_or(wrong)?,
-        })
+    /// Tells this Envoy what was read.
+    fn learn(&self, gap: Gap, mut heard: Vec<Ending>) {
+        if gap == Gap::Reset {
+            self.host.count(metrics::log_read(LogRead::Reset));
+            self.host.log(Level::Warn, "revocation stream was reset or trimmed: dropping cached sessions");
+        }
+        if gap != Gap::None {
+            heard.insert(0, Ending::missed());
+        }
+        if !heard.is_empty() {
+            self.endings.announce(&heard);
+        }
+        if gap != Gap::None {
+            let next = self.resets().wrapping_add(1);
+            let _ = self.host.shared_set(&self.resets_key, &next.to_be_bytes(), None);
+        }
     }
 
-    fn cursor(&self) -> Id {
-        self.host.shared_get(&self.cursor_key).and_then(|(bytes, _)| parse_id(&bytes)).unwrap_or_default()
+    /// How often the workers of this Envoy found that endings may be gone from the stream.
+    fn resets(&self) -> u64 {
+        self.shared(&self.resets_key).first_chunk().copied().map_or(0, u64::from_be_bytes)
     }
 
-    fn set_cursor(&self, Id(millis, number): Id) {
-        let _ = self.host.shared_set(&self.cursor_key, format!("{millis}-{number}").as_bytes(), None);
+    fn remember_own(&self, endings: &[Ending]) {
+        let now = self.host.now();
+        let mut own = self.own.borrow_mut();
+        own.extend(endings.iter().map(|ending| (now, *ending)));
+        let surplus = own.len().saturating_sub(MAX_OWN);
+        own.drain(..surplus);
+    }
+
+    /// Writes what this worker has written before: it may be gone before every Envoy has read it. Reading an ending
+    /// twice is harmless.
+    fn write_own_again(self: &Rc<Self>) {
+        let now = self.host.now();
+        let mut own = self.own.borrow_mut();
+        own.retain(|(written, _)| now.since(*written) < self.keep);
+        let endings: Vec<Ending> = own.iter().map(|(_, ending)| *ending).collect();
+        if !endings.is_empty() {
+            let log = self.clone();
+            self.host.spawn(Box::pin(async move { log.append_later(endings).await }));
+        }
+    }
+
+    fn shared(&self, key: &str) -> Vec<u8> {
+        self.host.shared_get(key).map(|(bytes, _)| bytes).unwrap_or_default()
+    }
+
+    /// How far this Envoy has read; `None` before it has read anything.
+    fn cursor(&self) -> Option<Id> {
+        self.id(&self.cursor_key)
+    }
+
+    fn id(&self, key: &str) -> Option<Id> {
+        Id::parse(&self.shared(key))
+    }
+
+    fn set_id(&self, key: &str, id: Id) {
+        let _ = self.host.shared_set(key, id.text().as_bytes(), None);
     }
 }
 
-struct News {
-    /// The newest entry of this batch.
-    newest: Option<Id>,
-    endings: Vec<Ending>,
-    first: Option<Id>,
-    last: Option<Id>,
+/// Why endings may have been missed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    /// None were.
+    None,
+    /// The stream is not the one that was read before, or lacks what comes next.
+    Reset,
+    /// It could not be read for long.
+    Unread,
 }
 
-fn entries(value: &Value) -> Option<Vec<(Id, Option<Ending>)>> {
-    let Value::Array(entries) = value else { return None };
-    entries
-        .iter()
-        .map(|entry| {
-            let Value::Array(parts) = entry else { return None };
-            let [Value::Bulk(id), fields] = parts.as_slice() else { return None };
-            Some((parse_id(id)?, ending(fields)))
-        })
-        .collect()
+/// Since when the log can't be read, and whether that lasts: then it was said, by whichever worker had its turn.
+#[derive(Clone, Copy)]
+struct Trouble {
+    since: Timestamp,
+    is_lasting: bool,
 }
 
-fn entries_ids(value: &Value) -> Option<Vec<Id>> {
-    Some(entries(value)?.into_iter().map(|(id, _)| id).collect())
-}
-
-fn ending(fields: &Value) -> Option<Ending> {
-    let Value::Array(fields) = fields else { return None };
-    let [Value::Bulk(name), Value::Bulk(value)] = fields.as_slice() else { return None };
-    if name != b"e" {
-        return None;
+impl Trouble {
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = self.since.as_millis().to_be_bytes().to_vec();
+        bytes.extend(self.is_lasting.then_some(1));
+        bytes
     }
-    Ending::decode(&from_base64url(value).ok()?)
-}
 
-fn parse_id(bytes: &[u8]) -> Option<Id> {
-    let (millis, number) = std::str::from_utf8(bytes).ok()?.split_once('-')?;
-    Some(Id(millis.parse().ok()?, number.parse().ok()?))
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (since, rest) = bytes.split_first_chunk()?;
+        let since = Timestamp::from_millis(u64::from_be_bytes(*since));
+        Some(Self { since, is_lasting: !rest.is_empty() })
+    }
 }

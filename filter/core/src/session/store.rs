@@ -24,7 +24,7 @@ use crate::sync::{Flights, Role, within};
 /// Bytes of sessions that one worker remembers at most.
 const CACHE_CAPACITY: usize = 16 * 1024 * 1024;
 /// How long the first requests after a start wait until it is known what has ended.
-const FIRST_READ_WAIT: Duration = Duration::from_secs(1);
+const FIRST_READ_WAIT: Duration = Duration::from_secs(5);
 
 /// Tries to write down a session's use while others write it, too; each of them does the same.
 const TOUCH_TRIES: u32 = 3;
@@ -153,11 +153,16 @@ impl Store {
         Ok(entry)
     }
 
-    /// Knows what has ended until now. After a start this waits until the log was read for the first time, or Redis
-    /// does not answer for a second.
+    /// Knows what has ended until now. After a start this waits until the log was read for the first time, but not longer
+    /// than [`FIRST_READ_WAIT`]. Once a request has waited that long, no other one waits.
     pub async fn know_endings(&self) {
-        if !self.log.was_read() {
-            within(&*self.host, FIRST_READ_WAIT, self.log.first_read()).await;
+        if !self.log.was_read() && within(&*self.host, FIRST_READ_WAIT, self.log.first_read()).await.is_none()
+        {
+            self.log.give_up_first_read();
+            self.host.log(
+                Level::Error,
+                "the log of endings could not be read since the start: tokens that were signed out may be taken",
+            );
         }
         self.catch_up();
     }

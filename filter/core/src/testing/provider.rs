@@ -160,13 +160,18 @@ impl MemoryProvider {
 
     /// The same, by a key of that name.
     pub fn logout_token_signed_by(&self, key_id: &str, now: u64, changes: Value) -> String {
+        self.logout_token_with(key_id, json!({"typ": "logout+jwt"}), now, changes)
+    }
+
+    /// The same, with that header.
+    pub fn logout_token_with(&self, key_id: &str, header: Value, now: u64, changes: Value) -> String {
         let mut claims = json!({
             "iss": ISSUER, "aud": "mlflow", "sub": "s-1", "sid": "sid-1", "jti": format!("jti-{now}"), "iat": now,
             "exp": now + 120, "typ": "Logout",
             "events": {"http://schemas.openid.net/event/backchannel-logout": {}, "revoke_offline_access": true},
         });
         change(&mut claims, changes);
-        sign(Algorithm::Rs256, Some(key_id), json!({"typ": "logout+jwt"}), claims)
+        sign(Algorithm::Rs256, Some(key_id), header, claims)
     }
 
     /// Keycloak's administrative message with these changes.

@@ -4,25 +4,36 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::host::{Callout, CalloutError, CalloutReply};
+use crate::session::log::stream::{READ, WRITE};
 use crate::session::script;
+use crate::testing::stream::{Fields, Id, Stream};
 
 #[derive(Default)]
 pub struct MemoryRedis {
     hashes: RefCell<HashMap<String, Hash>>,
     strings: RefCell<HashMap<String, Vec<u8>>>,
     sets: RefCell<HashMap<String, Scored>>,
-    streams: RefCell<HashMap<String, Scored>>,
+    streams: RefCell<HashMap<String, Stream>>,
+    refused: RefCell<Vec<&'static [u8]>>,
     down: RefCell<Option<CalloutError>>,
     read_only: Cell<bool>,
     now: Cell<u64>,
+    /// How far its clock is behind.
+    behind: Cell<u64>,
+    /// How many more readings of the log succeed.
+    reads_left: Cell<Option<u32>>,
     /// How many callouts came, polls of the log not counted.
     pub operations: Cell<u32>,
 }
 
+/// Where the log is.
+const LOG: &str = "mlflow:revoked";
+
 type Hash = HashMap<String, Vec<u8>>;
-/// Members with their scores, or values with their ids.
+/// Members with their scores.
 type Scored = Vec<(u64, Vec<u8>)>;
 
 impl MemoryRedis {
@@ -49,15 +60,60 @@ impl MemoryRedis {
 
     /// Entries in all logs.
     pub fn log_len(&self) -> usize {
-        self.streams.borrow().values().map(Vec::len).sum()
+        self.streams.borrow().values().map(|log| log.entries.len()).sum()
     }
 
     /// Drops all entries of the logs but the latest.
     pub fn trim_logs(&self) {
         for log in self.streams.borrow_mut().values_mut() {
-            let surplus = log.len().saturating_sub(1);
-            log.drain(..surplus);
+            let surplus = log.entries.len().saturating_sub(1);
+            log.entries.drain(..surplus);
         }
+    }
+
+    /// What somebody does who can write to Redis: adds an entry to the log.
+    pub fn poison_log(&self, id: Id, fields: Fields) {
+        self.streams.borrow_mut().entry(LOG.to_owned()).or_default().add_as(id, fields);
+    }
+
+    /// Deletes those entries of the log again; Redis goes on from the id that it gave out last.
+    pub fn delete_from_log(&self, which: impl Fn(Id) -> bool) {
+        let mut streams = self.streams.borrow_mut();
+        streams.entry(LOG.to_owned()).or_default().entries.retain(|(id, _)| !which(*id));
+    }
+
+    /// `DEL` of the log.
+    pub fn drop_log(&self) {
+        self.streams.borrow_mut().remove(LOG);
+    }
+
+    /// Puts a text where the log should be.
+    pub fn replace_log(&self) {
+        self.drop_log();
+        self.strings.borrow_mut().insert(LOG.to_owned(), b"x".to_vec());
+    }
+
+    /// Takes that away again.
+    pub fn take_replacement_away(&self) {
+        self.strings.borrow_mut().remove(LOG);
+    }
+
+    pub fn set_clock_back(&self, by: Duration) {
+        self.behind.set(by.as_millis() as u64);
+    }
+
+    /// Answers so many readings of the log, and then no more.
+    pub fn fail_reads_after(&self, count: u32) {
+        self.reads_left.set(Some(count));
+    }
+
+    /// Refuses a command, or those scripts that have the word in their text.
+    pub fn refuse(&self, command: &'static [u8]) {
+        self.refused.borrow_mut().push(command);
+    }
+
+    pub fn refuse_nothing(&self) {
+        self.refused.borrow_mut().clear();
     }
 
     pub fn forget_everything(&self) {
@@ -92,10 +148,10 @@ impl MemoryRedis {
         if let Some(error) = *self.down.borrow() {
             return Err(error);
         }
-        self.now.set(now);
+        self.now.set(now - self.behind.get());
         let mut replies = Vec::new();
         let commands = commands(&callout.body);
-        if !commands.iter().any(|command| command[0] == b"XRANGE") {
+        if !commands.iter().any(|command| command.len() > 1 && command[1] == READ.as_bytes()) {
             self.operations.set(self.operations.get() + 1);
         }
         for command in commands {
@@ -107,8 +163,13 @@ impl MemoryRedis {
     fn execute(&self, command: &[Vec<u8>]) -> Vec<u8> {
         let text = |index: usize| String::from_utf8_lossy(&command[index]).into_owned();
         let key = || text(1);
-        let reads = [&b"AUTH"[..], b"ECHO", b"HMGET", b"EXISTS", b"ZREVRANGE", b"XRANGE", b"XREVRANGE"];
-        if self.read_only.get() && !reads.contains(&command[0].as_slice()) {
+        let has = |wanted: &[u8]| command[..command.len().min(2)].iter().any(|word| contains(word, wanted));
+        if self.refused.borrow().iter().any(|refused| has(refused)) {
+            return b"-ERR refused\r\n".to_vec();
+        }
+        let reads = [&b"AUTH"[..], b"ECHO", b"HMGET", b"EXISTS", b"ZREVRANGE"];
+        let is_read = reads.contains(&command[0].as_slice()) || has(READ.as_bytes());
+        if self.read_only.get() && !is_read {
             return b"-READONLY You can't write against a read only replica.\r\n".to_vec();
         }
         let mut hashes = self.hashes.borrow_mut();
@@ -142,7 +203,10 @@ impl MemoryRedis {
                     hashes.remove(&key()).is_some() || self.strings.borrow_mut().remove(&key()).is_some();
                 integer(usize::from(removed))
             }
-            b"EXISTS" => integer(usize::from(hashes.contains_key(&key()))),
+            b"EXISTS" => {
+                let is_there = hashes.contains_key(&key()) || self.strings.borrow().contains_key(&key());
+                integer(usize::from(is_there))
+            }
             b"ZADD" => {
                 let set = sets.entry(key()).or_default();
                 set.push((text(2).parse().unwrap(), command[3].clone()));
@@ -170,25 +234,13 @@ impl MemoryRedis {
                     [bulk(Some(member)), bulk(Some(score.to_string().as_bytes()))]
                 }))
             }
-            b"XADD" => {
-                let mut streams = self.streams.borrow_mut();
-                let stream = streams.entry(key()).or_default();
-                let id = stream.last().map_or(0, |(id, _)| id + 1).max(self.now.get());
-                stream.push((id, command[7].clone()));
-                bulk(Some(format!("{id}-0").as_bytes()))
-            }
-            b"XRANGE" | b"XREVRANGE" => {
-                let stream = self.streams.borrow().get(&key()).cloned().unwrap_or_default();
-                let after = text(2).trim_start_matches('(').trim_end_matches("-0").parse().unwrap_or(0);
-                let mut entries: Vec<_> = stream.into_iter().filter(|(id, _)| *id > after).collect();
-                if command[0] == b"XREVRANGE" {
-                    entries.reverse();
+            b"EVAL" if [READ, WRITE].contains(&&*text(1)) => {
+                if self.strings.borrow().contains_key(&text(3)) {
+                    return b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+                        .to_vec();
                 }
-                entries.truncate(text(5).parse().unwrap());
-                array(entries.iter().map(|(id, value)| {
-                    let fields = array([bulk(Some(b"e")), bulk(Some(value))]);
-                    array([bulk(Some(format!("{id}-0").as_bytes())), fields])
-                }))
+                let mut streams = self.streams.borrow_mut();
+                self.log_script(&text(1), streams.entry(text(3)).or_default(), &command[4..])
             }
             b"EVAL" if text(1) == script::CREATE => {
                 let fields = [("ver", b"1".to_vec()), ("rec", command[4].clone())];
@@ -201,6 +253,38 @@ impl MemoryRedis {
             }),
             other => format!("-ERR unknown command {}\r\n", String::from_utf8_lossy(other)).into_bytes(),
         }
+    }
+
+    fn log_script(&self, script: &str, stream: &mut Stream, arguments: &[Vec<u8>]) -> Vec<u8> {
+        let text = |index: usize| String::from_utf8_lossy(&arguments[index]).into_owned();
+        let now = self.now.get();
+        let id =
+            |id: Option<Id>| bulk(Some(id.map_or(String::new(), |(m, n)| format!("{m}-{n}")).as_bytes()));
+        if script == WRITE {
+            let (margin, most) = (text(0).parse().unwrap(), text(1).parse().unwrap());
+            let (newest, was_wrong) = stream.write(now, margin, most, &arguments[3..]);
+            return array([id(newest), integer(usize::from(was_wrong))]);
+        }
+        if let Some(left) = self.reads_left.get() {
+            self.reads_left.set(Some(left.saturating_sub(1)));
+            if left == 0 {
+                return b"-LOADING\r\n".to_vec();
+            }
+        }
+        let after = text(0);
+        let after = after
+            .trim_start_matches('(')
+            .split_once('-')
+            .and_then(|(millis, number)| Some((millis.parse().ok()?, number.parse().ok()?)));
+        let page = stream.read(now, after.unwrap_or_default(), text(1).parse().unwrap());
+        array([
+            integer(now as usize),
+            id(page.first),
+            id(page.last),
+            id(page.seen),
+            integer(usize::from(page.more)),
+            array(page.values.iter().map(|value| bulk(Some(value)))),
+        ])
     }
 
     /// `None`: the key is deleted.
@@ -291,6 +375,10 @@ impl MemoryRedis {
             other => format!("-ERR unknown script {other}\r\n").into_bytes(),
         })
     }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
 }
 
 fn integer(number: usize) -> Vec<u8> {

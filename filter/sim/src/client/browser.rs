@@ -252,7 +252,8 @@ impl Browser {
 
     /// Signs out here and at the provider.
     async fn sign_out(&self) {
-        if let Some(seen) = self.send(self.navigation("/oauth2/logout", "same-origin")).await {
+        let click = self.navigation("/oauth2/logout", "same-origin").header("sec-fetch-user", "?1");
+        if let Some(seen) = self.send(click).await {
             self.follow_to_end_session(&seen).await;
         }
     }

@@ -198,7 +198,11 @@ impl Stream {
 fn new_id(wanted: &[u8], last: Id, now: u64) -> Result<Id, Reply> {
     if wanted == b"*" {
         // A clock that was set back does not make ids go back.
-        return Ok(if now > last.0 { (now, 0) } else { (last.0, last.1 + 1) });
+        let next = if now > last.0 { Some((now, 0)) } else { after(last) };
+        return next.ok_or_else(|| {
+            let what = "ERR The stream has exhausted the last possible ID, unable to add more items";
+            Reply::Error(what.to_owned())
+        });
     }
     let id = match wanted.strip_suffix(b"-*") {
         Some(millis) => {
@@ -218,6 +222,14 @@ fn new_id(wanted: &[u8], last: Id, now: u64) -> Result<Id, Reply> {
     Ok(id)
 }
 
+/// The smallest id that is larger.
+fn after((millis, sequence): Id) -> Option<Id> {
+    match sequence.checked_add(1) {
+        Some(sequence) => Some((millis, sequence)),
+        None => Some((millis.checked_add(1)?, 0)),
+    }
+}
+
 enum Side {
     Start,
     End,
@@ -234,7 +246,8 @@ fn bound(text: &[u8], side: Side) -> Result<Id, Reply> {
         (_, Some(exclusive)) => {
             let (millis, sequence) = parse(exclusive, missing)?;
             Ok(match side {
-                Side::Start => sequence.checked_add(1).map_or((millis + 1, 0), |sequence| (millis, sequence)),
+                Side::Start => after((millis, sequence))
+                    .ok_or_else(|| Reply::Error("ERR invalid start ID for the interval".to_owned()))?,
                 Side::End => {
                     sequence.checked_sub(1).map_or((millis - 1, u64::MAX), |sequence| (millis, sequence))
                 }

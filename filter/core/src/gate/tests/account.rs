@@ -4,10 +4,8 @@ use serde_json::json;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-use super::{API, forwarded};
+use super::{API, OWN_FORM, forwarded};
 use crate::testing::world::{World, config, header, replied};
-
-const OWN: &[(&str, &str)] = &[("sec-fetch-site", "same-origin")];
 
 /// Two sessions of one person: a world's own, and the one whose cookies are given back.
 fn twice() -> (World, std::collections::BTreeMap<String, String>) {
@@ -39,21 +37,27 @@ fn the_page_shows_who_is_in_where_and_until_when_and_no_token() {
     }
     assert!(!reply.body.contains("<script"));
     assert_eq!(replied(world.send("GET", "/oauth2/account", API)).status, 401);
-    assert_eq!(replied(world.browse("POST", "/oauth2/account", OWN)).status, 405);
+    assert_eq!(replied(world.browse("POST", "/oauth2/account", OWN_FORM)).status, 405);
 }
+
+/// `<a ping>`, which somebody may have written into one of the application's pages.
+const PING: &[(&str, &str)] =
+    &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "empty")];
 
 #[test]
 fn one_of_the_other_sessions_can_be_ended() {
     let (world, first) = twice();
     let name = other_name(&replied(world.navigate("/oauth2/account")).body);
     let target = format!("/oauth2/account/sign-out?session={name}");
-    for (method, headers) in
-        [("POST", &[("sec-fetch-site", "cross-site")][..]), ("POST", &[("origin", "https://evil")])]
-    {
+    for (method, headers) in [
+        ("POST", &[("sec-fetch-site", "cross-site")][..]),
+        ("POST", &[("origin", "https://evil")]),
+        ("POST", PING),
+    ] {
         assert_eq!(replied(world.browse(method, &target, headers)).status, 403, "ck15");
     }
-    assert_eq!(replied(world.browse("GET", &target, OWN)).status, 405);
-    let reply = replied(world.browse("POST", &target, OWN));
+    assert_eq!(replied(world.browse("GET", &target, OWN_FORM)).status, 405);
+    let reply = replied(world.browse("POST", &target, OWN_FORM));
     assert_eq!((reply.status, header(&reply, "location")), (303, Some("/oauth2/account")));
     forwarded(world.navigate("/"));
     let second = world.cookies.replace(first);
@@ -88,7 +92,7 @@ fn the_page_shows_sessions_that_live_and_says_how_many_more_there_are() {
     // The twenty that are shown are ended, one by one: the others take their place.
     for _ in 0..20 {
         let target = format!("/oauth2/account/sign-out?session={}", other_name(&shown));
-        assert_eq!(replied(world.browse("POST", &target, OWN)).status, 303);
+        assert_eq!(replied(world.browse("POST", &target, OWN_FORM)).status, 303);
         shown = page();
     }
     assert_eq!(shown.matches("account/sign-out?session=").count(), 10, "{shown}");
@@ -136,7 +140,12 @@ fn whoever_has_to_sign_in_for_the_page_comes_back_to_it() {
     let late = replied(world.browse(
         "POST",
         "/oauth2/account/sign-out?everywhere=true",
-        &[OWN[0], ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("accept", "text/html")],
+        &[
+            OWN_FORM[0],
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+            ("accept", "text/html"),
+        ],
     ));
     assert_eq!(late.status, 401);
     assert!(late.body.contains("not signed in any more, so nothing was done"), "{}", late.body);
@@ -151,7 +160,7 @@ fn nobody_ends_the_sessions_of_others() {
     world.provider.id_token.borrow_mut()["sub"] = "s-2".into();
     world.log_in("/");
     let target = format!("/oauth2/account/sign-out?session={name}");
-    assert_eq!(replied(world.browse("POST", &target, OWN)).status, 404);
+    assert_eq!(replied(world.browse("POST", &target, OWN_FORM)).status, 404);
     for wrong in [
         "",
         "?session=*",
@@ -161,7 +170,7 @@ fn nobody_ends_the_sessions_of_others() {
         "?everywhere=true&session=a",
     ] {
         let target = format!("/oauth2/account/sign-out{wrong}");
-        assert_eq!(replied(world.browse("POST", &target, OWN)).status, 400, "{wrong}");
+        assert_eq!(replied(world.browse("POST", &target, OWN_FORM)).status, 400, "{wrong}");
     }
     forwarded(world.navigate("/"));
 }
@@ -170,7 +179,7 @@ fn nobody_ends_the_sessions_of_others() {
 fn signing_out_everywhere_ends_all_sessions_and_leads_to_the_provider() {
     let (world, first) = twice();
     let second = world.cookies.borrow().clone();
-    let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN));
+    let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM));
     assert_eq!(reply.status, 303);
     assert!(header(&reply, "location").unwrap().contains("/protocol/openid-connect/logout?id_token_hint="));
     for cookies in [first, second] {
@@ -196,7 +205,7 @@ fn signing_out_everywhere_goes_by_the_providers_clock() {
         let bearer = || world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]);
         forwarded(bearer());
         world.host.advance(std::time::Duration::from_millis(650));
-        let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN));
+        let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM));
         assert_eq!(reply.status, 303, "{reply:?}");
         assert_eq!(replied(bearer()).status, 401, "what was issued before, with a clock {ahead} s ahead");
         world.host.advance(std::time::Duration::from_secs(1));
@@ -215,7 +224,7 @@ fn signing_out_everywhere_ends_ones_own_session_also_when_it_is_not_listed() {
     world.redis.forget_everything();
     let cookies = world.cookies.borrow().clone();
     forwarded(world.browse("GET", "/", API));
-    let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN));
+    let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM));
     assert_eq!(reply.status, 303, "{reply:?}");
     world.cookies.replace(cookies);
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
@@ -230,7 +239,7 @@ fn lo16_sign_out_leads_to_configured_addresses_and_nowhere_else() {
     let sign_out = |rd: &str| {
         world.log_in("/");
         let query = form_urlencoded::Serializer::new(String::new()).append_pair("rd", rd).finish();
-        let reply = replied(world.browse("POST", &format!("/oauth2/logout?{query}"), OWN));
+        let reply = replied(world.browse("POST", &format!("/oauth2/logout?{query}"), OWN_FORM));
         let location = url::Url::parse(header(&reply, "location").unwrap()).unwrap();
         let query: std::collections::BTreeMap<_, _> = location.query_pairs().into_owned().collect();
         assert_eq!(query["post_logout_redirect_uri"], "https://mlflow.example/oauth2/signed-out");
@@ -252,20 +261,19 @@ fn where_the_provider_has_no_end_session_the_refresh_token_is_revoked() {
     let world = World::new();
     world.provider.metadata.borrow_mut()["end_session_endpoint"] = json!(null);
     world.log_in("/");
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN));
+    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!((reply.status, header(&reply, "location")), (303, Some("/oauth2/signed-out")));
     world.host.run(async { world.host.clone().sleep_for(std::time::Duration::from_millis(50)).await });
     assert_eq!(*world.provider.revoked.borrow(), ["refresh-secret-1"]);
 
     let world = World::new();
     world.log_in("/");
-    let form = [("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "document")];
     world.redis.set_down(Some(crate::host::CalloutError::Reset));
-    let reply = replied(world.browse("POST", "/oauth2/logout", &form));
+    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!((reply.status, header(&reply, "retry-after")), (503, Some("5")), "ss06");
     assert!(reply.body.contains("not signed out yet") && reply.body.contains("href=\"/oauth2/logout\""));
     world.redis.set_down(None);
-    world.browse("POST", "/oauth2/logout", OWN);
+    world.browse("POST", "/oauth2/logout", OWN_FORM);
     world.host.run(async { world.host.clone().sleep_for(std::time::Duration::from_millis(50)).await });
     assert!(world.provider.revoked.borrow().is_empty(), "end_session does it");
 }

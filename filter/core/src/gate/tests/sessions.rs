@@ -6,7 +6,7 @@ use serde_json::json;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-use super::{API, forwarded};
+use super::{API, OWN_FORM, forwarded};
 use crate::gate::{Decision, Gate};
 use crate::host::{CalloutError, Host};
 use crate::secret::Secret;
@@ -86,7 +86,7 @@ fn ck09_sessions_end_when_idle_when_old_and_when_signed_out() {
     let world = World::new();
     world.log_in("/");
     let captured = world.cookies.borrow().clone();
-    let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     let location = url::Url::parse(header(&reply, "location").unwrap()).unwrap();
     assert_eq!(location.path(), "/realms/mlflow/protocol/openid-connect/logout");
     let query: std::collections::BTreeMap<_, _> = location.query_pairs().into_owned().collect();
@@ -123,7 +123,7 @@ fn lo16_another_site_cannot_sign_anybody_out() {
     let asks = replied(world.browse(
         "GET",
         "/oauth2/logout",
-        &[("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")],
+        &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")],
     ));
     assert_eq!(asks.status, 200);
     assert!(asks.body.contains("<form method=\"post\" action=\"/oauth2/logout\">"));
@@ -135,7 +135,7 @@ fn ss06_a_sign_out_that_redis_did_not_confirm_says_so_and_is_completed_later() {
     let world = World::new();
     world.log_in("/");
     world.redis.set_down(Some(CalloutError::Reset));
-    let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(reply.status, 503);
     world.redis.set_down(None);
     for _ in 0..100 {
@@ -152,7 +152,7 @@ fn ck07_who_signs_out_with_something_that_only_looks_like_a_ticket_writes_nothin
     for number in 0..100 {
         let ticket = crate::encoding::base64url([number; 48]);
         let cookie = format!("__Host-oidc-gate={ticket}");
-        let headers = [("sec-fetch-site", "same-origin"), ("cookie", &cookie)];
+        let headers = [OWN_FORM, &[("cookie", &cookie)]].concat();
         assert_eq!(replied(world.send("POST", "/oauth2/logout", &headers)).status, 303);
     }
     assert_eq!((world.redis.keys(), world.redis.log_len()), before);
@@ -165,7 +165,7 @@ fn a_sign_out_on_one_worker_is_one_on_all() {
     let other = world.other_worker();
     *other.cookies.borrow_mut() = world.cookies.borrow().clone();
     forwarded(other.navigate("/"));
-    replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "though it was in that worker's cache");
 }
 
@@ -181,7 +181,7 @@ fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_tha
         let asked = if known_where_they_sign_out { world } else { remembers.other_worker() };
         *asked.cookies.borrow_mut() = remembers.cookies.borrow().clone();
         asked.redis.forget_everything();
-        let out = replied(asked.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+        let out = replied(asked.browse("POST", "/oauth2/logout", OWN_FORM));
         assert_eq!(out.status, 303);
         let hinted = header(&out, "location").is_some_and(|location| location.contains("id_token_hint="));
         assert_eq!(
@@ -206,7 +206,7 @@ fn lo16_whoever_signs_out_with_made_up_tickets_costs_others_nothing() {
         for worker in &workers {
             let ticket = crate::encoding::base64url([number; 48]);
             let cookie = format!("__Host-oidc-gate={ticket}");
-            let headers = [("sec-fetch-site", "same-origin"), ("cookie", &cookie)];
+            let headers = [OWN_FORM, &[("cookie", &cookie)]].concat();
             assert_eq!(replied(worker.send("POST", "/oauth2/logout", &headers)).status, 303);
         }
     }
@@ -247,11 +247,11 @@ fn ss06_a_second_try_to_sign_out_is_not_done_because_the_first_one_failed() {
     world.log_in("/");
     world.redis.set_read_only(true);
     for _ in 0..2 {
-        let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+        let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
         assert_eq!(reply.status, 503);
     }
     world.redis.set_read_only(false);
-    let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(reply.status, 303);
     assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")));
 }
@@ -268,7 +268,7 @@ fn a_sign_out_ends_the_session_even_where_the_clock_says_that_it_is_over() {
     world.log_in("/");
     *behind.cookies.borrow_mut() = world.cookies.borrow().clone();
     assert_eq!(replied(behind.browse("GET", "/", API)).status, 401, "a session from the future");
-    let out = replied(behind.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    let out = replied(behind.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(out.status, 303);
     world.host.advance(Duration::from_secs(6));
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
@@ -361,7 +361,7 @@ fn signing_out_ends_a_session_also_where_its_record_cannot_be_opened() {
     let mut rotated = config();
     rotated.session.as_mut().unwrap().keys = vec![Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")];
     world.replace_gate(rotated);
-    let reply = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(reply.status, 303);
     assert!(!world.redis.keys().iter().any(|key| key.starts_with("mlflow:s:")), "{:?}", world.redis.keys());
 }

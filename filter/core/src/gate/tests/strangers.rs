@@ -5,7 +5,7 @@ use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-use super::{API, forwarded};
+use super::{API, CLICK, OWN_FORM, forwarded};
 use crate::caller::Caller;
 use crate::encoding::{base64url, from_base64url};
 use crate::gate::Decision;
@@ -23,10 +23,10 @@ type Request = (&'static str, &'static str, &'static [(&'static str, &'static st
 const DOORS: [Request; 7] = [
     ("GET", "/", API),
     ("GET", "/x", NAVIGATION),
-    ("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]),
-    ("GET", "/oauth2/logout", &[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "document")]),
+    ("POST", "/oauth2/logout", OWN_FORM),
+    ("GET", "/oauth2/logout", CLICK),
     ("GET", "/oauth2/account", NAVIGATION),
-    ("POST", "/oauth2/account/sign-out?everywhere=true", &[("sec-fetch-site", "same-origin")]),
+    ("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM),
     (
         "GET",
         "/oauth2/callback?state=0123456789abcdef&code=x&iss=https://idp.example/realms/mlflow",
@@ -133,7 +133,7 @@ fn f901_tickets_from_before_they_were_signed_are_good_until_they_end() {
             forwarded(worker.browse("GET", "/", API));
         }
     }
-    let out = replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    let out = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(out.status, 303);
     world.cookies.borrow_mut().insert(COOKIE.into(), old);
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
@@ -187,7 +187,7 @@ fn f901_a_session_that_has_ended_is_not_looked_for_again_and_again() {
         let cookie = cookie_of(&world);
         match how {
             "signed out" => {
-                replied(world.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+                replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
             }
             "lost by Redis" => {
                 world.redis.forget_everything();
@@ -249,7 +249,7 @@ fn f901_whoever_signs_out_while_redis_is_away_is_signed_out_later_on_every_worke
     let other = world.other_worker();
     other.cookies.replace(world.cookies.borrow().clone());
     world.redis.set_down(Some(crate::host::CalloutError::Reset));
-    let out = replied(other.browse("POST", "/oauth2/logout", &[("sec-fetch-site", "same-origin")]));
+    let out = replied(other.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(out.status, 503);
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "over on this Envoy at once");
     world.redis.set_down(None);

@@ -6,7 +6,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 
-const HEADERS: [Option<&str>; 13] = [
+const HEADERS: [Option<&str>; 14] = [
     None,
     Some("JWT"),
     Some("jwt"),
@@ -19,6 +19,7 @@ const HEADERS: [Option<&str>; 13] = [
     Some("application/logout+jwt"),
     Some(""),
     Some("dpop+jwt"),
+    Some("secevent+jwt"),
     Some("application/application/jwt"),
 ];
 const TYPES: [Option<&str>; 7] =
@@ -28,9 +29,40 @@ const DEFAULT: [AccessTokenMark; 2] = AccessTokenMark::DEFAULT;
 type Pair = (Option<&'static str>, Option<&'static str>);
 
 fn accepted(kind: &impl TokenKind) -> Vec<Pair> {
+    accepted_with(kind, &json!({}))
+}
+
+/// The pairs of types with which these claims are of that kind.
+fn accepted_with(kind: &impl TokenKind, claims: &Value) -> Vec<Pair> {
     let all = HEADERS.into_iter().flat_map(|header| TYPES.into_iter().map(move |typ| (header, typ)));
-    all.filter(|(header, typ)| is(kind, *header, &typ.map_or(json!({}), |typ| json!({ "typ": typ }))))
-        .collect()
+    let is_one = |(header, typ): &Pair| {
+        let mut claims = claims.clone();
+        if let Some(typ) = typ {
+            claims["typ"] = json!(typ);
+        }
+        is(kind, *header, &claims)
+    };
+    all.filter(is_one).collect()
+}
+
+/// Payloads of the four kinds, and mixtures of them.
+fn payloads() -> Vec<(&'static str, Value)> {
+    let event = |value: Value| json!({LOGOUT_EVENT: value});
+    vec![
+        ("id", json!({})),
+        ("id", json!({"iss": "i", "sub": "s", "aud": "a", "nonce": "n"})),
+        ("id", json!({"iss": "i", "sub": "s", "aud": "a", "events": ["a party"]})),
+        ("id", json!({"iss": "i", "sub": "s", "aud": "a", "events": {"http://example.com": {}}})),
+        ("id", json!({"sub": "s", "action": "LOGOUT"})),
+        ("logout", json!({"iss": "i", "sub": "s", "aud": "a", "jti": "j", "events": event(json!({}))})),
+        ("logout", json!({"iss": "i", "sub": "s", "aud": "a", "nonce": "n", "events": event(json!({}))})),
+        ("logout", json!({"iss": "i", "aud": "a", "events": event(json!(null))})),
+        ("logout", json!({"events": event(json!({}))})),
+        ("logout", json!({"events": event(json!({})), "action": "LOGOUT"})),
+        ("admin", json!({"id": "x", "expiration": 1, "resource": "a", "action": "LOGOUT"})),
+        ("admin", json!({"action": 1})),
+        ("neither", json!({"events": 1, "resource": "a", "action": "LOGOUT"})),
+    ]
 }
 
 fn pairs(headers: &[Option<&'static str>], types: &[Option<&'static str>]) -> Vec<Pair> {
@@ -74,22 +106,48 @@ fn an_access_token_says_so_in_its_header_or_by_keycloaks_mark() {
 }
 
 #[test]
-fn a_logout_token_says_so_in_its_header() {
-    assert_eq!(accepted(&LogoutToken), pairs(&HEADERS[8..10], &[None, Some("Logout")]));
+fn f304_a_logout_token_says_so_in_its_header_or_by_its_event() {
+    for (kind, claims) in payloads() {
+        let by_header = pairs(&HEADERS[8..10], &[None, Some("Logout")]);
+        let by_event =
+            if kind == "logout" { pairs(&HEADERS[0..4], &[None, Some("Logout")]) } else { Vec::new() };
+        assert_eq!(accepted_with(&LogoutToken, &claims), [by_event, by_header].concat(), "{claims}");
+    }
 }
 
 #[test]
-fn an_administrative_message_has_no_mark_of_another_kind() {
-    assert_eq!(accepted(&AdminAction), pairs(&HEADERS[0..4], &[None]));
+fn an_administrative_message_has_an_action_names_nobody_and_has_no_mark_of_another_kind() {
+    for (kind, claims) in payloads() {
+        let expected = if kind == "admin" { pairs(&HEADERS[0..4], &[None]) } else { Vec::new() };
+        assert_eq!(accepted_with(&AdminAction, &claims), expected, "{claims}");
+    }
 }
 
-/// Administrative messages are told from ID tokens by their claims: see `oidc::admin_callback`.
+#[test]
+fn an_id_token_is_neither_a_logout_token_nor_an_administrative_message() {
+    for (kind, claims) in payloads() {
+        let expected = if kind == "id" { pairs(&HEADERS[0..4], &[None, Some("ID")]) } else { Vec::new() };
+        assert_eq!(accepted_with(&IdToken(&DEFAULT), &claims), expected, "{claims}");
+    }
+}
+
+/// Whatever its header, its mark and its claims are, by the default marks of access tokens and by a rule.
 #[test]
 fn no_token_is_of_two_kinds() {
-    let all =
-        [accepted(&IdToken(&DEFAULT)), accepted(&AccessToken(&DEFAULT)), accepted(&LogoutToken)].concat();
-    for (index, combination) in all.iter().enumerate() {
-        assert!(!all[index + 1..].contains(combination), "{combination:?}");
+    let by_claims = [rule(&json!({"aud": null}), &[]), rule(&json!({"action": null}), &[])];
+    for marks in [&DEFAULT[..], &by_claims] {
+        for (_, claims) in payloads() {
+            let all = [
+                accepted_with(&IdToken(marks), &claims),
+                accepted_with(&AccessToken(marks), &claims),
+                accepted_with(&LogoutToken, &claims),
+                accepted_with(&AdminAction, &claims),
+            ]
+            .concat();
+            for (index, pair) in all.iter().enumerate() {
+                assert!(!all[index + 1..].contains(pair), "{pair:?} {claims}");
+            }
+        }
     }
 }
 

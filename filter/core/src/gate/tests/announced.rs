@@ -1,0 +1,236 @@
+//! What the provider announces: which messages count, whom they mean, and when they are done.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::back_channel::{FORM, PATH, admin, bearer, is_in, log_in_again, logout, post, signed_in, sleep};
+use super::{OWN_FORM, forwarded};
+use crate::jose::algorithm::Algorithm;
+use crate::jose::testing::{TestKey, sign};
+use crate::testing::world::{World, header, replied};
+
+const ADMIN: &str = "/oauth2/k_logout";
+
+/// A logout token with that header and these changes.
+fn with_header(world: &World, header: Value, changes: Value) -> u16 {
+    let token = world.provider.logout_token_with(TestKey::Rsa.key_id(), header, world.now(), changes);
+    post(world, PATH, &[FORM], &format!("logout_token={token}")).status
+}
+
+#[test]
+fn f304_a_logout_token_with_a_plain_type_or_none_ends_the_session() {
+    for typ in [json!({}), json!({"typ": "JWT"}), json!({"typ": "jwt"}), json!({"typ": "application/jwt"})] {
+        for mark in [json!({"typ": null}), json!({"typ": "Logout"})] {
+            let world = signed_in();
+            assert_eq!(with_header(&world, typ.clone(), mark.clone()), 200, "{typ} {mark}");
+            assert!(!is_in(&world), "{typ} {mark}");
+        }
+    }
+}
+
+#[test]
+fn f304_a_type_of_another_kind_ends_nothing_and_neither_does_a_plain_token_without_the_event() {
+    let world = signed_in();
+    for typ in ["at+jwt", "secevent+jwt", "dpop+jwt", "logout", "JOSE", ""] {
+        assert_eq!(with_header(&world, json!({ "typ": typ }), json!({"typ": null})), 400, "{typ}");
+    }
+    let event = "http://schemas.openid.net/event/backchannel-logout";
+    for header in [json!({}), json!({"typ": "JWT"})] {
+        for changes in [
+            json!({"typ": "ID"}),
+            json!({"typ": "Bearer"}),
+            json!({"events": null}),
+            json!({"events": {"http://example.com": {}}}),
+            json!({"events": {event: null}}),
+            json!({"events": event}),
+            json!({"nonce": "n"}),
+            json!({"jti": null}),
+            json!({"aud": "other"}),
+            json!({"iss": "https://other.example"}),
+            json!({"exp": world.now() - 3600}),
+        ] {
+            assert_eq!(with_header(&world, header.clone(), changes.clone()), 400, "{header} {changes}");
+        }
+    }
+    assert!(is_in(&world));
+    // And it is no token of another kind.
+    let token = world.provider.logout_token_with(TestKey::Rsa.key_id(), json!({}), world.now(), json!({}));
+    assert_eq!(replied(world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])).status, 401);
+    assert_eq!(post(&world, ADMIN, &[], &token).status, 400);
+    let world = World::new();
+    *world.provider.raw_id_token.borrow_mut() = Some(token);
+    let request = world.begin_login("/");
+    assert!(replied(world.finish_login(&request, "code")).status >= 400, "no session of a logout token");
+}
+
+/// A message of Keycloak's with these members besides.
+fn k_logout(world: &World, id: &str, members: Value) -> u16 {
+    let now = world.now();
+    let mut claims = json!({
+        "id": id, "expiration": now + 30, "resource": "mlflow", "action": "LOGOUT", "notBefore": now,
+    });
+    claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    let message = sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), json!({"typ": "JWT"}), claims);
+    post(world, ADMIN, &[], &message).status
+}
+
+#[test]
+fn f1002_a_list_of_sessions_that_cannot_be_read_never_means_everybody() {
+    let world = signed_in();
+    let old = json!({"iat": world.now() - 5});
+    let many: Vec<String> = (0..1001).map(|number| number.to_string()).collect();
+    for (index, wrong) in [
+        json!("abc"),
+        json!({}),
+        json!(null),
+        json!(1),
+        json!(true),
+        json!([1]),
+        json!(["x", null]),
+        json!(many),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for name in ["keycloakSessionIds", "adapterSessionIds"] {
+            let id = format!("{name}-{index}");
+            assert_eq!(k_logout(&world, &id, json!({ name: wrong.clone() })), 400, "{name}: {wrong:.50}");
+            let both = json!({"keycloakSessionIds": [], "adapterSessionIds": [], name: wrong.clone()});
+            assert_eq!(k_logout(&world, &format!("{id}-both"), both), 400, "{name}: {wrong:.50}");
+        }
+    }
+    assert!(is_in(&world));
+    forwarded(bearer(&world, old));
+}
+
+#[test]
+fn f1002_a_list_that_names_no_session_of_ours_ends_nobody() {
+    let world = signed_in();
+    for (index, nobody) in [
+        json!({"keycloakSessionIds": []}),
+        json!({"adapterSessionIds": []}),
+        json!({"adapterSessionIds": ["sid-1"]}),
+        json!({"adapterSessionIds": ["sid-1"], "keycloakSessionIds": []}),
+        json!({"adapterSessionIds": [], "keycloakSessionIds": ["sid-2"]}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(k_logout(&world, &index.to_string(), nobody.clone()), 200, "{nobody}");
+        assert!(is_in(&world), "{nobody}");
+        forwarded(bearer(&world, json!({"iat": world.now() - 5})));
+    }
+    let ours = json!({"adapterSessionIds": ["x"], "keycloakSessionIds": ["sid-1"]});
+    assert_eq!(k_logout(&world, "ours", ours), 200);
+    assert!(!is_in(&world));
+    forwarded(bearer(&world, json!({"iat": world.now() - 5, "sid": "sid-3"})));
+}
+
+/// The first delivery fails since Redis is away; the provider, or whoever carries its messages, sends it again.
+#[test]
+fn f1003_a_logout_whose_first_delivery_failed_is_carried_out_by_the_second() {
+    let world = signed_in();
+    let other = world.other_envoy();
+    let token = json!({"sid": "sid-1"});
+    forwarded(bearer(&world, token.clone()));
+    sleep(&other, 1);
+    let message = world.provider.logout_token(world.now(), json!({}));
+    let form = format!("logout_token={message}");
+    // Redis takes the note that a message came, if there is one, and nothing else.
+    world.redis.refuse(b"XADD");
+    let first = post(&other, PATH, &[FORM], &form);
+    assert_eq!((first.status, header(&first, "retry-after")), (400, Some("5")));
+    // That Envoy is gone before it can try again.
+    drop(other);
+    world.redis.refuse_nothing();
+    assert!(is_in(&world), "this one has heard of nothing");
+    assert_eq!(post(&world, PATH, &[FORM], &form).status, 200);
+    assert!(!is_in(&world));
+    assert_eq!(replied(bearer(&world, token)).status, 401);
+}
+
+#[test]
+fn f1003_a_message_of_keycloaks_whose_first_delivery_failed_is_carried_out_by_the_second() {
+    let world = signed_in();
+    let other = world.other_envoy();
+    let message = world.provider.admin_action(world.now(), "LOGOUT", json!({}));
+    world.redis.refuse(b"XADD");
+    assert_eq!(post(&other, ADMIN, &[], &message).status, 400);
+    drop(other);
+    world.redis.refuse_nothing();
+    assert_eq!(post(&world, ADMIN, &[], &message).status, 200);
+    assert!(!is_in(&world));
+    // Done is done: what began since then is not meant.
+    world.host.advance(Duration::from_secs(1));
+    log_in_again(&world);
+    assert_eq!(post(&world, ADMIN, &[], &message).status, 200);
+    assert!(is_in(&world));
+}
+
+/// Without `sid` the sessions of the very second are ended by name. If Redis can't list them, that is not done.
+#[test]
+fn f1003_a_logout_whose_sessions_could_not_be_listed_is_not_done() {
+    let world = signed_in();
+    let by_user = world.provider.logout_token(world.now(), json!({"sid": null}));
+    let form = format!("logout_token={by_user}");
+    world.redis.refuse(b"ZREVRANGE");
+    assert_eq!(post(&world, PATH, &[FORM], &form).status, 400);
+    world.redis.refuse_nothing();
+    assert_eq!(post(&world, PATH, &[FORM], &form).status, 200);
+    assert!(!is_in(&world));
+}
+
+/// `iat` counts whole seconds: it can't tell which of the two was first.
+#[test]
+fn f1004_a_token_of_the_very_second_of_a_logout_of_its_user_ends_on_every_envoy() {
+    let world = signed_in();
+    world.host.advance(Duration::from_secs(2));
+    let other = world.other_envoy();
+    let same = json!({"iat": world.now()});
+    forwarded(bearer(&world, same.clone()));
+    assert_eq!(logout(&world, json!({"sid": null})).status, 200);
+    sleep(&other, 1);
+    for envoy in [&world, &other] {
+        let ended = |changes: &Value| {
+            let token = world.provider.access_token(world.now(), changes.clone());
+            let decision = envoy.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]);
+            matches!(decision, crate::gate::Decision::Reply { .. })
+        };
+        assert!(ended(&same) && ended(&json!({"iat": world.now() - 1})));
+        assert!(ended(&json!({"iat": null})), "one that does not say may have been issued before anything");
+        assert!(!ended(&json!({"iat": world.now() + 1})) && !ended(&json!({"sub": "s-2"})));
+    }
+}
+
+/// A session of that second is told by its name, so a new one is not touched, and nobody is sent around in circles.
+#[test]
+fn f1004_a_login_in_the_very_second_of_a_logout_of_its_user_lives() {
+    let world = signed_in();
+    world.host.advance(Duration::from_secs(2));
+    assert_eq!(logout(&world, json!({"sid": null})).status, 200);
+    assert!(!is_in(&world));
+    log_in_again(&world);
+    let other = world.other_envoy();
+    other.cookies.replace(world.cookies.borrow().clone());
+    sleep(&other, 1);
+    assert!(is_in(&world) && is_in(&other));
+}
+
+#[test]
+fn f1004_tokens_of_the_second_in_which_somebody_signs_out_everywhere_end() {
+    let world = signed_in();
+    let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM));
+    assert_eq!(reply.status, 303);
+    assert_eq!(replied(bearer(&world, json!({"iat": world.now()}))).status, 401);
+    forwarded(bearer(&world, json!({"iat": world.now() + 1})));
+}
+
+#[test]
+fn f1002_logout_all_still_means_everybody() {
+    let world = signed_in();
+    assert_eq!(admin(&world, ADMIN, "LOGOUT", json!({})).status, 200);
+    assert!(!is_in(&world));
+}

@@ -1,0 +1,244 @@
+//! The stream in Redis that the log is: two scripts, one to write and one to read. Both go by Redis' own clock.
+//!
+//! Anything may stand in that stream. An entry counts when it has the form of ours. An id counts as a position when it
+//! is not ahead of Redis' clock: one entry with the largest possible id would otherwise hide all that come after it,
+//! and Redis itself would refuse to add any.
+
+use std::time::Duration;
+
+use crate::encoding::{base64url, from_base64url};
+use crate::redis::resp::Value;
+use crate::redis::{Command, Redis, RedisError};
+use crate::session::endings::{Ending, MAX_KNOWN};
+use crate::time::Timestamp;
+
+/// How far an id may be ahead of Redis' clock: as far as the clocks of a primary and of the replica that takes its
+/// place may differ.
+const MARGIN: Duration = Duration::from_secs(60);
+/// How far in the future an ending may reach: twice the longest `clock_leeway`.
+const MAX_AHEAD: Duration = Duration::from_secs(600);
+
+/// Reads on from an id. Position, milliseconds of margin → Redis' time, the first and the last id, the last id that was
+/// looked at, whether there is more, and values.
+///
+/// The answer is short whatever the entries are: what does not have the form of an ending is left out, and what is
+/// ahead of the clock is not looked at.
+pub const READ: &str = "local t = redis.call('TIME') \
+    local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+    local most = string.format('%.0f', now + ARGV[2]) \
+    local function id(command, from, to) \
+      local entry = redis.call(command, KEYS[1], from, to, 'COUNT', 1)[1] \
+      return entry and entry[1] or '' \
+    end \
+    local from, seen, more, found = ARGV[1], '', 1, {} \
+    for _ = 1, 16 do \
+      local entries = redis.call('XRANGE', KEYS[1], from, most, 'COUNT', 256) \
+      for _, entry in ipairs(entries) do \
+        local fields = entry[2] \
+        if #fields == 2 and fields[1] == 'e' and #fields[2] <= 64 then found[#found + 1] = fields[2] end \
+        seen = entry[1] \
+      end \
+      if #entries < 256 then more = 0 break end \
+      if #found >= 768 then break end \
+      from = '(' .. seen \
+    end \
+    return {now, id('XRANGE', '-', '+'), id('XREVRANGE', '+', '-'), seen, more, found}";
+
+/// Writes endings. Milliseconds of margin, most entries, milliseconds to live, values → the last id that was given out,
+/// and 1 if the stream had ids ahead of the clock and was put right, else 0.
+///
+/// Such a stream is written again: its entries keep their ids, those ahead of the clock get ids of now, and what is no
+/// ending is left out.
+pub const WRITE: &str = "local t = redis.call('TIME') \
+    local most = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1] \
+    local border = string.format('%.0f', most) \
+    local function is_ahead(id) return tonumber(string.match(id, '^%d+')) > most end \
+    local function add(call, id, value) \
+      return call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 'e', value) \
+    end \
+    local function ours(from, is_ours) \
+      local found = {} \
+      for _ = 1, 256 do \
+        local entries = redis.call('XREVRANGE', KEYS[1], from, '-', 'COUNT', 256) \
+        for _, entry in ipairs(entries) do \
+          local fields = entry[2] \
+          if not is_ours(entry[1]) then return found end \
+          if #fields == 2 and fields[1] == 'e' and #fields[2] <= 64 then \
+            found[#found + 1] = {entry[1], fields[2]} \
+          end \
+          from = '(' .. entry[1] \
+        end \
+        if #entries < 256 or #found >= tonumber(ARGV[2]) then break end \
+      end \
+      return found \
+    end \
+    local next, newest = 4, '' \
+    local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1] \
+    local wrong = last and is_ahead(last[1]) \
+    while not wrong and ARGV[next] do \
+      local added = add(redis.pcall, '*', ARGV[next]) \
+      if type(added) == 'table' then \
+        wrong = string.find(added.err, 'last possible ID', 1, true) or string.find(added.err, 'top item', 1, true) \
+        if not wrong then return added end \
+      else \
+        wrong = is_ahead(added) \
+        next, newest = next + 1, added \
+      end \
+    end \
+    if wrong then \
+      local late = ours('+', is_ahead) \
+      local good = ours(border, function() return true end) \
+      redis.call('DEL', KEYS[1]) \
+      for i = #good, 1, -1 do add(redis.pcall, good[i][1], good[i][2]) end \
+      for i = #late, 1, -1 do newest = add(redis.call, '*', late[i][2]) end \
+      for i = next, #ARGV do newest = add(redis.call, '*', ARGV[i]) end \
+    end \
+    redis.call('PEXPIRE', KEYS[1], ARGV[3]) \
+    return {newest, wrong and 1 or 0}";
+
+/// A stream entry's id: milliseconds, then a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id(u64, u64);
+
+/// What one reading brings.
+#[derive(Debug)]
+pub struct Page {
+    /// Redis' own clock.
+    pub now: Timestamp,
+    /// The oldest entry.
+    pub first: Option<Id>,
+    /// The newest entry. It may be ahead of the clock.
+    pub last: Option<Id>,
+    /// The last entry that was looked at. It is not ahead of the clock.
+    pub seen: Option<Id>,
+    /// Whether there may be more behind it.
+    pub more: bool,
+    /// What the entries say, oldest first. What is no ending of ours is passed over.
+    pub endings: Vec<Ending>,
+}
+
+/// What became of the stream with a writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The last id that was given out.
+    pub newest: Option<Id>,
+    /// What had to be done.
+    pub how: How,
+}
+
+/// How something was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It was added.
+    Added,
+    /// Ids were ahead of the clock, so the stream was written again.
+    PutRight,
+}
+
+/// The stream at one key.
+pub struct Stream {
+    redis: Redis,
+    key: String,
+    keep: Duration,
+}
+
+impl Stream {
+    /// The stream of this tenant. `keep` is how long it lives without a new entry.
+    pub fn new(redis: Redis, keep: Duration) -> Self {
+        Self { key: redis.key(&["revoked"]), redis, keep }
+    }
+
+    /// Adds endings; puts the stream right when its ids are ahead of the clock, also where there is nothing to add.
+    ///
+    /// # Errors
+    /// Redis did not take all of them.
+    pub async fn write(&self, endings: &[Ending]) -> Result<Written, RedisError> {
+        let command = self
+            .eval(WRITE)
+            .number(millis(MARGIN))
+            .number(u64::try_from(MAX_KNOWN).unwrap_or(u64::MAX))
+            .number(millis(self.keep));
+        let command = endings.iter().fold(command, |command, one| command.arg(base64url(one.encode())));
+        let replies = self.redis.run(&[command]).await?;
+        let [Value::Array(parts)] = replies.as_slice() else { return Err(wrong_type()) };
+        let [newest, Value::Integer(put_right)] = parts.as_slice() else { return Err(wrong_type()) };
+        let how = if *put_right == 1 { How::PutRight } else { How::Added };
+        Ok(Written { newest: optional(newest)?, how })
+    }
+
+    /// Reads what was written after an id.
+    ///
+    /// # Errors
+    /// Redis does not answer, or the key holds something else.
+    pub async fn read(&self, after: Id) -> Result<Page, RedisError> {
+        let from = match after {
+            Id(0, 0) => "-".to_owned(),
+            Id(millis, number) => format!("({millis}-{number}"),
+        };
+        let replies = self.redis.run(&[self.eval(READ).arg(from).number(millis(MARGIN))]).await?;
+        let [Value::Array(parts)] = replies.as_slice() else { return Err(wrong_type()) };
+        let [Value::Integer(now), first, last, seen, Value::Integer(more), Value::Array(values)] =
+            parts.as_slice()
+        else {
+            return Err(wrong_type());
+        };
+        let now = Timestamp::from_millis(u64::try_from(*now).map_err(|_| wrong_type())?);
+        let latest = now.plus(MAX_AHEAD);
+        Ok(Page {
+            now,
+            first: optional(first)?,
+            last: optional(last)?,
+            seen: optional(seen)?,
+            more: *more == 1,
+            endings: values.iter().filter_map(ending).map(|ending| ending.until(latest)).collect(),
+        })
+    }
+
+    fn eval(&self, script: &str) -> Command {
+        Command::new("EVAL").arg(script).arg("1").arg(self.key.clone())
+    }
+}
+
+impl Id {
+    /// As it is written.
+    pub fn text(self) -> String {
+        format!("{}-{}", self.0, self.1)
+    }
+
+    /// Reads `milliseconds-number`.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (millis, number) = std::str::from_utf8(bytes).ok()?.split_once('-')?;
+        Some(Self(millis.parse().ok()?, number.parse().ok()?))
+    }
+
+    /// When it was given out, unless somebody chose it.
+    pub fn time(self) -> Timestamp {
+        Timestamp::from_millis(self.0)
+    }
+
+    /// Whether Redis can't have given it out yet, by its own clock.
+    pub fn is_ahead_of(self, now: Timestamp) -> bool {
+        self.time() > now.plus(MARGIN)
+    }
+}
+
+fn optional(id: &Value) -> Result<Option<Id>, RedisError> {
+    match id {
+        Value::Bulk(none) if none.is_empty() => Ok(None),
+        Value::Bulk(id) => Id::parse(id).map(Some).ok_or_else(wrong_type),
+        _ => Err(wrong_type()),
+    }
+}
+
+fn ending(value: &Value) -> Option<Ending> {
+    let Value::Bulk(value) = value else { return None };
+    Ending::decode(&from_base64url(value).ok()?)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn wrong_type() -> RedisError {
+    RedisError("wrong type of reply")
+}

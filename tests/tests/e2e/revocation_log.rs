@@ -1,0 +1,161 @@
+//! The stream of revocations in a Redis that somebody else can write to, or that is not there yet.
+
+use std::time::{Duration, Instant};
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::process::wait_until;
+use oidc_gate_testkit::provider::{Forgery, Times};
+use oidc_gate_testkit::redis::{Fault, On};
+use oidc_gate_tests::{BOUND, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive};
+
+const STREAM: &str = "mlflow:revoked";
+const LARGEST: &str = "18446744073709551615-18446744073709551615";
+
+fn two_envoys() -> Gate {
+    Gate::builder().envoys(2).plugin(|plugin| plugin["session"]["cache_ttl"] = "1m".into()).start()
+}
+
+fn redis(gate: &Gate, words: &[&str]) {
+    gate.redis().command(words).unwrap();
+}
+
+/// Ends a session of the provider at the first Envoy; how long the second one takes to refuse its bearer token and its
+/// browser session.
+fn assert_heard_of(gate: &Gate) -> Duration {
+    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
+    let token = gate.provider.access_token_in(&sid);
+    let by_token = |url: &str| Client::new().request("GET", url).bearer(&token);
+    assert_everywhere(gate, 200, "/x", by_token);
+    assert_everywhere(gate, 200, "/x", |url| browser.fetching("GET", url));
+    let logout = gate.provider.logout_token(&sid, &Forgery::new());
+    let post = Client::new().request("POST", &gate.url_at(0, "/oauth2/backchannel-logout"));
+    let answer = post.form(&[("logout_token", &logout)]).send().unwrap();
+    assert_eq!(answer.status, 200, "{answer}");
+    let began = Instant::now();
+    let refused = || by_token(&gate.url_at(1, "/x")).send().is_ok_and(|answer| answer.status == 401);
+    assert!(wait_until(BOUND, refused), "{}", gate.envoy_at(1).trouble("does not hear of it"));
+    let took = began.elapsed();
+    assert_soon_everywhere(gate, 401, "/x", by_token);
+    assert_soon_everywhere(gate, 401, "/x", |url| browser.fetching("GET", url));
+    took
+}
+
+/// How often the Envoys counted that.
+fn counted(gate: &Gate, outcome: &str) -> u64 {
+    let name = format!("wasmcustom.oidc_gate_log_reads_total.outcome.{outcome}.reason.none");
+    gate.envoys().map(|(_, envoy)| envoy.stat(&name).unwrap_or_default()).sum()
+}
+
+fn said(gate: &Gate, text: &str) -> bool {
+    gate.envoys().any(|(_, envoy)| envoy.log().contains(text))
+}
+
+#[track_caller]
+fn assert_reported(gate: &Gate, outcome: &str, line: &str) {
+    let reported = || counted(gate, outcome) >= 1 && said(gate, line);
+    assert!(wait_until(BOUND, reported), "{}", gate.envoy().trouble("says nothing"));
+}
+
+#[test]
+fn f1001_an_entry_with_the_largest_id_hides_no_revocation_while_it_is_there_or_after_it_was_deleted() {
+    let gate = two_envoys();
+    println!("as usual: the other Envoy refuses after {:?}", assert_heard_of(&gate));
+    redis(&gate, &["XADD", STREAM, LARGEST, "e", "x"]);
+    println!("with the entry: after {:?}", assert_heard_of(&gate));
+    assert_reported(&gate, "ahead", "ids ahead of Redis' clock");
+    // Redis goes on from the id that it gave out last, although no entry has it any more.
+    redis(&gate, &["XADD", STREAM, LARGEST, "e", "x"]);
+    redis(&gate, &["XDEL", STREAM, LARGEST]);
+    println!("after XDEL: after {:?}", assert_heard_of(&gate));
+    redis(&gate, &["XADD", STREAM, LARGEST, "e", "x"]);
+    redis(&gate, &["DEL", STREAM]);
+    assert_reported(&gate, "reset", "revocation stream was reset or trimmed");
+    println!("after DEL: after {:?}", assert_heard_of(&gate));
+    assert_workers_alive(&gate);
+}
+
+/// Meanwhile it is as with an Envoy that does not reach Redis; what was written meanwhile is written then.
+#[test]
+fn f1001_another_type_in_the_place_of_the_stream_is_reported_and_nothing_is_lost_when_it_is_gone() {
+    let gate = two_envoys();
+    assert_heard_of(&gate);
+    redis(&gate, &["SET", STREAM, "x"]);
+    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
+    let token = gate.provider.access_token_in(&sid);
+    let by_token = |url: &str| Client::new().request("GET", url).bearer(&token);
+    assert_everywhere(&gate, 200, "/x", by_token);
+    let logout = gate.provider.logout_token(&sid, &Forgery::new());
+    let post = Client::new().request("POST", &gate.url_at(0, "/oauth2/backchannel-logout"));
+    let answer = post.form(&[("logout_token", &logout)]).send().unwrap();
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (400, Some("5")),
+        "not everywhere yet: {answer}"
+    );
+    assert_eq!(by_token(&gate.url_at(0, "/x")).send().unwrap().status, 401, "but here");
+    assert_reported(&gate, "failed", "WRONGTYPE");
+    redis(&gate, &["DEL", STREAM]);
+    assert_soon_everywhere(&gate, 401, "/x", by_token);
+    assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
+    println!("the next one: after {:?}", assert_heard_of(&gate));
+}
+
+#[test]
+fn f1001_a_stream_that_is_deleted_in_a_loop_is_reported_and_heals() {
+    let gate = two_envoys();
+    assert_heard_of(&gate);
+    let (_, sid) = gate.signed_in_with_sid("mlflow_user");
+    let token = gate.provider.access_token_in(&sid);
+    let by_token = |url: &str| Client::new().request("GET", url).bearer(&token);
+    assert_everywhere(&gate, 200, "/x", by_token);
+    let logout = gate.provider.logout_token(&sid, &Forgery::new());
+    let looped = wait_until(BOUND, || {
+        redis(&gate, &["DEL", STREAM]);
+        counted(&gate, "reset") >= 4
+    });
+    assert!(looped, "{}", gate.envoy().trouble("does not notice"));
+    let post = Client::new().request("POST", &gate.url_at(0, "/oauth2/backchannel-logout"));
+    assert_eq!(post.form(&[("logout_token", &logout)]).send().unwrap().status, 200);
+    redis(&gate, &["DEL", STREAM]);
+    // What was written and deleted is written again by the Envoy that wrote it.
+    assert_soon_everywhere(&gate, 401, "/x", by_token);
+    println!("the next one: after {:?}", assert_heard_of(&gate));
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn f1001_entries_that_are_no_revocations_hide_none() {
+    let gate = two_envoys();
+    assert_heard_of(&gate);
+    let fill = "for i = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'e', 'x' .. i) end \
+                redis.call('XADD', KEYS[1], '*', 'e', string.rep('x', 1000000)) \
+                local many = {} for i = 1, 6000 do many[i] = 'x' end \
+                redis.call('XADD', KEYS[1], '*', unpack(many))";
+    redis(&gate, &["EVAL", fill, "1", STREAM]);
+    println!("behind 100,000 of them: after {:?}", assert_heard_of(&gate));
+    assert_workers_alive(&gate);
+}
+
+/// Its health check is not done, or Redis starts later: a token that was ended before does not pass meanwhile.
+#[test]
+fn f1005_the_first_requests_after_a_start_wait_until_the_revocations_could_be_read() {
+    let mut gate = Gate::builder().redis_proxy().workers(1).start();
+    let (_, sid) = gate.signed_in_with_sid("mlflow_user");
+    let token = gate.provider.access_token_in(&sid);
+    let good = gate.provider.access_token("mlflow_admin");
+    gate.provider.delete_session(&sid);
+    for round in 0..3 {
+        gate.kill_envoy(0);
+        gate.redis_proxy().fail(On::Everything, Times::Always, Fault::Close);
+        let struck = gate.redis_proxy().struck();
+        gate.start_envoy_without_redis(0);
+        let ended = Client::new().request("GET", &gate.url("/x")).bearer(&token).begin();
+        let tried = || gate.redis_proxy().struck() > struck;
+        assert!(wait_until(BOUND, tried), "{}", gate.envoy().trouble("does not ask Redis"));
+        gate.redis_proxy().behave();
+        let ended = ended.finish().unwrap();
+        assert_eq!(ended.status, 401, "{round}: {ended}\n{}", gate.envoy().trouble("lets it in"));
+        let good = Client::new().request("GET", &gate.url("/x")).bearer(&good).send().unwrap();
+        assert_eq!(good.status, 200, "{round}: {good}");
+    }
+}
