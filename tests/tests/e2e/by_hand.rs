@@ -79,14 +79,14 @@ fn f1201_what_stands_in_a_page_of_the_application_signs_nobody_out() {
     for target in [url.as_str(), &gate.url("/oauth2/account/sign-out?everywhere=true")] {
         // `<a ping>`, as browsers with Fetch Metadata send it and as older ones do; a fetch; a form in a frame.
         let post =
-            || from_site(browser.request("POST", target), "same-origin").header("origin", &gate.origin());
+            || from_site(browser.request("POST", target), "same-origin").header("origin", gate.origin());
         let of =
             |mode: &str, dest: &str| post().header("sec-fetch-mode", mode).header("sec-fetch-dest", dest);
         assert_refused(&gate, 403, || of("no-cors", "empty").header("content-type", "text/ping").send());
         assert_refused(&gate, 403, || of("cors", "empty").send());
         assert_refused(&gate, 403, || of("navigate", "iframe").form(&[]).send());
         assert_refused(&gate, 403, || {
-            let old = browser.request("POST", target).header("origin", &gate.origin());
+            let old = browser.request("POST", target).header("origin", gate.origin());
             old.header("content-type", "text/ping").header("ping-to", target).body("PING").send()
         });
     }

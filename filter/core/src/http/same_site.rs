@@ -128,7 +128,8 @@ mod tests {
         use AskedBy::{Navigation, Page, Person};
         const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
         const OURS: (&str, &str) = ("origin", ORIGIN);
-        let table: &[(&str, &[(&str, &str)], AskedBy)] = &[
+        type Case = (&'static str, &'static [(&'static str, &'static str)], AskedBy);
+        let table: &[Case] = &[
             ("GET", &[("accept", "text/html")], Navigation),
             ("POST", &[OURS, FORM], Person),
             ("POST", &[OURS], Person),

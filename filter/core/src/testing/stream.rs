@@ -92,7 +92,7 @@ impl Stream {
             let late: Vec<_> = late.into_iter().map(|(_, fields)| fields).collect();
             let kept = good.into_iter().rev().take(most).collect::<Vec<_>>();
             kept.into_iter().rev().for_each(|(id, fields)| self.add_as(id, fields));
-            for fields in late.into_iter().chain(left.map(entry)) {
+            for fields in late.into_iter().chain(left.map(|value| entry(value))) {
                 newest = Some(self.add(now, fields).unwrap());
             }
         }
@@ -102,8 +102,8 @@ impl Stream {
     }
 }
 
-fn entry(value: &Vec<u8>) -> Fields {
-    vec![b"e".to_vec(), value.clone()]
+fn entry(value: &[u8]) -> Fields {
+    vec![b"e".to_vec(), value.to_vec()]
 }
 
 /// What an entry of ours says.
