@@ -1,7 +1,7 @@
 //! Keycloak's administrative callbacks, the only announcement of "logout all" and of a pushed "not before".
 
 use oidc_gate_testkit::browser::{Client, Response};
-use oidc_gate_testkit::provider::forgeries::wrong_callbacks;
+use oidc_gate_testkit::provider::forgeries::{wrong_callbacks, wrong_lists};
 use oidc_gate_testkit::provider::{Callback, Forgery, TokenKind};
 use oidc_gate_tests::{Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive};
 use serde_json::json;
@@ -50,6 +50,19 @@ fn lo08_a_wrong_callback_is_400_and_ends_nothing() {
     let future = gate.provider.now() + 86_400;
     let locked = gate.provider.callback(Callback::PushNotBefore, future, &Forgery::new());
     assert_eq!(post(&gate, Callback::PushNotBefore, &locked).status, 400);
+    assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn f1002_a_logout_whose_list_of_sessions_cannot_be_read_ends_nobody() {
+    let gate = gate();
+    let browser = gate.signed_in("mlflow_user");
+    for (name, forgery) in wrong_lists() {
+        let body = gate.provider.callback(Callback::LogOut, gate.provider.now(), &forgery);
+        let response = post(&gate, Callback::LogOut, &body);
+        assert_eq!(response.status, 400, "{name}: {response}");
+    }
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     assert_workers_alive(&gate);
 }

@@ -6,6 +6,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::error::{Dependency, Malformed, Rejection};
 use crate::host::Level;
 use crate::http::body::Body;
@@ -169,14 +171,19 @@ fn check(rp: &RelyingParty, claims: &Claims, trusted: &[String]) -> Result<Annou
     if issued.plus(MAX_AGE).plus(leeway) < now {
         return Err(TokenError::TooOld);
     }
-    // (5) sub, sid, or both.
+    // (5) sub, sid, or both. Null is neither: it must not widen a logout from one session to all of a user.
+    if let Some(null) =
+        ["sub", "sid"].into_iter().find(|name| claims.members().get(*name).is_some_and(Value::is_null))
+    {
+        return Err(ClaimProblem::WrongType.of(null).into());
+    }
     let (subject, sid) = (claims.sub()?.map(str::to_owned), claims.sid()?.map(str::to_owned));
     if subject.is_none() && sid.is_none() {
         return Err(TokenError::NobodyNamed);
     }
     // (6) events has the member, and it is an object; others may be there, as Keycloak's are.
     let events = require("events", claims.events()?)?;
-    if !events.get(LOGOUT_EVENT).is_some_and(serde_json::Value::is_object) {
+    if !events.get(LOGOUT_EVENT).is_some_and(Value::is_object) {
         return Err(TokenError::NoLogoutEvent);
     }
     // (7) no nonce, of whatever type: this is no ID token.

@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::config;
-use crate::host::{Callout, CalloutError, Host};
+use crate::host::{Callout, CalloutError, Host, Level};
 use crate::secret::Secret;
-use cluster::{Redirection, Slots, slot};
+use crate::sync::Role;
+use cluster::{Endpoint, Nodes, Redirection, Slots, slot};
 use resp::{NoReplies, Value};
 
 /// Redirections that one call follows.
@@ -39,6 +40,7 @@ pub struct Redis {
     host: Rc<dyn Host>,
     config: config::Redis,
     slots: Rc<Slots>,
+    nodes: Rc<Nodes>,
 }
 
 /// Where a pipeline is sent.
@@ -55,7 +57,7 @@ enum Target {
 impl Redis {
     /// For the cluster, credentials and timeout of the configuration.
     pub fn new(host: Rc<dyn Host>, config: config::Redis) -> Self {
-        Self { host, config, slots: Rc::default() }
+        Self { host, config, slots: Rc::default(), nodes: Rc::default() }
     }
 
     /// A key in this tenant's part of the store.
@@ -69,7 +71,7 @@ impl Redis {
     }
 
     /// Runs the commands in order and gives back one reply each. In a Redis Cluster all of them have to be about one
-    /// slot; redirections are followed.
+    /// slot; redirections to nodes of the cluster are followed.
     ///
     /// # Errors
     /// Anything but exactly one well-formed, error-free reply per command.
@@ -81,6 +83,10 @@ impl Redis {
                 .map_err(|failed| failed.error);
         };
         let slot = commands.iter().find_map(Command::key).map(slot);
+        if self.nodes.are_due(self.host.now()) {
+            let redis = self.clone();
+            self.host.spawn(Box::pin(async move { redis.learn_nodes_once().await }));
+        }
         let known = slot.and_then(|slot| self.slots.node(slot));
         let mut target = known.map_or(Target::Any, Target::Node);
         let mut failure = RedisError("redirected again and again");
@@ -92,13 +98,17 @@ impl Redis {
             };
             failure = error;
             target = match (redirection, target) {
-                (Some(Redirection::Moved(node)), _) => {
+                (Some(Redirection::Moved(to)), _) => {
+                    let Some(node) = self.node_of_the_cluster(&to).await else { break };
                     if let Some(slot) = slot {
                         self.slots.moved(slot, node);
                     }
                     Target::Node(node)
                 }
-                (Some(Redirection::Ask(node)), _) => Target::Asking(node),
+                (Some(Redirection::Ask(to)), _) => {
+                    let Some(node) = self.node_of_the_cluster(&to).await else { break };
+                    Target::Asking(node)
+                }
                 // It may be gone, and another one in its place.
                 (None, Target::Node(node) | Target::Asking(node)) => {
                     self.slots.forget(node);
@@ -108,6 +118,51 @@ impl Redis {
             };
         }
         Err(failure)
+    }
+
+    /// Where a redirection leads, if the configured nodes name that place. A failover may have brought in a new node, so
+    /// they are asked again before the answer is no.
+    async fn node_of_the_cluster(&self, to: &Endpoint) -> Option<SocketAddr> {
+        if let Some(node) = self.nodes.find(to) {
+            return Some(node);
+        }
+        self.learn_nodes_once().await;
+        let found = self.nodes.find(to);
+        if found.is_none() {
+            self.host.log(
+                Level::Debug,
+                &format!("Redis redirects to {to:?}, which no configured node names: not followed"),
+            );
+        }
+        found
+    }
+
+    /// However many calls want to know at once, one of them asks, and not more often than it may.
+    async fn learn_nodes_once(&self) {
+        match self.nodes.flights.join(()) {
+            Role::Lead(_until_learned) if self.nodes.may_ask(self.host.now()) => self.learn_nodes().await,
+            Role::Lead(_) => {}
+            Role::Follow(learned) => learned.await,
+        }
+    }
+
+    /// Asks the configured nodes which nodes there are. What is known stays if they don't say.
+    async fn learn_nodes(&self) {
+        self.nodes.ask(self.host.now());
+        let asked = self
+            .send(&[Command::new("CLUSTER").arg("NODES")], &self.config.cluster, Target::Any)
+            .await
+            .map_err(|failed| failed.error);
+        let learned = asked.and_then(|replies| match replies.as_slice() {
+            [Value::Bulk(answer)] if self.nodes.learn(answer, self.host.now()) => Ok(()),
+            _ => Err(RedisError("wrong type of reply")),
+        });
+        match learned {
+            Ok(()) => self.slots.keep(&self.nodes),
+            Err(RedisError(what)) => {
+                self.host.log(Level::Warn, &format!("CLUSTER NODES is not answered: {what}"));
+            }
+        }
     }
 
     /// Runs commands that have nothing to do with each other, in order; gives back one reply each.
@@ -241,3 +296,6 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,6 +148,7 @@ fn error_kind(line: &[u8]) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis::cluster::Endpoint;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -201,7 +202,7 @@ mod tests {
     /// Whoever may write a value must not send us, and our password, to a place of theirs.
     #[test]
     fn a_redirection_counts_as_an_error_reply_only() {
-        let moved = Redirection::Moved("10.0.0.1:6379".parse().unwrap());
+        let moved = Redirection::Moved(Endpoint::Address("10.0.0.1:6379".parse().unwrap()));
         let redirected = |bytes: &[u8]| parse_exactly(bytes, 2).unwrap_err().redirection;
         assert_eq!(redirected(b"+OK\r\n-MOVED 1 10.0.0.1:6379\r\n"), Some(moved));
         let value = "x\r\n-MOVED 1 10.0.0.1:6379\r\n";

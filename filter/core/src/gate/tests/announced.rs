@@ -10,6 +10,7 @@ use super::back_channel::{FORM, PATH, admin, bearer, is_in, log_in_again, logout
 use super::{OWN_FORM, forwarded};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::testing::{TestKey, sign};
+use crate::testing::provider::ISSUER;
 use crate::testing::world::{World, header, replied};
 
 const ADMIN: &str = "/oauth2/k_logout";
@@ -104,6 +105,23 @@ fn f1002_a_list_of_sessions_that_cannot_be_read_never_means_everybody() {
     }
     assert!(is_in(&world));
     forwarded(bearer(&world, old));
+}
+
+#[test]
+fn f1002_null_in_a_logout_token_never_means_all_sessions_of_a_user() {
+    let world = signed_in();
+    for name in ["sid", "sub"] {
+        let now = world.now();
+        let mut claims = json!({
+            "iss": ISSUER, "aud": "mlflow", "sub": "s-1", "sid": "other", "jti": name, "iat": now, "exp": now + 120,
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        });
+        claims[name] = Value::Null;
+        let header = json!({"typ": "logout+jwt"});
+        let token = sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), header, claims);
+        assert_eq!(post(&world, PATH, &[FORM], &format!("logout_token={token}")).status, 400, "{name}");
+    }
+    assert!(is_in(&world));
 }
 
 #[test]
