@@ -324,6 +324,31 @@ fn bt18_a_client_that_acts_for_itself_is_passed_on_without_a_persons_name() {
     assert_eq!(received.values("x-forwarded-preferred-username"), Vec::<&str>::new());
 }
 
+/// A gate without browser login has no use for the endpoints of one, and none for Redis.
+#[test]
+fn f202_a_bearer_only_gate_works_with_metadata_that_names_nothing_but_keys() {
+    let gate = Gate::builder()
+        .plugin(|plugin| {
+            let plugin = plugin.as_object_mut().unwrap();
+            plugin.remove("login");
+            plugin.remove("session");
+        })
+        .provider(|provider| {
+            provider.edit_document(Endpoint::Discovery, |document| {
+                *document = json!({
+                    "issuer": document["issuer"], "jwks_uri": document["jwks_uri"],
+                    "authorization_endpoint": "urn:none", "response_types_supported": ["id_token"],
+                    "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
+                    "code_challenge_methods_supported": ["plain"], "require_pushed_authorization_requests": true,
+                });
+            });
+        })
+        .start();
+    let token = gate.provider.access_token("mlflow_user");
+    assert_allowed(&gate, || Client::new().request("GET", &gate.url(API)).bearer(&token).send());
+    assert_refused(&gate, 401, || Client::new().request("GET", &gate.url(API)).bearer("not.a.token").send());
+}
+
 fn flip_last(token: &str) -> String {
     // The last character may hold unused bits; the one in the middle of the signature does not.
     let at = token.rfind('.').unwrap() + 20;

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use url::Url;
 
 use crate::encoding::{base64url, from_base64url};
-use crate::error::{LoginError, Rejection};
+use crate::error::{Dependency, LoginError, Rejection};
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
-use crate::oidc::metadata::Metadata;
 use crate::oidc::relying_party::RelyingParty;
 use crate::seal::Purpose;
 use crate::time::Timestamp;
@@ -59,7 +59,9 @@ pub async fn begin(
         return_path: return_path.as_str().to_owned(),
         created: rp.host.now(),
     };
-    let location = location(rp, &provider.metadata, &browser.login.scope, &flow);
+    // Nobody is sent to the provider for a login that can't be completed.
+    let endpoint = provider.metadata.login(&browser.login).map_err(Dependency::from)?;
+    let location = location(rp, endpoint, &browser.login.scope, &flow);
 
     let name = rp.cookies.login(flow.tag());
     let sealed = browser.keys.seal(
@@ -118,8 +120,8 @@ fn token(rp: &RelyingParty) -> Result<String, Rejection> {
     Ok(base64url(bytes))
 }
 
-fn location(rp: &RelyingParty, metadata: &Metadata, scope: &str, flow: &Flow) -> String {
-    let mut url = metadata.authorization_endpoint.clone();
+fn location(rp: &RelyingParty, endpoint: &Url, scope: &str, flow: &Flow) -> String {
+    let mut url = endpoint.clone();
     // RFC 7636 4.2
     let challenge = base64url(Sha256::digest(flow.verifier.as_bytes()));
     url.query_pairs_mut()

@@ -20,8 +20,7 @@ const MAX_RESPONSE_LEN: usize = 256 * 1024;
 pub async fn require_active(rp: &RelyingParty, token: &str) -> Result<(), Rejection> {
     let known = rp.provider.current().await?;
     let wrong = |what: &str| Dependency::Provider(Trouble::lasting(Endpoint::Introspection.says(what)));
-    let endpoint = known.metadata.introspection_endpoint.as_ref();
-    let endpoint = endpoint.ok_or_else(|| wrong("the metadata names none that may be used"))?;
+    let endpoint = known.metadata.introspection_endpoint().map_err(Dependency::from)?;
     let parameters = [("token", token), ("token_type_hint", "access_token")];
     let callout = client::post(rp, endpoint, &parameters);
     let reply = answer::ask(&*rp.host, Endpoint::Introspection, callout)

@@ -141,7 +141,7 @@ fn chosen_url<'a>(rp: &'a RelyingParty, state: &str) -> Option<&'a str> {
 fn revoke(rp: &Rc<RelyingParty>, grant: Option<&Grant>) {
     let Some(refresh_token) = grant.and_then(|grant| grant.refresh_token.clone()) else { return };
     let has_end_session =
-        rp.provider.now().is_some_and(|known| known.metadata.end_session_endpoint.is_some());
+        rp.provider.now().is_some_and(|known| known.metadata.end_session_endpoint().is_some());
     let is_offline = rp
         .browser()
         .is_ok_and(|browser| browser.login.scope.split(' ').any(|scope| scope == "offline_access"));
@@ -166,7 +166,7 @@ async fn end_session_location(
 ) -> Result<Option<(String, String)>, Rejection> {
     // Right after a start this worker may not know the provider yet: worth a wait.
     let known = rp.provider.current().await.ok();
-    let Some(mut url) = known.and_then(|known| known.metadata.end_session_endpoint.clone()) else {
+    let Some(mut url) = known.and_then(|known| known.metadata.end_session_endpoint().cloned()) else {
         return Ok(None);
     };
     let mut bytes = [0; 16];

@@ -3,31 +3,54 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::config::Issuer;
+use crate::config::{Config, Issuer, Login};
+use crate::error::{Dependency, Trouble};
 use crate::json;
+use crate::oidc::answer::Endpoint;
 
 /// Longest metadata document, in bytes.
 pub const MAX_METADATA_LEN: usize = 256 * 1024;
 
-/// What the gate needs to know of the provider.
+/// What the gate needs to know of the provider. An endpoint that can't be used is kept with the reason, and concerns only
+/// what needs it.
 #[derive(Clone, Debug)]
 pub struct Metadata {
-    /// Where browsers are sent to sign in.
-    pub authorization_endpoint: Url,
-    /// Where codes are exchanged.
-    pub token_endpoint: Url,
     /// Where the keys are.
     pub jwks_uri: Url,
-    /// Claims about the signed-in person.
-    pub userinfo_endpoint: Option<Url>,
-    /// Where browsers are sent to sign out (RP-Initiated Logout 1.0 2.1).
-    pub end_session_endpoint: Option<Url>,
-    /// Where tokens are revoked (RFC 7009).
-    pub revocation_endpoint: Option<Url>,
-    /// Where the provider is asked about tokens (RFC 7662).
-    pub introspection_endpoint: Option<Url>,
     /// Whether every authorization response carries `iss` (RFC 9207 3).
     pub iss_parameter_supported: bool,
+    authorization_endpoint: Found,
+    token_endpoint: Found,
+    userinfo_endpoint: Found,
+    end_session_endpoint: Found,
+    revocation_endpoint: Found,
+    introspection_endpoint: Found,
+    /// What an authorization request needs besides: PKCE, and no pushed requests.
+    request: Result<(), MetadataError>,
+}
+
+type Found = Result<Url, MetadataError>;
+
+/// What of the metadata a configuration uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Browsers sign in.
+    login: bool,
+    /// UserInfo is asked after a login.
+    userinfo: bool,
+    /// The provider is asked about bearer tokens.
+    introspection: bool,
+}
+
+impl Needs {
+    /// What this configuration uses.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            login: config.login.is_some(),
+            userinfo: config.login.as_ref().is_some_and(|login| login.userinfo),
+            introspection: config.bearer.as_ref().is_some_and(|bearer| bearer.check_interval.is_some()),
+        }
+    }
 }
 
 /// Why the metadata can't be used; for the log.
@@ -47,9 +70,12 @@ pub enum MetadataError {
         /// As the provider says.
         found: String,
     },
-    /// Missing, or of the wrong type.
-    #[error("{0} is missing or not a string")]
+    /// Not there.
+    #[error("{0} is missing")]
     Missing(&'static str),
+    /// There, and no text.
+    #[error("{0} is no text")]
+    WrongType(&'static str),
     /// On another host, without TLS, or with parts that no endpoint has.
     #[error("{0} {1:?} is not within the issuer's origin, nor in issuer.allowed_origins")]
     ForeignEndpoint(&'static str, String),
@@ -59,6 +85,13 @@ pub enum MetadataError {
     /// RFC 9126 5: we do not push.
     #[error("the provider accepts pushed authorization requests only, which are not supported")]
     PushedOnly,
+}
+
+/// Whoever needs it can't be served until somebody puts it right.
+impl From<&MetadataError> for Dependency {
+    fn from(error: &MetadataError) -> Self {
+        Self::ProviderMetadata(Trouble::lasting(Endpoint::Discovery.says(&error.to_string())))
+    }
 }
 
 impl Metadata {
@@ -74,27 +107,105 @@ impl Metadata {
             let found = found.chars().filter(|c| !c.is_control()).take(200).collect();
             return Err(MetadataError::Issuer { expected: issuer.url.clone(), found });
         }
-        let required = |name| endpoint(&document, name, issuer)?.ok_or(MetadataError::Missing(name));
-        let methods = document.get("code_challenge_methods_supported");
-        if methods.is_some_and(|methods| {
-            !methods.as_array().is_some_and(|list| list.iter().any(|method| method == "S256"))
-        }) {
-            return Err(MetadataError::NoS256);
-        }
-        if flag(&document, "require_pushed_authorization_requests") {
-            return Err(MetadataError::PushedOnly);
-        }
+        let endpoint = |name| endpoint(&document, name, issuer);
         Ok(Self {
-            authorization_endpoint: required("authorization_endpoint")?,
-            token_endpoint: required("token_endpoint")?,
-            jwks_uri: required("jwks_uri")?,
-            userinfo_endpoint: endpoint(&document, "userinfo_endpoint", issuer)?,
-            end_session_endpoint: endpoint(&document, "end_session_endpoint", issuer)?,
-            // Nobody needs them to sign in: where they lie elsewhere, they are not used.
-            revocation_endpoint: endpoint(&document, "revocation_endpoint", issuer).ok().flatten(),
-            introspection_endpoint: endpoint(&document, "introspection_endpoint", issuer).ok().flatten(),
+            jwks_uri: endpoint("jwks_uri")?,
             iss_parameter_supported: flag(&document, "authorization_response_iss_parameter_supported"),
+            authorization_endpoint: endpoint("authorization_endpoint"),
+            token_endpoint: endpoint("token_endpoint"),
+            userinfo_endpoint: endpoint("userinfo_endpoint"),
+            end_session_endpoint: endpoint("end_session_endpoint"),
+            revocation_endpoint: endpoint("revocation_endpoint"),
+            introspection_endpoint: endpoint("introspection_endpoint"),
+            request: request(&document),
         })
+    }
+
+    /// Where browsers are sent to sign in, when a login by this configuration can be completed.
+    ///
+    /// # Errors
+    /// The first thing that is missing for it.
+    pub fn login(&self, login: &Login) -> Result<&Url, &MetadataError> {
+        self.request.as_ref()?;
+        self.token_endpoint()?;
+        if login.userinfo {
+            self.userinfo_endpoint()?;
+        }
+        self.authorization_endpoint.as_ref()
+    }
+
+    /// Where codes are exchanged.
+    ///
+    /// # Errors
+    /// There is none that can be used.
+    pub fn token_endpoint(&self) -> Result<&Url, &MetadataError> {
+        self.token_endpoint.as_ref()
+    }
+
+    /// Claims about the signed-in person.
+    ///
+    /// # Errors
+    /// There is none that can be used.
+    pub fn userinfo_endpoint(&self) -> Result<&Url, &MetadataError> {
+        self.userinfo_endpoint.as_ref()
+    }
+
+    /// Where the provider is asked about tokens (RFC 7662).
+    ///
+    /// # Errors
+    /// There is none that can be used.
+    pub fn introspection_endpoint(&self) -> Result<&Url, &MetadataError> {
+        self.introspection_endpoint.as_ref()
+    }
+
+    /// Where browsers are sent to sign out (RP-Initiated Logout 1.0 2.1). Without one, sign-out ends the session here.
+    pub fn end_session_endpoint(&self) -> Option<&Url> {
+        self.end_session_endpoint.as_ref().ok()
+    }
+
+    /// Where tokens are revoked (RFC 7009).
+    pub fn revocation_endpoint(&self) -> Option<&Url> {
+        self.revocation_endpoint.as_ref().ok()
+    }
+
+    /// What can't be used although the configuration needs it, and what that keeps from working.
+    pub fn missing(&self, needs: Needs) -> Vec<String> {
+        const NO_LOGIN: &str = "nobody can sign in";
+        let needed = [
+            (needs.login, self.request.as_ref().err(), NO_LOGIN),
+            (needs.login, self.authorization_endpoint.as_ref().err(), NO_LOGIN),
+            (needs.login, self.token_endpoint.as_ref().err(), NO_LOGIN),
+            (needs.userinfo, self.userinfo_endpoint.as_ref().err(), NO_LOGIN),
+            (
+                needs.introspection,
+                self.introspection_endpoint.as_ref().err(),
+                "no bearer token can be checked",
+            ),
+        ];
+        let missing = needed.into_iter().filter(|(is_needed, ..)| *is_needed);
+        missing.filter_map(|(_, problem, effect)| Some(format!("{}: {effect}", problem?))).collect()
+    }
+
+    /// What the metadata has, can't be used, and is not needed.
+    pub fn ignored(&self, needs: Needs) -> Vec<String> {
+        const UNUSED: &str = "this configuration does not use it";
+        let [sign_out, revocation] = match needs.login {
+            true => ["signing out ends only the session here", "no token is revoked at a sign-out"],
+            false => [UNUSED; 2],
+        };
+        let unneeded = [
+            (!needs.login, &self.authorization_endpoint, UNUSED),
+            (!needs.login, &self.token_endpoint, UNUSED),
+            (!needs.userinfo, &self.userinfo_endpoint, UNUSED),
+            (!needs.introspection, &self.introspection_endpoint, UNUSED),
+            (true, &self.end_session_endpoint, sign_out),
+            (true, &self.revocation_endpoint, revocation),
+        ];
+        let ignored = unneeded.into_iter().filter_map(|(is_unneeded, endpoint, effect)| match endpoint {
+            Ok(_) | Err(MetadataError::Missing(_)) => None,
+            Err(problem) => is_unneeded.then(|| format!("{problem}; it is ignored: {effect}")),
+        });
+        ignored.collect()
     }
 }
 
@@ -106,15 +217,25 @@ fn flag(document: &Map<String, Value>, name: &str) -> bool {
     document.get(name).and_then(Value::as_bool).unwrap_or(false)
 }
 
+/// PKCE with S256 is not optional for us (RFC 9700 2.1.1), and we push no authorization requests (RFC 9126 5).
+fn request(document: &Map<String, Value>) -> Result<(), MetadataError> {
+    let has_s256 = |methods: &Value| {
+        methods.as_array().is_some_and(|methods| methods.iter().any(|method| method == "S256"))
+    };
+    if json::member(document, "code_challenge_methods_supported").is_some_and(|methods| !has_s256(methods)) {
+        return Err(MetadataError::NoS256);
+    }
+    if flag(document, "require_pushed_authorization_requests") {
+        return Err(MetadataError::PushedOnly);
+    }
+    Ok(())
+}
+
 /// An endpoint must lie on the issuer's own origin, or on one that the operator allowed: metadata must not choose
-/// where secrets are sent.
-fn endpoint(
-    document: &Map<String, Value>,
-    name: &'static str,
-    issuer: &Issuer,
-) -> Result<Option<Url>, MetadataError> {
-    let Some(value) = document.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
-    let text = value.as_str().ok_or(MetadataError::Missing(name))?;
+/// where secrets are sent. Null and empty text are ways to write "none".
+fn endpoint(document: &Map<String, Value>, name: &'static str, issuer: &Issuer) -> Found {
+    let value = json::member(document, name).filter(|value| *value != "");
+    let text = value.ok_or(MetadataError::Missing(name))?.as_str().ok_or(MetadataError::WrongType(name))?;
     let foreign =
         || MetadataError::ForeignEndpoint(name, text.chars().filter(|c| !c.is_control()).take(200).collect());
     let url = Url::parse(text).map_err(|_| foreign())?;
@@ -122,7 +243,7 @@ fn endpoint(
     let allowed = origin == issuer.parsed.origin()
         || issuer.allowed_origins.iter().any(|allowed| *allowed == origin.ascii_serialization());
     let clean = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    if allowed && clean && matches!(url.scheme(), "https" | "http") { Ok(Some(url)) } else { Err(foreign()) }
+    if allowed && clean && matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(foreign()) }
 }
 
 #[cfg(test)]
@@ -132,6 +253,13 @@ mod tests {
     use std::time::Duration;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const ALL: Needs = Needs { login: true, userinfo: true, introspection: true };
+    const NOTHING: Needs = Needs { login: false, userinfo: false, introspection: false };
+
+    fn login() -> Login {
+        Login { userinfo: true, ..crate::testing::world::config().login.unwrap() }
+    }
 
     fn issuer() -> Issuer {
         let url = "https://idp.example/realms/mlflow".to_owned();
@@ -154,6 +282,8 @@ mod tests {
             "authorization_endpoint": "https://idp.example/realms/mlflow/protocol/openid-connect/auth",
             "token_endpoint": "https://idp.example/realms/mlflow/protocol/openid-connect/token",
             "jwks_uri": "https://idp.example/realms/mlflow/protocol/openid-connect/certs",
+            "userinfo_endpoint": "https://idp.example/realms/mlflow/protocol/openid-connect/userinfo",
+            "introspection_endpoint": "https://idp.example/realms/mlflow/protocol/openid-connect/introspect",
         });
         for (name, value) in changes.as_object().unwrap() {
             document[name] = value.clone();
@@ -196,28 +326,70 @@ mod tests {
             "javascript:alert(1)",
             "https://idp.example.evil.example/token",
         ] {
-            for name in ["token_endpoint", "authorization_endpoint", "jwks_uri", "end_session_endpoint"] {
-                let error = parse(json!({name: url})).unwrap_err();
+            let error = parse(json!({"jwks_uri": url})).unwrap_err();
+            assert!(matches!(error, MetadataError::ForeignEndpoint("jwks_uri", _)), "{url}");
+            for name in ["token_endpoint", "authorization_endpoint", "userinfo_endpoint"] {
+                let metadata = parse(json!({name: url})).unwrap();
+                let error = metadata.login(&login()).unwrap_err();
                 assert!(
-                    matches!(error, MetadataError::ForeignEndpoint(found, _) if found == name),
+                    matches!(error, MetadataError::ForeignEndpoint(found, _) if *found == name),
                     "{name} {url}"
                 );
+                assert!(metadata.missing(ALL)[0].contains(name), "{name} {url}");
             }
+            let metadata = parse(json!({
+                "end_session_endpoint": url, "revocation_endpoint": url, "introspection_endpoint": url,
+            }));
+            let metadata = metadata.unwrap();
+            assert_eq!(
+                (metadata.end_session_endpoint(), metadata.revocation_endpoint()),
+                (None, None),
+                "{url}"
+            );
+            assert!(metadata.introspection_endpoint().is_err(), "{url}");
         }
     }
 
     #[test]
     fn what_we_cannot_do_without_is_asked_for() {
-        assert_eq!(
-            parse(json!({"token_endpoint": null})).unwrap_err(),
-            MetadataError::Missing("token_endpoint")
+        assert_eq!(parse(json!({"jwks_uri": []})).unwrap_err(), MetadataError::WrongType("jwks_uri"));
+        for (changes, expected) in [
+            (json!({"token_endpoint": null}), MetadataError::Missing("token_endpoint")),
+            (json!({"token_endpoint": ""}), MetadataError::Missing("token_endpoint")),
+            (json!({"token_endpoint": 7}), MetadataError::WrongType("token_endpoint")),
+            (json!({"userinfo_endpoint": null}), MetadataError::Missing("userinfo_endpoint")),
+            (json!({"code_challenge_methods_supported": ["plain"]}), MetadataError::NoS256),
+            (json!({"code_challenge_methods_supported": "S256"}), MetadataError::NoS256),
+            (json!({"require_pushed_authorization_requests": true}), MetadataError::PushedOnly),
+        ] {
+            let metadata = parse(changes.clone()).unwrap();
+            assert_eq!(metadata.login(&login()), Err(&expected), "{changes}");
+            assert_eq!(metadata.missing(ALL), [format!("{expected}: nobody can sign in")], "{changes}");
+            assert_eq!(metadata.missing(NOTHING), [""; 0], "{changes}");
+        }
+        assert!(parse(json!({"code_challenge_methods_supported": null})).unwrap().login(&login()).is_ok());
+    }
+
+    #[test]
+    fn f201_what_the_configuration_does_not_use_is_only_spoken_of() {
+        let elsewhere = "https://elsewhere.example/x";
+        let metadata = parse(json!({
+            "authorization_endpoint": "urn:none", "token_endpoint": 7, "userinfo_endpoint": elsewhere,
+            "end_session_endpoint": elsewhere, "revocation_endpoint": "", "introspection_endpoint": null,
+        }))
+        .unwrap();
+        assert_eq!(metadata.missing(NOTHING), [""; 0]);
+        let ignored = metadata.ignored(NOTHING);
+        assert_eq!(ignored.len(), 4, "{ignored:#?}");
+        assert!(
+            ignored.iter().all(|line| line.ends_with("it is ignored: this configuration does not use it"))
         );
-        assert_eq!(parse(json!({"jwks_uri": []})).unwrap_err(), MetadataError::Missing("jwks_uri"));
-        assert_eq!(
-            parse(json!({"code_challenge_methods_supported": ["plain"]})).unwrap_err(),
-            MetadataError::NoS256
-        );
-        let pushed = json!({"require_pushed_authorization_requests": true});
-        assert_eq!(parse(pushed).unwrap_err(), MetadataError::PushedOnly);
+        let needs = Needs { userinfo: false, introspection: false, ..ALL };
+        let ignored = metadata.ignored(needs);
+        assert_eq!(ignored.len(), 2, "{ignored:#?}");
+        assert!(ignored[0].starts_with("userinfo_endpoint \"https://elsewhere.example/x\" is not within"));
+        assert!(ignored[1].ends_with("signing out ends only the session here"), "{ignored:#?}");
+        let missing = metadata.missing(needs);
+        assert_eq!(missing.len(), 2, "{missing:#?}");
     }
 }

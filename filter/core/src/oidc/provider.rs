@@ -20,7 +20,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk_set::JwkSet;
 use crate::lease::Lease;
 use crate::oidc::answer::{self, Endpoint};
-use crate::oidc::metadata::{Metadata, MetadataError};
+use crate::oidc::metadata::{Metadata, MetadataError, Needs};
 use crate::oidc::pace::{AWAITED_PAUSE, Failure, Pace, Urgency};
 use crate::quote::quote;
 use crate::sync::{Event, within};
@@ -79,6 +79,7 @@ pub struct Keeper {
     issuer: Issuer,
     /// Every signature algorithm that some kind of token may have here.
     algorithms: Vec<Algorithm>,
+    needs: Needs,
     current: RefCell<Option<Rc<Provider>>>,
     changed: Event,
     wanted: Event,
@@ -101,7 +102,7 @@ struct Remembered {
 
 impl Keeper {
     /// Knows nothing until [`Keeper::run`] runs.
-    pub fn new(host: Rc<dyn Host>, issuer: Issuer, algorithms: Vec<Algorithm>) -> Self {
+    pub fn new(host: Rc<dyn Host>, issuer: Issuer, algorithms: Vec<Algorithm>, needs: Needs) -> Self {
         let digest = Sha256::new()
             .chain_update(issuer.url.as_bytes())
             .chain_update([0])
@@ -115,6 +116,7 @@ impl Keeper {
             host,
             issuer,
             algorithms,
+            needs,
             current: RefCell::default(),
             changed: Event::default(),
             wanted: Event::default(),
@@ -391,6 +393,7 @@ impl Keeper {
                 _ => Trouble::lasting(detail),
             }
         })?;
+        self.tell(&metadata);
         let jwks = self.get_json(&metadata.jwks_uri, Endpoint::Jwks).await?;
         let keys = JwkSet::parse(jwks.as_bytes())
             .map_err(|error| Trouble::passing(Endpoint::Jwks.says(&error.to_string())))?;
@@ -414,6 +417,22 @@ impl Keeper {
             self.host.log(Level::Debug, &format!("JWKS: not used: {skipped}"));
         }
         Ok(Shared { fetched: self.host.now(), metadata: document, jwks })
+    }
+
+    /// Says what of the metadata can't be used: each time where it is needed, else once for all workers.
+    fn tell(&self, metadata: &Metadata) {
+        for missing in metadata.missing(self.needs) {
+            self.host.log(Level::Error, &format!("provider {}: {missing}", self.issuer.url));
+        }
+        let ignored = metadata.ignored(self.needs).join("\n");
+        let key = format!("{}.ignored.{:?}", self.shared_key, self.needs);
+        let said = self.host.shared_get(&key).map(|(said, _)| said).unwrap_or_default();
+        if said != ignored.as_bytes() {
+            let _ = self.host.shared_set(&key, ignored.as_bytes(), None);
+            for line in ignored.lines() {
+                self.host.log(Level::Warn, &format!("provider {}: {line}", self.issuer.url));
+            }
+        }
     }
 
     async fn get_json(&self, url: &Url, endpoint: Endpoint) -> Result<String, Trouble> {

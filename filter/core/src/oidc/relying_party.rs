@@ -13,6 +13,7 @@ use crate::http::request::Request;
 use crate::oidc::announcement::Unread;
 use crate::oidc::attempts::Attempts;
 use crate::oidc::exchanges::Exchanges;
+use crate::oidc::metadata::Needs;
 use crate::oidc::provider::Keeper;
 use crate::oidc::refresh::{self, Refreshes};
 use crate::seal::KeyRing;
@@ -84,6 +85,7 @@ impl RelyingParty {
                 host.clone(),
                 config.issuer.clone(),
                 config.algorithms().collect(),
+                Needs::of(&config),
             )),
             attempts: Attempts::new(cookies.clone()),
             browser,
@@ -133,7 +135,7 @@ impl RelyingParty {
     /// The provider's origin, which the sign-out form leads on to.
     pub fn form_origin(&self) -> Option<String> {
         let provider = self.provider.now()?;
-        provider.metadata.end_session_endpoint.as_ref().map(|url| url.origin().ascii_serialization())
+        provider.metadata.end_session_endpoint().map(|url| url.origin().ascii_serialization())
     }
 }
 

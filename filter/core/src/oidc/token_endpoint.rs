@@ -90,7 +90,8 @@ async fn request(
     parameters: &[(&str, &str)],
 ) -> Result<Result<Tokens, Failure>, Rejection> {
     let known = rp.provider.current().await?;
-    let callout = client::post(rp, &known.metadata.token_endpoint, parameters);
+    let endpoint = known.metadata.token_endpoint().map_err(Dependency::from)?;
+    let callout = client::post(rp, endpoint, parameters);
     Ok(match answer::ask(&*rp.host, Endpoint::Token, callout).await {
         Ok(reply) if provider::is_json(&reply) => parse(&reply.body),
         Ok(_) => Err(Failure::NoTokens("content type is not JSON")),

@@ -19,12 +19,12 @@ const PROTOCOL_CLAIMS: [&str; 10] =
 /// Asks UserInfo and adds what it says to the ID token's claims.
 ///
 /// # Errors
-/// It has no UserInfo endpoint, does not answer, answers with something else than JSON, or about somebody else.
+/// It has no UserInfo endpoint that can be used, does not answer, answers with something else than JSON, or about
+/// somebody else.
 pub async fn merge(rp: &RelyingParty, tokens: &Tokens, claims: Claims) -> Result<Claims, Rejection> {
     let known = rp.provider.current().await?;
     let wrong = |what: &str| LoginError::UserInfo(Endpoint::UserInfo.says(what));
-    let endpoint = known.metadata.userinfo_endpoint.as_ref();
-    let endpoint = endpoint.ok_or_else(|| wrong("the metadata names none that may be used"))?;
+    let endpoint = known.metadata.userinfo_endpoint().map_err(Dependency::from)?;
     let mut callout = provider::callout(&rp.config.issuer, "GET", endpoint, Vec::new());
     callout.headers.push(("authorization".to_owned(), format!("Bearer {}", tokens.access_token)));
     let reply = answer::ask(&*rp.host, Endpoint::UserInfo, callout).await.map_err(|refusal| match refusal

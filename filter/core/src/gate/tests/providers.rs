@@ -188,3 +188,99 @@ fn f305_another_audience_is_named_in_the_log_and_allowed_where_the_operator_trus
     let line = lines.iter().find(|line| line.contains("foreign_audience")).unwrap();
     assert!(line.contains("\\n\\u{202e}xxx") && !line.contains(&"x".repeat(100)), "{line}");
 }
+
+/// Metadata with these members, a null one taken out.
+fn with_metadata(world: World, members: &Value) -> World {
+    world
+        .provider
+        .metadata
+        .borrow_mut()
+        .as_object_mut()
+        .unwrap()
+        .extend(members.as_object().unwrap().clone());
+    world
+}
+
+#[test]
+fn f201_an_endpoint_that_is_not_used_keeps_nobody_out_and_is_spoken_of_once() {
+    let elsewhere = "https://elsewhere.example/x";
+    for odd in [json!(elsewhere), json!("urn:none"), json!(7)] {
+        let world = with_metadata(
+            World::new(),
+            &json!({"userinfo_endpoint": odd, "introspection_endpoint": odd, "end_session_endpoint": odd}),
+        );
+        world.log_in("/");
+        forwarded(world.navigate("/"));
+        // Used at a sign-out only, and not there: it must not choose where the ID token goes.
+        let left = replied(world.browse("POST", "/oauth2/logout", &[("origin", "https://mlflow.example")]));
+        assert_eq!(crate::testing::world::header(&left, "location"), Some("/oauth2/signed-out"), "{odd}");
+        world.host.advance(Duration::from_secs(301));
+        world.other_worker().begin_login("/");
+        assert!(world.provider.discovery_requests.get() >= 2, "{odd}");
+        let lines = world.host.log_lines();
+        for name in ["userinfo_endpoint", "introspection_endpoint", "end_session_endpoint"] {
+            let spoken =
+                lines.iter().filter(|line| line.contains(name) && line.contains("is ignored")).count();
+            assert_eq!(spoken, 1, "{name} {odd}: {lines:#?}");
+        }
+    }
+    for none in [json!(null), json!("")] {
+        let world =
+            with_metadata(World::new(), &json!({"userinfo_endpoint": none, "end_session_endpoint": none}));
+        world.log_in("/");
+        assert!(!said(&world, "is ignored"), "{none}");
+    }
+}
+
+#[test]
+fn f201_an_endpoint_that_is_used_is_refused_where_it_would_be_used() {
+    let elsewhere = json!("https://elsewhere.example/x");
+    let mut asks = config();
+    asks.login.as_mut().unwrap().userinfo = true;
+    let mut checks = config();
+    checks.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
+    for (config, name, logs_in, takes_tokens) in [
+        (config(), "token_endpoint", false, true),
+        (config(), "authorization_endpoint", false, true),
+        (asks, "userinfo_endpoint", false, true),
+        (checks, "introspection_endpoint", true, false),
+    ] {
+        let world = with_metadata(World::with(config), &json!({ name: elsewhere }));
+        let bearer = present(&world, &json!({"typ": "at+jwt"}), &json!({}));
+        match takes_tokens {
+            true => drop(forwarded(bearer)),
+            false => assert_eq!(replied(bearer).status, 503, "{name}"),
+        }
+        let login = replied(world.navigate("/"));
+        assert_eq!(login.status, if logs_in { 302 } else { 503 }, "{name}");
+        let line = format!("{name} \"https://elsewhere.example/x\" is not within the issuer's origin");
+        assert!(said(&world, &line), "{name}: {:#?}", world.host.log_lines());
+        assert!(world.provider.token_requests.borrow().is_empty(), "{name}: nobody is asked there");
+    }
+}
+
+#[test]
+fn f202_a_gate_for_bearer_tokens_needs_nothing_but_keys() {
+    let bearer_only = || {
+        let mut config = config();
+        (config.login, config.session, config.client.secret) = (None, None, None);
+        World::with(config)
+    };
+    for members in [
+        json!({"authorization_endpoint": null, "token_endpoint": null, "userinfo_endpoint": null}),
+        json!({"authorization_endpoint": "urn:none", "token_endpoint": "https://elsewhere.example/x"}),
+        json!({"code_challenge_methods_supported": ["plain"]}),
+        json!({"require_pushed_authorization_requests": true}),
+    ] {
+        let world = with_metadata(bearer_only(), &members);
+        forwarded(present(&world, &json!({"typ": "at+jwt"}), &json!({})));
+        assert!(!world.host.log_lines().iter().any(|line| line.starts_with("Error")), "{members}");
+    }
+    let world = bearer_only();
+    *world.provider.metadata.borrow_mut() = json!({
+        "issuer": ISSUER, "jwks_uri": format!("{ISSUER}/certs"), "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
+    });
+    forwarded(present(&world, &json!({"typ": "at+jwt"}), &json!({})));
+    assert_eq!(replied(present(&world, &json!({"typ": "JWT"}), &json!({}))).status, 401);
+}
