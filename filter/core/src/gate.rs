@@ -100,8 +100,8 @@ impl Gate {
             && endpoints.iter().any(|endpoint| endpoint.as_bytes() == path)
     }
 
-    /// Decides about one request of `caller`; `headers` as Envoy has them, pseudo-headers included. `body` is read where
-    /// [`Gate::reads_body`] says so.
+    /// Decides about one request of `caller`; `headers` as Envoy has them, pseudo-headers included. `body` is read
+    /// where [`Gate::reads_body`] says so.
     pub async fn decide(
         self: Rc<Self>,
         headers: Vec<(String, Vec<u8>)>,
@@ -109,7 +109,7 @@ impl Gate {
         caller: Caller,
     ) -> Decision {
         let request = match Request::parse(headers) {
-            Ok(request) => request.from_caller(caller),
+            Ok(request) => request.with_caller(caller),
             Err(unparsed) => return self.refuse_unparsed(&unparsed),
         };
         if let Some(outcome) = self.endpoint(&request, body).await {
@@ -135,8 +135,8 @@ impl Gate {
     async fn endpoint(self: &Rc<Self>, request: &Request, body: Body) -> Option<Result<Reply, Refused>> {
         self.rp.browser().ok()?;
         let rp = &self.rp;
-        // Each of our endpoints has an effect, or shows what will not be so any more when somebody looks at it. An empty
-        // link leads to the page itself: its address may hold a code, which is not written anywhere again.
+        // Each of our endpoints has an effect, or shows what will not be so any more when somebody looks at it. An
+        // empty link leads to the page itself: its address may hold a code, which is not written anywhere again.
         if request.is_speculative() && request.raw_path().starts_with("/oauth2/") {
             return Some(Err(Refused { retry_path: String::new(), ..Rejection::Speculative.into() }));
         }
@@ -219,8 +219,8 @@ impl Gate {
         name == "cookie" || self.policy.reserves(name)
     }
 
-    /// Whoever could sign in is sent there; everybody else gets the one answer for this refusal. Nobody signs in ahead of
-    /// time: that login would take the place of one that a person has begun.
+    /// Whoever could sign in is sent there; everybody else gets the one answer for this refusal. Nobody signs in ahead
+    /// of time: that login would take the place of one that a person has begun.
     async fn refuse(self: &Rc<Self>, request: &Request, refused: Refused) -> Decision {
         let Refused { mut rejection, cookies, retry_path } = refused;
         let wants_login = matches!(rejection, Rejection::NoCredential | Rejection::SessionEnded(_));

@@ -79,8 +79,8 @@ impl Principal {
         let subject = claims.require_subject()?.to_owned();
         let preferred_username = described("preferred_username");
         let sid = claims.sid().unwrap_or_default().map(str::to_owned);
-        // A client that acts for itself is its own subject (RFC 9068 2.2), and with Keycloak a user behind it. Tokens of
-        // people name the client as well, through which they came.
+        // A client that acts for itself is its own subject (RFC 9068 2.2), and with Keycloak a user behind it. Tokens
+        // of people name the client as well, through which they came.
         let is_its_own_client =
             CLIENTS.iter().any(|name| claims.string(name).unwrap_or_default() == Some(subject.as_str()));
         let is_client = is_its_own_client
@@ -110,8 +110,8 @@ impl Principal {
     }
 }
 
-/// Says which claims [`Principal::from_claims`] did without, since they can't be used. Without a usable `sid` the provider
-/// can end what is this person's by `sub` only.
+/// Says which claims [`Principal::from_claims`] did without, since they can't be used. Without a usable `sid` the
+/// provider can end what is this person's by `sub` only.
 pub fn log_left_out(host: &dyn Host, claims: &Claims) {
     let names = NAMES.iter().filter_map(|name| claims.string(name).err());
     for error in names.chain(claims.sid().err()).chain(claims.azp().err()) {

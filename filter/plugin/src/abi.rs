@@ -1,8 +1,8 @@
 //! What the host calls: the exports of proxy-wasm ABI 0.2.1, and the contexts they are about.
 //!
-//! Written out here and not taken from the SDK, because its `Action` knows no third answer to request headers: "hold body
-//! and trailers back in the client's connection" is what a request gets while it is decided about, and "hold the headers,
-//! but hand the body over" what the few endpoints get that read one.
+//! Written out here and not taken from the SDK, because its `Action` knows no third answer to request headers: "hold
+//! body and trailers back in the client's connection" is what a request gets while it is decided about, and "hold the
+//! headers, but hand the body over" what the few endpoints get that read one.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -13,7 +13,8 @@ use crate::host::callout_reply;
 use crate::plugin::Plugin;
 use crate::stream::Stream;
 
-/// What becomes of a part of a request: `FilterHeadersStatus`, `FilterDataStatus` and `FilterTrailersStatus` of the host.
+/// What becomes of a part of a request: `FilterHeadersStatus`, `FilterDataStatus` and `FilterTrailersStatus` of the
+/// host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Action {

@@ -1,8 +1,8 @@
 //! Polls the core's futures in Envoy's callbacks.
 //!
 //! A task belongs to a stream or to the root context. The host gives the answer of a callout to the context that was
-//! effective when it was sent, and cancels the call once that context is gone. So within a stream's callback only that stream's own
-//! task runs; everything else waits for a callback of the root context, which lives as long as the plugin.
+//! effective when it was sent, and cancels the call once that context is gone. So within a stream's callback only that
+//! stream's own task runs; everything else waits for a callback of the root context, which lives as long as the plugin.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};

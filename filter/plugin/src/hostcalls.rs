@@ -1,5 +1,5 @@
-//! What the plugin asks of its host (proxy-wasm ABI 0.2.1). Nothing here panics, whatever status or byte comes back. The
-//! only `unsafe` of the project is in this file and in [`crate::abi`], its other direction.
+//! What the plugin asks of its host (proxy-wasm ABI 0.2.1). Nothing here panics, whatever status or byte comes back.
+//! The only `unsafe` of the project is in this file and in [`crate::abi`], its other direction.
 #![allow(unsafe_code)]
 
 use std::ptr::null_mut;
@@ -295,7 +295,8 @@ fn check(status: u32) -> Result<(), Refused> {
 /// Takes over memory that the host filled.
 ///
 /// # Safety
-/// `data` is null, or was allocated for the host by [`crate::abi`]'s `proxy_on_memory_allocate` with exactly `len` bytes.
+/// `data` is null, or was allocated for the host by [`crate::abi`]'s `proxy_on_memory_allocate` with exactly `len`
+/// bytes.
 unsafe fn take(data: *mut u8, len: usize) -> Vec<u8> {
     if data.is_null() {
         return Vec::new();

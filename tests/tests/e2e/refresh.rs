@@ -17,7 +17,8 @@ use oidc_gate_tests::{
 const SHORT: i64 = 2;
 const EXPIRED: Duration = Duration::from_secs(3);
 
-/// Tokens of the first login are short-lived, those of a refresh are not: what happens at the first expiry happens once.
+/// Tokens of the first login are short-lived, those of a refresh are not: what happens at the first expiry happens
+/// once.
 fn short_lived(builder: Builder) -> Builder {
     builder
         .plugin(|plugin| plugin["session"]["refresh_ahead"] = "0s".into())
@@ -246,7 +247,8 @@ fn rf08_a_group_that_was_taken_away_is_denied_after_the_next_refresh_and_one_tha
 fn two_logins_of_one_browser_share_a_session_at_the_provider_and_are_renewed_side_by_side() {
     let gate = short_lived(Gate::builder()).start();
     let (first, sid) = gate.signed_in_with_sid("mlflow_user");
-    // The same browser once more, with another jar for the gate: its session at the provider is known by a cookie there.
+    // The same browser once more, with another jar for the gate: its session at the provider is known by a cookie
+    // there.
     let second = Client::new();
     *second.jar() = first.jar().clone();
     second.jar().remove(gate.session_cookie_name());

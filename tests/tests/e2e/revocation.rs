@@ -1,5 +1,5 @@
-//! What an administrator does in Keycloak, and how soon it takes effect: on every worker of every Envoy, for cookies and
-//! for bearer tokens. Caches live for a minute here, and tokens for five: what ends soon ends because it was told.
+//! What an administrator does in Keycloak, and how soon it takes effect: on every worker of every Envoy, for cookies
+//! and for bearer tokens. Caches live for a minute here, and tokens for five: what ends soon ends because it was told.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -18,9 +18,10 @@ const CIRCLES: [Exception; 4] = [
         "the relying party holds what the steps of the protocol need, and names the steps",
     ),
     (
-        "config config::schema config::validate config::validate::bearer config::validate::client \
-         config::validate::issuer config::validate::login config::validate::path config::validate::policy \
-         config::validate::session config::validate::timing config::validate::url",
+        "config config::schema config::validate config::validate::access_token config::validate::bearer \
+         config::validate::client config::validate::groups config::validate::identity config::validate::issuer \
+         config::validate::login config::validate::path config::validate::policy config::validate::session \
+         config::validate::timing config::validate::url",
         "the checks of the configuration use its types, which are beside them in mod.rs",
     ),
     ("policy::identity policy::permit", "a permit holds the headers, which hold how a permit changes them"),

@@ -5,7 +5,6 @@
 //! `validate` (meaning). Each step reports to the same place and goes on, so that an operator sees every mistake at
 //! once, and each one once.
 
-mod access_token;
 mod environment;
 mod error;
 mod leaf;
@@ -24,11 +23,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-pub use self::access_token::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
 pub use self::error::{ConfigError, ConfigErrors};
 #[cfg(feature = "schema")]
 pub use self::schema::json_schema;
 use crate::jose::algorithm::Algorithm;
+use crate::jose::mark::AccessTokenMark;
 use crate::limit::Rate;
 use crate::secret::Secret;
 
@@ -155,8 +154,8 @@ pub enum ClientAuthentication {
     Post,
 }
 
-/// How much strangers can have done, in each worker. An operator has nothing to set here, and docs/production.md says what it
-/// comes to; a test may want other numbers.
+/// How much strangers can have done, in each worker. An operator has nothing to set here, and docs/production.md says
+/// what it comes to; a test may want other numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Looking in Redis for the session of a ticket without a signature of ours, where none is found.

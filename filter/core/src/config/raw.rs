@@ -1,5 +1,5 @@
-//! The configuration as an operator writes it. The JSON Schema comes from these types, so what stands above a field here
-//! is what an editor shows. Fields without `default` are required.
+//! The configuration as an operator writes it. The JSON Schema comes from these types, so what stands above a field
+//! here is what an editor shows. Fields without `default` are required.
 
 use serde::Deserialize;
 

@@ -1,11 +1,11 @@
 //! HTTP as the gate sees it: request, canonical path, cookies, reply, pages.
 
-pub mod account_page;
+pub(crate) mod account_page;
 pub mod body;
-pub mod cookies;
-pub mod pages;
-pub mod path;
+pub(crate) mod cookies;
+pub(crate) mod pages;
+pub(crate) mod path;
 pub mod reply;
-pub mod request;
-pub mod return_path;
-pub mod same_site;
+pub(crate) mod request;
+pub(crate) mod return_path;
+pub(crate) mod same_site;

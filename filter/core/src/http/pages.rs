@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::error::LoginError;
-use crate::http::reply::ADMINISTRATOR;
 use crate::principal::Principal;
+
+/// What somebody reads who can do nothing about it.
+pub const ADMINISTRATOR: &str = "An administrator has to act; trying again does not help until then.";
 
 /// What becomes of groups that are too many for a token.
 pub const GROUPS_ELSEWHERE: &str = "the identity provider sent no list of groups, which many do when there are too many. Administrators: have it send \

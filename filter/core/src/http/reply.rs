@@ -2,14 +2,11 @@
 
 use crate::config::{Config, Preset};
 use crate::error::{Dependency, Limit, LoginError, Malformed, Outlook, Rejection};
-use crate::http::pages::{self, Page};
-use crate::http::request::Audience;
+use crate::http::pages::{self, ADMINISTRATOR, Page};
+use crate::http::request::{Audience, NO_REQUEST_ID};
 
 /// Seconds after which a client may ask again while somebody we depend on is away.
 pub const RETRY_AFTER_SECS: u32 = 5;
-
-/// Stands for the id of a request that has none.
-pub const NO_REQUEST_ID: &str = "-";
 
 /// A complete local reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -331,9 +328,6 @@ fn unavailable(dependency: &Dependency) -> String {
     };
     format!("{what} {then}")
 }
-
-/// What somebody reads who can do nothing about it.
-pub const ADMINISTRATOR: &str = "An administrator has to act; trying again does not help until then.";
 
 /// MLflow's codes: the second is for what is broken on our side.
 fn unavailable_code(dependency: &Dependency) -> &'static str {

@@ -3,7 +3,9 @@
 use crate::caller::Caller;
 use crate::error::Malformed;
 use crate::http::path::CanonicalPath;
-use crate::http::reply::NO_REQUEST_ID;
+
+/// Stands for the id of a request that has none.
+pub const NO_REQUEST_ID: &str = "-";
 
 /// Methods that applications are sent; any other is refused.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -104,7 +106,7 @@ impl Request {
 
     /// Sent by `caller`.
     #[must_use]
-    pub fn from_caller(self, caller: Caller) -> Self {
+    pub fn with_caller(self, caller: Caller) -> Self {
         Self { caller, ..self }
     }
 

@@ -25,8 +25,8 @@ pub enum Audiences {
 
 /// The claims of a token whose signature was checked.
 ///
-/// Accessors return `Ok(None)` only when the claim is absent or null; a claim of another wrong type is an error. Where a
-/// claim decides nothing, the caller takes an error for "absent": see `principal`.
+/// Accessors return `Ok(None)` only when the claim is absent or null; a claim of another wrong type is an error. Where
+/// a claim decides nothing, the caller takes an error for "absent": see `principal`.
 #[derive(Clone, PartialEq)]
 pub struct Claims(Map<String, Value>);
 
@@ -201,8 +201,8 @@ impl Claims {
     /// `aud` must name us, and nobody else but audiences that the operator trusts (OIDC Core 3.1.3.7 (3)).
     ///
     /// # Errors
-    /// [`TokenError::WrongAudience`]; [`TokenError::ForeignAudience`] with one that nobody trusts; [`TokenError::Claim`] when
-    /// it is absent or no list of strings.
+    /// [`TokenError::WrongAudience`]; [`TokenError::ForeignAudience`] with one that nobody trusts;
+    /// [`TokenError::Claim`] when it is absent or no list of strings.
     pub fn require_audience_of(&self, ours: &str, trusted: &[String]) -> Result<Audiences, TokenError> {
         self.require_audience(&[ours])?;
         let mut others =

@@ -134,8 +134,8 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// For the log: [`TokenError::label`], and what it is about where that is not plain. Of what the token says only the name
-    /// of a foreign audience is in it, not escaped yet.
+    /// For the log: [`TokenError::label`], and what it is about where that is not plain. Of what the token says only
+    /// the name of a foreign audience is in it, not escaped yet.
     pub fn detail(&self) -> String {
         match self {
             Self::Claim(error) | Self::HeaderParameter(error) => format!("{}: {}", self.label(), error.claim),

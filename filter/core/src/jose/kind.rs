@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
+use crate::jose::mark::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
 use crate::json::{self, ClaimError};
 
 /// The event that makes a token a logout token (OIDC Back-Channel Logout 2.4).
@@ -35,8 +35,8 @@ pub struct AdminAction;
 pub struct LogoutToken;
 
 impl TokenKind for IdToken<'_> {
-    /// Header `JWT` or none, payload `ID` or none; neither a logout token nor an administrative message, and not an access
-    /// token by a rule of the operator.
+    /// Header `JWT` or none, payload `ID` or none; neither a logout token nor an administrative message, and not an
+    /// access token by a rule of the operator.
     fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
         let is_plain = is_plain_jwt(header_type) && payload_type(claims)?.is_none_or(|mark| mark == "ID");
         let is_access_token = self.0.iter().any(|mark| match mark {
@@ -71,8 +71,8 @@ impl TokenKind for AdminAction {
 }
 
 impl TokenKind for LogoutToken {
-    /// Payload `Logout` or none, and header `logout+jwt`. That header is only recommended (2.4, 4.1): with `JWT` or none,
-    /// the logout event is what tells.
+    /// Payload `Logout` or none, and header `logout+jwt`. That header is only recommended (2.4, 4.1): with `JWT` or
+    /// none, the logout event is what tells.
     fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
         let says_so = header_type.is_some_and(|header| is_media_type(header, "logout+jwt"));
         Ok((says_so || is_plain_jwt(header_type) && has_logout_event(claims))
@@ -92,8 +92,8 @@ fn has_action(claims: &Map<String, Value>) -> bool {
         && ["iss", "sub", "aud"].iter().all(|name| !claims.contains_key(*name))
 }
 
-/// Claims that no access token has, but an ID token (OIDC Core 2, 3.3.2.11) or a logout token (Back-Channel Logout 2.4):
-/// whatever a rule says, a token with one of them does not follow it.
+/// Claims that no access token has, but an ID token (OIDC Core 2, 3.3.2.11) or a logout token (Back-Channel Logout
+/// 2.4): whatever a rule says, a token with one of them does not follow it.
 const OF_OTHER_KINDS: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
 
 fn follows(rule: &ClaimRule, claims: &Map<String, Value>) -> bool {

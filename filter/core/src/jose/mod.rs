@@ -4,17 +4,18 @@
 //! [`jwk_set::JwkSet`] and an allow-list → [`token::VerifiedToken`] of one [`kind`] → [`claims::Claims`]. The
 //! arithmetic of signatures is the host's ([`signature::SignatureVerifier`]); everything around it is here.
 
-pub mod algorithm;
-pub mod claims;
+pub(crate) mod algorithm;
+pub(crate) mod claims;
 mod der;
-pub mod error;
-pub mod hash;
-pub mod jwk;
+pub(crate) mod error;
+pub(crate) mod hash;
+pub(crate) mod jwk;
 pub mod jwk_set;
-pub mod kind;
+pub(crate) mod kind;
+pub(crate) mod mark;
 pub mod probe;
-pub mod signature;
+pub(crate) mod signature;
 #[cfg(test)]
 pub mod testing;
-pub mod token;
-pub mod validity;
+pub(crate) mod token;
+pub(crate) mod validity;

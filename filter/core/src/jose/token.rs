@@ -67,11 +67,6 @@ impl<'a> UntrustedToken<'a> {
         })
     }
 
-    /// The algorithm that the header claims.
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
     /// Checks the signature with the issuer's keys, then that the payload is a JSON object and the token of this kind.
     /// Can be called again with newer keys.
     ///

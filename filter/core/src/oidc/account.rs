@@ -100,8 +100,8 @@ async fn end_all(rp: &Rc<RelyingParty>, request: &Request, entry: Rc<Entry>) -> 
         names.push(own);
     }
     let principal = &record.principal;
-    // Whole seconds, as `iat` has them, and by the provider's clock: a login of this very second is ended by name, or not
-    // at all.
+    // Whole seconds, as `iat` has them, and by the provider's clock: a login of this very second is ended by name, or
+    // not at all.
     let before = Timestamp::from_secs(provider_time(rp, &record.grant).as_secs());
     let endings = vec![Ending::user(&principal.issuer, &principal.subject, before)];
     let sessions = rp.browser()?.sessions.clone();

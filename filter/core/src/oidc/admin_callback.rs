@@ -2,9 +2,9 @@
 //! `<adminUrl>/k_logout`, "Push" of a not-before to `<adminUrl>/k_push_not_before`; with `adminUrl` set to
 //! `<public_url>/oauth2`.
 //!
-//! The body is a bare signed JWT `{id, expiration, resource, action, notBefore}`, without `iss` and `aud`. It is believed
-//! only when one of the realm's keys signed it, it names our client and the action of the path, it has not expired, and
-//! was not seen before.
+//! The body is a bare signed JWT `{id, expiration, resource, action, notBefore}`, without `iss` and `aud`. It is
+//! believed only when one of the realm's keys signed it, it names our client and the action of the path, it has not
+//! expired, and was not seen before.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! What the provider announces is carried out whether or not it waits for the answer, and also when it is signed by a key
-//! that is newer than ours.
+//! What the provider announces is carried out whether or not it waits for the answer, and also when it is signed by a
+//! key that is newer than ours.
 //!
-//! Keys are fetched out of turn at most every 10 seconds, and whoever sends unknown key ids can see to it that the turn is
-//! not ours. Keycloak waits a few seconds for an answer, and announces nothing twice. So such a message is refused, as one
-//! that does not verify has to be, and is looked at once more when newer keys are there.
+//! Keys are fetched out of turn at most every 10 seconds, and whoever sends unknown key ids can see to it that the turn
+//! is not ours. Keycloak waits a few seconds for an answer, and announces nothing twice. So such a message is refused,
+//! as one that does not verify has to be, and is looked at once more when newer keys are there.
 
 use std::cell::Cell;
 use std::rc::Rc;

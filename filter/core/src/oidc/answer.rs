@@ -72,7 +72,8 @@ pub struct Refusal {
     pub trouble: Trouble,
 }
 
-/// Sends a request to an endpoint. A redirect is not followed: it could lead anywhere (JW06), and requests carry secrets.
+/// Sends a request to an endpoint. A redirect is not followed: it could lead anywhere (JW06), and requests carry
+/// secrets.
 ///
 /// # Errors
 /// Everything but an answer with status 200.

@@ -44,8 +44,8 @@ pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
     let Some((cookie, flow)) =
         response.state.as_deref().and_then(|state| authorization::find(rp, request, state))
     else {
-        // The back button, or a second tab that was faster: whoever is signed in goes on (CB06), and who can't be told apart
-        // now is not told that a sign-in failed.
+        // The back button, or a second tab that was faster: whoever is signed in goes on (CB06), and who can't be told
+        // apart now is not told that a sign-in failed.
         return match rp.session(request).await {
             Ok(_) => Ok(Reply::see_other("/".to_owned())),
             Err(rejection @ Rejection::Unavailable(_)) => Err(rejection.into()),

@@ -41,8 +41,8 @@ impl Exchanges {
         })
     }
 
-    /// The turn of this caller, perhaps after others. `None`: it, or all callers, have had as much as they get, or there was
-    /// no turn within `patience`.
+    /// The turn of this caller, perhaps after others. `None`: it, or all callers, have had as much as they get, or
+    /// there was no turn within `patience`.
     pub async fn turn(self: &Rc<Self>, host: &dyn Host, caller: Caller, patience: Duration) -> Option<Turn> {
         let pass = self.limit.take(caller, host.now())?;
         match self.slot(host, caller.address(), patience).await {

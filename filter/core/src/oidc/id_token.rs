@@ -17,8 +17,8 @@ use crate::oidc::verify::{VerifyError, verify};
 use crate::session::record::Record;
 use crate::time::Timestamp;
 
-/// How long before the login an ID token may say that it was issued. Providers back-date `iat` and `nbf` by minutes, for
-/// clients whose clocks are slow.
+/// How long before the login an ID token may say that it was issued. Providers back-date `iat` and `nbf` by minutes,
+/// for clients whose clocks are slow.
 const MAX_BACKDATING: Duration = Duration::from_secs(3600);
 
 /// An ID token that is good for what it was given for.
@@ -43,8 +43,9 @@ pub async fn validate(
     asked: Timestamp,
 ) -> Result<Validated, Rejection> {
     match validate_now(rp, id_token, tokens, flow).await {
-        // The provider has perhaps changed its keys a moment ago. Nobody is told that a token is forged while that can't be
-        // told apart: keys that are newer than the answer decide, and they may be asked for again within seconds.
+        // The provider has perhaps changed its keys a moment ago. Nobody is told that a token is forged while that
+        // can't be told apart: keys that are newer than the answer decide, and they may be asked for again within
+        // seconds.
         Err(Rejection::Login(LoginError::IdToken(TokenError::UnknownKey))) if !has_newer_keys(rp, asked) => {
             if let Some(known) = rp.provider.now() {
                 rp.provider.newer_in_time(&known).await;

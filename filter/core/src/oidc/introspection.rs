@@ -15,8 +15,8 @@ const MAX_RESPONSE_LEN: usize = 256 * 1024;
 /// Asks about a token that verified.
 ///
 /// # Errors
-/// [`Rejection::InvalidToken`] when the provider says no; [`Rejection::Unavailable`] when it says nothing: whoever wants
-/// tokens to be checked does not want them unchecked.
+/// [`Rejection::InvalidToken`] when the provider says no; [`Rejection::Unavailable`] when it says nothing: whoever
+/// wants tokens to be checked does not want them unchecked.
 pub async fn require_active(rp: &RelyingParty, token: &str) -> Result<(), Rejection> {
     let known = rp.provider.current().await?;
     let wrong = |what: &str| Dependency::Provider(Trouble::lasting(Endpoint::Introspection.says(what)));

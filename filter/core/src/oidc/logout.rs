@@ -1,5 +1,5 @@
-//! Sign-out: the session here first, then the provider's (RP-Initiated Logout 1.0). Afterwards there is a page with a way
-//! back in, or one of the configured addresses.
+//! Sign-out: the session here first, then the provider's (RP-Initiated Logout 1.0). Afterwards there is a page with a
+//! way back in, or one of the configured addresses.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -136,8 +136,8 @@ fn chosen_url<'a>(rp: &'a RelyingParty, state: &str) -> Option<&'a str> {
     rp.browser().ok()?.login.logout_return_urls.get(place.parse::<usize>().ok()?).map(String::as_str)
 }
 
-/// Where the provider has no end_session, its session ends with the refresh token; and end_session does not end what was
-/// granted for offline use.
+/// Where the provider has no end_session, its session ends with the refresh token; and end_session does not end what
+/// was granted for offline use.
 fn revoke(rp: &Rc<RelyingParty>, grant: Option<&Grant>) {
     let Some(refresh_token) = grant.and_then(|grant| grant.refresh_token.clone()) else { return };
     let has_end_session =

@@ -1,5 +1,5 @@
-//! When the provider may be asked again after it failed: one schedule for all workers of an Envoy, in the data that they
-//! share. The pause grows, so that a provider that is down is left alone; whoever waits for an answer has it asked
+//! When the provider may be asked again after it failed: one schedule for all workers of an Envoy, in the data that
+//! they share. The pause grows, so that a provider that is down is left alone; whoever waits for an answer has it asked
 //! sooner, but no more often than once in [`AWAITED_PAUSE`] for the whole Envoy.
 
 use std::rc::Rc;
@@ -14,8 +14,8 @@ use crate::time::Timestamp;
 /// The pause after the first failure; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// The pause while a request waits that can't be answered without the provider: it is to have its answer within a second
-/// of the provider's return.
+/// The pause while a request waits that can't be answered without the provider: it is to have its answer within a
+/// second of the provider's return.
 pub const AWAITED_PAUSE: Duration = Duration::from_millis(900);
 /// How often the same trouble is written to the log.
 const SAY_AGAIN: Duration = Duration::from_secs(60);

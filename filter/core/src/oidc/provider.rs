@@ -149,8 +149,8 @@ impl Keeper {
     /// The provider, as soon as it is known.
     ///
     /// # Errors
-    /// Not known after `issuer.startup_wait`, or staler than `issuer.max_stale`; at once, when it is known to be so until
-    /// somebody acts.
+    /// Not known after `issuer.startup_wait`, or staler than `issuer.max_stale`; at once, when it is known to be so
+    /// until somebody acts.
     pub async fn current(&self) -> Result<Rc<Provider>, Rejection> {
         if let Some(provider) = self.fresh_enough() {
             return Ok(provider);
@@ -216,8 +216,8 @@ impl Keeper {
         self.fresh_enough()
     }
 
-    /// A newer provider than `than`, for a token whose key is not in it. However many ask, the provider is asked at most
-    /// every 10 s.
+    /// A newer provider than `than`, for a token whose key is not in it. However many ask, the provider is asked at
+    /// most every 10 s.
     pub async fn newer(&self, than: &Provider) -> Newer {
         let newer = || self.fresh_enough().filter(|provider| provider.fetched > than.fetched);
         if let Some(provider) = newer() {

@@ -317,8 +317,8 @@ fn passes_soon(dependency: &Dependency) -> bool {
     *dependency != Dependency::Clock && dependency.outlook() == Outlook::Passing
 }
 
-/// What says nothing about the tokens: a key that is not known yet, while the keys are older than the answer, a clock that is
-/// wrong, and a UserInfo endpoint that gives no answer.
+/// What says nothing about the tokens: a key that is not known yet, while the keys are older than the answer, a clock
+/// that is wrong, and a UserInfo endpoint that gives no answer.
 fn undecided(rp: &RelyingParty, rejection: Rejection, asked: Timestamp) -> Rejection {
     let keys_are_older = rp.provider.now().is_none_or(|known| known.fetched <= asked);
     match rejection {
@@ -331,8 +331,8 @@ fn undecided(rp: &RelyingParty, rejection: Rejection, asked: Timestamp) -> Rejec
     }
 }
 
-/// The session as it was, with a refresh token that is still good, and asked about again before its next use. Our clock may
-/// be wrong: by every other one it is no younger than it was, and ends no earlier.
+/// The session as it was, with a refresh token that is still good, and asked about again before its next use. Our clock
+/// may be wrong: by every other one it is no younger than it was, and ends no earlier.
 fn unchecked(record: &Record, tokens: Tokens, asked: Timestamp) -> Record {
     let refresh_until = tokens.refresh_expires_in.map(|left| asked.plus(left));
     let obtained = asked.min(record.grant.obtained);

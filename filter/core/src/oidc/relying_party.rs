@@ -103,8 +103,8 @@ impl RelyingParty {
         self.browser.as_ref().ok_or(Rejection::NotFound)
     }
 
-    /// The ticket in this browser's session cookie. There is no other way to one, so that nothing is asked for what we never
-    /// gave out.
+    /// The ticket in this browser's session cookie. There is no other way to one, so that nothing is asked for what we
+    /// never gave out.
     ///
     /// # Errors
     /// There is none, more than one, or one that we never issued.

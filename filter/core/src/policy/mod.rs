@@ -2,9 +2,9 @@
 //!
 //! The only output that lets a request through is a [`Permit`], and only this module can make one.
 
-pub mod group;
-pub mod identity;
-pub mod mlflow;
+pub(crate) mod group;
+pub(crate) mod identity;
+pub(crate) mod mlflow;
 mod permit;
 mod rules;
 

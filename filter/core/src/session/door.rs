@@ -15,8 +15,8 @@ use crate::time::Timestamp;
 pub struct Door {
     host: Rc<dyn Host>,
     keys: KeyRing,
-    /// Until when tickets may be about that this gate can't check. None of them lives longer: those without a signature are
-    /// from before this version, and a key that was taken away signs nothing any more.
+    /// Until when tickets may be about that this gate can't check. None of them lives longer: those without a signature
+    /// are from before this version, and a key that was taken away signs nothing any more.
     unknown_until: Timestamp,
     unknown: FairLimit,
 }

@@ -1,5 +1,5 @@
-//! Sessions that were found to have ended, for a moment: whoever sends such a ticket again and again does not have Redis
-//! asked each time.
+//! Sessions that were found to have ended, for a moment: whoever sends such a ticket again and again does not have
+//! Redis asked each time.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -11,8 +11,8 @@ use lru::LruCache;
 use crate::error::SessionEnd;
 use crate::time::Timestamp;
 
-/// How long it is remembered. A session that ended never comes back, but a Redis that had lost its data may: nobody should
-/// be kept waiting for long then.
+/// How long it is remembered. A session that ended never comes back, but a Redis that had lost its data may: nobody
+/// should be kept waiting for long then.
 const MEMORY: Duration = Duration::from_secs(5);
 /// How many are remembered; the one that was asked for longest ago goes.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);

@@ -20,8 +20,8 @@ pub const MAX_KNOWN: usize = 16_384;
 const KNOWN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(MAX_KNOWN - 1);
 /// After so many endings the whole list is written anew: before the ring loses one of them, it is in there.
 const SHARE_EVERY: u64 = 64;
-/// What strangers can have announced in a second, by all workers together. A worker that does not look for longer than it
-/// remembers a session misses no more than the ring holds.
+/// What strangers can have announced in a second, by all workers together. A worker that does not look for longer than
+/// it remembers a session misses no more than the ring holds.
 const FOR_STRANGERS: u8 = 8;
 /// Issuers whose "everybody" is remembered; one gate has one.
 const MAX_ISSUERS: usize = 8;
@@ -289,8 +289,9 @@ impl Endings {
         }
     }
 
-    /// Leaves all that this worker knows, and others have left, for those who were away for longer. In the order in which
-    /// they came, since the oldest are the first to be forgotten: what others have left, then `ring`, then `newest`.
+    /// Leaves all that this worker knows, and others have left, for those who were away for longer. In the order in
+    /// which they came, since the oldest are the first to be forgotten: what others have left, then `ring`, then
+    /// `newest`.
     fn share_all(&self, ring: &[Ending], newest: &[Ending]) {
         for _ in 0..TRIES {
             let version = self.learn_all();

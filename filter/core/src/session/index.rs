@@ -1,5 +1,5 @@
-//! Which sessions belong to one session at the provider, and which to one user. Best effort: the record is the truth, and
-//! an entry without one is harmless.
+//! Which sessions belong to one session at the provider, and which to one user. Best effort: the record is the truth,
+//! and an entry without one is harmless.
 
 use std::time::Duration;
 

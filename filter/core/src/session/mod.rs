@@ -1,15 +1,15 @@
 //! Browser sessions: the ticket in the cookie, the sealed record in Redis, the store between them with a short-lived
 //! cache in front; how a session is renewed, and how its end reaches every worker of every Envoy.
 
-pub mod cache;
-pub mod door;
-pub mod ended;
-pub mod endings;
-pub mod index;
+pub(crate) mod cache;
+pub(crate) mod door;
+pub(crate) mod ended;
+pub(crate) mod endings;
+pub(crate) mod index;
 pub mod log;
-pub mod once;
-pub mod record;
-pub mod renewal;
+pub(crate) mod once;
+pub(crate) mod record;
+pub(crate) mod renewal;
 pub mod script;
-pub mod store;
+pub(crate) mod store;
 pub mod ticket;

@@ -43,8 +43,8 @@ impl Store {
         self.redis.key(&["jti", &message.hash])
     }
 
-    /// Takes a login flow for this callback; the second to ask, on any worker of any Envoy, is refused, whatever code it
-    /// brings: PKCE binds the code to the flow.
+    /// Takes a login flow for this callback; the second to ask, on any worker of any Envoy, is refused, whatever code
+    /// it brings: PKCE binds the code to the flow.
     ///
     /// # Errors
     /// [`LoginError::CodeUsed`], or Redis can't say (then the code is not spent).

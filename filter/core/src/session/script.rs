@@ -33,9 +33,9 @@ pub const TOUCH: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'u
 /// `ver`, milliseconds of the lease, milliseconds of grace, owner → `[yours, fence]`, `[held, left]`, `[later, left]`,
 /// `[changed, ver, rec]`, `[gone]`.
 ///
-/// Whoever finds a lease that ran out leaves its holder a moment to write after all: it may have been cut off from Redis
-/// with a refresh token already spent. Whoever asks again, since no answer came, gets the lease that it got. No wait is
-/// longer than its holder can have made it: Redis' clock may have been set back.
+/// Whoever finds a lease that ran out leaves its holder a moment to write after all: it may have been cut off from
+/// Redis with a refresh token already spent. Whoever asks again, since no answer came, gets the lease that it got. No
+/// wait is longer than its holder can have made it: Redis' clock may have been set back.
 pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until', 'lapsed', 'retry', 'owner', 'lease') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \

@@ -153,8 +153,8 @@ impl Store {
         Ok(entry)
     }
 
-    /// Knows what has ended until now. After a start this waits until the log was read for the first time, but not longer
-    /// than [`FIRST_READ_WAIT`]. Once a request has waited that long, no other one waits.
+    /// Knows what has ended until now. After a start this waits until the log was read for the first time, but not
+    /// longer than [`FIRST_READ_WAIT`]. Once a request has waited that long, no other one waits.
     pub async fn know_endings(&self) {
         if !self.log.was_read() && within(&*self.host, FIRST_READ_WAIT, self.log.first_read()).await.is_none()
         {
@@ -191,8 +191,8 @@ impl Store {
     /// that looks like a ticket gets nothing written to Redis.
     ///
     /// # Errors
-    /// Redis did not confirm it. If we gave the ticket out, or the session was known here, this Envoy honours it no more all
-    /// the same, and [`Store::remove`] can be tried again.
+    /// Redis did not confirm it. If we gave the ticket out, or the session was known here, this Envoy honours it no
+    /// more all the same, and [`Store::remove`] can be tried again.
     pub async fn delete(&self, ticket: &Ticket) -> Result<Option<Rc<Entry>>, Failed> {
         if self.is_gone(ticket) {
             return Ok(None);
@@ -200,8 +200,8 @@ impl Store {
         let name = ticket.record_name();
         let known = self.cache.borrow_mut().stale(&session_key(&name));
         let known = known.filter(|entry| entry.fingerprint == ticket.fingerprint());
-        // As Redis has it, even where the clock or the list of endings here says that it is over: other Envoys may not know,
-        // and whoever is told that they are signed out has to be.
+        // As Redis has it, even where the clock or the list of endings here says that it is over: other Envoys may not
+        // know, and whoever is told that they are signed out has to be.
         let entry = match (self.fetch(ticket).await, known) {
             (Ok(entry), _) => entry,
             // There is something of that name that does not open here; another Envoy may have a key for it.

@@ -17,6 +17,7 @@ use crate::host::Host as _;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
 use crate::jose::algorithm::Algorithm;
+use crate::jose::mark::AccessTokenMark;
 use crate::secret::Secret;
 
 pub struct World {

@@ -1,12 +1,12 @@
-//! `issuer.access_token_marks`: what marks a token as an access token. A rule that ID tokens keep as well would turn every
-//! ID token into a credential, so it is refused.
+//! `issuer.access_token_marks`: what marks a token as an access token. A rule that ID tokens keep as well would turn
+//! every ID token into a credential, so it is refused.
 
 use super::groups::claim_path;
 use super::text;
-use crate::config::access_token::KIND_CLAIMS;
 use crate::config::error::{Place, Reported, quote};
+use crate::config::raw;
 use crate::config::setting::Setting;
-use crate::config::{AccessTokenMark, ClaimRule, RequiredClaim, raw};
+use crate::jose::mark::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
 
 /// More marks, or claims in one rule, are a mistake.
 const MAX_ENTRIES: usize = 16;

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, forwarded, log_in, said, upstream};
-use crate::config::{AccessTokenMark, ClaimRule, Config, RequiredClaim};
+use crate::config::Config;
 use crate::gate::Decision;
 use crate::http::body::Body;
 use crate::jose::algorithm::Algorithm;
+use crate::jose::mark::{AccessTokenMark, ClaimRule, RequiredClaim};
 use crate::jose::testing::{TestKey, sign};
 use crate::testing::provider::ISSUER;
 use crate::testing::world::{World, config, replied};

@@ -1,5 +1,5 @@
-//! What a refusal says, to whom: the log the reason, an administrator what to do, a person or a client no more than they
-//! can use.
+//! What a refusal says, to whom: the log the reason, an administrator what to do, a person or a client no more than
+//! they can use.
 
 use std::time::Duration;
 

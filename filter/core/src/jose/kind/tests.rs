@@ -1,4 +1,5 @@
-//! Every kind of token against every other, as different providers write them, under every rule that the documents show.
+//! Every kind of token against every other, as different providers write them, under every rule that the documents
+//! show.
 
 use serde_json::json;
 #[cfg(target_arch = "wasm32")]

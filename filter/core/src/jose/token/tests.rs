@@ -6,10 +6,10 @@ use serde_json::json;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
-use crate::config::AccessTokenMark;
 use crate::encoding::base64url;
 use crate::jose::algorithm::Algorithm::Es256;
 use crate::jose::kind::{AccessToken, IdToken, LogoutToken};
+use crate::jose::mark::AccessTokenMark;
 use crate::jose::testing::{TestKey, Verifier, jwk_set, sign, sign_text};
 use crate::json::JsonError;
 

@@ -100,7 +100,8 @@ fn when_there_are_too_many_it_is_the_oldest_that_every_worker_forgets() {
             let _ = stale.catch_up();
         }
     }
-    // One that begins late, and one that has not looked for a while, announce something themselves, one by one or all at once.
+    // One that begins late, and one that has not looked for a while, announce something themselves, one by one or all
+    // at once.
     let batch: Vec<Ending> = (many..many + more).map(ending).collect();
     batch.chunks(1).take(RING).for_each(|one| idle.announce(one));
     stale.announce(&batch[RING..]);

@@ -34,8 +34,8 @@ impl AccessTokenMark {
     pub const DEFAULT: [Self; 2] = [Self::Rfc9068, Self::Keycloak];
 }
 
-/// Claims that tell what kind a token is, and what they say of an access token, in any case. A rule may name other values,
-/// but none that tells of another kind.
+/// Claims that tell what kind a token is, and what they say of an access token, in any case. A rule may name other
+/// values, but none that tells of another kind.
 pub const KIND_CLAIMS: [(&str, &[&str]); 3] = [
     ("typ", &["Bearer", "at+jwt", "access", "access_token"]),
     ("token_use", &["access"]),
