@@ -129,8 +129,8 @@ impl CookieJar {
     }
 }
 
-/// The name of a pair. Of a cookie without a name browsers send the value alone (RFC 6265bis 5.8.3), and that may look like
-/// a pair: `=oidc-gate=x` arrives as `oidc-gate=x`. A pair without `=` counts as a name.
+/// The name of a pair. Of a cookie without a name browsers send the value alone (RFC 6265bis 5.8.3), and that may look
+/// like a pair: `=oidc-gate=x` arrives as `oidc-gate=x`. A pair without `=` counts as a name.
 fn name_of(pair: &[u8]) -> &[u8] {
     let begin = pair.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != b'=');
     let rest = begin.and_then(|at| pair.get(at..)).unwrap_or_default();
