@@ -344,6 +344,7 @@ mod tests {
             ("/$defs/Redis", "/session/redis"),
             ("/$defs/Bearer", "/bearer"),
             ("/$defs/Groups", "/groups"),
+            ("/$defs/Identity", "/identity"),
         ] {
             let fields = schema.pointer(&format!("{section}/properties")).unwrap().as_object().unwrap();
             for (name, field) in fields {
