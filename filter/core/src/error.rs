@@ -7,8 +7,6 @@ use crate::jose::error::TokenError;
 use crate::principal::Principal;
 use crate::quote::quote_list;
 
-/// What Redis or Envoy says of a store that will not answer until somebody changes something.
-const LASTING_REDIS: [&str; 5] = ["unknown cluster", "WRONGPASS", "NOAUTH", "NOPERM", "MOVED"];
 /// Groups of a refused caller that the log names, and characters of each.
 const MAX_LOGGED_GROUPS: usize = 20;
 const MAX_LOGGED_GROUP_CHARS: usize = 100;
@@ -446,8 +444,8 @@ impl Dependency {
     pub fn outlook(&self) -> Outlook {
         match self {
             Self::ProviderMetadata(trouble) | Self::Provider(trouble) => trouble.outlook,
-            // Configuration and Redis' own settings, which nothing but a person changes.
-            Self::Redis(what) if LASTING_REDIS.iter().any(|kind| what.starts_with(kind)) => Outlook::Lasting,
+            // What Redis itself says can change in a moment: a failover, a new password.
+            Self::Redis("unknown cluster") => Outlook::Lasting,
             // The clock of another Envoy may be right.
             Self::Clock | Self::Redis(_) | Self::Host | Self::Body => Outlook::Passing,
         }

@@ -315,7 +315,9 @@ fn unavailable(dependency: &Dependency) -> String {
             "The identity provider and this gate are not set up to work together."
         }
         (Dependency::Redis(_), Outlook::Passing) => "The session store can't be reached right now.",
-        (Dependency::Redis(_), Outlook::Lasting) => "The session store does not accept this gate.",
+        (Dependency::Redis(_), Outlook::Lasting) => {
+            "The session store and this gate are not set up to work together."
+        }
         (Dependency::Clock, _) => {
             return "The clocks of this gate and of the identity provider disagree. An administrator has to act."
                 .to_owned();
