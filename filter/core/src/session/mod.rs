@@ -13,3 +13,5 @@ pub mod renewal;
 pub mod script;
 pub mod store;
 pub mod ticket;
+pub mod unwritten;
+pub mod usage;
