@@ -459,6 +459,16 @@ impl NotAllowed {
     }
 }
 
+impl Dependency {
+    /// What is wrong with Redis; empty when it is something else.
+    pub fn redis(&self) -> &'static str {
+        match self {
+            Self::Redis(what) => what,
+            _ => "",
+        }
+    }
+}
+
 impl From<Malformed> for Rejection {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)

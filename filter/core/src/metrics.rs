@@ -2,8 +2,9 @@
 //! `stats_tags`: `oidc_gate_decisions_total.outcome.<outcome>.reason.<reason>`.
 //!
 //! Refreshes and logouts are counted besides, once for each session or message: `oidc_gate_refreshes_total` and
-//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome; and what is wrong with the log
-//! of endings, `oidc_gate_log_reads_total`, with those of [`LogRead`].
+//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome; what is wrong with the log of
+//! endings, `oidc_gate_log_reads_total`, with those of [`LogRead`]; and uses of sessions that could not be written,
+//! `oidc_gate_session_use_total`.
 
 use crate::error::Rejection;
 use crate::host::Counter;
@@ -121,6 +122,12 @@ pub fn log_read(outcome: LogRead) -> Counter {
     Counter(decisions().saturating_add(REFRESHES.len()).saturating_add(LOGOUTS.len()).saturating_add(place))
 }
 
+/// The counter for one use of a session that could not be written.
+pub fn session_use_unwritten() -> Counter {
+    let others = [REFRESHES.len(), LOGOUTS.len(), LOG_READS.len()];
+    Counter(others.into_iter().fold(decisions(), usize::saturating_add))
+}
+
 fn decisions() -> usize {
     Rejection::LABELS.len().saturating_mul(2).saturating_add(FORWARDED_OR_ANSWERED.len())
 }
@@ -154,6 +161,7 @@ pub fn names() -> Vec<String> {
     let others = refreshes
         .chain(logouts)
         .chain(log_reads)
+        .chain([("session_use", &"unwritten")])
         .map(|(what, label)| format!("oidc_gate_{what}_total.outcome.{label}.reason.none"));
     plain.chain(refused).chain(login).chain(others).collect()
 }
@@ -190,6 +198,8 @@ mod tests {
                     .starts_with(&format!("oidc_gate_log_reads_total.outcome.{label}."))
             );
         }
-        assert_eq!(log_read(LogRead::Ahead).0 + 1, names.len());
+        let unwritten = &names[session_use_unwritten().0];
+        assert_eq!(unwritten, "oidc_gate_session_use_total.outcome.unwritten.reason.none");
+        assert_eq!(session_use_unwritten().0 + 1, names.len());
     }
 }

@@ -87,7 +87,7 @@ impl Monitor {
         Ok(lines)
     }
 
-    /// Those commands that came over TCP: the gate's, and `PING` of the health check.
+    /// Those commands that came over TCP: the gate's, and `EXISTS` of the health check.
     ///
     /// # Errors
     /// As [`Monitor::lines`].

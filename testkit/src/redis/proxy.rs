@@ -16,6 +16,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// Commands that touch no data.
 const NO_DATA: [&str; 7] = ["AUTH", "ECHO", "PING", "SELECT", "MULTI", "EXEC", "DISCARD"];
+/// The key that the health check asks for.
+const HEALTH_CHECK: &str = "mlflow:maintenance";
 /// Commands of the gate that only read; everything else counts as a write.
 const READS: [&str; 14] = [
     "GET",
@@ -54,7 +56,8 @@ pub enum On {
 impl On {
     fn covers(&self, request: &Request) -> bool {
         let name = request.name();
-        let data = !NO_DATA.contains(&name.as_str());
+        let is_health_check = request.words.get(1).is_some_and(|key| key == HEALTH_CHECK.as_bytes());
+        let data = !NO_DATA.contains(&name.as_str()) && !is_health_check;
         match self {
             Self::Everything => true,
             Self::Data => data,
@@ -308,7 +311,7 @@ impl Shared {
         if of_another {
             answers = self.state().last_answers.clone();
         } else if pipeline.len() > 2 {
-            // AUTH and one PING are the health check's.
+            // AUTH and one EXISTS are the health check's.
             self.state().last_answers.clone_from(&answers);
         }
         client.write_all(&answers)?;

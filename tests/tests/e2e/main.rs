@@ -27,3 +27,4 @@ mod revocation_log;
 mod sessions;
 mod sign_out;
 mod tls_edge;
+mod unwritten;

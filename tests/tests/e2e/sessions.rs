@@ -148,7 +148,8 @@ fn ss07_redis_keeps_a_session_no_longer_than_its_limits() {
     assert!(!keys.is_empty());
     for key in keys {
         let left: i64 = gate.redis().query(&["PTTL", &key]).unwrap();
-        assert!((1..=40_000).contains(&left), "{key} lives for {left} ms");
+        // Not only for the idle timeout: Redis may take no writes, and then could not be told that it is in use.
+        assert!((1..=60_000).contains(&left), "{key} lives for {left} ms");
     }
 }
 

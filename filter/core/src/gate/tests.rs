@@ -14,6 +14,7 @@ mod refresh;
 mod revocation_log;
 mod sessions;
 mod strangers;
+mod unwritten;
 
 use serde_json::{Value, json};
 

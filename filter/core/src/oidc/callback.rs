@@ -11,7 +11,7 @@ use crate::http::return_path::ReturnPath;
 use crate::oidc::authorization::{self, Flow};
 use crate::oidc::exchanges::Turn;
 use crate::oidc::relying_party::RelyingParty;
-use crate::oidc::{id_token, refresh, token_endpoint, userinfo};
+use crate::oidc::{id_token, logout, refresh, token_endpoint, userinfo};
 use crate::principal::{self, Principal};
 use crate::session::record::{Grant, Record};
 use crate::session::ticket::Ticket;
@@ -154,13 +154,19 @@ async fn exchange(
     Ok(ticket)
 }
 
-/// ASVS 7.2.4: a new login ends the session that this browser had. Best effort, and nobody waits for it.
+/// ASVS 7.2.4: a new login ends the session that this browser had. Nobody waits for it; where Redis does not confirm it, the
+/// log says so, and it is tried again.
 fn end_previous_session(rp: &Rc<RelyingParty>, request: &Request) {
     if let Ok(ticket) = rp.ticket(request) {
         let job = rp.clone();
         rp.host.spawn(Box::pin(async move {
-            if let Ok(browser) = job.browser() {
-                let _ = browser.sessions.delete(&ticket).await;
+            let Ok(browser) = job.browser() else { return };
+            let Err(failed) = browser.sessions.delete(&ticket).await else { return };
+            let (why, detail) = (failed.rejection.label(), failed.rejection.detail().unwrap_or_default());
+            let line = "signed in, but the session before has not ended in Redis yet; tried again";
+            job.host.log(Level::Warn, &format!("{line}: {why} {detail:?}"));
+            if let Some(name) = failed.name {
+                logout::remove_later(&job, name);
             }
         }));
     }

@@ -13,6 +13,7 @@ use crate::http::request::Request;
 use crate::oidc::announcement::Unread;
 use crate::oidc::attempts::Attempts;
 use crate::oidc::exchanges::Exchanges;
+use crate::oidc::logout::Removals;
 use crate::oidc::metadata::Needs;
 use crate::oidc::provider::Keeper;
 use crate::oidc::refresh::{self, Refreshes};
@@ -48,6 +49,8 @@ pub struct Browser {
     pub sessions: Rc<Store>,
     /// Turns of callbacks at the provider.
     pub exchanges: Rc<Exchanges>,
+    /// Removes those that Redis did not remove.
+    pub removals: Removals,
     /// Renews them.
     pub refreshes: Refreshes,
     /// Announced endings whose key is not known yet.
@@ -76,6 +79,7 @@ impl RelyingParty {
                 keys,
                 sessions,
                 exchanges: Exchanges::new(config.limits.callbacks),
+                removals: Removals::default(),
                 refreshes: Refreshes::default(),
                 unread: Unread::default(),
             }

@@ -119,30 +119,43 @@ fn number(line: &[u8]) -> Result<i64, RedisError> {
     std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(RedisError("malformed reply"))
 }
 
+/// Error replies by their first word, in words for the log.
+const KINDS: [(&str, &str); 17] = [
+    ("LOADING", "LOADING: Redis is still reading its data"),
+    ("READONLY", "READONLY: this Redis is a replica"),
+    ("MOVED", "MOVED: the key lives on another cluster node"),
+    ("ASK", "ASK: the key is moving to another cluster node"),
+    ("CLUSTERDOWN", "CLUSTERDOWN"),
+    ("TRYAGAIN", "TRYAGAIN"),
+    ("OOM", "OOM: Redis is out of memory"),
+    ("MISCONF", "MISCONF: Redis can't save to its disk, and takes no writes"),
+    ("NOREPLICAS", "NOREPLICAS: Redis has too few replicas, and takes no writes"),
+    ("NOAUTH", "NOAUTH: Redis asks for a password, none is configured"),
+    ("WRONGPASS", "WRONGPASS: Redis refuses the password"),
+    ("NOPERM", "NOPERM: the Redis user may not do this"),
+    ("WRONGTYPE", "WRONGTYPE: the key holds something else"),
+    ("NOSCRIPT", "NOSCRIPT"),
+    ("BUSY", "BUSY: a script is running"),
+    ("MASTERDOWN", "MASTERDOWN: replica without its primary"),
+    ("EXECABORT", "EXECABORT"),
+];
+const OTHER: &str = "ERR: Redis refuses the command";
+
+/// Whether these words of an error come from an error reply: Redis was there, and did not do what it was told.
+pub fn is_refusal(what: &str) -> bool {
+    what == OTHER || KINDS.iter().any(|(_, message)| *message == what)
+}
+
 /// Only the kind is kept: the rest of the message could quote what was sent.
 fn error_kind(line: &[u8]) -> &'static str {
-    const KINDS: [(&str, &str); 15] = [
-        ("LOADING", "LOADING: Redis is still reading its data"),
-        ("READONLY", "READONLY: this Redis is a replica"),
-        ("MOVED", "MOVED: the key lives on another cluster node"),
-        ("ASK", "ASK: the key is moving to another cluster node"),
-        ("CLUSTERDOWN", "CLUSTERDOWN"),
-        ("TRYAGAIN", "TRYAGAIN"),
-        ("OOM", "OOM: Redis is out of memory"),
-        ("NOAUTH", "NOAUTH: Redis asks for a password, none is configured"),
-        ("WRONGPASS", "WRONGPASS: Redis refuses the password"),
-        ("NOPERM", "NOPERM: the Redis user may not do this"),
-        ("WRONGTYPE", "WRONGTYPE: the key holds something else"),
-        ("NOSCRIPT", "NOSCRIPT"),
-        ("BUSY", "BUSY: a script is running"),
-        ("MASTERDOWN", "MASTERDOWN: replica without its primary"),
-        ("EXECABORT", "EXECABORT"),
-    ];
-    let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-    KINDS
-        .iter()
-        .find(|(kind, _)| kind.as_bytes() == word)
-        .map_or("ERR: Redis refuses the command", |(_, message)| message)
+    let message =
+        |word: &[u8]| KINDS.iter().find(|(kind, _)| kind.as_bytes() == word).map(|(_, message)| *message);
+    let mut words = line.split(|byte| *byte == b' ');
+    let first = words.next().unwrap_or_default();
+    // Before version 7, Redis wraps what a command of a script answers: `ERR Error running script (…): … -OOM …`.
+    let wrapped = || words.find_map(|word| message(word.strip_prefix(b"-")?));
+    let is_wrapped = line.starts_with(b"ERR Error running script ");
+    message(first).or_else(|| is_wrapped.then(wrapped)?).unwrap_or(OTHER)
 }
 
 #[cfg(test)]
@@ -185,6 +198,10 @@ mod tests {
             ("-READONLY x\r\n", "READONLY"),
             ("-MOVED 1 10.0.0.1:6379\r\n", "MOVED"),
             ("-OOM x\r\n", "OOM"),
+            ("-MISCONF Redis is configured to save RDB snapshots\r\n", "MISCONF"),
+            ("-NOREPLICAS Not enough good replicas to write.\r\n", "NOREPLICAS"),
+            ("-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -OOM x\r\n", "OOM"),
+            ("-ERR secret -OOM\r\n", "ERR"),
             ("-NOAUTH x\r\n", "NOAUTH"),
             ("-WRONGTYPE x\r\n", "WRONGTYPE"),
             ("-NOSCRIPT x\r\n", "NOSCRIPT"),
@@ -193,7 +210,10 @@ mod tests {
         ] {
             let RedisError(message) = parse_exactly(reply.as_bytes(), 1).unwrap_err().error;
             assert!(
-                message.starts_with(kind) && !message.contains("secret") && !message.contains("10."),
+                message.starts_with(kind)
+                    && is_refusal(message)
+                    && !message.contains("secret")
+                    && !message.contains("10."),
                 "{message}"
             );
         }

@@ -13,3 +13,5 @@ pub(crate) mod renewal;
 pub mod script;
 pub(crate) mod store;
 pub mod ticket;
+pub mod unwritten;
+pub mod usage;

@@ -82,13 +82,26 @@ impl Record {
     /// # Errors
     /// Which limit it is past.
     pub fn check(&self, now: Timestamp, config: &config::Session) -> Result<(), SessionEnd> {
+        self.check_used(self.last_used, now, config)
+    }
+
+    /// The same for a session that was used after all, though that is not written down.
+    ///
+    /// # Errors
+    /// Which limit it is past.
+    pub fn check_used(
+        &self,
+        used: Timestamp,
+        now: Timestamp,
+        config: &config::Session,
+    ) -> Result<(), SessionEnd> {
         // A clock that was set back must not make sessions eternal: the configured limit counts from `created`, too.
         // One from the future tells of a clock that was wrong: who knows how long it lives.
         let from_the_future = self.created.since(now) > WRONG_CLOCK;
         if now >= self.end(config) || from_the_future || now.since(self.created) >= config.absolute_timeout {
             return Err(SessionEnd::Expired);
         }
-        if now.since(self.last_used) >= config.idle_timeout {
+        if now.since(used.max(self.last_used)) >= config.idle_timeout {
             return Err(SessionEnd::Idle);
         }
         Ok(())
@@ -126,9 +139,15 @@ impl Record {
         }
     }
 
-    /// How long Redis should keep it: what is left of the session, or the idle timeout if that is shorter.
+    /// How long Redis should keep it: what is left of the session. Not only for the idle timeout, since Redis may take no
+    /// writes, and then could not be told that it is in use.
     pub fn time_to_live(&self, now: Timestamp, config: &config::Session) -> Duration {
-        self.end(config).since(now).min(config.idle_timeout).max(Duration::from_millis(1))
+        self.end(config).since(now).max(Duration::from_millis(1))
+    }
+
+    /// When it ends if it is not used any more.
+    pub fn idle_at(&self, config: &config::Session) -> Timestamp {
+        self.last_used.plus(config.idle_timeout)
     }
 
     /// Whether its use should be written down again.
@@ -230,6 +249,7 @@ mod tests {
         assert_eq!(ends(&record, &config), 1800);
         assert_eq!(record.check(NOW.plus(secs(1800)), &config), Err(SessionEnd::Expired));
         assert_eq!(record.time_to_live(NOW.plus(secs(60)), &config), secs(1740));
+        assert_eq!(record.idle_at(&config), NOW.plus(secs(3600)));
         record.grant.refresh_until = Some(NOW.plus(secs(100 * 3600)));
         assert_eq!(ends(&record, &config), 12 * 3600, "nor the absolute timeout");
         record.grant.refresh_token = None;

@@ -117,6 +117,7 @@ impl Store {
                     .number(version)
                     .arg(sealed)
                     .number(self.ttl(record))
+                    .number(self.idle_at(record))
             })
             .await?;
         match reply {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `ver` | version of the record; counts every write |
 //! | `rec` | the sealed record |
+//! | `idle` | when it ends if it is not used any more, in milliseconds; only for listing sessions |
 //! | `fence` | number of the latest lease; counts every lease |
 //! | `owner` | who asked for that lease |
 //! | `until` | when the lease ends, in Redis' own milliseconds; there while a refresh is under way |
@@ -12,22 +13,31 @@
 //! | `retry` | no refresh before this moment: the last one failed |
 //! | `fails` | how many failed in a row |
 
-/// Writes a new session. `rec`, milliseconds to live → 1.
-pub const CREATE: &str = "redis.call('HSET', KEYS[1], 'ver', '1', 'rec', ARGV[1]) \
+/// Writes a new session. `rec`, milliseconds to live, `idle` → 1.
+pub const CREATE: &str = "redis.call('HSET', KEYS[1], 'ver', '1', 'rec', ARGV[1], 'idle', ARGV[3]) \
     redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
     return 1";
 
 /// Writes down that a session is in use; reads it where it is not what the caller knows.
-/// `ver`, new `ver`, `rec`, milliseconds to live → `[written]`, `[busy]`, `[changed, ver, rec]`, `[gone]`.
+/// `ver`, new `ver`, `rec`, milliseconds to live, `idle` → `[written]`, `[busy]`, `[changed, ver, rec]`, `[gone]`.
 ///
 /// While a refresh is under way nothing is written: it is bound to the version that it read.
 pub const TOUCH: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
     if h[3] then return {'busy'} end \
-    redis.call('HSET', KEYS[1], 'ver', ARGV[2], 'rec', ARGV[3]) \
+    redis.call('HSET', KEYS[1], 'ver', ARGV[2], 'rec', ARGV[3], 'idle', ARGV[5]) \
     redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
     return {'written'}";
+
+/// Ends a session that was not used for too long, unless it is not what the caller knows.
+/// `ver` → `[ended]`, `[busy]`, `[changed, ver, rec]`, `[gone]`.
+pub const END_UNUSED: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until') \
+    if not h[1] or not h[2] then return {'gone'} end \
+    if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
+    if h[3] then return {'busy'} end \
+    redis.call('DEL', KEYS[1]) \
+    return {'ended'}";
 
 /// Takes the lease for a refresh.
 /// `ver`, milliseconds of the lease, milliseconds of grace, owner → `[yours, fence]`, `[held, left]`, `[later, left]`,
@@ -71,11 +81,11 @@ pub const RENEW: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'until'
     return 1";
 
 /// Writes the outcome of a refresh and gives the lease back.
-/// `fence`, `ver`, new `ver`, `rec`, milliseconds to live → 1, or 0 when the session ended, or somebody else has
+/// `fence`, `ver`, new `ver`, `rec`, milliseconds to live, `idle` → 1, or 0 when the session ended, or somebody else has
 /// refreshed it.
 pub const COMMIT: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'ver') \
     if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end \
-    redis.call('HSET', KEYS[1], 'ver', ARGV[3], 'rec', ARGV[4]) \
+    redis.call('HSET', KEYS[1], 'ver', ARGV[3], 'rec', ARGV[4], 'idle', ARGV[6]) \
     redis.call('HDEL', KEYS[1], 'until', 'lapsed', 'retry', 'fails') \
     redis.call('PEXPIRE', KEYS[1], ARGV[5]) \
     return 1";

@@ -19,15 +19,13 @@ use crate::session::log::Log;
 use crate::session::record::{Record, SCHEMA, touch_interval};
 use crate::session::script;
 use crate::session::ticket::{Origin, RecordName, Ticket};
+use crate::session::unwritten::Unwritten;
 use crate::sync::{Flights, Role, within};
 
 /// Bytes of sessions that one worker remembers at most.
 const CACHE_CAPACITY: usize = 16 * 1024 * 1024;
 /// How long the first requests after a start wait until it is known what has ended.
 const FIRST_READ_WAIT: Duration = Duration::from_secs(5);
-
-/// Tries to write down a session's use while others write it, too; each of them does the same.
-const TOUCH_TRIES: u32 = 3;
 
 /// The session store of one worker.
 pub struct Store {
@@ -40,6 +38,7 @@ pub struct Store {
     /// Which tickets it is asked about.
     pub door: Door,
     ended: Ended,
+    pub(super) unwritten: Unwritten,
     /// What ended.
     pub endings: Rc<Endings>,
     /// Tells other Envoys what ended.
@@ -87,6 +86,7 @@ impl Store {
             reads: Flights::default(),
             door,
             ended: Ended::default(),
+            unwritten: Unwritten::new(host.clone(), &tenant),
             log: Rc::new(log),
             host,
             redis,
@@ -126,7 +126,9 @@ impl Store {
         let ttl = self.ttl(record);
         let size = sealed.len();
         let reply = self
-            .eval(script::CREATE, &ticket.record_name(), |command| command.arg(sealed).number(ttl))
+            .eval(script::CREATE, &ticket.record_name(), |command| {
+                command.arg(sealed).number(ttl).number(self.idle_at(record))
+            })
             .await?;
         if reply != Value::Integer(1) {
             return Err(wrong_type());
@@ -140,9 +142,9 @@ impl Store {
     /// # Errors
     /// [`Rejection::SessionEnded`] only when Redis or the list of endings said so; a store that does not answer is
     /// [`Rejection::Unavailable`], never "no session".
-    pub async fn load(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
+    pub async fn load(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
         self.know_endings().await;
-        let entry = match self.cached(ticket) {
+        let entry = match self.cached(ticket).filter(|entry| !self.looks_idle(entry)) {
             Some(entry) => entry,
             None => {
                 self.require_not_ended(ticket)?;
@@ -217,8 +219,13 @@ impl Store {
             }
             // There may well be a session: whatever becomes of this try, it ends.
             (Err(rejection @ Rejection::Unavailable(_)), None) if ticket.origin() == Origin::Ours => {
-                let _ = self.end(std::slice::from_ref(&name), Vec::new()).await;
-                return Err(Failed { rejection, name: Some(name) });
+                // Once: who asks again and again has nothing more written.
+                let ended = if self.endings.has_ended(&session_key(&name)) {
+                    Err(rejection)
+                } else {
+                    self.end(std::slice::from_ref(&name), Vec::new()).await
+                };
+                return ended.map(|()| None).map_err(|rejection| Failed { rejection, name: Some(name) });
             }
             (Err(rejection), None) => return Err(Failed { rejection, name: None }),
         };
@@ -289,7 +296,7 @@ impl Store {
         let end = if self.endings.cover(&entry.marks) {
             self.forget(&entry.name);
             SessionEnd::SignedOut
-        } else if let Err(end) = entry.record.check(now, &self.config) {
+        } else if let Err(end) = self.check(entry) {
             end
         } else {
             return Ok(());
@@ -329,7 +336,7 @@ impl Store {
     }
 
     /// However many requests of one session come at once, one of them asks Redis.
-    async fn read_once(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
+    async fn read_once(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
         match self.reads.join(session_key(&ticket.record_name())) {
             Role::Lead(_until_read) => self.read(ticket).await,
             Role::Follow(read) => {
@@ -346,29 +353,30 @@ impl Store {
     }
 
     /// Reads a session and writes down its use, in one go where this worker knew it before.
-    async fn read(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
+    async fn read(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
         let known = self.cache.borrow_mut().stale(&session_key(&ticket.record_name()));
-        if let Some(known) = known
-            && known.fingerprint == ticket.fingerprint()
-            && self.is_due_for_touch(&known)
+        let known =
+            known.filter(|known| known.fingerprint == ticket.fingerprint() && self.is_due_for_touch(known));
+        if let Some(known) = &known
+            && let Some(entry) = self.note_use(ticket, known).await?
         {
-            match self.touch(ticket, &known).await {
-                // A Redis that takes no writes may still be read.
-                Err(Rejection::Unavailable(_)) => return self.fetch(ticket).await,
-                outcome => return outcome,
-            }
+            return Ok(entry);
         }
+        // A Redis that takes no writes may still be read.
         let entry = self.fetch(ticket).await?;
+        if self.looks_idle(&entry) {
+            return self.end_unused(ticket, entry).await;
+        }
         if !self.is_due_for_touch(&entry) {
             return Ok(entry);
         }
-        match self.touch(ticket, &entry).await {
-            Err(Rejection::Unavailable(problem)) => {
-                self.host.log(Level::Warn, &format!("session use not written: {problem:?}"));
-                Ok(entry)
-            }
-            outcome => outcome,
+        if known.is_none()
+            && let Some(entry) = self.note_use(ticket, &entry).await?
+        {
+            return Ok(entry);
         }
+        self.keep_use(ticket, &entry);
+        Ok(entry)
     }
 
     async fn fetch(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
@@ -394,41 +402,6 @@ impl Store {
         }
     }
 
-    fn is_due_for_touch(&self, entry: &Entry) -> bool {
-        let now = self.host.now();
-        entry.record.is_due_for_touch(now, &self.config) && entry.record.check(now, &self.config).is_ok()
-    }
-
-    async fn touch(&self, ticket: &Ticket, entry: &Rc<Entry>) -> Result<Rc<Entry>, Rejection> {
-        let mut entry = entry.clone();
-        for _ in 0..TOUCH_TRIES {
-            let mut record = entry.record.clone();
-            record.last_used = self.host.now();
-            let version = entry.version.saturating_add(1);
-            let sealed = self.seal(ticket, &record, version)?;
-            let size = sealed.len();
-            let reply = self
-                .eval(script::TOUCH, &entry.name, |command| {
-                    command.number(entry.version).number(version).arg(sealed).number(self.ttl(&record))
-                })
-                .await?;
-            match self.outcome(ticket, reply)? {
-                ScriptReply::Word(word) if word == "written" => {
-                    return Ok(self.remember(self.entry(ticket, record, version, size)));
-                }
-                // A refresh is under way, which writes it down as well.
-                ScriptReply::Word(word) if word == "busy" => return Ok(self.remember((*entry).clone())),
-                // Another worker wrote it since, but perhaps long ago.
-                ScriptReply::Changed(newer) => entry = newer,
-                _ => return Err(wrong_type()),
-            }
-            if !self.is_due_for_touch(&entry) {
-                break;
-            }
-        }
-        Ok(entry)
-    }
-
     /// Understands what a script of ours answers: a word, or a newer record.
     pub(super) fn outcome(&self, ticket: &Ticket, reply: Value) -> Result<ScriptReply, Rejection> {
         let Value::Array(parts) = reply else { return Err(wrong_type()) };
@@ -446,7 +419,7 @@ impl Store {
         }
     }
 
-    fn gone(&self, ticket: &Ticket) -> Rejection {
+    pub(super) fn gone(&self, ticket: &Ticket) -> Rejection {
         let name = ticket.record_name();
         self.forget(&name);
         let end = SessionEnd::Unknown;
@@ -514,14 +487,27 @@ impl Store {
         replies.pop().ok_or(Rejection::Unavailable(Dependency::Redis("incomplete reply")))
     }
 
-    /// Which of these sessions are there.
+    /// Which of these sessions are there and in use.
     ///
     /// # Errors
     /// Redis can't say.
     pub async fn existing(&self, names: Vec<RecordName>) -> Result<Vec<RecordName>, Rejection> {
-        let commands = names.iter().map(|name| Command::new("EXISTS").arg(self.key(name))).collect();
-        let replies = self.redis.run_each(commands).await.map_err(unavailable)?;
-        let there = replies.into_iter().map(|reply| reply == Value::Integer(1));
+        let command = |name| Command::new("HMGET").arg(self.key(name)).arg("ver").arg("idle");
+        let replies = self.redis.run_each(names.iter().map(command).collect()).await.map_err(unavailable)?;
+        let (now, is_known) = (self.host.now().as_millis(), !self.unwritten.was_refused());
+        let is_idle = |idle: &[u8]| {
+            let idle: Option<u64> = std::str::from_utf8(idle).ok().and_then(|idle| idle.parse().ok());
+            is_known && idle.is_some_and(|idle| idle <= now)
+        };
+        let there = replies.into_iter().map(|reply| match reply {
+            Value::Array(fields) => match fields.as_slice() {
+                [Value::Bulk(_), Value::Bulk(idle)] => !is_idle(idle),
+                // Written by a version that did not say.
+                [Value::Bulk(_), Value::Nil] => true,
+                _ => false,
+            },
+            _ => false,
+        });
         Ok(names.into_iter().zip(there).filter_map(|(name, there)| there.then_some(name)).collect())
     }
 
@@ -531,6 +517,10 @@ impl Store {
 
     pub(super) fn ttl(&self, record: &Record) -> u64 {
         millis(record.time_to_live(self.host.now(), &self.config))
+    }
+
+    pub(super) fn idle_at(&self, record: &Record) -> u64 {
+        record.idle_at(&self.config).as_millis()
     }
 }
 

@@ -19,7 +19,7 @@ pub struct MemoryRedis {
     streams: RefCell<HashMap<String, Stream>>,
     refused: RefCell<Vec<&'static [u8]>>,
     down: RefCell<Option<CalloutError>>,
-    read_only: Cell<bool>,
+    refuses_writes: Cell<Option<&'static str>>,
     now: Cell<u64>,
     /// How far its clock is behind.
     behind: Cell<u64>,
@@ -47,7 +47,12 @@ impl MemoryRedis {
 
     /// A replica answers reads, and refuses to write.
     pub fn set_read_only(&self, read_only: bool) {
-        self.read_only.set(read_only);
+        self.refuse_writes(read_only.then_some("READONLY You can't write against a read only replica."));
+    }
+
+    /// Answers what writes with this error, and still reads.
+    pub fn refuse_writes(&self, error: Option<&'static str>) {
+        self.refuses_writes.set(error);
     }
 
     /// Of all keys but the log's.
@@ -169,8 +174,10 @@ impl MemoryRedis {
         }
         let reads = [&b"AUTH"[..], b"ECHO", b"HMGET", b"EXISTS", b"ZREVRANGE"];
         let is_read = reads.contains(&command[0].as_slice()) || has(READ.as_bytes());
-        if self.read_only.get() && !is_read {
-            return b"-READONLY You can't write against a read only replica.\r\n".to_vec();
+        if let Some(error) = self.refuses_writes.get()
+            && !is_read
+        {
+            return format!("-{error}\r\n").into_bytes();
         }
         let mut hashes = self.hashes.borrow_mut();
         let mut sets = self.sets.borrow_mut();
@@ -243,13 +250,14 @@ impl MemoryRedis {
                 self.log_script(&text(1), streams.entry(text(3)).or_default(), &command[4..])
             }
             b"EVAL" if text(1) == script::CREATE => {
-                let fields = [("ver", b"1".to_vec()), ("rec", command[4].clone())];
+                let fields =
+                    [("ver", b"1".to_vec()), ("rec", command[4].clone()), ("idle", command[6].clone())];
                 hashes.insert(text(3), fields.map(|(name, value)| (name.to_owned(), value)).into());
                 integer(1)
             }
             b"EVAL" => self.script(&text(1), hashes.get_mut(&text(3)), &command[4..]).unwrap_or_else(|| {
                 hashes.remove(&text(3));
-                integer(1)
+                if text(1) == script::END_UNUSED { array([bulk(Some(b"ended"))]) } else { integer(1) }
             }),
             other => format!("-ERR unknown command {}\r\n", String::from_utf8_lossy(other)).into_bytes(),
         }
@@ -293,7 +301,7 @@ impl MemoryRedis {
         let argument = |index: usize| arguments[index].clone();
         let number = |index: usize| String::from_utf8_lossy(&arguments[index]).parse::<u64>().unwrap();
         let now = self.now.get();
-        let answers_words = [script::TOUCH, script::ACQUIRE].contains(&script);
+        let answers_words = [script::TOUCH, script::END_UNUSED, script::ACQUIRE].contains(&script);
         let Some(hash) = hash else {
             return Some(if answers_words { array([word("gone")]) } else { integer(0) });
         };
@@ -309,11 +317,15 @@ impl MemoryRedis {
         let set =
             |hash: &mut Hash, name: &str, value: String| hash.insert(name.to_owned(), value.into_bytes());
         Some(match script {
-            script::TOUCH if field(hash, "ver").as_ref() != arguments.first() => changed(hash),
-            script::TOUCH if hash.contains_key("until") => array([word("busy")]),
+            script::TOUCH | script::END_UNUSED if field(hash, "ver").as_ref() != arguments.first() => {
+                changed(hash)
+            }
+            script::TOUCH | script::END_UNUSED if hash.contains_key("until") => array([word("busy")]),
+            script::END_UNUSED => return None,
             script::TOUCH => {
                 hash.insert("ver".into(), argument(1));
                 hash.insert("rec".into(), argument(2));
+                hash.insert("idle".into(), argument(4));
                 array([word("written")])
             }
             script::ACQUIRE => {
@@ -359,6 +371,7 @@ impl MemoryRedis {
             script::COMMIT if ours => {
                 hash.insert("ver".into(), argument(2));
                 hash.insert("rec".into(), argument(3));
+                hash.insert("idle".into(), argument(5));
                 let _ = ["until", "lapsed", "retry", "fails"].map(|name| hash.remove(name));
                 integer(1)
             }

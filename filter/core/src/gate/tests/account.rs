@@ -108,7 +108,7 @@ fn the_page_shows_sessions_that_live_and_says_how_many_more_there_are() {
     page();
     let asked: Vec<_> = world.host.calls()[before..]
         .iter()
-        .map(|call| String::from_utf8_lossy(&call.body).matches("EXISTS").count())
+        .map(|call| String::from_utf8_lossy(&call.body).matches("\r\nidle\r\n").count())
         .collect();
     assert_eq!(asked.iter().sum::<usize>(), 10, "{asked:?}");
 }

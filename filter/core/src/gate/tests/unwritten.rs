@@ -1,0 +1,232 @@
+//! A Redis that can be read and takes no writes: nobody is signed out by that, and nothing is lost when it takes them again.
+
+use std::time::Duration;
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+use super::{API, forwarded};
+use crate::config::{Config, WithoutRefreshToken};
+use crate::host::CalloutError;
+use crate::testing::world::{NAVIGATION, World, config, replied};
+
+const REFUSALS: [&str; 5] = [
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "READONLY You can't write against a read only replica.",
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+    "NOREPLICAS Not enough good replicas to write.",
+    "NOPERM this user has no permissions to run the 'eval' command",
+];
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Sessions that need no renewal, so that nothing but their use is written.
+fn unrenewed() -> Config {
+    let mut config = config();
+    config.session.as_mut().unwrap().without_refresh_token = WithoutRefreshToken::Keep;
+    config
+}
+
+fn signed_in() -> World {
+    let world = World::with(unrenewed());
+    *world.provider.token_members.borrow_mut() = serde_json::json!({"refresh_token": null});
+    world.log_in("/");
+    world
+}
+
+fn pass(worlds: &[&World], time: Duration) {
+    worlds.iter().for_each(|world| world.host.advance(time));
+}
+
+/// Lets the jobs of the root context go on.
+fn settle(world: &World) {
+    world.host.run(async { world.host.clone().sleep_for(Duration::from_secs(3)).await });
+}
+
+fn said(world: &World, text: &str) -> usize {
+    world.host.log_lines().iter().filter(|line| line.contains(text)).count()
+}
+
+#[test]
+fn f904_a_session_whose_use_cannot_be_written_goes_on_until_its_absolute_end() {
+    for refusal in REFUSALS {
+        let world = signed_in();
+        let (worker, envoy) = (world.other_worker(), world.other_envoy());
+        for other in [&worker, &envoy] {
+            other.cookies.replace(world.cookies.borrow().clone());
+        }
+        world.redis.refuse_writes(Some(refusal));
+        // Eleven hours and a half, used every ten minutes, then at each of them for the first time.
+        for _ in 0..69 {
+            pass(&[&world, &envoy], HOUR / 6);
+            forwarded(world.browse("GET", "/", API));
+        }
+        for other in [&worker, &envoy] {
+            forwarded(other.browse("GET", "/", API));
+        }
+        assert_eq!(said(&world, "nobody is taken for idle until it can be"), 1 + 68, "{refusal}");
+        let kind = refusal.split(' ').next().unwrap();
+        assert!(said(&world, kind) > 0, "the log says {kind}");
+        pass(&[&world, &envoy], HOUR / 2);
+        for other in [&world, &worker, &envoy] {
+            assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "{refusal}: its absolute end");
+            assert_eq!(replied(other.browse("GET", "/", NAVIGATION)).status, 302);
+        }
+    }
+}
+
+#[test]
+fn f904_what_could_not_be_written_is_written_when_redis_takes_it_again() {
+    let world = signed_in();
+    let envoy = world.other_envoy();
+    envoy.cookies.replace(world.cookies.borrow().clone());
+    world.redis.refuse_writes(Some(REFUSALS[0]));
+    for _ in 0..10 {
+        pass(&[&world, &envoy], HOUR / 6);
+        forwarded(world.browse("GET", "/", API));
+    }
+    world.redis.refuse_writes(None);
+    settle(&world);
+    assert_eq!(said(&world, "the use of sessions is written again"), 1);
+    // The other Envoy knows nothing of all this.
+    pass(&[&world, &envoy], HOUR * 9 / 10);
+    forwarded(envoy.browse("GET", "/", API));
+    pass(&[&world, &envoy], HOUR);
+    for other in [&world, &envoy] {
+        assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "and then it is idle");
+    }
+    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")), "and gone");
+}
+
+#[test]
+fn f904_while_redis_refuses_it_is_tried_once_a_second_for_all_sessions() {
+    let world = signed_in();
+    world.redis.refuse_writes(Some(REFUSALS[0]));
+    pass(&[&world], HOUR / 6);
+    let before = world.redis.operations.get();
+    let started = world.host.now_millis();
+    for _ in 0..2000 {
+        forwarded(world.browse("GET", "/", API));
+    }
+    let seconds = u32::try_from((world.host.now_millis() - started) / 1000 + 1).unwrap();
+    let asked = world.redis.operations.get() - before;
+    // One write in a second, and a read for each lifetime of the cache.
+    assert!(asked <= seconds * 2 + seconds / 5 + 3, "{asked} in {seconds} s");
+}
+
+#[test]
+fn f904_an_idle_session_ends_where_redis_takes_writes_and_where_it_is_away_nobody_can_tell() {
+    let world = signed_in();
+    pass(&[&world], HOUR);
+    world.redis.set_down(Some(CalloutError::Reset));
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+    world.redis.set_down(None);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")), "it does not lie about until its end");
+
+    // One that somebody else has used meanwhile does not end.
+    let world = signed_in();
+    let envoy = world.other_envoy();
+    envoy.cookies.replace(world.cookies.borrow().clone());
+    forwarded(envoy.browse("GET", "/", API));
+    pass(&[&world, &envoy], HOUR * 9 / 10);
+    forwarded(world.browse("GET", "/", API));
+    world.host.run_jobs();
+    pass(&[&world, &envoy], HOUR / 5);
+    forwarded(envoy.browse("GET", "/", API));
+}
+
+#[test]
+fn f904_a_sign_in_or_a_renewal_that_redis_does_not_take_is_503_and_signs_nobody_out() {
+    let world = World::new();
+    world.log_in("/");
+    world.redis.refuse_writes(Some(REFUSALS[2]));
+    pass(&[&world], Duration::from_secs(301));
+    for _ in 0..3 {
+        assert_eq!(replied(world.browse("GET", "/", API)).status, 503, "it has to be renewed");
+        pass(&[&world], HOUR * 9 / 10);
+    }
+    assert_eq!(world.provider.refreshes(), 0, "no refresh token is spent whose successor could not be kept");
+    let cookies = world.cookies.take();
+    let request = world.begin_login("/");
+    assert_eq!(replied(world.finish_login(&request, "code")).status, 503);
+    assert!(said(&world, "MISCONF") > 0);
+    world.cookies.replace(cookies);
+    world.redis.refuse_writes(None);
+    forwarded(world.browse("GET", "/", API));
+}
+
+#[test]
+fn f904_the_account_page_lists_what_is_in_use() {
+    let world = signed_in();
+    world.cookies.borrow_mut().clear();
+    pass(&[&world], HOUR * 9 / 10);
+    let mut claims = world.provider.id_token.borrow_mut();
+    claims["iat"] = world.now().into();
+    claims["exp"] = (world.now() + 300).into();
+    drop(claims);
+    world.log_in("/");
+    let others = |world: &World| {
+        let page = replied(world.browse("GET", "/oauth2/account", NAVIGATION));
+        assert_eq!(page.status, 200, "{page:?}");
+        page.body.matches("account/sign-out?session=").count()
+    };
+    assert_eq!(others(&world), 1);
+    pass(&[&world], HOUR / 5);
+    assert_eq!(others(&world), 0, "it is idle, though Redis still has it");
+    assert!(world.redis.keys().iter().filter(|key| key.contains(":s:")).count() == 2);
+}
+
+#[test]
+fn f1204_the_session_before_a_new_login_ends_also_where_redis_does_not_do_it_at_first() {
+    for refuses in ["DEL", "HMGET", "XADD"] {
+        let world = World::new();
+        world.log_in("/");
+        let before = world.cookies.borrow().clone();
+        // At a worker that has never seen it.
+        let worker = world.other_worker();
+        let request = worker.begin_login("/");
+        worker.cookies.borrow_mut().extend(before.clone());
+        world.redis.refuse(refuses.as_bytes());
+        assert_eq!(replied(worker.finish_login(&request, "code")).status, 303);
+        let world = worker;
+        settle(&world);
+        // What can't be read can still be ended by its name.
+        let expected = usize::from(refuses != "HMGET");
+        let line = "the session before has not ended in Redis yet; tried again";
+        assert_eq!(said(&world, line), expected, "{refuses:?}");
+        world.redis.refuse_nothing();
+        settle(&world);
+        let sessions = world.redis.keys().iter().filter(|key| key.contains(":s:")).count();
+        assert_eq!(sessions, 1, "{refuses:?}");
+        forwarded(world.browse("GET", "/", API));
+        let envoy = world.other_envoy();
+        for other in [&world, &envoy] {
+            other.cookies.replace(before.clone());
+            assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "{refuses:?}");
+        }
+    }
+}
+
+#[test]
+fn f1204_who_signs_out_again_and_again_while_redis_is_away_begins_nothing_new() {
+    let world = World::new();
+    world.log_in("/");
+    let other = world.other_worker();
+    other.cookies.replace(world.cookies.borrow().clone());
+    world.redis.set_down(Some(CalloutError::NotSent));
+    let calls = |worker: &World| {
+        let before = worker.host.calls().len();
+        replied(worker.send(
+            "POST",
+            "/oauth2/logout",
+            &[
+                ("sec-fetch-site", "same-origin"),
+                ("cookie", &format!("__Host-oidc-gate={}", worker.cookies.borrow()["__Host-oidc-gate"])),
+            ],
+        ));
+        worker.host.calls().len() - before
+    };
+    let most = (0..200).map(|_| calls(&other)).skip(1).sum::<usize>();
+    // One look each, and what the first one began goes on by itself.
+    assert!(most <= 250, "{most}");
+}

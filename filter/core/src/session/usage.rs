@@ -1,0 +1,157 @@
+//! Writing down that a session is in use, and ending one that is not. What Redis does not take is written later.
+
+use std::rc::Rc;
+
+use crate::error::{Rejection, SessionEnd};
+use crate::redis::resp::is_refusal;
+use crate::session::endings::session_key;
+use crate::session::record::touch_interval;
+use crate::session::script;
+use crate::session::store::{Entry, ScriptReply, Store, wrong_type};
+use crate::session::ticket::Ticket;
+use crate::session::unwritten::{PAUSE, Use};
+use crate::time::Timestamp;
+
+/// Tries to write down a session's use while others write it, too; each of them does the same.
+const TRIES: u32 = 3;
+
+impl Store {
+    /// Whether a session lives by its own limits, as far as this worker knows of its use.
+    pub(super) fn check(&self, entry: &Entry) -> Result<(), SessionEnd> {
+        let used = self.unwritten.used(&session_key(&entry.name)).unwrap_or_default();
+        entry.record.check_used(used, self.host.now(), &self.config)
+    }
+
+    pub(super) fn looks_idle(&self, entry: &Entry) -> bool {
+        self.check(entry) == Err(SessionEnd::Idle)
+    }
+
+    pub(super) fn is_due_for_touch(&self, entry: &Entry) -> bool {
+        entry.record.is_due_for_touch(self.host.now(), &self.config) && self.check(entry).is_ok()
+    }
+
+    /// Writes down that a session is in use now; `None` when Redis did not take it.
+    pub(super) async fn note_use(
+        &self,
+        ticket: &Ticket,
+        entry: &Rc<Entry>,
+    ) -> Result<Option<Rc<Entry>>, Rejection> {
+        if self.unwritten.is_refused() {
+            return Ok(None);
+        }
+        match self.touch(ticket, entry, self.host.now()).await {
+            Ok(entry) => Ok(Some(entry)),
+            Err(Rejection::Unavailable(problem)) => {
+                self.unwritten.refused(problem);
+                Ok(None)
+            }
+            Err(ended) => Err(ended),
+        }
+    }
+
+    /// Remembers that a session was used, and has it written as soon as Redis takes it.
+    pub(super) fn keep_use(self: &Rc<Self>, ticket: &Ticket, entry: &Rc<Entry>) {
+        if self.unwritten.keep(ticket, entry) {
+            self.host.spawn_endless(Box::pin(self.clone().write_later()));
+        }
+    }
+
+    /// Ends when everything is written.
+    async fn write_later(self: Rc<Self>) {
+        self.host.sleep(PAUSE).await;
+        while let Some((session, Use { ticket, entry, at })) = self.unwritten.next() {
+            // It ends by itself, whatever Redis does.
+            let is_over = self.check(&entry).is_err();
+            match if is_over { Ok(entry) } else { self.touch(&ticket, &entry, at).await } {
+                Err(Rejection::Unavailable(problem)) => {
+                    self.unwritten.refused(problem);
+                    self.host.sleep(PAUSE).await;
+                }
+                // Written, or ended meanwhile.
+                Ok(_) | Err(_) => self.unwritten.done(&session, at),
+            }
+        }
+    }
+
+    /// Ends a session that looks idle. That takes a write: where Redis takes none, its use may not have been written either,
+    /// and it goes on.
+    pub(super) async fn end_unused(
+        self: &Rc<Self>,
+        ticket: &Ticket,
+        mut entry: Rc<Entry>,
+    ) -> Result<Rc<Entry>, Rejection> {
+        for _ in 0..TRIES {
+            if self.unwritten.was_refused() {
+                self.keep_use(ticket, &entry);
+                return Ok(entry);
+            }
+            let ended =
+                self.eval(script::END_UNUSED, &entry.name, |command| command.number(entry.version)).await;
+            let reply = match ended {
+                Err(Rejection::Unavailable(problem)) if is_refusal(problem.redis()) => {
+                    self.unwritten.refused(problem);
+                    continue;
+                }
+                reply => self.outcome(ticket, reply?)?,
+            };
+            match reply {
+                ScriptReply::Word(word) if word == "ended" => {
+                    // Nothing depends on it.
+                    let _ = self.index.remove(&entry.record, &entry.name).await;
+                    self.gone(ticket);
+                    return Err(Rejection::SessionEnded(SessionEnd::Idle));
+                }
+                // A refresh is under way, which somebody began who used it.
+                ScriptReply::Word(word) if word == "busy" => return Ok(entry),
+                ScriptReply::Changed(newer) => entry = newer,
+                _ => return Err(wrong_type()),
+            }
+            if !self.looks_idle(&entry) {
+                break;
+            }
+        }
+        Ok(entry)
+    }
+
+    async fn touch(
+        &self,
+        ticket: &Ticket,
+        entry: &Rc<Entry>,
+        used: Timestamp,
+    ) -> Result<Rc<Entry>, Rejection> {
+        let mut entry = entry.clone();
+        for _ in 0..TRIES {
+            let mut record = entry.record.clone();
+            record.last_used = used.max(record.last_used);
+            let version = entry.version.saturating_add(1);
+            let sealed = self.seal(ticket, &record, version)?;
+            let size = sealed.len();
+            let reply = self
+                .eval(script::TOUCH, &entry.name, |command| {
+                    command
+                        .number(entry.version)
+                        .number(version)
+                        .arg(sealed)
+                        .number(self.ttl(&record))
+                        .number(self.idle_at(&record))
+                })
+                .await?;
+            match self.outcome(ticket, reply)? {
+                ScriptReply::Word(word) if word == "written" => {
+                    self.unwritten.written();
+                    self.unwritten.done(&session_key(&entry.name), used);
+                    return Ok(self.remember(self.entry(ticket, record, version, size)));
+                }
+                // A refresh is under way, which writes it down as well.
+                ScriptReply::Word(word) if word == "busy" => return Ok(self.remember((*entry).clone())),
+                // Another worker wrote it since, but perhaps long ago.
+                ScriptReply::Changed(newer) => entry = newer,
+                _ => return Err(wrong_type()),
+            }
+            if used.since(entry.record.last_used) < touch_interval(&self.config) {
+                break;
+            }
+        }
+        Ok(entry)
+    }
+}
