@@ -81,14 +81,18 @@ enum RedisTrouble {
 }
 
 /// The errors that a Redis in trouble answers with.
-const REDIS_ERRORS: [&str; 6] = [
+const REDIS_ERRORS: [&str; 8] = [
     "LOADING Redis is loading the dataset in memory",
     "READONLY You can't write against a read only replica.",
     "OOM command not allowed when used memory > 'maxmemory'.",
     "MOVED 3999 127.0.0.1:6381",
     "CLUSTERDOWN The cluster is down",
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+    "NOREPLICAS Not enough good replicas to write.",
 ];
+/// Those with which only writes are refused.
+const WRITE_REFUSALS: [&str; 4] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS"];
 
 impl Faults {
     /// Everything works.
@@ -243,7 +247,7 @@ impl Faults {
     pub fn mood(&self, fate: Fate, now: Moment) -> Mood {
         if let Fate::Error(which) = fate {
             let error = REDIS_ERRORS[usize::try_from(which).unwrap_or_default()];
-            return if error.starts_with("READONLY") || error.starts_with("OOM") {
+            return if WRITE_REFUSALS.iter().any(|kind| error.starts_with(kind)) {
                 Mood::ReadOnly(error)
             } else {
                 Mood::Refusing(error)

@@ -102,6 +102,7 @@ fn every_change_to_a_script_fits_one() {
         stream::WRITE,
         script::CREATE,
         script::TOUCH,
+        script::END_UNUSED,
         script::ACQUIRE,
         script::RENEW,
         script::COMMIT,

@@ -19,6 +19,8 @@ use crate::world::{LEEWAY, World};
 
 /// Within which a revocation has to be known everywhere, besides what is configured.
 pub const PROMPT: Duration = Duration::from_millis(1_500);
+/// After Redis has refused a write, nobody is taken for idle for so long (`session/unwritten.rs`).
+const NOBODY_IS_IDLE: Duration = Duration::from_secs(31);
 /// For what a step or two of the clock and the network take.
 const SLACK: Duration = Duration::from_millis(1_100);
 
@@ -239,7 +241,10 @@ impl Ledger {
             // A refresh counts as use when it ends.
             let lag = facts.slow_call + facts.redis_timeout;
             let stalled = world.faults.any_stall_since(ticket.tried);
-            if !stalled && arrived > ticket.tried.plus(facts.idle_timeout + tolerance + lag) {
+            let trouble = world.faults.last_of(at.envoy);
+            let refused = world.faults.redis_is_away(at.envoy, world.executor.now())
+                || (trouble > Moment::ZERO && arrived.since(trouble) < NOBODY_IS_IDLE);
+            if !stalled && !refused && arrived > ticket.tried.plus(facts.idle_timeout + tolerance + lag) {
                 dead(ticket.tried, "it was used last");
             }
         }
