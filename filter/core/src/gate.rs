@@ -21,7 +21,7 @@ use crate::policy::{Permit, Policy};
 use crate::principal::Principal;
 use crate::quote::quote;
 use crate::reserved::Reserved;
-use crate::session::store::Entry;
+use crate::session::entry::Entry;
 
 /// Longest path and longest detail in a log line, in characters.
 const MAX_LOGGED_PATH: usize = 200;

@@ -154,8 +154,8 @@ async fn exchange(
     Ok(ticket)
 }
 
-/// ASVS 7.2.4: a new login ends the session that this browser had. Nobody waits for it; where Redis does not confirm it, the
-/// log says so, and it is tried again.
+/// ASVS 7.2.4: a new login ends the session that this browser had. Nobody waits for it. Where Redis does not confirm
+/// it, the log says so, and it is tried again.
 fn end_previous_session(rp: &Rc<RelyingParty>, request: &Request) {
     if let Ok(ticket) = rp.ticket(request) {
         let job = rp.clone();

@@ -1,8 +1,6 @@
 //! Sign-out: the session here first, then the provider's (RP-Initiated Logout 1.0). Afterwards there is a page with a
 //! way back in, or one of the configured addresses.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,32 +25,6 @@ const MAX_HINT_LEN: usize = 6 * 1024;
 const STATE_LIFETIME: Duration = Duration::from_secs(600);
 /// How often, and how long apart, the deletion of a session is tried again after Redis did not confirm it.
 const RETRIES: u32 = 10;
-
-/// Sessions whose removal is tried again at the same time.
-const MAX_REMOVALS: usize = 1024;
-
-/// Sessions that Redis has not removed yet: each is tried again by one job, however often somebody asks for it.
-#[derive(Clone, Default)]
-pub struct Removals(Rc<RefCell<HashSet<RecordName>>>);
-
-struct Removal {
-    removals: Removals,
-    name: RecordName,
-}
-
-impl Removals {
-    fn begin(&self, name: RecordName) -> Option<Removal> {
-        let mut names = self.0.borrow_mut();
-        let is_new = names.len() < MAX_REMOVALS && names.insert(name.clone());
-        is_new.then(|| Removal { removals: self.clone(), name })
-    }
-}
-
-impl Drop for Removal {
-    fn drop(&mut self) {
-        self.removals.0.borrow_mut().remove(&self.name);
-    }
-}
 
 /// Ends the session, when it is the person who asks for it.
 ///

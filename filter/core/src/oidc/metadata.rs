@@ -11,8 +11,8 @@ use crate::oidc::answer::Endpoint;
 /// Longest metadata document, in bytes.
 pub const MAX_METADATA_LEN: usize = 256 * 1024;
 
-/// What the gate needs to know of the provider. An endpoint that can't be used is kept with the reason, and concerns only
-/// what needs it.
+/// What the gate needs to know of the provider. An endpoint that can't be used is kept with the reason, and concerns
+/// only what needs it.
 #[derive(Clone, Debug)]
 pub struct Metadata {
     /// Where the keys are.

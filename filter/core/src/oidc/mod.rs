@@ -19,6 +19,7 @@ pub mod pace;
 pub mod provider;
 pub mod refresh;
 pub mod relying_party;
+pub(crate) mod removals;
 pub mod revocation;
 pub mod token_endpoint;
 pub mod userinfo;

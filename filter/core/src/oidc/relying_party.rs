@@ -13,13 +13,14 @@ use crate::http::request::Request;
 use crate::oidc::announcement::Unread;
 use crate::oidc::attempts::Attempts;
 use crate::oidc::exchanges::Exchanges;
-use crate::oidc::logout::Removals;
 use crate::oidc::metadata::Needs;
 use crate::oidc::provider::Keeper;
 use crate::oidc::refresh::{self, Refreshes};
+use crate::oidc::removals::Removals;
 use crate::seal::KeyRing;
 use crate::session::door::Door;
-use crate::session::store::{Entry, Store};
+use crate::session::entry::Entry;
+use crate::session::store::Store;
 use crate::session::ticket::Ticket;
 
 /// One client of one provider.

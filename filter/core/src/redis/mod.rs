@@ -120,8 +120,8 @@ impl Redis {
         Err(failure)
     }
 
-    /// Where a redirection leads, if the configured nodes name that place. A failover may have brought in a new node, so
-    /// they are asked again before the answer is no.
+    /// Where a redirection leads, if the configured nodes name that place. A failover may have brought in a new node,
+    /// so they are asked again before the answer is no.
     async fn node_of_the_cluster(&self, to: &Endpoint) -> Option<SocketAddr> {
         if let Some(node) = self.nodes.find(to) {
             return Some(node);

@@ -77,15 +77,7 @@ impl Record {
         Self { schema: SCHEMA, principal, created: now, expires, last_used: now, grant }
     }
 
-    /// Whether the session still lives.
-    ///
-    /// # Errors
-    /// Which limit it is past.
-    pub fn check(&self, now: Timestamp, config: &config::Session) -> Result<(), SessionEnd> {
-        self.check_used(self.last_used, now, config)
-    }
-
-    /// The same for a session that was used after all, though that is not written down.
+    /// Whether the session still lives. `used` is its latest known use; it may not be written down yet.
     ///
     /// # Errors
     /// Which limit it is past.
@@ -139,8 +131,8 @@ impl Record {
         }
     }
 
-    /// How long Redis should keep it: what is left of the session. Not only for the idle timeout, since Redis may take no
-    /// writes, and then could not be told that it is in use.
+    /// How long Redis should keep it: what is left of the session. Not only for the idle timeout, since Redis may take
+    /// no writes, and then could not be told that it is in use.
     pub fn time_to_live(&self, now: Timestamp, config: &config::Session) -> Duration {
         self.end(config).since(now).max(Duration::from_millis(1))
     }
@@ -247,7 +239,10 @@ mod tests {
         assert_eq!(ends(&record, &config), 12 * 3600);
         record.grant.refresh_until = Some(NOW.plus(secs(1800)));
         assert_eq!(ends(&record, &config), 1800);
-        assert_eq!(record.check(NOW.plus(secs(1800)), &config), Err(SessionEnd::Expired));
+        assert_eq!(
+            record.check_used(record.last_used, NOW.plus(secs(1800)), &config),
+            Err(SessionEnd::Expired)
+        );
         assert_eq!(record.time_to_live(NOW.plus(secs(60)), &config), secs(1740));
         assert_eq!(record.idle_at(&config), NOW.plus(secs(3600)));
         record.grant.refresh_until = Some(NOW.plus(secs(100 * 3600)));

@@ -7,9 +7,10 @@ use crate::encoding::base64url;
 use crate::error::{Dependency, Rejection};
 use crate::host::Host;
 use crate::redis::resp::Value;
+use crate::session::entry::Entry;
 use crate::session::record::Record;
 use crate::session::script;
-use crate::session::store::{Entry, ScriptReply, Store, millis, wrong_type};
+use crate::session::store::{ScriptReply, Store, millis, wrong_type};
 use crate::session::ticket::Ticket;
 
 /// The longest pause between two tries to write what a refresh bought.

@@ -81,8 +81,8 @@ pub const RENEW: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'until'
     return 1";
 
 /// Writes the outcome of a refresh and gives the lease back.
-/// `fence`, `ver`, new `ver`, `rec`, milliseconds to live, `idle` → 1, or 0 when the session ended, or somebody else has
-/// refreshed it.
+/// `fence`, `ver`, new `ver`, `rec`, milliseconds to live, `idle` → 1, or 0 when the session ended, or somebody else
+/// has refreshed it.
 pub const COMMIT: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'ver') \
     if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end \
     redis.call('HSET', KEYS[1], 'ver', ARGV[3], 'rec', ARGV[4], 'idle', ARGV[6]) \

@@ -10,10 +10,11 @@ use crate::host::{Host, Level};
 use crate::redis::resp::Value;
 use crate::redis::{Command, MAX_VALUE_LEN, Redis, RedisError};
 use crate::seal::{KeyRing, Purpose};
-use crate::session::cache::{Cache, Weigh};
+use crate::session::cache::Cache;
 use crate::session::door::Door;
 use crate::session::ended::Ended;
-use crate::session::endings::{Ending, Endings, Forget, Marks, session_key};
+use crate::session::endings::{Ending, Endings, Forget, session_key};
+use crate::session::entry::Entry;
 use crate::session::index::Index;
 use crate::session::log::Log;
 use crate::session::record::{Record, SCHEMA, touch_interval};
@@ -45,25 +46,6 @@ pub struct Store {
     pub log: Rc<Log>,
     /// Which sessions belong together.
     pub index: Index,
-}
-
-/// A session as it was read or written.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// What it says.
-    pub record: Record,
-    /// Counts its writes.
-    pub version: u64,
-    pub(super) name: RecordName,
-    fingerprint: [u8; 32],
-    marks: Marks,
-    weight: usize,
-}
-
-impl Weigh for Entry {
-    fn weight(&self) -> usize {
-        self.weight
-    }
 }
 
 impl Store {

@@ -1,5 +1,5 @@
-//! Uses of sessions that could not be written down, since Redis can be read and takes no writes: its memory or disk is full,
-//! it is a replica, or has too few of them. Nobody is taken for idle by what could not be written.
+//! Uses of sessions that could not be written down, since Redis can be read and takes no writes: its memory or disk is
+//! full, it is a replica, or has too few of them. Nobody is taken for idle by what could not be written.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use crate::host::{Host, Level, shared_or};
 use crate::metrics;
 use crate::redis::resp::is_refusal;
 use crate::session::endings::session_key;
-use crate::session::store::Entry;
+use crate::session::entry::Entry;
 use crate::session::ticket::Ticket;
 use crate::time::Timestamp;
 

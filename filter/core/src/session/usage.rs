@@ -5,9 +5,10 @@ use std::rc::Rc;
 use crate::error::{Rejection, SessionEnd};
 use crate::redis::resp::is_refusal;
 use crate::session::endings::session_key;
+use crate::session::entry::Entry;
 use crate::session::record::touch_interval;
 use crate::session::script;
-use crate::session::store::{Entry, ScriptReply, Store, wrong_type};
+use crate::session::store::{ScriptReply, Store, wrong_type};
 use crate::session::ticket::Ticket;
 use crate::session::unwritten::{PAUSE, Use};
 use crate::time::Timestamp;
@@ -73,8 +74,8 @@ impl Store {
         }
     }
 
-    /// Ends a session that looks idle. That takes a write: where Redis takes none, its use may not have been written either,
-    /// and it goes on.
+    /// Ends a session that looks idle. That takes a write: where Redis takes none, its use may not have been written
+    /// either, and it goes on.
     pub(super) async fn end_unused(
         self: &Rc<Self>,
         ticket: &Ticket,

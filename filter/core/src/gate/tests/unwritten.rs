@@ -1,4 +1,4 @@
-//! A Redis that can be read and takes no writes: nobody is signed out by that, and nothing is lost when it takes them again.
+//! A Redis that can be read and takes no writes: nobody is signed out by that, and nothing is lost afterwards.
 
 use std::time::Duration;
 

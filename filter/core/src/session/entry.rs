@@ -1,0 +1,25 @@
+//! A session as one worker knows it.
+
+use crate::session::cache::Weigh;
+use crate::session::endings::Marks;
+use crate::session::record::Record;
+use crate::session::ticket::RecordName;
+
+/// A session as it was read or written.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it says.
+    pub record: Record,
+    /// Counts its writes.
+    pub version: u64,
+    pub(super) name: RecordName,
+    pub(super) fingerprint: [u8; 32],
+    pub(super) marks: Marks,
+    pub(super) weight: usize,
+}
+
+impl Weigh for Entry {
+    fn weight(&self) -> usize {
+        self.weight
+    }
+}
