@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-use super::API;
+use super::{API, forwarded};
 use crate::config::{Config, Preset};
 use crate::host::CalloutError;
 use crate::http::reply::Reply;
 use crate::testing::provider::reply;
-use crate::testing::world::{NAVIGATION, World, callback, config, forwarded, header, replied};
+use crate::testing::world::{NAVIGATION, World, callback, config, header, replied};
 
 fn log(world: &World) -> String {
     world.host.log_lines().join("\n")
@@ -176,12 +176,12 @@ fn f410_what_only_an_administrator_can_mend_says_so_and_promises_nothing() {
         assert!([401, 503].contains(&api.status), "{reason}: {api:?}");
         let token = world.provider.access_token(world.now(), json!({}));
         let bearer = format!("Bearer {token}");
-        let decision = world.send("GET", "/", &[("authorization", &bearer)]);
+        let answered = world.send("GET", "/", &[("authorization", &bearer)]);
         if ["token_endpoint", "pushed authorization"].contains(&reason) {
-            // Only a login needs that.
-            forwarded(decision);
+            // F201: only a login needs these.
+            forwarded(answered);
         } else {
-            let api = replied(decision);
+            let api = replied(answered);
             assert_eq!((api.status, header(&api, "retry-after")), (503, None), "{reason}");
             assert_eq!(json_of(&api)["error_code"], "INTERNAL_ERROR", "{reason}");
         }
