@@ -177,7 +177,7 @@ fn scripts_see_the_types_of_redis_and_answer_with_theirs() {
 fn a_lease_is_as_long_as_its_holder_asked_whoever_looks_at_it() {
     use oidc_gate_core::session::script;
     let redis = server();
-    ask(&redis, &["EVAL", script::CREATE, "1", "k", "record", "100000"]);
+    ask(&redis, &["EVAL", script::CREATE, "1", "k", "record", "100000", "60000"]);
     let acquire = |at: u64, lease: &str, owner: &str| {
         ask_at(&redis, NOW + at, &["EVAL", script::ACQUIRE, "1", "k", "1", lease, "3000", owner])
     };
