@@ -321,7 +321,9 @@ impl Provider {
 }
 
 fn lock(realm: &Mutex<Realm>) -> MutexGuard<'_, Realm> {
-    realm.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut realm = realm.lock().unwrap_or_else(PoisonError::into_inner);
+    realm.read_clock();
+    realm
 }
 
 /// Random bytes.

@@ -74,6 +74,8 @@ pub(super) struct Realm {
     pub service_account: User,
     pub keys: KeyRing,
     pub algorithm: &'static str,
+    /// Seconds since 1970.
+    instant: i64,
     pub clock_offset: i64,
     /// Tokens issued before count no more.
     pub not_before: i64,
@@ -108,6 +110,7 @@ impl Realm {
             ],
             keys: KeyRing::new(),
             algorithm: "RS256",
+            instant: 0,
             clock_offset: 0,
             not_before: 0,
             sign_in_as: None,
@@ -125,10 +128,15 @@ impl Realm {
         }
     }
 
-    /// Seconds since 1970 on the provider's clock.
+    /// Seconds since 1970 on the provider's clock, when the realm was locked: what is made together has one time.
     pub fn now(&self) -> i64 {
+        self.instant.saturating_add(self.clock_offset)
+    }
+
+    /// For whoever locks the realm.
+    pub fn read_clock(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_add(self.clock_offset)
+        self.instant = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     }
 
     pub fn user(&self, username: &str) -> Option<&User> {

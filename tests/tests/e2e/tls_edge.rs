@@ -58,7 +58,9 @@ fn the_printed_tls_listener_serves_a_login_with_host_cookies_and_takes_a_new_cer
         .envoy(|config| {
             config.bootstrap(move |bootstrap| {
                 let chain = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0];
-                chain["transport_socket"] = socket["transport_socket"].clone();
+                for (name, value) in socket.as_object().expect("members of a filter chain") {
+                    chain[name] = value.clone();
+                }
             })
         })
         .start();
