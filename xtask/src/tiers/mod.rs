@@ -9,6 +9,7 @@ mod runs;
 mod stack;
 mod unit;
 
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +17,7 @@ use clap::ValueEnum;
 
 use self::counts::Counts;
 use self::runs::Runs;
+use crate::install;
 use crate::progress::Progress;
 use crate::signals;
 use crate::stack::show::plain_table;
@@ -65,10 +67,21 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Pr
         .filter(|tier| tiers.is_empty() || tiers.contains(tier))
         .filter(|tier| *tier != Tier::Compose || not_run.is_none())
         .filter(|tier| ![Tier::Envoys, Tier::Mesh].contains(tier) || tiers.contains(tier));
-    let outcomes: Vec<_> = chosen
-        .take_while(|_| !signals::interrupted())
-        .map(|tier| tier.run(workspace, only, progress))
-        .collect();
+    let chosen: Vec<_> = chosen.collect();
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let mut ahead = FetchAhead::start(scope, &chosen, workspace, progress);
+        chosen
+            .iter()
+            .take_while(|_| !signals::interrupted())
+            .map(|tier| {
+                if FetchAhead::FOR.contains(tier) {
+                    ahead.wait();
+                }
+                // Slow tests run in the tiers that are named.
+                tier.run(workspace, only, !tiers.is_empty(), progress)
+            })
+            .collect()
+    });
     let mut table = plain_table(["tier", "passed", "failed", "skipped", "seconds"]);
     let mut row = |name: String, counts: Counts, took: Duration| {
         let numbers = [counts.passed, counts.failed, counts.skipped, took.as_secs()];
@@ -109,6 +122,37 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Pr
     Ok(())
 }
 
+/// The large downloads of later tiers, made while earlier ones compile: most of their time is waiting for a server.
+struct FetchAhead<'scope>(Option<ScopedJoinHandle<'scope, ()>>);
+
+impl<'scope> FetchAhead<'scope> {
+    /// The tiers that need them.
+    const FOR: [Tier; 2] = [Tier::Stack, Tier::Compose];
+
+    fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        chosen: &[Tier],
+        workspace: &'env Workspace,
+        progress: &'env Progress,
+    ) -> Self {
+        let needed = chosen.iter().position(|tier| Self::FOR.contains(tier)).is_some_and(|first| first > 0);
+        Self(needed.then(|| {
+            scope.spawn(|| {
+                // The tier that needs it tries again, and reports what is wrong.
+                let _ = install::keycloak::ensure(workspace, progress);
+                let _ = install::mlflow::ensure(workspace, progress);
+            })
+        }))
+    }
+
+    /// Until they are there: two installations of one thing must not meet.
+    fn wait(&mut self) {
+        if let Some(running) = self.0.take() {
+            let _ = running.join();
+        }
+    }
+}
+
 impl Tier {
     fn name(self) -> &'static str {
         match self {
@@ -122,10 +166,10 @@ impl Tier {
         }
     }
 
-    fn run(self, workspace: &Workspace, only: &[String], progress: &Progress) -> Outcome {
+    fn run(self, workspace: &Workspace, only: &[String], slow: bool, progress: &Progress) -> Outcome {
         println!("\n{}", console::style(format!("── {} ──", self.name())).bold());
         let started = Instant::now();
-        let mut runs = Runs::new(only);
+        let mut runs = Runs::new(only, slow);
         let result = match self {
             Self::Files => files::run(workspace, progress, &mut runs),
             Self::Unit => unit::run(workspace, progress, &mut runs),

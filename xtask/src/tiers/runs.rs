@@ -25,6 +25,8 @@ pub struct Part {
 pub struct Runs {
     /// Which tests: those whose name contains one of these, or all when there are none.
     only: Vec<String>,
+    /// The tests that are marked `#[ignore]` because they are slow as well.
+    slow: bool,
     /// Those of `only` that a test was found for.
     found: BTreeSet<String>,
     parts: Vec<Part>,
@@ -34,8 +36,8 @@ pub struct Runs {
 }
 
 impl Runs {
-    pub fn new(only: &[String]) -> Self {
-        Self { only: only.to_vec(), ..Self::default() }
+    pub fn new(only: &[String], slow: bool) -> Self {
+        Self { only: only.to_vec(), slow, ..Self::default() }
     }
 
     /// Whether all tests are wanted.
@@ -71,7 +73,8 @@ impl Runs {
             return Ok(());
         }
         let only: Vec<_> = self.only.iter().map(String::as_str).collect();
-        self.run(&mut copy(command, &[&["--"], runner, &only].concat()), with)
+        let slow: &[_] = if self.slow { &["--include-ignored"] } else { &[] };
+        self.run(&mut copy(command, &[&["--"], runner, slow, &only].concat()), with)
     }
 
     fn run(&mut self, command: &mut Command, with: &str) -> Result<()> {
@@ -190,7 +193,7 @@ mod tests {
 
     fn runs_of(script: &str, only: &[&str]) -> Runs {
         let only: Vec<_> = only.iter().map(|only| (*only).to_owned()).collect();
-        let mut runs = Runs::new(&only);
+        let mut runs = Runs::new(&only, false);
         runs.run(Command::new("sh").args(["-c", script]), "").unwrap();
         runs
     }
@@ -245,11 +248,23 @@ mod tests {
 
     #[test]
     fn checks_are_chosen_by_their_words() {
-        let mut runs = Runs::new(&["hadolint".to_owned()]);
+        let mut runs = Runs::new(&["hadolint".to_owned()], false);
         runs.check("shellcheck finds nothing", || anyhow::bail!("it is not asked"));
         assert!(runs.problem().is_some());
         runs.check("hadolint finds nothing", || Ok(()));
         assert_eq!((runs.problem(), runs.counts().passed), (None, 1));
+    }
+
+    #[test]
+    fn slow_tests_run_only_when_they_are_asked_for() {
+        // Stands for cargo: fails when the slow tests are asked for.
+        let script = "case \"$*\" in *--include-ignored*) exit 1;; *--no-run*) ;; \
+             *) echo 'test result: ok. 1 passed; 0 failed; 1 ignored';; esac";
+        for (slow, passed) in [(false, 1), (true, 0)] {
+            let mut runs = Runs::new(&[], slow);
+            runs.cargo_test(Command::new("sh").args(["-c", script, "cargo"]), "", &[]).unwrap();
+            assert_eq!(runs.counts().passed, passed);
+        }
     }
 
     #[test]
