@@ -3,6 +3,7 @@
 use crate::stack::{Stack, UNUSED_SECRETS, said};
 
 #[test]
+#[ignore = "slow: an image is built"]
 fn the_printed_command_builds_an_mlflow_that_mlflow_image_then_names() {
     let mut stack = Stack::up();
     stack.run("build-mlflow");
@@ -33,6 +34,7 @@ fn the_filter_image_holds_the_filter_and_nothing_else() {
 }
 
 #[test]
+#[ignore = "slow: an image is built"]
 fn the_filter_that_the_dockerfile_compiles_is_the_one_that_a_developer_builds() {
     let stack = Stack::copy();
     let output = stack.output(&format!(

@@ -58,6 +58,7 @@ fn configure_keycloak_changes_nothing_after_an_import_and_prints_the_secret() {
 }
 
 #[test]
+#[ignore = "slow: Keycloak starts again"]
 fn configure_keycloak_makes_the_realm_from_nothing_and_people_sign_in() {
     let stack = Stack::up();
     stack.kcadm("kcadm delete realms/mlflow");

@@ -12,6 +12,7 @@ use crate::stack::{PASSWORD, SERVICES, Stack};
 const DRAWN_BOUND: Duration = Duration::from_secs(20);
 
 #[test]
+#[ignore = "slow: services start again"]
 fn a_person_stays_signed_in_through_a_restart_of_each_service_in_turn() {
     let stack = Stack::up();
     let client = Client::new();
@@ -52,6 +53,7 @@ fn a_browser_stays_signed_in_through_restarts_of_redis_envoy_and_mlflow() {
 }
 
 #[test]
+#[ignore = "slow: services start again"]
 fn the_printed_commands_exchange_envoys_image_and_put_the_one_before_back() {
     let stack = Stack::up();
     let client = Client::new();
