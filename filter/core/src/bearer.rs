@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -13,6 +14,7 @@ use crate::http::request::Request;
 use crate::jose::claims::Claims;
 use crate::jose::error::TokenError;
 use crate::jose::kind::AccessToken;
+use crate::jose::token::UntrustedToken;
 use crate::jose::validity::{Clock, Validity};
 use crate::oidc::introspection;
 use crate::oidc::relying_party::RelyingParty;
@@ -20,8 +22,11 @@ use crate::oidc::verify::{VerifyError, verify};
 use crate::principal::{self, Principal};
 use crate::session::cache::{Cache, Weigh};
 use crate::session::endings::Marks;
+use crate::sync::{Flights, Role};
 use crate::time::Timestamp;
 
+/// A provider that could not say whether a token is active is not asked about it again for this long.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of verdicts that one worker remembers at most.
 const CACHE_CAPACITY: usize = 8 * 1024 * 1024;
 
@@ -31,14 +36,32 @@ pub struct Verifier {
     accepted: config::Bearer,
     verdicts: RefCell<Cache<[u8; 32], Verdict>>,
     keys_of: Cell<Option<Timestamp>>,
+    /// Tokens that the provider is asked about now.
+    asking: Flights<[u8; 32]>,
 }
 
 /// A token that is good.
 struct Verdict {
     principal: Rc<Principal>,
     marks: Marks,
-    /// When the provider was last asked about it.
-    checked: Cell<Timestamp>,
+    /// What the provider last said about it.
+    said: RefCell<Option<Said>>,
+}
+
+/// What the provider said about a token, and when.
+struct Said {
+    at: Timestamp,
+    word: Result<(), Rejection>,
+}
+
+impl Verdict {
+    /// What the provider said, as long as that counts.
+    fn word(&self, now: Timestamp, interval: Duration) -> Option<Result<(), Rejection>> {
+        let said = self.said.borrow();
+        let Said { at, word } = said.as_ref()?;
+        let counts_for = if matches!(word, Err(Rejection::Unavailable(_))) { PAUSE } else { interval };
+        (now.since(*at) < counts_for).then(|| word.clone())
+    }
 }
 
 impl Weigh for Verdict {
@@ -51,7 +74,7 @@ impl Verifier {
     /// For the audiences and algorithms of the configuration.
     pub fn new(config: Rc<Config>, accepted: config::Bearer) -> Self {
         let verdicts = RefCell::new(Cache::new(CACHE_CAPACITY));
-        Self { config, accepted, verdicts, keys_of: Cell::default() }
+        Self { config, accepted, verdicts, keys_of: Cell::default(), asking: Flights::default() }
     }
 
     /// Who presents this token.
@@ -62,7 +85,14 @@ impl Verifier {
     pub async fn verify(&self, rp: &RelyingParty, token: &str) -> Result<Rc<Principal>, Rejection> {
         // The whole token: same header and payload with another signature is another token (BT15).
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let provider = rp.provider.current().await?;
+        let provider = match rp.provider.now() {
+            Some(provider) => provider,
+            None => {
+                // What is no token does not wait for the keys.
+                UntrustedToken::parse(token).map_err(Rejection::InvalidToken)?;
+                rp.provider.current().await?
+            }
+        };
         if self.keys_of.replace(Some(provider.fetched)) != Some(provider.fetched) {
             self.verdicts.borrow_mut().clear();
         }
@@ -85,16 +115,37 @@ impl Verifier {
                 return Err(Rejection::InvalidToken(TokenError::SignedOut));
             }
         }
-        if let Some(interval) = self.accepted.check_interval
-            && now.since(verdict.checked.get()) >= interval
-        {
-            if let Err(rejection) = introspection::require_active(rp, token).await {
-                self.verdicts.borrow_mut().remove(&key);
-                return Err(rejection);
-            }
-            verdict.checked.set(now);
+        if let Some(interval) = self.accepted.check_interval {
+            self.require_active(rp, token, key, &verdict, interval).await?;
         }
         Ok(verdict.principal.clone())
+    }
+
+    /// Asks the provider about a token: once in each interval, whatever it says and however many requests present it.
+    async fn require_active(
+        &self,
+        rp: &RelyingParty,
+        token: &str,
+        key: [u8; 32],
+        verdict: &Verdict,
+        interval: Duration,
+    ) -> Result<(), Rejection> {
+        loop {
+            if let Some(word) = verdict.word(rp.host.now(), interval) {
+                return word;
+            }
+            match self.asking.join(key) {
+                Role::Follow(said) => said.await,
+                Role::Lead(_asking) => {
+                    let asked = rp.host.now();
+                    let word = introspection::require_active(rp, token).await;
+                    // Those that waited for a slow answer do not ask again one after the other.
+                    let at = if word.is_ok() { asked } else { rp.host.now() };
+                    verdict.said.replace(Some(Said { at, word: word.clone() }));
+                    return word;
+                }
+            }
+        }
     }
 
     async fn judge(&self, rp: &RelyingParty, token: &str) -> Result<(Verdict, Timestamp), Rejection> {
@@ -113,8 +164,7 @@ impl Verifier {
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
         let marks =
             Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued).of_token();
-        let checked = Cell::new(Timestamp::default());
-        Ok((Verdict { principal: Rc::new(principal), marks, checked }, expires))
+        Ok((Verdict { principal: Rc::new(principal), marks, said: RefCell::default() }, expires))
     }
 
     /// RFC 9068 4, and when the token ends.

@@ -139,7 +139,7 @@ pub enum LoginError {
     /// The token endpoint refused us: client id or secret are wrong, or this client may not do that; with its words.
     ClientRefused(Rc<str>),
     /// The token response is not one.
-    TokenResponse(&'static str),
+    TokenResponse(Rc<str>),
     /// The ID token does not verify.
     IdToken(TokenError),
     /// UserInfo is not one, or the provider does not give it to us.
@@ -254,7 +254,7 @@ impl Rejection {
             Self::Login(LoginError::Provider { error, description }) => {
                 Some(format!("{error}: {}", description.as_deref().unwrap_or("no description")))
             }
-            Self::Login(LoginError::TokenResponse(what)) => Some((*what).to_owned()),
+            Self::Login(LoginError::TokenResponse(what)) => Some(what.to_string()),
             Self::Login(
                 LoginError::UserInfo(what) | LoginError::CodeRefused(what) | LoginError::ClientRefused(what),
             ) => Some(what.to_string()),

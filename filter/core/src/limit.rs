@@ -1,5 +1,6 @@
 //! How much strangers can have done, shared fairly: so much in all, of which one network gets half and one address a
-//! quarter. Whoever turns out to be no stranger gives back what they took, so that limits need not fit their number.
+//! quarter. Whoever turns out to be no stranger gives back what they took, so that limits need not fit their number, and
+//! from then on their address does not compete with strangers: it has its own quarter.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -32,12 +33,26 @@ pub struct FairLimit {
     all: RefCell<Bucket>,
     networks: RefCell<LruCache<[u8; 16], Bucket>>,
     addresses: RefCell<LruCache<[u8; 16], Bucket>>,
+    /// Addresses from which somebody came who was no stranger.
+    proven: RefCell<LruCache<[u8; 16], ()>>,
 }
 
 /// Leave to do something once.
 #[derive(Debug)]
 #[must_use]
-pub struct Pass(Caller);
+pub struct Pass {
+    caller: Caller,
+    taken_from: TakenFrom,
+}
+
+/// Whose share a pass is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TakenFrom {
+    /// Of the address, its network and all.
+    All,
+    /// Of the address alone.
+    Address,
+}
 
 #[derive(Clone, Copy)]
 struct Bucket {
@@ -52,39 +67,48 @@ impl FairLimit {
             all: RefCell::new(rate.full(1)),
             networks: RefCell::new(LruCache::new(MAX_REMEMBERED)),
             addresses: RefCell::new(LruCache::new(MAX_REMEMBERED)),
+            proven: RefCell::new(LruCache::new(MAX_REMEMBERED)),
             rate,
         }
     }
 
     /// Leave for this caller, unless it, its network or all together have had as much as they get.
     pub fn take(&self, caller: Caller, now: Timestamp) -> Option<Pass> {
-        self.each(caller, |rate, share, bucket| bucket.refill(rate, share, now));
+        let is_proven = self.proven.borrow_mut().get(&caller.address().key()).is_some();
+        let from = if is_proven { TakenFrom::Address } else { TakenFrom::All };
+        self.each(caller, from, |rate, share, bucket| bucket.refill(rate, share, now));
         let mut is_left = true;
-        self.each(caller, |_, _, bucket| is_left &= bucket.level >= ONE);
+        self.each(caller, from, |_, _, bucket| is_left &= bucket.level >= ONE);
         if !is_left {
             return None;
         }
-        self.each(caller, |_, _, bucket| bucket.level = bucket.level.saturating_sub(ONE));
-        Some(Pass(caller))
+        self.each(caller, from, |_, _, bucket| bucket.level = bucket.level.saturating_sub(ONE));
+        Some(Pass { caller, taken_from: from })
     }
 
-    /// It was no stranger.
-    pub fn give_back(&self, Pass(caller): Pass) {
-        self.each(caller, |rate, share, bucket| {
+    /// Nothing was done.
+    pub fn give_back(&self, Pass { caller, taken_from }: Pass) {
+        self.each(caller, taken_from, |rate, share, bucket| {
             bucket.level = bucket.level.saturating_add(ONE).min(rate.most(share));
         });
     }
 
-    fn each(&self, caller: Caller, mut change: impl FnMut(Rate, u64, &mut Bucket)) {
+    /// It was no stranger: this does not count, and the address has its own share from now on.
+    pub fn recognise(&self, pass: Pass) {
+        self.proven.borrow_mut().put(pass.caller.address().key(), ());
+        self.give_back(pass);
+    }
+
+    fn each(&self, caller: Caller, from: TakenFrom, mut change: impl FnMut(Rate, u64, &mut Bucket)) {
         let rate = self.rate;
-        change(rate, 1, &mut self.all.borrow_mut());
-        let shares = [
-            (&self.networks, caller.network(), NETWORK_SHARE),
-            (&self.addresses, caller.address(), ADDRESS_SHARE),
-        ];
-        for (buckets, of, share) in shares {
+        let mut of = |buckets: &RefCell<LruCache<[u8; 16], Bucket>>, key, share| {
             let mut buckets = buckets.borrow_mut();
-            change(rate, share, buckets.get_or_insert_mut(of.key(), || rate.full(share)));
+            change(rate, share, buckets.get_or_insert_mut(key, || rate.full(share)));
+        };
+        of(&self.addresses, caller.address().key(), ADDRESS_SHARE);
+        if from == TakenFrom::All {
+            of(&self.networks, caller.network().key(), NETWORK_SHARE);
+            change(rate, 1, &mut self.all.borrow_mut());
         }
     }
 }
@@ -170,6 +194,21 @@ mod tests {
             limit.give_back(pass);
         }
         assert_eq!(passes(&limit, "192.0.2.1:1", at(0), 1000), 10, "and no more than there was");
+    }
+
+    #[test]
+    fn f902_an_address_of_somebody_who_signed_in_does_not_compete_with_strangers() {
+        let limit = FairLimit::new(RATE);
+        let pass = limit.take(caller("192.0.2.1:1"), at(0)).expect("nobody has asked yet");
+        limit.recognise(pass);
+        for second in 0..60u64 {
+            for network in 0..100u64 {
+                let _ = passes(&limit, &format!("198.51.{network}.{second}:1"), at(second * 1000), 100);
+            }
+            assert_eq!(passes(&limit, "192.0.2.1:1", at(second * 1000), 1), 1, "{second}");
+            assert_eq!(passes(&limit, "192.0.2.2:1", at(second * 1000), 1), 0, "its neighbour is a stranger");
+        }
+        assert!(passes(&limit, "192.0.2.1:1", at(60_000), 1000) <= 10, "it has its own share and no more");
     }
 
     #[test]

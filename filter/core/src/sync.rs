@@ -73,6 +73,37 @@ impl Event {
     }
 }
 
+/// Room for so many at once.
+pub struct Room {
+    most: usize,
+    taken: Rc<Cell<usize>>,
+}
+
+/// The place of one of them; free again when it is dropped.
+pub struct Place(Rc<Cell<usize>>);
+
+impl Room {
+    /// Empty.
+    pub fn new(most: usize) -> Self {
+        Self { most, taken: Rc::default() }
+    }
+
+    /// A place, if one is free.
+    pub fn take(&self) -> Option<Place> {
+        let taken = self.taken.get();
+        (taken < self.most).then(|| {
+            self.taken.set(taken.saturating_add(1));
+            Place(self.taken.clone())
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
 /// Work that one task does for all who want it at the same time.
 pub struct Flights<K>(Rc<RefCell<HashMap<K, Event>>>);
 

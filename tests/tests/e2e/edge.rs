@@ -34,9 +34,9 @@ fn f602_a_browser_full_of_cookies_is_let_in_over_http2_as_over_http1() {
     }
 }
 
-/// The listener with short times, after a look at what is shipped.
-fn with_short_times(config: EnvoyConfig) -> EnvoyConfig {
-    config.bootstrap(|bootstrap| {
+/// The listener with short times, after a look at what is shipped; between two requests `idle`.
+fn with_short_times(config: EnvoyConfig, idle: &'static str) -> EnvoyConfig {
+    config.bootstrap(move |bootstrap| {
         let listener = &mut bootstrap["static_resources"]["listeners"][0];
         assert_eq!(listener["listener_filters_timeout"], "10s", "as shipped");
         listener["listener_filters_timeout"] = json!("1s");
@@ -45,13 +45,14 @@ fn with_short_times(config: EnvoyConfig) -> EnvoyConfig {
         manager["request_headers_timeout"] = json!("1s");
         let options = &mut manager["common_http_protocol_options"];
         assert_eq!(options["idle_timeout"], "60s", "as shipped");
-        options["idle_timeout"] = json!("2s");
+        options["idle_timeout"] = json!(idle);
     })
 }
 
 #[test]
 fn f903_a_connection_that_begins_no_request_is_closed_and_one_that_works_is_not() {
-    let gate = Gate::builder().envoy(with_short_times).start();
+    // What closes a connection without a request must not be the time between two.
+    let gate = Gate::builder().envoy(|config| with_short_times(config, "3600s")).start();
     let cookie = gate.session_cookie(&gate.signed_in("mlflow_user")).unwrap();
     let mut events = Connection::open(gate.port()).unwrap();
     events
@@ -61,19 +62,33 @@ fn f903_a_connection_that_begins_no_request_is_closed_and_one_that_works_is_not(
             gate.session_cookie_name()
         ))
         .unwrap();
-    let begun = [
-        &b""[..],
-        b"G",
-        b"GET /health HTTP/1.1\r\n",
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-        // HTTP/2's preface and empty settings, and no request.
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
-        // A whole request, and no other.
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    ];
+    all_are_closed(
+        gate.port(),
+        &[
+            b"",
+            b"G",
+            b"GET /health HTTP/1.1\r\n",
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+        ],
+    );
+    let idle = Gate::builder().envoy(|config| with_short_times(config, "2s")).start();
+    all_are_closed(
+        idle.port(),
+        &[
+            // HTTP/2's preface and empty settings, and no request.
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+            // A whole request, and no other.
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ],
+    );
+    // Longer than any of these times.
+    events.read_until(BOUND, |read| String::from_utf8_lossy(read).contains("event 60")).unwrap();
+}
+
+/// Connections that begin so and send nothing else.
+fn all_are_closed(port: u16, begun: &[&[u8]]) {
     std::thread::scope(|scope| {
         for begun in begun {
-            let port = gate.port();
             scope.spawn(move || {
                 let mut connection = Connection::open(port).unwrap();
                 connection.send(begun).unwrap();
@@ -84,8 +99,6 @@ fn f903_a_connection_that_begins_no_request_is_closed_and_one_that_works_is_not(
             });
         }
     });
-    // Longer than any of these times.
-    events.read_until(BOUND, |read| String::from_utf8_lossy(read).contains("event 60")).unwrap();
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn rf05_a_provider_in_trouble_gives_503_and_no_logout_and_is_not_hammered() {
         ("a firewall", false, page, "status 403, text/html: <h1>Who are you?</h1>"),
         ("an error without words", false, Behaviour::json(400, ""), "status 400"),
         ("a list", false, Behaviour::json(200, "[]"), "not a JSON object"),
-        ("no tokens", false, Behaviour::json(200, "{}"), "a member is missing"),
+        ("no tokens", false, Behaviour::json(200, "{}"), "token_type is missing"),
         ("a redirect", false, Behaviour::answer(302, "text/plain", ""), "status 302"),
         ("refused", true, Behaviour::Refuse, "from Envoy: upstream connect error"),
         ("silence", true, Behaviour::Hang, "status 504 from Envoy: upstream request timeout"),

@@ -235,7 +235,7 @@ fn grpc_status(status: u16, outlook: Option<Outlook>) -> u32 {
 /// MLflow's error shape: its client turns `error_code` and `message` into a clean exception.
 fn api_error(rejection: &Rejection, asked: &Asked<'_>) -> (&'static str, String) {
     let (code, message) = match rejection {
-        Rejection::Malformed(Malformed::TokenInQuery) => ("BAD_REQUEST", TOKEN_IN_QUERY),
+        Rejection::Malformed(Malformed::TokenInQuery) => ("BAD_REQUEST", token_in_query(asked)),
         Rejection::Malformed(_) => ("BAD_REQUEST", "The request is malformed."),
         Rejection::InvalidLogoutToken(_) => ("BAD_REQUEST", "The logout token is not valid."),
         Rejection::SignOutIncomplete(dependency) => {
@@ -303,7 +303,14 @@ fn unusable_authorization(asked: &Asked<'_>) -> String {
     text.to_owned()
 }
 
-const TOKEN_IN_QUERY: &str = "Send the access token in the Authorization header, never in the query.";
+fn token_in_query(asked: &Asked<'_>) -> &'static str {
+    if asked.has_bearer() {
+        "Send the access token in the Authorization header, never in the query."
+    } else {
+        "The query must not contain an access token."
+    }
+}
+
 const SIGN_OUT_INCOMPLETE: &str = "Signing out is not complete.";
 
 fn unavailable(dependency: &Dependency) -> String {
@@ -379,7 +386,7 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
             .text(format!("{SIGN_OUT_INCOMPLETE} {}", unavailable(dependency)))
             .retry(asked.retry_path),
         Rejection::Login(error) => pages::login_error(page, error, asked.retry_path),
-        Rejection::Malformed(Malformed::TokenInQuery) => page.title("Bad request").text(TOKEN_IN_QUERY),
+        Rejection::Malformed(Malformed::TokenInQuery) => page.title("Bad request").text(token_in_query(asked)),
         Rejection::Malformed(_) | Rejection::InvalidLogoutToken(_) | Rejection::LogoutFailed(_) => page
             .title("Bad request")
             .text("Your browser sent something that can't be understood safely.")

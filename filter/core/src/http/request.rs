@@ -214,7 +214,8 @@ fn has(headers: &[(String, Vec<u8>)], name: &str) -> bool {
     headers.iter().any(|(candidate, _)| candidate == name)
 }
 
-fn id(headers: &[(String, Vec<u8>)]) -> &str {
+/// The id that Envoy gave to the request with these headers.
+pub fn id(headers: &[(String, Vec<u8>)]) -> &str {
     text(headers, "x-request-id")
         .filter(|id| {
             !id.is_empty()

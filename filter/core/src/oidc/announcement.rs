@@ -61,9 +61,15 @@ where
                 None => job.provider.current().await.is_ok(),
             };
             let what = match newer {
-                false => "there are no newer keys",
-                true if read(job.clone(), message).await.is_ok() => "its key is there now",
-                true => "it is still not good",
+                false => "there are no newer keys".to_owned(),
+                true => match read(job.clone(), message).await {
+                    Ok(_) => "its key is there now".to_owned(),
+                    Err(rejection) => format!(
+                        "it is still not good: {} {:?}",
+                        rejection.label(),
+                        rejection.detail().unwrap_or_default()
+                    ),
+                },
             };
             job.host.log(Level::Warn, &format!("logout message looked at again: {what}"));
             if let Ok(browser) = job.browser() {

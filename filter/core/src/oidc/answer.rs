@@ -10,15 +10,15 @@ use crate::host::{Callout, CalloutError, CalloutReply, Host};
 use crate::json;
 
 /// How much of a body is looked at for words, and how long one may be in which `error` is looked for; in bytes.
-const MAX_TEXT_LEN: usize = 8 * 1024;
+const MAX_TEXT_LEN: usize = 2 * 1024;
 const MAX_BODY_LEN: usize = 256 * 1024;
 /// Longest `error`, `error_description` and other text that is passed on, in characters.
 const MAX_ERROR_CHARS: usize = 100;
 const MAX_TEXT_CHARS: usize = 300;
 /// Shorter texts are no secrets, and would be found by chance.
 const MIN_SECRET_LEN: usize = 4;
-/// A part of a secret that is as long as this is redacted, too.
-const MIN_PART_LEN: usize = 8;
+/// A word that has a part of a secret as long as this is redacted, too.
+const PART_LEN: usize = 8;
 const REDACTED: &str = "[redacted]";
 /// What everybody may know of a form for the provider; every other value is taken for a secret.
 const PUBLIC_PARAMETERS: [&str; 5] = ["grant_type", "client_id", "redirect_uri", "token_type_hint", "scope"];
@@ -136,7 +136,7 @@ fn refusal(endpoint: Endpoint, reply: &CalloutReply, secrets: &Secrets) -> Refus
 
 /// Envoy answers itself when it reaches nobody, and says why.
 fn envoys_own(reply: &CalloutReply, text: &str) -> Option<String> {
-    let is_own = matches!(reply.status, 503 | 504)
+    let is_own = matches!(reply.status, 502..=504)
         && reply.header(UPSTREAM_HEADER).is_none()
         && reply.header("content-type").is_none_or(|value| value == "text/plain");
     is_own.then(|| cut(text, MAX_TEXT_CHARS))
@@ -154,6 +154,12 @@ fn other_words(reply: &CalloutReply, text: &str, secrets: &Secrets) -> Option<St
     } else {
         Some(format!("content type {}", cut(&media_type, MAX_ERROR_CHARS)))
     }
+}
+
+/// Which content type came where JSON was expected.
+pub fn not_json(reply: &CalloutReply) -> String {
+    let media_type = reply.header("content-type").unwrap_or("missing");
+    format!("content type is not JSON: {}", cut(media_type, MAX_ERROR_CHARS))
 }
 
 /// On one line, and not too long.
@@ -184,9 +190,11 @@ impl Secrets {
             }
         }
         let forms = plain.iter().filter(|secret| secret.len() >= MIN_SECRET_LEN).flat_map(|secret| {
+            let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
             [
                 secret.clone(),
-                form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
+                lower_case_escapes(&encoded),
+                encoded,
                 base64(secret.as_bytes()),
                 base64url(secret.as_bytes()),
             ]
@@ -194,21 +202,57 @@ impl Secrets {
         Self(forms.collect())
     }
 
-    /// `text` without the secrets, without longer parts of them, and without anything that looks like a token.
+    /// The beginning of `text`, without the secrets, without words that have a part of one, and without anything that
+    /// looks like a token.
     fn redact(&self, text: &str) -> String {
-        let mut clean = text.to_owned();
+        let end = text.floor_char_boundary(MAX_TEXT_LEN);
+        let mut clean = text.get(..end).unwrap_or_default().to_owned();
         for secret in &self.0 {
             clean = clean.replace(secret.as_str(), REDACTED);
         }
-        clean.split_inclusive(|c: char| !is_of_a_secret(c)).map(|piece| self.redact_word(piece)).collect()
+        let shared = self.parts_in(&clean);
+        clean
+            .split_inclusive(|c: char| !is_of_a_secret(c))
+            .map(|piece| {
+                // With at most one other character behind it.
+                let word = piece.trim_end_matches(|c: char| !is_of_a_secret(c));
+                let is_secret = parts(word).any(|part| shared.binary_search(&part).is_ok());
+                if is_secret || word.contains("eyJ") {
+                    piece.replacen(word, REDACTED, 1)
+                } else {
+                    piece.to_owned()
+                }
+            })
+            .collect()
     }
 
-    /// `piece` is a word with at most one other character behind it.
-    fn redact_word(&self, piece: &str) -> String {
-        let word = piece.trim_end_matches(|c: char| !is_of_a_secret(c));
-        let is_part = word.len() >= MIN_PART_LEN && self.0.iter().any(|secret| secret.contains(word));
-        if is_part || word.starts_with("eyJ") { piece.replacen(word, REDACTED, 1) } else { piece.to_owned() }
+    /// The parts of secrets that stand in `text`, sorted.
+    fn parts_in(&self, text: &str) -> Vec<u64> {
+        let mut wanted: Vec<u64> = parts(text).collect();
+        wanted.sort_unstable();
+        let found = self.0.iter().flat_map(|secret| parts(secret));
+        let mut found: Vec<u64> = found.filter(|part| wanted.binary_search(part).is_ok()).collect();
+        found.sort_unstable();
+        found
     }
+}
+
+/// Each run of [`PART_LEN`] bytes.
+fn parts(text: &str) -> impl Iterator<Item = u64> {
+    text.as_bytes().windows(PART_LEN).filter_map(|part| part.try_into().ok().map(u64::from_be_bytes))
+}
+
+/// Percent escapes with small letters, as some write them.
+fn lower_case_escapes(encoded: &str) -> String {
+    let mut pieces = encoded.split('%');
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |mut text, piece| {
+        let (digits, rest) = piece.split_at_checked(2).unwrap_or((piece, ""));
+        text.push('%');
+        text.push_str(&digits.to_ascii_lowercase());
+        text.push_str(rest);
+        text
+    })
 }
 
 /// Characters that codes, tokens and secrets are made of, in whichever form.

@@ -8,6 +8,7 @@ use crate::host::Level;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
+use crate::oidc::answer::Endpoint;
 use crate::oidc::authorization::{self, Flow};
 use crate::oidc::exchanges::Turn;
 use crate::oidc::relying_party::RelyingParty;
@@ -127,13 +128,16 @@ async fn exchange(
     let asked = rp.host.now();
     let tokens = token_endpoint::exchange_code(&rp, &code, &flow).await?;
     turn.accepted();
-    let id_token = tokens.id_token.clone().ok_or(LoginError::TokenResponse("a member is missing"))?;
+    let id_token = tokens.id_token.clone().ok_or_else(|| LoginError::TokenResponse(Endpoint::Token.says("id_token is missing")))?;
     let validated = id_token::validate(&rp, &id_token, &tokens, &flow, asked).await?;
     let access_until = refresh::access_until(&tokens, Some(validated.expires), asked);
     let (issued, claims) = (validated.issued, validated.claims);
+    // By a clock that may be ahead of the provider's.
+    let begun = flow.created.minus(rp.config.clock_leeway);
     let grant = Grant {
         access_until,
         issued,
+        begun: (begun > issued).then_some(begun),
         auth_time: claims.auth_time(),
         azp: id_token::authorized_party(&claims).map(str::to_owned),
         nonce: flow.nonce,
@@ -163,8 +167,9 @@ fn end_previous_session(rp: &Rc<RelyingParty>, request: &Request) {
             let Ok(browser) = job.browser() else { return };
             let Err(failed) = browser.sessions.delete(&ticket).await else { return };
             let (why, detail) = (failed.rejection.label(), failed.rejection.detail().unwrap_or_default());
-            let line = "signed in, but the session before has not ended in Redis yet; tried again";
-            job.host.log(Level::Warn, &format!("{line}: {why} {detail:?}"));
+            let next = if failed.name.is_some() { "tried again" } else { "not tried again" };
+            let line = "signed in, but the session before has not ended in Redis yet";
+            job.host.log(Level::Warn, &format!("{line}; {next}: {why} {detail:?}"));
             if let Some(name) = failed.name {
                 logout::remove_later(&job, name);
             }

@@ -1,14 +1,14 @@
 //! Turns at the token endpoint for callbacks. Anybody can begin a login and come back with a made-up code, so what that
 //! costs us and the provider is limited, and renewals of sessions never wait behind it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::caller::Caller;
 use crate::host::Host;
 use crate::limit::{FairLimit, Pass, Rate};
-use crate::sync::{Event, within};
+use crate::sync::{Event, Room, within};
 
 /// Exchanges that a worker has under way at once, and those of one address among them.
 const MAX_AT_ONCE: usize = 16;
@@ -20,7 +20,7 @@ const MAX_WAITING: usize = 64;
 pub struct Exchanges {
     limit: FairLimit,
     under_way: RefCell<Vec<Caller>>,
-    waiting: Cell<usize>,
+    waiting: Room,
     ended: Event,
 }
 
@@ -36,7 +36,7 @@ impl Exchanges {
         Rc::new(Self {
             limit: FairLimit::new(rate),
             under_way: RefCell::default(),
-            waiting: Cell::default(),
+            waiting: Room::new(MAX_WAITING),
             ended: Event::default(),
         })
     }
@@ -58,7 +58,7 @@ impl Exchanges {
         if let Some(slot) = self.free(address) {
             return Some(slot);
         }
-        let _place = Place::take(self.clone())?;
+        let _place = self.waiting.take()?;
         let freed = async {
             loop {
                 let ended = self.ended.next();
@@ -86,7 +86,7 @@ impl Turn {
     /// The provider knew the code: this caller has really been there, and does not count as a stranger.
     pub fn accepted(&mut self) {
         if let Some(pass) = self.pass.take() {
-            self.slot.exchanges.limit.give_back(pass);
+            self.slot.exchanges.limit.recognise(pass);
         }
     }
 }
@@ -108,27 +108,10 @@ impl Drop for Slot {
     }
 }
 
-/// One of those that wait.
-struct Place(Rc<Exchanges>);
-
-impl Place {
-    fn take(exchanges: Rc<Exchanges>) -> Option<Self> {
-        let waiting = exchanges.waiting.get();
-        (waiting < MAX_WAITING).then(|| {
-            exchanges.waiting.set(waiting.saturating_add(1));
-            Self(exchanges)
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::testing::TestHost;
     #[cfg(target_arch = "wasm32")]
@@ -186,6 +169,7 @@ mod tests {
         }
         host.run(host.clone().sleep_for(Duration::from_secs(2)));
         assert_eq!((took.get(), refused.get()), (MAX_AT_ONCE + MAX_WAITING, 200 - MAX_AT_ONCE - MAX_WAITING));
-        assert_eq!(exchanges.waiting.get(), 0);
+        let places: Vec<_> = std::iter::from_fn(|| exchanges.waiting.take()).collect();
+        assert_eq!(places.len(), MAX_WAITING, "nobody waits any more");
     }
 }

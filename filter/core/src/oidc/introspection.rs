@@ -27,10 +27,10 @@ pub async fn require_active(rp: &RelyingParty, token: &str) -> Result<(), Reject
         .await
         .map_err(|refusal| Dependency::Provider(refusal.trouble))?;
     if !provider::is_json(&reply) {
-        return Err(wrong("content type is not JSON").into());
+        return Err(wrong(&answer::not_json(&reply)).into());
     }
     let answer = json::parse_object(&reply.body, MAX_RESPONSE_LEN)
-        .map_err(|_| wrong("the answer is not a JSON object"))?;
+        .map_err(|error| wrong(&format!("not a JSON object ({error})")))?;
     match answer.get("active") {
         Some(Value::Bool(true)) => Ok(()),
         Some(Value::Bool(false)) => Err(Rejection::InvalidToken(TokenError::Inactive)),

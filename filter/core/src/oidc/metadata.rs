@@ -61,8 +61,7 @@ pub enum MetadataError {
     Json(String),
     /// OIDC Discovery 4.3: must be exactly the configured issuer.
     #[error(
-        "the provider calls itself {found:?}, but issuer.url is {expected:?}; they must be equal to the letter \
-         (Keycloak: set KC_HOSTNAME)"
+        "the provider calls itself {found:?}, but issuer.url is {expected:?}; they must be equal to the letter"
     )]
     Issuer {
         /// As configured.

@@ -23,7 +23,7 @@ use crate::oidc::answer::{self, Endpoint};
 use crate::oidc::metadata::{Metadata, MetadataError, Needs};
 use crate::oidc::pace::{AWAITED_PAUSE, Failure, Pace, Urgency};
 use crate::quote::quote;
-use crate::sync::{Event, within};
+use crate::sync::{Event, Room, within};
 use crate::time::Timestamp;
 
 /// What we call ourselves (RFC 9110 10.1.5): some firewalls refuse who does not.
@@ -42,6 +42,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_AWAITED: Duration = Duration::from_millis(20);
 /// How long a request with an unknown `kid` waits for newer keys.
 const NEWER_WAIT: Duration = Duration::from_secs(3);
+/// Requests of one worker that wait for metadata or keys at once: anybody can send one, and the others need room.
+const MAX_AWAITING: usize = 1024;
 
 /// Metadata and keys as they were fetched together.
 #[derive(Debug)]
@@ -86,6 +88,8 @@ pub struct Keeper {
     /// The versions of what was fetched, and of the failure, that this worker knows.
     seen: Cell<Option<u32>>,
     seen_failure: Cell<Option<u32>>,
+    /// Requests that wait.
+    awaiting: Room,
     started: Timestamp,
     pace: Pace,
     lease: Lease,
@@ -122,6 +126,7 @@ impl Keeper {
             wanted: Event::default(),
             seen: Cell::default(),
             seen_failure: Cell::default(),
+            awaiting: Room::new(MAX_AWAITING),
             shared_key,
         }
     }
@@ -174,6 +179,7 @@ impl Keeper {
                 changed.await;
             }
         };
+        let Some(_place) = self.awaiting.take() else { return Err(self.missing().into()) };
         let arrived = within(&*self.host, self.issuer.startup_wait, arrival).await.flatten();
         arrived.ok_or_else(|| self.missing().into())
     }
@@ -257,6 +263,7 @@ impl Keeper {
                 }
             }
         };
+        let Some(_place) = self.awaiting.take() else { return Newer::Unanswered };
         within(&*self.host, NEWER_WAIT, arrival).await.flatten().map_or(Newer::Unanswered, Newer::Keys)
     }
 
@@ -381,6 +388,8 @@ impl Keeper {
     }
 
     async fn fetch(&self) -> Result<Shared, Trouble> {
+        // What the provider changes from now on may be missing in it.
+        let began = self.host.now();
         let mut well_known = self.issuer.parsed.clone();
         let path = format!("{}/.well-known/openid-configuration", well_known.path().trim_end_matches('/'));
         well_known.set_path(&path);
@@ -416,7 +425,7 @@ impl Keeper {
         for skipped in keys.skipped() {
             self.host.log(Level::Debug, &format!("JWKS: not used: {skipped}"));
         }
-        Ok(Shared { fetched: self.host.now(), metadata: document, jwks })
+        Ok(Shared { fetched: began, metadata: document, jwks })
     }
 
     /// Says what of the metadata can't be used: each time where it is needed, else once for all workers.

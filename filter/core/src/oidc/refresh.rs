@@ -270,7 +270,7 @@ async fn spend(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence) 
             return end(rp, ticket, entry, fence, SessionEnd::RefreshRefused).await;
         }
         Err(Failure::ClientRefused(words)) => Trouble::lasting(words),
-        Err(Failure::NoTokens(what)) => Trouble::lasting(Endpoint::Token.says(what)),
+        Err(Failure::NoTokens(what)) => Trouble::lasting(Endpoint::Token.says(&what)),
         Err(Failure::Trouble(trouble)) => trouble,
     };
     // RF05: the session goes on while its access token lasts.
@@ -413,6 +413,7 @@ async fn keep(
 ) -> Outcome {
     let Ok(browser) = rp.browser() else { return Outcome::Failed(Dependency::Host) };
     let sessions = &browser.sessions;
+    let mut why = Dependency::Redis("not written");
     for attempt in 0..COMMIT_TRIES {
         match sessions.commit(ticket, entry, fence, &record).await {
             Ok(Some(renewed)) => {
@@ -430,7 +431,10 @@ async fn keep(
                 rp.host.log(Level::Error, &format!("session ended: what the refresh gave: {detail}"));
                 return end(rp, ticket, entry, fence, SessionEnd::RefreshInvalid).await;
             }
-            Err(_) => {
+            Err(rejection) => {
+                if let Rejection::Unavailable(dependency) = rejection {
+                    why = dependency;
+                }
                 rp.host
                     .sleep(Duration::from_millis(50).saturating_mul(1 << attempt.min(5)).min(COMMIT_PAUSE))
                     .await;
@@ -438,8 +442,12 @@ async fn keep(
         }
     }
     rp.host.count(metrics::refresh(Refresh::Lost));
-    rp.host.log(Level::Error, "a renewed session could not be written to Redis and is lost");
-    Outcome::Failed(Dependency::Redis("not written"))
+    let (detail, user) = (why.detail().unwrap_or_default(), entry.record.principal.for_log());
+    rp.host.log(
+        Level::Error,
+        &format!("a renewed session could not be written to Redis and is lost: detail={detail:?} {user}"),
+    );
+    Outcome::Failed(why)
 }
 
 async fn end(rp: &RelyingParty, ticket: &Ticket, entry: &Entry, fence: Fence, reason: SessionEnd) -> Outcome {

@@ -73,7 +73,14 @@ impl RelyingParty {
                 session.absolute_timeout,
                 config.limits.unknown_tickets,
             );
-            let sessions = Rc::new(Store::new(host.clone(), session.clone(), keys.clone(), door, keep));
+            let sessions = Rc::new(Store::new(
+                host.clone(),
+                session.clone(),
+                keys.clone(),
+                door,
+                &config.issuer.url,
+                keep,
+            ));
             Browser {
                 login,
                 config: session,

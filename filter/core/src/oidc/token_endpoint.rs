@@ -43,7 +43,7 @@ pub enum Failure {
     /// Client id or secret are wrong.
     ClientRefused(Rc<str>),
     /// Not an answer that a token endpoint gives.
-    NoTokens(&'static str),
+    NoTokens(Rc<str>),
     /// No answer, or a refusal that says nothing about the code, the refresh token or the client.
     Trouble(Trouble),
 }
@@ -65,7 +65,7 @@ pub async fn exchange_code(rp: &RelyingParty, code: &str, flow: &Flow) -> Result
         Failure::ClientRefused(words) | Failure::RequestRefused(words) => {
             LoginError::ClientRefused(words).into()
         }
-        Failure::NoTokens(what) => LoginError::TokenResponse(what).into(),
+        Failure::NoTokens(what) => LoginError::TokenResponse(Endpoint::Token.says(&what)).into(),
         Failure::Trouble(trouble) => Dependency::Provider(trouble).into(),
     })
 }
@@ -94,7 +94,7 @@ async fn request(
     let callout = client::post(rp, endpoint, parameters);
     Ok(match answer::ask(&*rp.host, Endpoint::Token, callout).await {
         Ok(reply) if provider::is_json(&reply) => parse(&reply.body),
-        Ok(_) => Err(Failure::NoTokens("content type is not JSON")),
+        Ok(reply) => Err(Failure::NoTokens(answer::not_json(&reply).into())),
         Err(refusal) => Err(failure(refusal)),
     })
 }
@@ -102,16 +102,16 @@ async fn request(
 /// RFC 6749 5.1
 fn parse(body: &[u8]) -> Result<Tokens, Failure> {
     let response =
-        json::parse_object(body, MAX_RESPONSE_LEN).map_err(|_| Failure::NoTokens("not a JSON object"))?;
+        json::parse_object(body, MAX_RESPONSE_LEN).map_err(|error| no_tokens(&format!("not a JSON object ({error})")))?;
     // Null and empty text are ways to write "none".
     let optional = |name: &'static str| match json::string(&response, name) {
         Ok(text) => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
-        Err(_) => Err(Failure::NoTokens("a member has the wrong type")),
+        Err(_) => Err(no_tokens(&format!("{name} is not text"))),
     };
-    let required = |name| optional(name)?.ok_or(Failure::NoTokens("a member is missing"));
+    let required = |name| optional(name)?.ok_or_else(|| no_tokens(&format!("{name} is missing")));
     // RFC 6749 7.1: a type that we don't understand must not be used.
     if !required("token_type")?.eq_ignore_ascii_case("bearer") {
-        return Err(Failure::NoTokens("token_type is not Bearer"));
+        return Err(no_tokens("token_type is not Bearer"));
     }
     Ok(Tokens {
         id_token: optional("id_token")?,
@@ -122,6 +122,10 @@ fn parse(body: &[u8]) -> Result<Tokens, Failure> {
         refresh_expires_in: lifetime(response.get("refresh_expires_in"), MAX_REFRESH_LIFETIME)
             .filter(|left| !left.is_zero()),
     })
+}
+
+fn no_tokens(what: &str) -> Failure {
+    Failure::NoTokens(what.into())
 }
 
 /// Seconds. Providers have been seen to send them as text; what is no number says nothing.

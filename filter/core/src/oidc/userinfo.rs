@@ -35,10 +35,10 @@ pub async fn merge(rp: &RelyingParty, tokens: &Tokens, claims: Claims) -> Result
         Outlook::Lasting => LoginError::UserInfo(refusal.trouble.detail).into(),
     })?;
     if !provider::is_json(&reply) {
-        return Err(wrong("content type is not JSON").into());
+        return Err(wrong(&answer::not_json(&reply)).into());
     }
     let userinfo = json::parse_object(&reply.body, MAX_RESPONSE_LEN)
-        .map_err(|_| wrong("the answer is not a JSON object"))?;
+        .map_err(|error| wrong(&format!("not a JSON object ({error})")))?;
     // 5.3.2: sub must be there and be the ID token's.
     if userinfo.get("sub").is_none() || userinfo.get("sub") != claims.members().get("sub") {
         return Err(LoginError::UserInfoOfAnother.into());

@@ -55,7 +55,7 @@ impl Door {
     /// The ticket opened a session: it was no stranger's.
     pub fn opened(&self, admission: Admission) {
         if let Admission(Some(pass)) = admission {
-            self.unknown.give_back(pass);
+            self.unknown.recognise(pass);
         }
     }
 }

@@ -23,8 +23,6 @@ const SHARE_EVERY: u64 = 64;
 /// What strangers can have announced in a second, by all workers together. A worker that does not look for longer than
 /// it remembers a session misses no more than the ring holds.
 const FOR_STRANGERS: u8 = 8;
-/// Issuers whose "everybody" is remembered; one gate has one.
-const MAX_ISSUERS: usize = 8;
 /// How often a write is tried again when another worker wrote first.
 const TRIES: u32 = 16;
 /// kind, key, moment.
@@ -188,13 +186,15 @@ pub struct Endings {
     seen: Cell<u64>,
     /// Those that came last are the last to be forgotten.
     known: RefCell<LruCache<(Kind, Key), Timestamp>>,
-    /// Apart from the others, so that no number of them pushes it out: it ends what nothing else does.
+    /// Apart from the others, so that no number of them pushes it out: it ends what nothing else does. Of our issuer
+    /// only: what somebody writes about others takes no place.
     everyone: RefCell<HashMap<Key, Timestamp>>,
 }
 
 impl Endings {
-    /// `tenant` keeps apart what has nothing to do with each other.
-    pub fn new(host: Rc<dyn Host>, tenant: &str) -> Self {
+    /// `tenant` keeps apart what has nothing to do with each other; all that is looked up is of `issuer`.
+    pub fn new(host: Rc<dyn Host>, tenant: &str, issuer: &str) -> Self {
+        let nobody = Ending::everyone(issuer, Timestamp::default());
         Self {
             host,
             head_key: format!("oidc-gate.endings.{tenant}"),
@@ -203,7 +203,7 @@ impl Endings {
             strangers_key: format!("oidc-gate.endings.{tenant}.strangers"),
             seen: Cell::default(),
             known: RefCell::new(LruCache::new(KNOWN)),
-            everyone: RefCell::default(),
+            everyone: RefCell::new(HashMap::from([(nobody.key, nobody.before)])),
         }
     }
 
@@ -344,9 +344,7 @@ impl Endings {
         match ending.kind {
             Kind::Changed | Kind::Missed => return,
             Kind::Everyone => {
-                let mut everyone = self.everyone.borrow_mut();
-                if everyone.len() < MAX_ISSUERS || everyone.contains_key(&ending.key) {
-                    let before = everyone.entry(ending.key).or_default();
+                if let Some(before) = self.everyone.borrow_mut().get_mut(&ending.key) {
                     *before = ending.before.max(*before);
                 }
                 return;

@@ -55,12 +55,13 @@ impl Store {
         config: config::Session,
         keys: KeyRing,
         door: Door,
+        issuer: &str,
         keep: Duration,
     ) -> Self {
         let redis = Redis::new(host.clone(), config.redis.clone());
         // Two gates in one Envoy may have the same prefix in different Redis.
         let tenant = format!("{}.{}", config.redis.cluster, config.redis.prefix);
-        let endings = Rc::new(Endings::new(host.clone(), &tenant));
+        let endings = Rc::new(Endings::new(host.clone(), &tenant, issuer));
         let log = Log::new(host.clone(), redis.clone(), endings.clone(), &config.redis, keep);
         Self {
             index: Index::new(redis.clone(), config.absolute_timeout),

@@ -12,7 +12,7 @@ use crate::jose::mark::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
 const MAX_ENTRIES: usize = 16;
 
 /// What ID tokens have (RFC 7519 4.1, OIDC Core 2 and 5.1, the session's `sid`, and what providers add to both kinds).
-const ID_TOKEN_CLAIMS: [&str; 49] = [
+const ID_TOKEN_CLAIMS: [&str; 64] = [
     "iss",
     "sub",
     "aud",
@@ -62,6 +62,21 @@ const ID_TOKEN_CLAIMS: [&str; 49] = [
     "upn",
     "unique_name",
     "idp",
+    "uti",
+    "rh",
+    "hd",
+    "event_id",
+    "cognito:groups",
+    "cognito:roles",
+    "cognito:username",
+    "cognito:preferred_role",
+    "aio",
+    "origin_jti",
+    "org_id",
+    "org_name",
+    "hasgroups",
+    "wids",
+    "ds_hash",
 ];
 
 /// What such a value says is another kind of token.

@@ -475,10 +475,16 @@ fn with_a_check_interval_the_provider_is_asked_about_bearer_tokens() {
     assert_eq!(world.provider.introspections.get(), 1);
     world.host.advance(Duration::from_secs(10));
     world.provider.active.set(false);
-    assert_eq!(replied(ask()).status, 401);
+    for _ in 0..100 {
+        assert_eq!(replied(ask()).status, 401);
+    }
+    assert_eq!(world.provider.introspections.get(), 2, "f902: not once for each request");
     world.provider.active.set(true);
     world.provider.down.set(true);
+    world.host.advance(Duration::from_secs(10));
     assert_eq!(replied(ask()).status, 503, "unchecked is not good enough");
     world.provider.down.set(false);
+    assert_eq!(replied(ask()).status, 503, "the provider is left alone for a second");
+    world.host.advance(Duration::from_secs(1));
     forwarded(ask());
 }

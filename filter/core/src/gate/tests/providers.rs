@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-use super::{API, forwarded, log_in, said, upstream};
+use super::{API, OWN_FORM, forwarded, log_in, said, upstream};
 use crate::config::Config;
 use crate::gate::Decision;
 use crate::http::body::Body;
@@ -51,6 +51,16 @@ fn f301_an_id_token_that_is_back_dated_by_minutes_signs_in_and_one_of_yesterday_
     *world.provider.refreshed.borrow_mut() = json!({"iat": at, "nbf": at});
     forwarded(world.navigate("/"));
     assert_eq!(world.provider.refreshes(), 1);
+    // Signing out everywhere ends it, and not the login that begins after that.
+    let before = world.cookies.borrow().clone();
+    let path = "/oauth2/account/sign-out?everywhere=true";
+    assert_eq!(replied(world.browse("POST", path, OWN_FORM)).status, 303);
+    let after = world.cookies.replace(before);
+    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    world.cookies.replace(after);
+    let at = world.now() - 300;
+    assert_eq!(log_in(&world, &json!({"iat": at, "nbf": at})).status, 303);
+    forwarded(world.navigate("/"));
 }
 
 fn with_rule() -> Config {

@@ -224,6 +224,10 @@ fn f306_texts_speak_of_what_this_gate_has() {
             assert!(!message.contains(word), "{word}: {message}");
         }
     }
+    for (changes, has_bearer) in [(&[][..], true), (&[no_bearer], false)] {
+        let reply = replied(gate(changes).send("GET", "/?access_token=y", API));
+        assert_eq!(reply.body.contains("Authorization"), has_bearer, "{}", reply.body);
+    }
     // Nothing on a person's page that belongs to one installation.
     let world = World::new();
     for error in ["invalid_scope", "unauthorized_client", "access_denied"] {

@@ -473,7 +473,11 @@ fn rf03_a_key_that_is_still_unknown_after_the_keys_were_fetched_again_ends_the_s
 fn a_session_that_ends_while_a_request_waits_for_its_renewal_lets_nobody_in() {
     let world = signed_in();
     advance(&world, 301);
-    let endings = crate::session::endings::Endings::new(world.host.clone(), "redis.mlflow");
+    let endings = crate::session::endings::Endings::new(
+        world.host.clone(),
+        "redis.mlflow",
+        crate::testing::provider::ISSUER,
+    );
     let provider = world.provider.clone();
     let now = world.now();
     answers(&world, move || {

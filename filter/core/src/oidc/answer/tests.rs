@@ -124,6 +124,12 @@ fn f402_whatever_a_provider_repeats_of_the_call_is_not_told() {
         format!("Basic {basic}"),
         "verifier-0123456789-0123456789-0123456789".to_owned(),
         "verifier-01234567".to_owned(),
+        // Cut, and stuck to something else.
+        format!("bad code {}...", &CODE[..12]),
+        format!("code={}", &CODE[..12]),
+        format!("prefix{}", &CODE[4..16]),
+        format!("code={}&", super::lower_case_escapes(&encoded)),
+        "token=eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln".to_owned(),
         "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln".to_owned(),
     ] {
         let html = [("content-type", "text/html"), (UPSTREAM_HEADER, "1")];

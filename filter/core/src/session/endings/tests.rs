@@ -16,7 +16,7 @@ fn marks(subject: &str, sid: Option<&str>, issued: u64) -> Marks {
 fn every_worker_hears_of_every_ending_once() {
     let host = TestHost::new();
     let name = Ticket::generate(&*host, &crate::session::ticket::tests::keys()).unwrap().record_name();
-    let [one, other] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
+    let [one, other] = [(); 2].map(|()| Endings::new(host.clone(), "t", ISSUER));
     assert_eq!(one.catch_up(), Forget::Sessions(vec![]));
     one.announce(&[Ending::session(&name), Ending::provider_session(ISSUER, "sid")]);
     other.announce(&[Ending::changed(&name)]);
@@ -28,14 +28,14 @@ fn every_worker_hears_of_every_ending_once() {
         assert!(worker.cover(&marks("a", Some("sid"), 1)) && !worker.cover(&marks("a", Some("sid2"), 1)));
         assert!(worker.cover(&marks("b", None, 1).of_session(&name)));
     }
-    let stranger = Endings::new(host, "another");
+    let stranger = Endings::new(host, "another", ISSUER);
     let _ = stranger.catch_up();
     assert!(!stranger.cover(&marks("a", Some("sid"), 1)), "ss12: another tenant");
 }
 
 #[test]
 fn lo13_what_was_issued_later_or_to_others_or_by_others_goes_on() {
-    let endings = Endings::new(TestHost::new(), "t");
+    let endings = Endings::new(TestHost::new(), "t", ISSUER);
     endings.announce(&[Ending::user(ISSUER, "mona", Timestamp::from_secs(100))]);
     endings.announce(&[Ending::user(ISSUER, "mona", Timestamp::from_secs(50))]);
     let _ = endings.catch_up();
@@ -51,7 +51,7 @@ fn lo13_what_was_issued_later_or_to_others_or_by_others_goes_on() {
 #[test]
 fn whoever_was_away_for_long_reads_the_whole_list_and_forgets_everything() {
     let host = TestHost::new();
-    let [busy, away] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
+    let [busy, away] = [(); 2].map(|()| Endings::new(host.clone(), "t", ISSUER));
     for number in 0..=RING {
         busy.announce(&[Ending::provider_session(ISSUER, &number.to_string())]);
     }
@@ -66,7 +66,7 @@ fn whoever_was_away_for_long_reads_the_whole_list_and_forgets_everything() {
 #[test]
 fn many_endings_at_once_are_known_to_whoever_looks_next() {
     let host = TestHost::new();
-    let [busy, away] = [(); 2].map(|()| Endings::new(host.clone(), "t"));
+    let [busy, away] = [(); 2].map(|()| Endings::new(host.clone(), "t", ISSUER));
     let all = |numbers: std::ops::Range<u32>| -> Vec<Ending> {
         numbers.map(|number| Ending::provider_session(ISSUER, &number.to_string())).collect()
     };
@@ -78,9 +78,9 @@ fn many_endings_at_once_are_known_to_whoever_looks_next() {
     }
     assert!(away.cover(&marks("a", None, 9)) && !away.cover(&marks("a", None, 10)));
     // One that knows little adds to what is there and takes nothing away.
-    let late = Endings::new(host.clone(), "t");
+    let late = Endings::new(host.clone(), "t", ISSUER);
     late.announce(&all(1000..1200));
-    let last = Endings::new(host, "t");
+    let last = Endings::new(host, "t", ISSUER);
     assert_eq!(last.catch_up(), Forget::Everything);
     for number in 0..1200 {
         assert!(last.cover(&marks("a", Some(&number.to_string()), 20)), "{number}");
@@ -90,7 +90,7 @@ fn many_endings_at_once_are_known_to_whoever_looks_next() {
 #[test]
 fn when_there_are_too_many_it_is_the_oldest_that_every_worker_forgets() {
     let host = TestHost::new();
-    let [busy, idle, stale] = [(); 3].map(|()| Endings::new(host.clone(), "t"));
+    let [busy, idle, stale] = [(); 3].map(|()| Endings::new(host.clone(), "t", ISSUER));
     let ending = |number: usize| Ending::provider_session(ISSUER, &number.to_string());
     let knows = |worker: &Endings, number: usize| worker.cover(&marks("a", Some(&number.to_string()), 20));
     let (many, more) = (MAX_KNOWN + 3 * RING, 5 * RING);
@@ -105,7 +105,7 @@ fn when_there_are_too_many_it_is_the_oldest_that_every_worker_forgets() {
     let batch: Vec<Ending> = (many..many + more).map(ending).collect();
     batch.chunks(1).take(RING).for_each(|one| idle.announce(one));
     stale.announce(&batch[RING..]);
-    let late = Endings::new(host, "t");
+    let late = Endings::new(host, "t", ISSUER);
     for (who, worker) in [("busy", &busy), ("idle", &idle), ("stale", &stale), ("late", &late)] {
         let _ = worker.catch_up();
         let forgotten = (many + more - MAX_KNOWN + RING..many + more).find(|number| !knows(worker, *number));
@@ -122,4 +122,23 @@ fn what_is_no_ending_is_none() {
         assert_eq!(Ending::decode(&good[..len]), None);
     }
     assert_eq!(Ending::decode(&[b'x'; ENCODED]), None);
+}
+
+/// Whoever can write to Redis can announce anything.
+#[test]
+fn f1001_made_up_issuers_take_no_place_from_ours() {
+    let host = TestHost::new();
+    let [one, other] = [(); 2].map(|()| Endings::new(host.clone(), "t", ISSUER));
+    let made_up: Vec<Ending> = (0..100)
+        .map(|number| Ending::everyone(&format!("https://{number}.example"), Timestamp::from_secs(100)))
+        .collect();
+    one.announce(&made_up);
+    one.announce(&[Ending::everyone(ISSUER, Timestamp::from_secs(200))]);
+    let _ = other.catch_up();
+    let late = Endings::new(host, "t", ISSUER);
+    let _ = late.catch_up();
+    for worker in [&one, &other, &late] {
+        assert!(worker.cover(&marks("mona", None, 199)) && !worker.cover(&marks("mona", None, 200)));
+        assert_eq!(worker.everyone.borrow().len(), 1, "bounded");
+    }
 }
