@@ -1,5 +1,7 @@
 //! What strangers can have done: nothing for what we never gave out, and little for the rest.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 #[cfg(target_arch = "wasm32")]
@@ -9,6 +11,8 @@ use super::{API, CLICK, OWN_FORM, forwarded};
 use crate::caller::Caller;
 use crate::encoding::{base64url, from_base64url};
 use crate::gate::Decision;
+use crate::host::Host as _;
+use crate::http::body::Body;
 use crate::secret::Secret;
 use crate::session::ticket::UntrustedTicket;
 use crate::testing::provider::reply;
@@ -439,4 +443,30 @@ fn f902_what_is_kept_of_a_flow_ends_with_it() {
         let kept = kept.unwrap() / 1000;
         assert!((expected - 1..=expected).contains(&kept), "{age}: {kept} s");
     }
+}
+
+#[test]
+fn f902_requests_that_wait_for_the_provider_leave_places_to_others() {
+    let world = World::new();
+    world.provider.down.set(true);
+    let began = world.host.now_millis();
+    let answers = Rc::new(RefCell::new(Vec::new()));
+    for _ in 0..1100 {
+        let headers = [&[(":method", "GET"), (":path", "/"), (":authority", "mlflow.example")], NAVIGATION].concat();
+        let headers = headers.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
+        let (gate, host, answers) = (world.gate.borrow().clone(), world.host.clone(), answers.clone());
+        world.host.spawn(Box::pin(async move {
+            let decision = gate.decide(headers, Body::none(), Caller::default()).await;
+            answers.borrow_mut().push((replied(decision).status, host.now_millis().saturating_sub(began)));
+        }));
+    }
+    world.host.run(world.host.clone().sleep_for(Duration::from_secs(10)));
+    let answers = answers.take();
+    assert!(answers.iter().all(|(status, _)| *status == 503));
+    let (at_once, waited): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(_, after)| *after < 1000);
+    assert_eq!((at_once.len(), waited.len()), (76, 1024));
+    // What is no token does not wait at all.
+    let began = world.host.now_millis();
+    assert_eq!(replied(world.send("GET", "/", &[("authorization", "Bearer x")])).status, 401);
+    assert_eq!(world.host.now_millis(), began);
 }
