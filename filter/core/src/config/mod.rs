@@ -11,6 +11,7 @@ mod leaf;
 mod lenient;
 mod protobuf_struct;
 mod raw;
+mod rule_name;
 #[cfg(feature = "schema")]
 mod schema;
 mod setting;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 use url::Url;
 
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::rule_name::{MAX_RULE_REASONS, RuleName};
 #[cfg(feature = "schema")]
 pub use self::schema::json_schema;
 use crate::jose::algorithm::Algorithm;
@@ -315,8 +317,8 @@ pub enum Preset {
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// What the log calls it.
-    pub name: String,
+    /// What it is called.
+    pub name: RuleName,
     /// Which paths (canonical form) it is about.
     pub path: PathMatch,
     /// Which methods; empty means all.

@@ -329,7 +329,7 @@ pub(super) enum Preset {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Rule {
-    /// What the log calls it.
+    /// What the log, the metric's reason and the denial call it.
     #[serde(default)]
     pub name: Setting<Text>,
     /// Which paths it is about.

@@ -1,5 +1,6 @@
 //! A gate with everything around it, in memory, and a browser in front of it.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -231,6 +232,14 @@ pub fn callback(state: &str, code: &str) -> String {
         .append_pair("session_state", "x")
         .finish();
     format!("/oauth2/callback?{query}")
+}
+
+/// The reason of a refusal that no rule has made.
+pub fn label(reason: Cow<'static, str>) -> &'static str {
+    match reason {
+        Cow::Borrowed(label) => label,
+        Cow::Owned(reason) => panic!("a rule's: {reason}"),
+    }
 }
 
 pub fn replied(decision: Decision) -> Reply {

@@ -147,6 +147,21 @@ fn one_mistake_is_one_error() {
             ("/login/trusted_audiences", json!(["a", "*"])),
             "login.trusted_audiences[1]: contains '*', but there are no wildcards here: values are compared whole",
         ),
+        (
+            ("/policy/rules", json!([{"name": "\u{5065}", "path": {"exact": "/"}, "access": "deny"}])),
+            "policy.rules[0].name: needs a letter a-z or a digit: the metric's reason is made of them",
+        ),
+        (
+            (
+                "/policy/rules",
+                json!([
+                    {"name": "team a", "path": {"exact": "/a"}, "access": "deny"},
+                    {"name": "Team-A", "path": {"exact": "/b"}, "access": "deny"},
+                ]),
+            ),
+            "policy.rules[1].name: is team_a in the metric's reason, as is \"team a\": use the same name, or names that \
+             differ in a-z and 0-9",
+        ),
         (("/client", Value::Null), "client: is missing"),
         (("/client/id", json!(7.0)), "client.id: expected text, found a number; write it in quotes"),
         (("/client/id", json!("ml\u{e9}")), "client.id: must be printable ASCII (RFC 6749 A.1)"),

@@ -1,11 +1,13 @@
 //! `policy`: groups and rules, and that somebody can get in.
 
+use std::collections::BTreeMap;
+
 use super::session::is_token_char;
 use super::{path, text};
-use crate::config::error::{Place, Reported};
+use crate::config::error::{Place, Reported, quote};
 use crate::config::leaf::{List, Text};
 use crate::config::setting::Setting;
-use crate::config::{Access, Policy, Preset, Rule, raw};
+use crate::config::{Access, MAX_RULE_REASONS, Policy, Preset, Rule, RuleName, raw};
 
 const MAX_RULE_NAME_LEN: usize = 64;
 const MAX_METHOD_LEN: usize = 32;
@@ -19,19 +21,26 @@ pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Repo
     // One error is enough for groups that are missing: where the preset complains, the rules need not.
     let named = if preset_serves.is_err() { Named { admins: true, users: true } } else { named };
     let at = place.field("rules");
+    let mut labels = Labels::default();
     let rules = raw.rules.or_else(|| Ok(Vec::new())).and_then(|written| {
         let checked: Vec<Result<Rule, Reported>> = written
             .into_iter()
             .enumerate()
             .map(|(index, setting)| {
                 let at = at.index(index);
-                setting.required(&at).and_then(|raw| rule(raw, index, &named, &at))
+                setting.required(&at).and_then(|raw| rule(raw, index, &named, &mut labels, &at))
             })
             .collect();
         checked.into_iter().collect::<Result<Vec<_>, _>>()
     });
     let policy = Policy { preset: preset?, admins: admins?, users: users?, rules: rules? };
     preset_serves?;
+    if policy.rule_reasons().len() > MAX_RULE_REASONS {
+        at.warn(&format!(
+            "the metric tells {MAX_RULE_REASONS} reasons of named rules apart; denials by the others count as \
+             not_allowed or not_found"
+        ));
+    }
     rules_serve_somebody(&policy, place)?;
     Ok(policy)
 }
@@ -64,10 +73,21 @@ impl Named {
     }
 }
 
-fn rule(raw: raw::Rule, index: usize, named: &Named, place: &Place<'_>) -> Result<Rule, Reported> {
+/// The name behind each label that rules have so far.
+type Labels = BTreeMap<String, String>;
+
+fn rule(
+    raw: raw::Rule,
+    index: usize,
+    named: &Named,
+    labels: &mut Labels,
+    place: &Place<'_>,
+) -> Result<Rule, Reported> {
     let at = place.field("name");
-    let name =
-        raw.name.or_else(|| Ok(Text(format!("rules[{index}]")))).and_then(|Text(name)| rule_name(name, &at));
+    let name = raw.name.optional().and_then(|name| match name {
+        Some(Text(name)) => rule_name(name, labels, &at),
+        None => Ok(RuleName::Own(format!("rules[{index}]"))),
+    });
     let path_at = place.field("path");
     let path = raw.path.required(&path_at).and_then(|raw| path::path(raw, &path_at));
     let at = place.field("methods");
@@ -84,10 +104,23 @@ fn rule(raw: raw::Rule, index: usize, named: &Named, place: &Place<'_>) -> Resul
     Ok(Rule { name: name?, path: path?, methods: methods?, access: access? })
 }
 
-fn rule_name(name: String, place: &Place<'_>) -> Result<String, Reported> {
+/// Rules may share a name, and then share a reason; two names with one reason would be told apart in the log only.
+fn rule_name(name: String, labels: &mut Labels, place: &Place<'_>) -> Result<RuleName, Reported> {
     let name = text::name(name, place)?;
     if name.len() > MAX_RULE_NAME_LEN {
         return Err(place.refuse(format!("is longer than {MAX_RULE_NAME_LEN} bytes")));
+    }
+    let Some(name) = RuleName::given(name) else {
+        return Err(place.refuse("needs a letter a-z or a digit: the metric's reason is made of them"));
+    };
+    if let RuleName::Given { name, label } = &name {
+        let other = labels.entry(label.clone()).or_insert_with(|| name.clone());
+        if other != name {
+            return Err(place.refuse(format!(
+                "is {label} in the metric's reason, as is {}: use the same name, or names that differ in a-z and 0-9",
+                quote(other)
+            )));
+        }
     }
     Ok(name)
 }
