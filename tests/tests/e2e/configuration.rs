@@ -216,3 +216,20 @@ fn f206_whoever_a_named_rule_refuses_is_told_its_name_and_log_and_metric_say_it(
     let metrics = gate.envoy().admin("GET", "/stats/prometheus").unwrap().text();
     assert!(metrics.contains("reason=\"not_allowed_metrics_for_operators\""), "a label: {metrics}");
 }
+
+#[test]
+fn f204_a_rule_about_a_method_that_never_reaches_it_is_refused() {
+    let gate = Gate::builder().replaceable().start();
+    let browser = gate.signed_in("mlflow_user");
+    let bad = gate.config.clone().plugin(|plugin| {
+        plugin["policy"]["rules"] =
+            json!([{"path": {"prefix": "/dav"}, "methods": ["GET", "PROPFIND"], "access": "users"}]);
+    });
+    assert_eq!(gate.envoy().push_listener(&bad).unwrap(), Verdict::Rejected);
+    let log = gate.envoy().log();
+    let error = "policy.rules[0].methods[1]: is \"PROPFIND\", which the gate answers with 400 before any rule; it lets \
+                 through GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    assert!(log.contains(error), "{log}");
+    assert_refused(&gate, 400, || browser.fetching("PROPFIND", &gate.url("/dav")).send());
+    assert_allowed(&gate, || browser.fetch(&gate.url("/dav")));
+}

@@ -162,6 +162,14 @@ fn one_mistake_is_one_error() {
             "policy.rules[1].name: is team_a in the metric's reason, as is \"team a\": use the same name, or names that \
              differ in a-z and 0-9",
         ),
+        (
+            (
+                "/policy/rules",
+                json!([{"path": {"prefix": "/dav"}, "methods": ["GET", "PROPFIND"], "access": "users"}]),
+            ),
+            "policy.rules[0].methods[1]: is \"PROPFIND\", which the gate answers with 400 before any rule; it lets through \
+             GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+        ),
         (("/client", Value::Null), "client: is missing"),
         (("/client/id", json!(7.0)), "client.id: expected text, found a number; write it in quotes"),
         (("/client/id", json!("ml\u{e9}")), "client.id: must be printable ASCII (RFC 6749 A.1)"),

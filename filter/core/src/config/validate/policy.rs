@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::session::is_token_char;
 use super::{path, text};
 use crate::config::error::{Place, Reported, quote};
 use crate::config::leaf::{List, Text};
 use crate::config::setting::Setting;
 use crate::config::{Access, MAX_RULE_REASONS, Policy, Preset, Rule, RuleName, raw};
+use crate::methods::METHODS;
 
 const MAX_RULE_NAME_LEN: usize = 64;
-const MAX_METHOD_LEN: usize = 32;
 
 pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Reported> {
     let preset = raw.preset.optional().map(|preset| preset.map(|raw::Preset::Mlflow| Preset::Mlflow));
@@ -125,17 +124,21 @@ fn rule_name(name: String, labels: &mut Labels, place: &Place<'_>) -> Result<Rul
     Ok(name)
 }
 
-/// RFC 9110 9.1: a token, and case-sensitive.
+/// One that the gate lets through: a rule about another one would never match.
 fn method(name: String, place: &Place<'_>) -> Result<String, Reported> {
     let name = text::without_wildcard(name, place)?;
-    if name.len() > MAX_METHOD_LEN || !name.bytes().all(is_token_char) {
-        return Err(place.refuse("is no method (RFC 9110 9.1)"));
+    if METHODS.contains(&name.as_str()) {
+        return Ok(name);
     }
-    if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        let upper = name.to_ascii_uppercase();
+    let upper = name.to_ascii_uppercase();
+    if METHODS.contains(&upper.as_str()) {
         return Err(place.refuse(format!("is no method: they are case-sensitive, write {upper}")));
     }
-    Ok(name)
+    Err(place.refuse(format!(
+        "is {}, which the gate answers with 400 before any rule; it lets through {}",
+        quote(&name),
+        METHODS.join(", ")
+    )))
 }
 
 fn access(raw: raw::Access, named: &Named, place: &Place<'_>) -> Result<Access, Reported> {
@@ -209,14 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn methods_are_tokens_in_capitals() {
-        for good in ["GET", "POST", "PROPFIND", "M-SEARCH"] {
+    fn f204_methods_are_those_that_the_gate_lets_through() {
+        for good in METHODS {
             assert!(checked(|place| method(good.to_owned(), place)).is_ok(), "{good}");
         }
-        for wrong in
-            ["get", "Get", "", "*", "GET POST", "GET\r\n", "G\u{c9}T", &"M".repeat(MAX_METHOD_LEN + 1)]
-        {
+        for wrong in ["", "*", "GET\r\n", " GET"] {
             assert!(checked(|place| method(wrong.to_owned(), place)).is_err(), "{wrong:?}");
+        }
+        for lower in ["get", "Patch"] {
+            let error = checked(|place| method(lower.to_owned(), place)).unwrap_err();
+            let upper = lower.to_ascii_uppercase();
+            assert_eq!(error, format!("here: is no method: they are case-sensitive, write {upper}"));
+        }
+        for unknown in ["PROPFIND", "CONNECT", "TRACE", "QUERY", "GET POST", "G\u{c9}T", &"M".repeat(255)] {
+            let error = checked(|place| method(unknown.to_owned(), place)).unwrap_err();
+            let accepted = "it lets through GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+            assert!(error.ends_with(accepted) && error.len() < 250, "{error}");
         }
     }
 
