@@ -233,3 +233,23 @@ fn f204_a_rule_about_a_method_that_never_reaches_it_is_refused() {
     assert_refused(&gate, 400, || browser.fetching("PROPFIND", &gate.url("/dav")).send());
     assert_allowed(&gate, || browser.fetch(&gate.url("/dav")));
 }
+
+#[test]
+fn f205_a_member_that_is_there_twice_is_refused_and_the_old_configuration_keeps_serving() {
+    let gate = Gate::builder().replaceable().start();
+    let browser = gate.signed_in("mlflow_user");
+    let mut written = String::new();
+    let config = gate.config.clone().plugin(|plugin| written = plugin.to_string());
+    let twice = written.replacen('{', "{\"clock_leeway\": \"50s\", ", 1);
+    assert_eq!(
+        gate.envoy().push_listener(&config.clone().plugin_as_text(&twice)).unwrap(),
+        Verdict::Rejected
+    );
+    let log = gate.envoy().log();
+    let error = "clock_leeway: is there more than once: one of them would have no effect";
+    assert!(log.contains(error) && log.contains("has 1 error"), "{log}");
+    assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
+    assert_eq!(gate.envoy().push_listener(&config.plugin_as_text(&written)).unwrap(), Verdict::Accepted);
+    assert!(assert_settled(&gate));
+    assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
+}

@@ -1,7 +1,7 @@
 //! The validated configuration. What an operator writes is `raw`; [`Config`] is what is left after every field has
 //! been checked, so the rest of the core never checks again.
 //!
-//! [`load`] goes the way: JSON → `environment` (references filled in) → `lenient` (types, unknown fields) →
+//! [`load`] goes the way: JSON → `tree` (what is there twice) → `environment` (references filled in) → `lenient` (types, unknown fields) →
 //! `validate` (meaning). Each step reports to the same place and goes on, so that an operator sees every mistake at
 //! once, and each one once.
 
@@ -17,6 +17,7 @@ mod schema;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod validate;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use self::error::{ConfigError, ConfigErrors};
 pub use self::rule_name::{MAX_RULE_REASONS, RuleName};
 #[cfg(feature = "schema")]
 pub use self::schema::json_schema;
+use self::tree::Tree;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::mark::AccessTokenMark;
 use crate::limit::Rate;
@@ -48,14 +50,14 @@ pub fn load(json: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result
     if json.trim_ascii().is_empty() {
         return Err(ConfigErrors::one("is empty; expected an object".to_owned()));
     }
-    let value = match serde_json::from_slice(json) {
-        Ok(value) => value,
+    let tree: Tree = match serde_json::from_slice(json) {
+        Ok(tree) => tree,
         Err(error) => protobuf_struct::decode(json)
             .ok_or_else(|| ConfigErrors::one(format!("is not valid JSON, nor a Struct: {error}")))?,
     };
     let report = error::Report::default();
     let place = report.root();
-    let node = environment::expand(value, &place, environment);
+    let node = environment::expand(tree.into_value(&place), &place, environment);
     let config = raw::Config::deserialize(lenient::Lenient::new(&node, place.clone()))
         .map_err(|_| error::Reported)
         .and_then(|raw| validate::config(raw, &place));

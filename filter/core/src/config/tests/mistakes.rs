@@ -449,3 +449,32 @@ fn a_redis_user_needs_a_password() {
         with(&[("/session/redis/username", json!("gate")), ("/session/redis/password", Value::Null)]);
     assert_eq!(errors(&config), ["session.redis.username: needs a password beside it"]);
 }
+
+#[test]
+fn f205_a_member_that_is_there_twice_is_one_error_at_its_place() {
+    let more_than_once = "is there more than once: one of them would have no effect";
+    let rules = r#"[{"path": {"exact": "/a"}, "access": "deny"},
+        {"path": {"exact": "/b"}, "methods": ["GET"], "methods": ["POST"], "access": "deny"}]"#;
+    let with_rules = with(&[("/policy/rules", json!("RULES"))]).to_string().replace("\"RULES\"", rules);
+    let text = |from: &str, to: &str| MINIMAL.replacen(from, to, 1);
+    for (config, place) in [
+        (
+            text("\"login\"", "\"clock_leeway\": \"10s\", \"clock_leeway\": \"50s\", \"login\""),
+            "clock_leeway",
+        ),
+        (text("\"login\"", "\"login\": {}, \"login\""), "login"),
+        (text("\"id\"", "\"id\": \"a\", \"\\u0069d\""), "client.id"),
+        (text("\"s\"", "{\"env\": \"TRUE\", \"env\": \"TEN_MINUTES\"}"), "client.secret.env"),
+        // What a default says does not matter as long as the variable is set; it is written all the same.
+        (
+            text("\"s\"", "{\"env\": \"TRUE\", \"default\": \"a\", \"default\": \"b\"}"),
+            "client.secret.default",
+        ),
+        (with_rules, "policy.rules[1].methods"),
+        (text("\"login\"", "\"hunter2\": 1, \"hunter2\": 2, \"login\""), "hunter2"),
+    ] {
+        let found: Vec<String> = load_text(&config).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(found[0], format!("{place}: {more_than_once}"), "{config}");
+        assert_eq!(found.len(), if place == "hunter2" { 2 } else { 1 }, "{found:?}");
+    }
+}
