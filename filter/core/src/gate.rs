@@ -9,6 +9,7 @@ use crate::config::{self, Access, Config};
 use crate::error::{Dependency, LoginError, Outlook, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
+use crate::http::public_address;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
 use crate::http::return_path::ReturnPath;
@@ -152,6 +153,9 @@ impl Gate {
                 Err(Rejection::CrossSite.into())
             }
             ("/oauth2/login", "GET" | "HEAD") => {
+                if let Some(reply) = self.to_public_address(request) {
+                    return Some(Ok(reply));
+                }
                 let target = request.query_pairs().find(|(name, _)| name == "rd");
                 let return_path = target.map_or(ReturnPath::root(), |(_, path)| ReturnPath::or_root(&path));
                 authorization::begin(&self.rp, request, &return_path).await.map_err(Refused::from)
@@ -186,6 +190,11 @@ impl Gate {
             ("/oauth2/logout", _) => Err(Rejection::MethodNotAllowed("GET, POST").into()),
             _ => return None,
         })
+    }
+
+    /// F604: where a login would begin at another address than the one it ends at.
+    fn to_public_address(&self, request: &Request) -> Option<Reply> {
+        public_address::redirect(&self.rp.config.public_url, &self.rp.cookies, request)
     }
 
     async fn permit(self: &Rc<Self>, request: &Request) -> Result<(Permit, Outcome), Rejection> {
@@ -233,7 +242,14 @@ impl Gate {
             && request.audience() == Audience::Navigation
             && !request.is_speculative()
         {
-            match authorization::begin(&self.rp, request, &ReturnPath::or_root(&request.target())).await {
+            let login = match self.to_public_address(request) {
+                Some(reply) => Ok(reply),
+                None => {
+                    let return_path = ReturnPath::or_root(&request.target());
+                    authorization::begin(&self.rp, request, &return_path).await
+                }
+            };
+            match login {
                 Ok(reply) => {
                     let reason = rejection.label();
                     self.host.count(metrics::decision(Outcome::Login, reason));

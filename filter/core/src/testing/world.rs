@@ -30,6 +30,8 @@ pub struct World {
     pub cookies: RefCell<BTreeMap<String, String>>,
     /// Where its requests come from.
     pub caller: Cell<Caller>,
+    /// What its requests have for Host.
+    pub authority: Cell<&'static str>,
 }
 
 /// What a browser sends when somebody follows a link.
@@ -147,6 +149,7 @@ impl World {
             config,
             cookies: RefCell::default(),
             caller: Cell::default(),
+            authority: Cell::new("mlflow.example"),
         }
     }
 
@@ -168,7 +171,7 @@ impl World {
 
     /// Sends a request with a body.
     pub fn send_with(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body) -> Decision {
-        let mut all = vec![(":method", method), (":path", target), (":authority", "mlflow.example")];
+        let mut all = vec![(":method", method), (":path", target), (":authority", self.authority.get())];
         all.extend_from_slice(headers);
         let all = all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
         let gate = self.gate.borrow().clone();
