@@ -11,6 +11,7 @@ mod configuration;
 mod control_headers;
 mod cookies;
 mod edge;
+mod endpoints;
 mod id_token;
 mod login;
 mod outages;

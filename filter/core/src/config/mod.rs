@@ -122,9 +122,11 @@ pub struct Issuer {
     pub url: String,
     /// `url` parsed: its authority goes into every callout.
     pub parsed: Url,
-    /// The Envoy cluster for back-channel calls.
+    /// The Envoy cluster for back-channel calls to the issuer's own origin.
     pub cluster: String,
-    /// Origins besides the issuer's own that endpoints in the metadata may have.
+    /// Other origins of back-channel calls, each with its cluster.
+    pub origins: Vec<ServedOrigin>,
+    /// Origins besides these to which browsers may be sent.
     pub allowed_origins: Vec<String>,
     /// Limit of one call to the provider.
     pub timeout: Duration,
@@ -136,6 +138,15 @@ pub struct Issuer {
     pub max_stale: Duration,
     /// What marks its access tokens; any one of these, and never empty.
     pub access_token_marks: Vec<AccessTokenMark>,
+}
+
+/// An origin of the provider, in the form that `Url::origin` prints, and the Envoy cluster that serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedOrigin {
+    /// `https://host[:port]`
+    pub origin: String,
+    /// Its cluster.
+    pub cluster: String,
 }
 
 /// Our registration at the provider.

@@ -48,6 +48,7 @@ pub fn config() -> Config {
             url: ISSUER.into(),
             parsed: Url::parse(ISSUER).unwrap(),
             cluster: "keycloak".into(),
+            origins: vec![],
             allowed_origins: vec![],
             timeout: Duration::from_secs(5),
             startup_wait: Duration::from_secs(5),

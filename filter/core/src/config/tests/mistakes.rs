@@ -89,6 +89,32 @@ fn one_mistake_is_one_error() {
             "session.redis.cluster: is issuer.cluster too; Redis needs a cluster of its own, with the TCP connection pool",
         ),
         (
+            ("/issuer/origins", json!([{"origin": "https://a.example"}])),
+            "issuer.origins[0].cluster: is missing",
+        ),
+        (
+            ("/issuer/origins", json!([{"origin": "https://*.example", "cluster": "a"}])),
+            "issuer.origins[0].origin: contains '*', but there are no wildcards here: values are compared whole",
+        ),
+        (
+            ("/issuer/origins", json!([{"origin": "https://idp.example:443", "cluster": "a"}])),
+            "issuer.origins[0].origin: is the issuer's own, whose cluster is issuer.cluster",
+        ),
+        (
+            (
+                "/issuer/origins",
+                json!([
+                    {"origin": "https://a.example", "cluster": "a"}, {"origin": "https://A.example/", "cluster": "b"}
+                ]),
+            ),
+            "issuer.origins[1].origin: is there twice: an origin has one cluster",
+        ),
+        (
+            ("/issuer/origins", json!([{"origin": "https://a.example", "cluster": "redis"}])),
+            "session.redis.cluster: is the cluster of issuer.origins[0] too; Redis needs a cluster of its own, with the TCP \
+             connection pool",
+        ),
+        (
             ("/issuer/allowed_origins", json!("*")),
             "issuer.allowed_origins[0]: contains '*', but there are no wildcards here: values are compared whole",
         ),

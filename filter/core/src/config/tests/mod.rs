@@ -16,6 +16,7 @@ pub(super) const FULL: &str = r#"{
     "allow_insecure_http": false,
     "issuer": {
         "url": "https://idp.example/realms/mlflow", "cluster": "keycloak",
+        "origins": [{"origin": "https://keys.example:443", "cluster": "keys"}],
         "allowed_origins": ["https://login.example"],
         "timeout": "5s", "startup_wait": "5s", "refresh_interval": "5m", "max_stale": "24h",
         "access_token_marks": [
@@ -109,6 +110,8 @@ fn a_full_configuration_arrives_field_by_field() {
     assert!(!config.public_url.secure_cookies);
     assert_eq!(config.issuer.url, "https://idp.example/realms/mlflow");
     assert_eq!(config.issuer.parsed.host_str(), Some("idp.example"));
+    let served = ServedOrigin { origin: "https://keys.example".into(), cluster: "keys".into() };
+    assert_eq!(config.issuer.origins, [served]);
     assert_eq!(config.issuer.allowed_origins, ["https://login.example"]);
     assert_eq!(config.issuer.max_stale, Duration::from_secs(24 * 3600));
     assert_eq!(config.client.secret, Some(Secret::new("client secret")));
