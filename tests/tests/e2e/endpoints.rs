@@ -6,7 +6,7 @@ use std::rc::Rc;
 use oidc_gate_testkit::balancer::Balancer;
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::free_port;
-use oidc_gate_testkit::provider::Endpoint;
+use oidc_gate_testkit::provider::{Behaviour, Endpoint, Times};
 use oidc_gate_tests::{Builder, Gate, assert_refused, assert_workers_alive};
 use serde_json::{Value, json};
 
@@ -86,5 +86,28 @@ fn f702_a_code_and_the_secret_reach_the_host_of_the_token_endpoint_and_no_other(
     }
     assert_eq!(gate.provider.count(Endpoint::Token) + gate.provider.count(Endpoint::UserInfo), 0);
     // Bearer tokens need neither.
+    assert_workers_alive(&gate);
+}
+
+#[test]
+fn f706_what_introspection_refuses_is_503_and_told_in_the_providers_words() {
+    let gate = Gate::builder().plugin(|plugin| plugin["bearer"]["check_interval"] = "1s".into()).start();
+    let token = gate.provider.access_token("mlflow_user");
+    gate.plant_secret(&token);
+    let answer = json!({
+        "error": "unsupported_token_type",
+        "error_description": format!("JWTs are not introspected: {token} {}", "y".repeat(5000)),
+    });
+    gate.provider.misbehave(Endpoint::Introspection, Times::Always, Behaviour::json(400, answer.to_string()));
+    let reached = gate.echo.count();
+    let refused = Client::new().request("GET", &gate.url("/x")).bearer(&token).send().unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, None), "{refused}");
+    assert_eq!(refused.json()["error_code"], "INTERNAL_ERROR", "{refused}");
+    assert_eq!(gate.echo.count(), reached, "let through");
+    let log = gate.envoy().log();
+    let words =
+        "introspection endpoint: status 400, unsupported_token_type: JWTs are not introspected: [redacted]";
+    assert!(log.contains(words) && !log.contains(&"y".repeat(500)), "{log}");
+    gate.provider.behave();
     assert_workers_alive(&gate);
 }

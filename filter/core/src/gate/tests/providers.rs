@@ -13,7 +13,7 @@ use crate::http::body::Body;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::mark::{AccessTokenMark, ClaimRule, RequiredClaim};
 use crate::jose::testing::{TestKey, sign};
-use crate::testing::provider::ISSUER;
+use crate::testing::provider::{ISSUER, reply};
 use crate::testing::world::{World, config, header, replied};
 
 /// A token with the header `typ: JWT` and these claims besides the usual ones, presented as bearer.
@@ -258,6 +258,31 @@ fn f201_an_endpoint_that_is_used_is_refused_where_it_would_be_used() {
         assert!(said(&world, &line), "{name}: {:#?}", world.host.log_lines());
         assert!(world.provider.token_requests.borrow().is_empty(), "{name}: nobody is asked there");
     }
+}
+
+#[test]
+fn f706_an_introspection_that_refuses_these_tokens_is_logged_with_its_words() {
+    let mut checks = config();
+    checks.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
+    let world = World::with(checks);
+    let token = world.provider.access_token(world.now(), json!({}));
+    let long = "y".repeat(5000);
+    let description = format!("JWT is not supported: {token} mlflow:client-s3cret {long}");
+    let answer = json!({"error": "unsupported_token_type", "error_description": description});
+    *world.provider.introspection_override.borrow_mut() = Some(reply(400, &answer));
+    let refused = replied(world.send("GET", "/api", &[("authorization", &format!("Bearer {token}"))]));
+    assert_eq!((refused.status, header(&refused, "retry-after")), (503, None), "{refused:?}");
+    assert!(refused.body.contains("INTERNAL_ERROR") && !refused.body.contains("JWT"), "{}", refused.body);
+    let log = world.host.log_lines().join("\n");
+    let words =
+        "introspection endpoint: status 400, unsupported_token_type: JWT is not supported: [redacted]";
+    assert!(log.contains(words) && log.contains("reason=misconfigured"), "{log}");
+    assert!(
+        !log.contains(&token) && !log.contains("client-s3cret") && !log.contains(&"y".repeat(500)),
+        "{log}"
+    );
+    // The way out: without the question the token counts until it ends.
+    forwarded(World::new().send("GET", "/api", &[("authorization", &format!("Bearer {token}"))]));
 }
 
 #[test]
