@@ -90,6 +90,31 @@ fn f702_a_code_and_the_secret_reach_the_host_of_the_token_endpoint_and_no_other(
 }
 
 #[test]
+fn f701_the_provider_hears_what_the_gate_says_and_nothing_of_envoy() {
+    let gate = Gate::builder()
+        .plugin(|plugin| {
+            plugin["login"]["userinfo"] = true.into();
+            plugin["bearer"]["check_interval"] = "1s".into();
+        })
+        .start();
+    gate.signed_in("mlflow_user");
+    let token = gate.provider.access_token("mlflow_user");
+    assert_eq!(Client::new().request("GET", &gate.url("/x")).bearer(&token).send().unwrap().status, 200);
+    for endpoint in
+        [Endpoint::Discovery, Endpoint::Jwks, Endpoint::Token, Endpoint::UserInfo, Endpoint::Introspection]
+    {
+        let requests = gate.provider.requests(endpoint);
+        assert!(!requests.is_empty(), "{endpoint:?}");
+        for request in requests {
+            let agent = request.header("user-agent").unwrap_or_default();
+            assert!(agent.starts_with("oidc-gate/"), "{endpoint:?}: {agent}");
+            let envoys: Vec<_> = request.headers.iter().filter(|(name, _)| name.starts_with("x-")).collect();
+            assert!(envoys.is_empty(), "{endpoint:?}: {envoys:?}");
+        }
+    }
+}
+
+#[test]
 fn f706_what_introspection_refuses_is_503_and_told_in_the_providers_words() {
     let gate = Gate::builder().plugin(|plugin| plugin["bearer"]["check_interval"] = "1s".into()).start();
     let token = gate.provider.access_token("mlflow_user");
