@@ -16,6 +16,7 @@ mod id_token;
 mod login;
 mod outages;
 mod propagation;
+mod readiness;
 mod redis_deployments;
 mod redis_failures;
 mod redis_load;
