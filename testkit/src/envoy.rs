@@ -12,7 +12,7 @@ use crate::envoy_config::EnvoyConfig;
 use crate::process::{Process, Trouble, free_port, wait_until};
 
 /// How long Envoy may take from start to ready: it loads and compiles the filter once per worker.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// What an Envoy is started with.
 #[derive(Clone, Debug)]
@@ -116,7 +116,7 @@ impl Envoy {
     /// Starts Envoy and waits for it.
     ///
     /// # Errors
-    /// Envoy ended or was not ready in 30 s, with the tail of its log.
+    /// Envoy ended or was not ready in two minutes, with the tail of its log.
     pub fn start(launch: Launch) -> Result<Self, Trouble> {
         let folder = TempDir::new()?;
         let admin_port = free_port();

@@ -155,6 +155,22 @@ impl EnvoyConfig {
         self
     }
 
+    /// Gives the filter its configuration as a text, which it reads as it is; a `Struct` has been read by Envoy.
+    ///
+    /// # Panics
+    /// When there is no filter.
+    #[must_use]
+    pub fn plugin_as_text(mut self, text: &str) -> Self {
+        match self.find_wasm() {
+            Some(wasm) => {
+                wasm["configuration"] =
+                    json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
+            }
+            None => panic!("no filter is configured"),
+        }
+        self
+    }
+
     /// Edits the whole bootstrap, for what has no method of its own.
     #[must_use]
     pub fn bootstrap(mut self, edit: impl FnOnce(&mut Value)) -> Self {

@@ -1,15 +1,13 @@
 //! Why a request is refused. The metric's label and the log's reason come from the same variant; [`crate::http::reply`]
 //! is the one place that turns a [`Rejection`] into an answer.
 
+mod denial;
+
 use std::rc::Rc;
 
+pub use self::denial::NotAllowed;
+use crate::config::RuleName;
 use crate::jose::error::TokenError;
-use crate::principal::Principal;
-use crate::quote::quote_list;
-
-/// Groups of a refused caller that the log names, and characters of each.
-const MAX_LOGGED_GROUPS: usize = 20;
-const MAX_LOGGED_GROUP_CHARS: usize = 100;
 
 /// Why a request is not forwarded.
 #[derive(Clone, Debug)]
@@ -30,8 +28,8 @@ pub enum Rejection {
     CrossSite,
     /// A browser loads ahead of time what must happen only when somebody goes there: nothing was done.
     Speculative,
-    /// A rule hides this path, or it lies in our reserved `/oauth2/`: 404.
-    NotFound,
+    /// A rule hides this path, or it lies in our reserved `/oauth2/`: 404. With the rule, where one says so.
+    NotFound(Option<RuleName>),
     /// Ours, but not with this method: 405 with `Allow`.
     MethodNotAllowed(&'static str),
     /// A logout token, or a provider's administrative message, that does not verify: 400 (Back-Channel Logout 1.0 2.8).
@@ -107,15 +105,6 @@ pub enum SessionEnd {
     RefreshRefused,
     /// The provider renewed it with something that does not belong to it.
     RefreshInvalid,
-}
-
-/// Who was refused, and what would have let them in.
-#[derive(Clone, Debug)]
-pub struct NotAllowed {
-    /// Who it is.
-    pub principal: Principal,
-    /// Groups of which one is needed; empty when no group would help.
-    pub needed: Vec<String>,
 }
 
 /// Why a login can't be completed.
@@ -221,7 +210,7 @@ impl Rejection {
         }
     }
 
-    /// The stable name, for metrics and logs.
+    /// The stable name, for metrics and logs; a named rule adds to it.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Malformed(malformed) => malformed.label(),
@@ -232,7 +221,7 @@ impl Rejection {
             Self::NotAllowed(_) => "not_allowed",
             Self::CrossSite => "cross_site",
             Self::Speculative => "speculative",
-            Self::NotFound => "not_found",
+            Self::NotFound(_) => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::InvalidLogoutToken(_) => "invalid_logout_token",
             // Nothing was read, and nothing will be done later.
@@ -264,11 +253,16 @@ impl Rejection {
                 let detail = dependency.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
                 Some(format!("{}{detail}", dependency.label()))
             }
-            Self::NotAllowed(refused) => {
-                let no_list = "the provider sent no list of groups: _claim_names says that it is elsewhere; ";
-                let unknown = if refused.principal.groups_elsewhere { no_list } else { "" };
-                Some(format!("{unknown}needs one of [{}]", refused.needed.join(", ")))
-            }
+            Self::NotAllowed(refused) => Some(refused.detail()),
+            _ => None,
+        }
+    }
+
+    /// The rule of the policy that refused.
+    pub fn rule(&self) -> Option<&RuleName> {
+        match self {
+            Self::NotAllowed(refused) => refused.rule.as_ref(),
+            Self::NotFound(rule) => rule.as_ref(),
             _ => None,
         }
     }
@@ -449,13 +443,6 @@ impl Dependency {
             // The clock of another Envoy may be right.
             Self::Clock | Self::Redis(_) | Self::Host | Self::Body => Outlook::Passing,
         }
-    }
-}
-
-impl NotAllowed {
-    /// The caller's groups for the log: some of them, escaped.
-    pub fn groups(&self) -> String {
-        quote_list(&self.principal.groups, MAX_LOGGED_GROUPS, MAX_LOGGED_GROUP_CHARS)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The way of a request: parse → endpoint → credential → principal → policy → permit.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::bearer::{self, Authorization};
@@ -8,11 +9,12 @@ use crate::config::{self, Access, Config};
 use crate::error::{Dependency, LoginError, Outlook, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
+use crate::http::public_address;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
 use crate::http::return_path::ReturnPath;
 use crate::http::same_site::{self, AskedBy, asked_by};
-use crate::metrics::{self, Outcome};
+use crate::metrics::{self, Outcome, RuleReasons};
 use crate::oidc::admin_callback::{self, Action};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::{account, authorization, backchannel, callback, logout};
@@ -23,15 +25,17 @@ use crate::quote::quote;
 use crate::reserved::Reserved;
 use crate::session::entry::Entry;
 
-/// Longest path and longest detail in a log line, in characters.
+/// Longest path, detail and name of a rule in a log line, in characters.
 const MAX_LOGGED_PATH: usize = 200;
 const MAX_LOGGED_DETAIL: usize = 600;
+const MAX_LOGGED_RULE: usize = 100;
 
 /// One tenant's gate in one worker.
 pub struct Gate {
     host: Rc<dyn Host>,
     rp: Rc<RelyingParty>,
     policy: Policy,
+    rule_reasons: RuleReasons,
     bearer: Option<bearer::Verifier>,
 }
 
@@ -50,7 +54,7 @@ pub enum Decision {
         /// The answer.
         reply: Reply,
         /// Why, for the access log.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
 }
 
@@ -73,6 +77,7 @@ impl Gate {
         );
         Rc::new(Self {
             policy: Policy::new(&config.policy, headers),
+            rule_reasons: RuleReasons::new(&config.policy),
             bearer: config.bearer.clone().map(|accepted| bearer::Verifier::new(config.clone(), accepted)),
             rp: Rc::new(rp),
             host,
@@ -148,6 +153,9 @@ impl Gate {
                 Err(Rejection::CrossSite.into())
             }
             ("/oauth2/login", "GET" | "HEAD") => {
+                if let Some(reply) = self.to_public_address(request) {
+                    return Some(Ok(reply));
+                }
                 let target = request.query_pairs().find(|(name, _)| name == "rd");
                 let return_path = target.map_or(ReturnPath::root(), |(_, path)| ReturnPath::or_root(&path));
                 authorization::begin(&self.rp, request, &return_path).await.map_err(Refused::from)
@@ -182,6 +190,11 @@ impl Gate {
             ("/oauth2/logout", _) => Err(Rejection::MethodNotAllowed("GET, POST").into()),
             _ => return None,
         })
+    }
+
+    /// F604: where a login would begin at another address than the one it ends at.
+    fn to_public_address(&self, request: &Request) -> Option<Reply> {
+        public_address::redirect(&self.rp.config.public_url, &self.rp.cookies, request)
     }
 
     async fn permit(self: &Rc<Self>, request: &Request) -> Result<(Permit, Outcome), Rejection> {
@@ -229,12 +242,19 @@ impl Gate {
             && request.audience() == Audience::Navigation
             && !request.is_speculative()
         {
-            match authorization::begin(&self.rp, request, &ReturnPath::or_root(&request.target())).await {
+            let login = match self.to_public_address(request) {
+                Some(reply) => Ok(reply),
+                None => {
+                    let return_path = ReturnPath::or_root(&request.target());
+                    authorization::begin(&self.rp, request, &return_path).await
+                }
+            };
+            match login {
                 Ok(reply) => {
                     let reason = rejection.label();
                     self.host.count(metrics::decision(Outcome::Login, reason));
-                    self.log_refusal(request, &rejection, reply.status);
-                    return Decision::Reply { reply, reason };
+                    self.log_refusal(request, &rejection, reason, reply.status);
+                    return Decision::Reply { reply, reason: reason.into() };
                 }
                 Err(instead) => rejection = instead,
             }
@@ -253,10 +273,20 @@ impl Gate {
         if matches!(rejection, Rejection::Login(LoginError::Loop)) {
             reply = reply.with_cookies([self.rp.attempts.reset()]);
         }
-        let reason = rejection.label();
-        self.host.count(metrics::decision(Outcome::Refused, reason));
-        self.log_refusal(request, &rejection, reply.status);
+        let reason = self.count_refusal(&rejection);
+        self.log_refusal(request, &rejection, &reason, reply.status);
         Decision::Reply { reply, reason }
+    }
+
+    /// The reason, which counter, log line and access log have in common.
+    fn count_refusal(&self, rejection: &Rejection) -> Cow<'static, str> {
+        let label = rejection.label();
+        let (reason, counter) = match self.rule_reasons.of(rejection) {
+            Some((reason, counter)) => (reason.to_owned().into(), counter),
+            None => (label.into(), metrics::decision(Outcome::Refused, label)),
+        };
+        self.host.count(counter);
+        reason
     }
 
     fn refuse_unparsed(&self, unparsed: &Unparsed) -> Decision {
@@ -279,7 +309,7 @@ impl Gate {
                 quote(&unparsed.path(), MAX_LOGGED_PATH)
             ),
         );
-        Decision::Reply { reply: refuse(&rejection, &asked), reason }
+        Decision::Reply { reply: refuse(&rejection, &asked), reason: reason.into() }
     }
 
     /// Where somebody who was refused wants to be: at the page itself or, after a form, at the one that it stood on.
@@ -303,12 +333,12 @@ impl Gate {
                 reply.status
             ),
         );
-        Decision::Reply { reply, reason: Outcome::Endpoint.label() }
+        Decision::Reply { reply, reason: Outcome::Endpoint.label().into() }
     }
 
     /// One line that somebody can act on. The path is canonical and escaped; the query may hold a code, so it is not
     /// there.
-    fn log_refusal(&self, request: &Request, rejection: &Rejection, status: u16) {
+    fn log_refusal(&self, request: &Request, rejection: &Rejection, reason: &str, status: u16) {
         let level = match rejection {
             Rejection::LogoutFailed(Dependency::Body) => Level::Error,
             Rejection::LogoutFailed(_) | Rejection::SignOutIncomplete(_) => Level::Info,
@@ -319,12 +349,14 @@ impl Gate {
             _ => Level::Info,
         };
         let mut line = format!(
-            "refused: request={} status={status} reason={} method={} path={}",
+            "refused: request={} status={status} reason={reason} method={} path={}",
             request.id(),
-            rejection.label(),
             request.method(),
             quote(request.canonical_path().as_str(), MAX_LOGGED_PATH),
         );
+        if let Some(rule) = rejection.rule() {
+            line.push_str(&format!(" rule={}", quote(rule.as_str(), MAX_LOGGED_RULE)));
+        }
         if let Some(detail) = rejection.detail() {
             line.push_str(&format!(" detail={}", quote(&detail, MAX_LOGGED_DETAIL)));
         }

@@ -19,6 +19,7 @@
 //! | [`json`] | strict JSON: no duplicate members, bounded depth, typed access |
 //! | [`encoding`] | base64url and base64 |
 //! | [`caller`], [`limit`] | the address that a request comes from; how much strangers can have done |
+//! | [`methods`] | the methods that the gate lets through |
 //! | [`quote`](mod@quote) | what others sent, as it may stand in the log |
 //! | [`lease`], [`sync`] | one worker for all of an Envoy's; waiting within a worker |
 //! | [`reserved`] | names of headers that no client may set |
@@ -43,6 +44,7 @@ pub mod jose;
 mod json;
 mod lease;
 mod limit;
+mod methods;
 pub mod metrics;
 mod oidc;
 pub mod policy;

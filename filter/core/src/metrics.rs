@@ -5,7 +5,10 @@
 //! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome; what is wrong with the log of
 //! endings, `oidc_gate_log_reads_total`, with those of [`LogRead`]; and uses of sessions that could not be written,
 //! `oidc_gate_session_use_total`.
+//!
+//! Rules that the operator has named have reasons of their own ([`RuleReasons`]), which stand behind all others.
 
+use crate::config::{MAX_RULE_REASONS, Policy};
 use crate::error::Rejection;
 use crate::host::Counter;
 
@@ -128,6 +131,27 @@ pub fn session_use_unwritten() -> Counter {
     Counter(others.into_iter().fold(decisions(), usize::saturating_add))
 }
 
+/// The reasons of refusals by rules that the operator has named: `not_allowed_<rule>`, `not_found_<rule>`.
+#[derive(Clone, Debug, Default)]
+pub struct RuleReasons(Vec<String>);
+
+impl RuleReasons {
+    /// Those of a policy; their number is bounded.
+    pub fn new(policy: &Policy) -> Self {
+        let mut reasons = policy.rule_reasons();
+        reasons.truncate(MAX_RULE_REASONS);
+        Self(reasons)
+    }
+
+    /// The reason that a rule gives to this refusal, and its counter; `None` when it has none besides its label.
+    pub fn of(&self, rejection: &Rejection) -> Option<(&str, Counter)> {
+        let reason = rejection.rule()?.reason(rejection.label())?;
+        let (place, reason) = self.0.iter().enumerate().find(|(_, known)| **known == reason)?;
+        let first = session_use_unwritten().0.saturating_add(1);
+        Some((reason, Counter(first.saturating_add(place))))
+    }
+}
+
 fn decisions() -> usize {
     Rejection::LABELS.len().saturating_mul(2).saturating_add(FORWARDED_OR_ANSWERED.len())
 }
@@ -148,7 +172,7 @@ pub fn decision(outcome: Outcome, reason: &str) -> Counter {
 }
 
 /// Every counter's name, in order; their number does not depend on traffic.
-pub fn names() -> Vec<String> {
+pub fn names(rules: &RuleReasons) -> Vec<String> {
     let name = |outcome: Outcome, reason: &str| {
         format!("oidc_gate_decisions_total.outcome.{}.reason.{reason}", outcome.label())
     };
@@ -163,7 +187,8 @@ pub fn names() -> Vec<String> {
         .chain(log_reads)
         .chain([("session_use", &"unwritten")])
         .map(|(what, label)| format!("oidc_gate_{what}_total.outcome.{label}.reason.none"));
-    plain.chain(refused).chain(login).chain(others).collect()
+    let rules = rules.0.iter().map(|reason| name(Outcome::Refused, reason));
+    plain.chain(refused).chain(login).chain(others).chain(rules).collect()
 }
 
 #[cfg(test)]
@@ -174,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_counter_finds_its_own_name() {
-        let names = names();
+        let names = names(&RuleReasons::default());
         for (outcome, reason, expected) in [
             (Outcome::Public, "none", "outcome.public.reason.none"),
             (Outcome::Session, "none", "outcome.session.reason.none"),

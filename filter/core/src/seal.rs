@@ -25,6 +25,8 @@ pub const SIGNATURE_LEN: usize = KEY_ID_LEN + 32;
 pub enum Purpose {
     /// The cookie that carries a login from redirect to callback.
     Login,
+    /// The path in `state`, which only says where a person wanted to go.
+    ReturnPath,
     /// A session record in Redis.
     Session,
     /// The ticket in a session cookie, which is signed and not sealed.
@@ -35,6 +37,7 @@ impl Purpose {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::Login => b"oidc-gate/login/1",
+            Self::ReturnPath => b"oidc-gate/return-path/1",
             Self::Session => b"oidc-gate/session/1",
             Self::Ticket => b"oidc-gate/signed-ticket/1",
         }

@@ -1,6 +1,6 @@
 //! Envoy as the core's [`Host`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use oidc_gate_core::host::{
     Callout, CalloutError, CalloutReply, CasMismatch, Counter, CryptoUnavailable, Host, HostSignature, Level,
     LocalFuture, RandomUnavailable,
 };
-use oidc_gate_core::metrics;
+use oidc_gate_core::metrics::{self, RuleReasons};
 use oidc_gate_core::time::Timestamp;
 
 use crate::crypto;
@@ -19,22 +19,20 @@ use crate::hostcalls::{self as calls, Buffer, Map, Refused};
 pub struct EnvoyHost {
     executor: Rc<Executor>,
     counters: RefCell<Vec<u32>>,
-    started: Cell<bool>,
 }
 
 impl EnvoyHost {
     pub fn new(executor: Rc<Executor>) -> Self {
-        Self { executor, counters: RefCell::default(), started: Cell::default() }
+        Self { executor, counters: RefCell::default() }
     }
 
     /// Defines every counter, so that each shows from the start.
-    pub fn define_counters(&self) {
-        if self.started.replace(true) {
-            return;
-        }
+    pub fn define_counters(&self, rules: &RuleReasons) {
         // A counter that the host does not want is never counted: id 0 stands for none.
-        let ids =
-            metrics::names().iter().map(|name| calls::define_counter(name).unwrap_or_default()).collect();
+        let ids = metrics::names(rules)
+            .iter()
+            .map(|name| calls::define_counter(name).unwrap_or_default())
+            .collect();
         *self.counters.borrow_mut() = ids;
     }
 }

@@ -7,6 +7,7 @@ use oidc_gate_core::config;
 use oidc_gate_core::gate::Gate;
 use oidc_gate_core::host::{CalloutError, CalloutReply, Level};
 use oidc_gate_core::jose::probe;
+use oidc_gate_core::metrics::RuleReasons;
 
 use crate::executor::{Executor, Owner};
 use crate::host::{EnvoyHost, log};
@@ -37,7 +38,6 @@ impl Plugin {
 
     /// A new configuration, of `size` bytes; false when it is not good.
     pub fn configure(&self, size: usize) -> bool {
-        self.host.define_counters();
         let gate = self.load(&hostcalls::bytes(Buffer::PluginConfiguration, size));
         if let Some(gate) = &gate {
             gate.background();
@@ -112,6 +112,7 @@ impl Plugin {
                 return None;
             }
         }
+        self.host.define_counters(&RuleReasons::new(&config.policy));
         Some(Gate::new(config, self.host.clone()))
     }
 }

@@ -207,8 +207,8 @@ fn carry_out(decision: Decision) -> Phase {
             }
         }
         Decision::Reply { reply, reason } => {
-            hostcalls::set_filter_state("oidc_reason", reason);
-            answer(&reply, reason);
+            hostcalls::set_filter_state("oidc_reason", &reason);
+            answer(&reply, &reason);
             Phase::Replied
         }
     }

@@ -55,6 +55,35 @@ fn cb06_a_used_callback_never_reaches_the_token_endpoint_again() {
 }
 
 #[test]
+fn f603_the_first_of_six_tabs_is_led_back_to_its_page_by_the_button() {
+    let gate = Gate::start();
+    let browser = Client::new();
+    let page = |tab: usize| format!("/experiments/{tab}/runs?search=a%20b&order=desc");
+    let callbacks: Vec<String> =
+        (0..6).map(|tab| gate.callback_of(&browser, "mlflow_user", &page(tab))).collect();
+    let first = assert_refused(&gate, 400, || browser.navigate(&callbacks[0]));
+    assert!(first.text().contains("Missing OAuth state"), "{first}");
+    assert!(first.text().contains("more than five logins"), "{first}");
+    assert_eq!(gate.provider.count(Endpoint::Token), 0);
+    let button =
+        first.text().split_once("href=\"/oauth2/login").unwrap().1.split_once('"').unwrap().0.to_owned();
+    gate.provider.sign_in_as("mlflow_user");
+    let journey = browser.visit(&gate.url(&format!("/oauth2/login{button}"))).unwrap();
+    gate.provider.ask_for_password();
+    assert_eq!(journey.end().url, gate.url(&page(0)), "{}", journey.end());
+    assert_eq!(journey.end().status, 200, "{}", journey.end());
+    // A browser that never began it gets the same link, and no login.
+    let stranger = Client::new();
+    let refused = assert_refused(&gate, 400, || stranger.navigate(&callbacks[5]));
+    assert!(refused.text().contains("rd=%2Fexperiments%2F5%2Fruns"), "{refused}");
+    assert_eq!(gate.session_cookie(&stranger), None);
+    // What is no state of ours leads to the first page.
+    let forged = with(&callbacks[5], "state", Some(&format!("{}//evil.example", "A".repeat(43))));
+    let refused = assert_refused(&gate, 400, || stranger.navigate(&forged));
+    assert!(refused.text().contains("rd=%2F\"") && !refused.text().contains("evil"), "{refused}");
+}
+
+#[test]
 fn cb13_the_same_callback_on_all_workers_at_once_is_one_token_request() {
     let gate = Gate::builder().workers(4).start();
     let browser = Client::new();

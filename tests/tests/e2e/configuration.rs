@@ -2,7 +2,7 @@
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::envoy::Verdict;
-use oidc_gate_tests::{Gate, assert_allowed, assert_workers_alive};
+use oidc_gate_tests::{Gate, assert_allowed, assert_refused, assert_workers_alive};
 use serde_json::json;
 
 #[test]
@@ -174,4 +174,82 @@ fn lo20_no_option_switches_the_checks_of_logout_tokens_off() {
         assert_eq!(gate.envoy().push_listener(&config).unwrap(), Verdict::Rejected, "{algorithms}");
     }
     assert_workers_alive(&gate);
+}
+
+#[test]
+fn f206_whoever_a_named_rule_refuses_is_told_its_name_and_log_and_metric_say_it() {
+    let gate = Gate::builder()
+        .plugin(|plugin| {
+            plugin["policy"]["rules"] = json!([
+                {"name": "Metrics for operators", "path": {"exact": "/metrics"}, "access": {"groups": ["operators"]}},
+                {"name": "debug", "path": {"prefix": "/debug"}, "access": "not_found"},
+            ]);
+        })
+        .start();
+    let token = gate.provider.access_token("mlflow_user");
+    let bearer = |path: &str| Client::new().fetching("GET", &gate.url(path)).bearer(&token).send();
+    let counted = |reason: &str| {
+        let name = format!("wasmcustom.oidc_gate_decisions_total.outcome.refused.reason.{reason}: ");
+        let stats = gate.envoy().admin("GET", "/stats").unwrap().text();
+        stats.lines().find_map(|line| line.strip_prefix(&name).map(str::to_owned))
+    };
+    for reason in ["not_allowed_metrics_for_operators", "not_found_debug"] {
+        assert_eq!(counted(reason).as_deref(), Some("0"), "{reason}: it exists from the start");
+    }
+    let refused = assert_refused(&gate, 403, || bearer("/metrics"));
+    assert_eq!(refused.json()["rule"], "Metrics for operators", "{refused}");
+    let browser = gate.signed_in("mlflow_user");
+    let page = assert_refused(&gate, 403, || browser.navigate(&gate.url("/metrics")));
+    assert!(page.text().contains("<dd>Metrics for operators</dd>"), "{page}");
+    let hidden = assert_refused(&gate, 404, || bearer("/debug/pprof"));
+    assert!(!hidden.text().contains("debug"), "{hidden}");
+    assert_eq!(counted("not_allowed_metrics_for_operators").as_deref(), Some("2"));
+    assert_eq!(counted("not_found_debug").as_deref(), Some("1"));
+    assert_eq!((counted("not_allowed").as_deref(), counted("not_found").as_deref()), (Some("0"), Some("0")));
+    let log = gate.envoy().log();
+    for line in [
+        "reason=not_allowed_metrics_for_operators method=GET path=\"/metrics\" rule=\"Metrics for operators\"",
+        "reason=not_found_debug method=GET path=\"/debug/pprof\" rule=\"debug\"",
+    ] {
+        assert!(log.contains(line), "{line}\n{log}");
+    }
+    let metrics = gate.envoy().admin("GET", "/stats/prometheus").unwrap().text();
+    assert!(metrics.contains("reason=\"not_allowed_metrics_for_operators\""), "a label: {metrics}");
+}
+
+#[test]
+fn f204_a_rule_about_a_method_that_never_reaches_it_is_refused() {
+    let gate = Gate::builder().replaceable().start();
+    let browser = gate.signed_in("mlflow_user");
+    let bad = gate.config.clone().plugin(|plugin| {
+        plugin["policy"]["rules"] =
+            json!([{"path": {"prefix": "/dav"}, "methods": ["GET", "PROPFIND"], "access": "users"}]);
+    });
+    assert_eq!(gate.envoy().push_listener(&bad).unwrap(), Verdict::Rejected);
+    let log = gate.envoy().log();
+    let error = "policy.rules[0].methods[1]: is \"PROPFIND\", which the gate answers with 400 before any rule; it lets \
+                 through GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    assert!(log.contains(error), "{log}");
+    assert_refused(&gate, 400, || browser.fetching("PROPFIND", &gate.url("/dav")).send());
+    assert_allowed(&gate, || browser.fetch(&gate.url("/dav")));
+}
+
+#[test]
+fn f205_a_member_that_is_there_twice_is_refused_and_the_old_configuration_keeps_serving() {
+    let gate = Gate::builder().replaceable().start();
+    let browser = gate.signed_in("mlflow_user");
+    let mut written = String::new();
+    let config = gate.config.clone().plugin(|plugin| written = plugin.to_string());
+    let twice = written.replacen('{', "{\"clock_leeway\": \"50s\", ", 1);
+    assert_eq!(
+        gate.envoy().push_listener(&config.clone().plugin_as_text(&twice)).unwrap(),
+        Verdict::Rejected
+    );
+    let log = gate.envoy().log();
+    let error = "clock_leeway: is there more than once: one of them would have no effect";
+    assert!(log.contains(error) && log.contains("has 1 error"), "{log}");
+    assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
+    assert_eq!(gate.envoy().push_listener(&config.plugin_as_text(&written)).unwrap(), Verdict::Accepted);
+    assert!(assert_settled(&gate));
+    assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
 }

@@ -2,7 +2,7 @@
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::Endpoint;
-use oidc_gate_tests::{Gate, assert_allowed};
+use oidc_gate_tests::{Gate, assert_allowed, assert_refused};
 
 #[test]
 fn a_person_signs_in_with_a_password_and_lands_where_they_wanted_to_go() {
@@ -102,19 +102,83 @@ fn az07_the_verifier_is_long_enough_and_only_the_provider_sees_it() {
 fn az04_the_redirect_uri_is_ours_whatever_host_the_request_names() {
     let gate = Gate::start();
     for host in ["evil.example", "localhost:1", "127.0.0.1"] {
-        let response = Client::new()
-            .navigation("GET", &gate.url("/x"))
-            .header("host", host)
-            .header("x-forwarded-host", "evil.example")
-            .header("x-forwarded-proto", "https")
-            .header("forwarded", "host=evil.example;proto=https")
-            .send()
-            .unwrap();
+        let browser = Client::new();
+        let send = || {
+            browser
+                .navigation("GET", &gate.url("/x"))
+                .header("host", host)
+                .header("x-forwarded-host", "evil.example")
+                .header("x-forwarded-proto", "https")
+                .header("forwarded", "host=evil.example;proto=https")
+                .send()
+                .unwrap()
+        };
+        let mut response = send();
+        if host != "localhost:1" {
+            assert_eq!((response.status, response.header("location")), (302, Some(gate.url("/x").as_str())));
+            response = send();
+        }
         assert_eq!(response.status, 302, "{response}");
         let expected = gate.url("/oauth2/callback");
         assert_eq!(response.redirect_parameter("redirect_uri"), Some(expected), "{response}");
         assert!(!response.to_string().contains("evil.example"), "{response}");
     }
+}
+
+#[test]
+fn f604_a_login_at_another_name_of_the_gate_begins_at_its_public_address() {
+    let gate = Gate::start();
+    let target = "/experiments/7?view=a%2Fb&x=//evil.example";
+    for name in ["127.0.0.1", "www.localhost", "LOCALHOST."] {
+        gate.provider.sign_in_as("mlflow_user");
+        let browser = Client::new();
+        let elsewhere = format!("http://{name}:{}{target}", gate.port());
+        let first = match name {
+            // No resolver is asked.
+            "LOCALHOST." => browser.navigation("GET", &gate.url(target)).header("host", name).send().unwrap(),
+            _ => browser.navigate(&elsewhere).unwrap(),
+        };
+        assert_eq!(
+            (first.status, first.header("location")),
+            (302, Some(gate.url(target).as_str())),
+            "{first}"
+        );
+        assert_eq!(first.header("cache-control"), Some("no-store"), "{first}");
+        let journey = browser.follow(first).unwrap();
+        assert_eq!(journey.end().url, gate.url(target), "{}", journey.end());
+        assert_eq!(journey.end().status, 200, "{}", journey.end());
+        gate.provider.ask_for_password();
+    }
+    // Only a person who would sign in is sent anywhere.
+    let reached = gate.echo.count();
+    let url = format!("http://127.0.0.1:{}{target}", gate.port());
+    assert_refused(&gate, 401, || Client::new().fetch(&url));
+    assert_refused(&gate, 401, || Client::new().submit(&url, &[]));
+    assert_eq!(
+        Client::new().navigate(&format!("http://127.0.0.1:{}/health", gate.port())).unwrap().status,
+        200
+    );
+    assert!(gate.echo.count() > reached, "what is public stays public");
+}
+
+#[test]
+fn f604_a_proxy_in_front_that_changes_host_costs_one_redirect_and_no_loop() {
+    let gate = Gate::start();
+    let browser = Client::new();
+    gate.provider.sign_in_as("mlflow_user");
+    // The browser is at the public address, and Envoy sees another Host each time.
+    let changed =
+        |url: &str| browser.navigation("GET", url).header("host", "envoy.internal:8080").send().unwrap();
+    let page = gate.url("/deep?a=b");
+    let first = changed(&page);
+    assert_eq!((first.status, first.header("location")), (302, Some(page.as_str())), "{first}");
+    let second = changed(&page);
+    let authorize = second.redirect_target().unwrap();
+    assert!(authorize.starts_with(&gate.provider.issuer()), "{second}");
+    let back = browser.navigate(&authorize).unwrap();
+    let end = changed(&back.redirect_target().unwrap());
+    assert_eq!((end.status, end.header("location")), (303, Some("/deep?a=b")), "{end}");
+    assert_allowed(&gate, || Ok(changed(&page)));
 }
 
 #[test]

@@ -7,7 +7,11 @@ use oidc_gate_tests::{Gate, RefusedBy, assert_refused_by, assert_workers_alive};
 fn land(gate: &Gate, head: &str) -> Response {
     let first = raw::exchange(
         gate.port(),
-        format!("{head}\r\nAccept: text/html\r\nSec-Fetch-Dest: document\r\nConnection: close\r\n\r\n"),
+        // Whoever comes by another name was sent to the public address already.
+        format!(
+            "{head}\r\nCookie: oidc-gate-redirected=1\r\nAccept: text/html\r\nSec-Fetch-Dest: document\r\n\
+             Connection: close\r\n\r\n"
+        ),
     )
     .unwrap();
     assert_eq!(first.status, 302, "{head}: {first}");

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::redis::Authority;
 use oidc_gate_tests::Gate;
@@ -89,4 +90,18 @@ fn the_printed_tls_listener_serves_a_login_with_host_cookies_and_takes_a_new_cer
         gate.envoy().log()
     );
     assert!(curl(&next, &jar, &[&url]).unwrap().contains("x-forwarded-user"), "the session goes on");
+}
+
+#[test]
+fn f604_plain_http_leads_to_the_public_address_before_a_login_begins() {
+    let gate = Gate::builder().public_https().start();
+    let browser = Client::new();
+    let target = "/experiments/7?view=a%2Fb";
+    let first = browser.navigate(&gate.url(target).replace("https://", "http://")).unwrap();
+    let public = format!("https://localhost:{}{target}", gate.port());
+    assert_eq!((first.status, first.header("location")), (302, Some(public.as_str())), "{first}");
+    // What ends TLS in front and does not say so: the browser comes again, and the login begins.
+    let second = browser.navigate(&gate.url(target).replace("https://", "http://")).unwrap();
+    let redirect_uri = format!("https://localhost:{}/oauth2/callback", gate.port());
+    assert_eq!(second.redirect_parameter("redirect_uri"), Some(redirect_uri), "{second}");
 }

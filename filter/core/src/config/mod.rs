@@ -1,7 +1,7 @@
 //! The validated configuration. What an operator writes is `raw`; [`Config`] is what is left after every field has
 //! been checked, so the rest of the core never checks again.
 //!
-//! [`load`] goes the way: JSON → `environment` (references filled in) → `lenient` (types, unknown fields) →
+//! [`load`] goes the way: JSON → `tree` (what is there twice) → `environment` (references filled in) → `lenient` (types, unknown fields) →
 //! `validate` (meaning). Each step reports to the same place and goes on, so that an operator sees every mistake at
 //! once, and each one once.
 
@@ -11,11 +11,13 @@ mod leaf;
 mod lenient;
 mod protobuf_struct;
 mod raw;
+mod rule_name;
 #[cfg(feature = "schema")]
 mod schema;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod validate;
 
 use std::time::Duration;
@@ -24,8 +26,10 @@ use serde::Deserialize;
 use url::Url;
 
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::rule_name::{MAX_RULE_REASONS, RuleName};
 #[cfg(feature = "schema")]
 pub use self::schema::json_schema;
+use self::tree::Tree;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::mark::AccessTokenMark;
 use crate::limit::Rate;
@@ -46,14 +50,14 @@ pub fn load(json: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result
     if json.trim_ascii().is_empty() {
         return Err(ConfigErrors::one("is empty; expected an object".to_owned()));
     }
-    let value = match serde_json::from_slice(json) {
-        Ok(value) => value,
+    let tree: Tree = match serde_json::from_slice(json) {
+        Ok(tree) => tree,
         Err(error) => protobuf_struct::decode(json)
             .ok_or_else(|| ConfigErrors::one(format!("is not valid JSON, nor a Struct: {error}")))?,
     };
     let report = error::Report::default();
     let place = report.root();
-    let node = environment::expand(value, &place, environment);
+    let node = environment::expand(tree.into_value(&place), &place, environment);
     let config = raw::Config::deserialize(lenient::Lenient::new(&node, place.clone()))
         .map_err(|_| error::Reported)
         .and_then(|raw| validate::config(raw, &place));
@@ -118,9 +122,11 @@ pub struct Issuer {
     pub url: String,
     /// `url` parsed: its authority goes into every callout.
     pub parsed: Url,
-    /// The Envoy cluster for back-channel calls.
+    /// The Envoy cluster for back-channel calls to the issuer's own origin.
     pub cluster: String,
-    /// Origins besides the issuer's own that endpoints in the metadata may have.
+    /// Other origins of back-channel calls, each with its cluster.
+    pub origins: Vec<ServedOrigin>,
+    /// Origins besides these to which browsers may be sent.
     pub allowed_origins: Vec<String>,
     /// Limit of one call to the provider.
     pub timeout: Duration,
@@ -132,6 +138,15 @@ pub struct Issuer {
     pub max_stale: Duration,
     /// What marks its access tokens; any one of these, and never empty.
     pub access_token_marks: Vec<AccessTokenMark>,
+}
+
+/// An origin of the provider, in the form that `Url::origin` prints, and the Envoy cluster that serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedOrigin {
+    /// `https://host[:port]`
+    pub origin: String,
+    /// Its cluster.
+    pub cluster: String,
 }
 
 /// Our registration at the provider.
@@ -315,8 +330,8 @@ pub enum Preset {
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// What the log calls it.
-    pub name: String,
+    /// What it is called.
+    pub name: RuleName,
     /// Which paths (canonical form) it is about.
     pub path: PathMatch,
     /// Which methods; empty means all.

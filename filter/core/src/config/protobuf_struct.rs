@@ -1,40 +1,92 @@
 //! A configuration of type `google.protobuf.Struct`: Envoy hands the filter its serialised form, not JSON.
+//!
+//! The fields of a `Struct` are a map, which on the wire is a list of entries (protobuf, "Maps"). The generated type
+//! keeps the last of two entries with one name; these messages keep both, so that they can be reported.
 
-use prost_types::Struct;
-use prost_types::value::Kind;
-use serde_json::{Map, Number, Value};
+use prost::Message;
+use serde_json::{Number, Value as Json};
+
+use super::tree::Tree;
+
+#[derive(Clone, PartialEq, Message)]
+struct Struct {
+    #[prost(message, repeated, tag = "1")]
+    fields: Vec<Entry>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Entry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<Value>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Value {
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Kind {
+    #[prost(int32, tag = "1")]
+    Null(i32),
+    #[prost(double, tag = "2")]
+    Number(f64),
+    #[prost(string, tag = "3")]
+    Text(String),
+    #[prost(bool, tag = "4")]
+    Flag(bool),
+    #[prost(message, tag = "5")]
+    Object(Struct),
+    #[prost(message, tag = "6")]
+    List(List),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct List {
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<Value>,
+}
 
 /// The members of a serialised `Struct`; `None` when the bytes are none. Nesting is bounded by the decoder (100).
-pub(super) fn decode(bytes: &[u8]) -> Option<Value> {
-    let decoded = <Struct as prost::Message>::decode(bytes).ok()?;
-    Some(object(decoded))
+pub(super) fn decode(bytes: &[u8]) -> Option<Tree> {
+    Struct::decode(bytes).ok().map(object)
 }
 
-fn object(message: Struct) -> Value {
-    let members = message.fields.into_iter().map(|(name, member)| (name, value(member)));
-    Value::Object(members.collect::<Map<_, _>>())
+fn object(message: Struct) -> Tree {
+    let members = message.fields.into_iter().map(|entry| (entry.key, value(entry.value.unwrap_or_default())));
+    Tree::Object(members.collect())
 }
 
-fn value(message: prost_types::Value) -> Value {
-    match message.kind {
-        None | Some(Kind::NullValue(_)) => Value::Null,
+fn value(message: Value) -> Tree {
+    Tree::Leaf(match message.kind {
+        None | Some(Kind::Null(_)) => Json::Null,
         // Struct knows doubles only; JSON has no infinity.
-        Some(Kind::NumberValue(number)) => Number::from_f64(number).map_or(Value::Null, Value::Number),
-        Some(Kind::StringValue(text)) => Value::String(text),
-        Some(Kind::BoolValue(flag)) => Value::Bool(flag),
-        Some(Kind::StructValue(inner)) => object(inner),
-        Some(Kind::ListValue(list)) => Value::Array(list.values.into_iter().map(value).collect()),
-    }
+        Some(Kind::Number(number)) => Number::from_f64(number).map_or(Json::Null, Json::Number),
+        Some(Kind::Text(text)) => Json::String(text),
+        Some(Kind::Flag(flag)) => Json::Bool(flag),
+        Some(Kind::Object(inner)) => return object(inner),
+        Some(Kind::List(list)) => return Tree::List(list.values.into_iter().map(value).collect()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
+    use prost_types::value::Kind;
     use serde_json::json;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    use super::*;
+    use super::super::error::{Report, Reported};
+    use super::{Json as Value, Message as _};
+
+    fn decode(bytes: &[u8]) -> Option<Value> {
+        let report = Report::default();
+        let value = super::decode(bytes)?.into_value(&report.root());
+        report.finish(Ok::<_, Reported>(value)).ok().map(|(value, _)| value)
+    }
 
     fn encode(value: &Value) -> prost_types::Value {
         let kind = match value {
@@ -45,7 +97,7 @@ mod tests {
             Value::Array(items) => {
                 Kind::ListValue(prost_types::ListValue { values: items.iter().map(encode).collect() })
             }
-            Value::Object(members) => Kind::StructValue(Struct {
+            Value::Object(members) => Kind::StructValue(prost_types::Struct {
                 fields: members.iter().map(|(name, member)| (name.clone(), encode(member))).collect(),
             }),
         };
@@ -78,6 +130,23 @@ mod tests {
     fn a_struct_becomes_the_json_it_was_written_as() {
         let value = json!({"a": "x", "b": [1.5, true, null, {"c": "é"}], "d": {}});
         assert_eq!(decode(&bytes(&value)), Some(value));
+    }
+
+    #[test]
+    fn f205_a_repeated_entry_of_the_map_is_reported_at_its_place() {
+        let text = |text: &str| field(3, text.as_bytes());
+        let entry =
+            |name: &str, value: &[u8]| field(1, &[field(1, name.as_bytes()), field(2, value)].concat());
+        let twice = [entry("clock_leeway", &text("10s")), entry("clock_leeway", &text("50s"))].concat();
+        for (message, place) in [
+            (twice.clone(), "clock_leeway"),
+            (entry("a", &field(6, &field(1, &field(5, &twice)))), "a[0].clock_leeway"),
+        ] {
+            let report = Report::default();
+            super::decode(&message).unwrap().into_value(&report.root());
+            let errors = report.finish::<()>(Err(Reported)).unwrap_err().to_string();
+            assert_eq!(errors, format!("{place}: is there more than once: one of them would have no effect"));
+        }
     }
 
     #[test]

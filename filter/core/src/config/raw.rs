@@ -50,9 +50,12 @@ pub(super) struct Config {
 pub(super) struct Issuer {
     /// The issuer identifier, exactly as the provider writes it in its metadata and tokens.
     pub url: Setting<Text>,
-    /// The Envoy cluster for calls to the provider.
+    /// The Envoy cluster for calls to the provider at the issuer's own origin.
     pub cluster: Setting<Text>,
-    /// Origins, besides the issuer's own, at which the provider's endpoints may be.
+    /// Other origins at which the gate calls endpoints of the provider, each with its cluster.
+    #[serde(default)]
+    pub origins: Setting<Vec<Setting<ServedOrigin>>>,
+    /// Origins, besides these, to which browsers may be sent.
     #[serde(default)]
     pub allowed_origins: Setting<List<Text>>,
     /// Limit of one call to the provider.
@@ -70,6 +73,17 @@ pub(super) struct Issuer {
     /// What marks a token as an access token; any one of these suffices.
     #[serde(default)]
     pub access_token_marks: Setting<Vec<Setting<AccessTokenMark>>>,
+}
+
+/// An origin of the provider, and the Envoy cluster that serves it.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct ServedOrigin {
+    /// Scheme, host and port.
+    pub origin: Setting<Text>,
+    /// The Envoy cluster whose hosts are this origin.
+    pub cluster: Setting<Text>,
 }
 
 /// What marks a token as an access token.
@@ -329,7 +343,7 @@ pub(super) enum Preset {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Rule {
-    /// What the log calls it.
+    /// What the log, the metric's reason and the denial call it.
     #[serde(default)]
     pub name: Setting<Text>,
     /// Which paths it is about.

@@ -49,10 +49,17 @@ impl CookieJar {
         format!("{}-logout", self.base)
     }
 
+    /// Marks a browser that was sent to the public address lately.
+    pub fn redirected(&self) -> String {
+        format!("{}-redirected", self.base)
+    }
+
     /// Whether a cookie name belongs to the gate.
     pub fn is_ours(&self, name: &[u8]) -> bool {
         name.strip_prefix(self.base.as_bytes()).is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with(b"-login-") || rest == b"-attempts" || rest == b"-logout"
+            rest.is_empty()
+                || rest.starts_with(b"-login-")
+                || [&b"-attempts"[..], b"-logout", b"-redirected"].contains(&rest)
         })
     }
 
@@ -183,7 +190,7 @@ mod tests {
             ("a=1; oidc-gate=x; b=2", Some("a=1; b=2")),
             ("oidc-gate=x; a=1;b=\"2 3\"; c", Some("a=1;b=\"2 3\"; c")),
             ("oidc-gate=x", None),
-            ("oidc-gate-login-abcdefgh=x; oidc-gate-attempts=1.2", None),
+            ("oidc-gate-login-abcdefgh=x; oidc-gate-attempts=1.2; oidc-gate-redirected=1", None),
             (
                 "oidc-gate2=x; oidc-gate-loginx=y; xoidc-gate=z",
                 Some("oidc-gate2=x; oidc-gate-loginx=y; xoidc-gate=z"),

@@ -5,6 +5,7 @@ pub mod body;
 pub(crate) mod cookies;
 pub(crate) mod pages;
 pub(crate) mod path;
+pub(crate) mod public_address;
 pub mod reply;
 pub(crate) mod request;
 pub(crate) mod return_path;

@@ -99,12 +99,13 @@ impl Reply {
         reply
     }
 
-    fn json(status: u16, error_code: &str, message: &str, request_id: &str) -> Self {
-        let body = if request_id == NO_REQUEST_ID {
-            serde_json::json!({"error_code": error_code, "message": message})
-        } else {
-            serde_json::json!({"error_code": error_code, "message": message, "request_id": request_id})
-        };
+    /// `members` that have no value are left out.
+    fn json(status: u16, error_code: &str, message: &str, members: &[(&str, Option<&str>)]) -> Self {
+        let mut body = serde_json::json!({"error_code": error_code, "message": message});
+        if let Some(body) = body.as_object_mut() {
+            let given = members.iter().filter_map(|(name, value)| Some((name, (*value)?)));
+            body.extend(given.map(|(name, value)| ((*name).to_owned(), value.into())));
+        }
         Self::new(status, "application/json", body.to_string())
     }
 
@@ -142,7 +143,8 @@ pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
         Audience::Navigation => Reply::page(status, &page(rejection, asked), asked.form_origin),
         Audience::Api => {
             let (code, message) = api_error(rejection, asked);
-            Reply::json(status, code, &message, asked.request_id)
+            let id = (asked.request_id != NO_REQUEST_ID).then_some(asked.request_id);
+            Reply::json(status, code, &message, &[("request_id", id), ("rule", rule_shown(rejection))])
         }
         Audience::Grpc => {
             let mut reply = Reply::new(status, "application/grpc", api_error(rejection, asked).1);
@@ -166,6 +168,14 @@ pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
     reply
 }
 
+/// The rule that denied, in the operator's words. What a rule hides looks as if it did not exist, so nothing names it.
+fn rule_shown(rejection: &Rejection) -> Option<&str> {
+    match rejection {
+        Rejection::NotAllowed(refused) => refused.rule.as_ref()?.shown(),
+        _ => None,
+    }
+}
+
 fn status(rejection: &Rejection) -> u16 {
     match rejection {
         Rejection::Malformed(_) | Rejection::InvalidLogoutToken(_) | Rejection::LogoutFailed(_) => 400,
@@ -174,7 +184,7 @@ fn status(rejection: &Rejection) -> u16 {
         | Rejection::InvalidToken(_)
         | Rejection::SessionEnded(_) => 401,
         Rejection::NotAllowed(_) | Rejection::CrossSite => 403,
-        Rejection::NotFound => 404,
+        Rejection::NotFound(_) => 404,
         Rejection::MethodNotAllowed(_) => 405,
         // No browser keeps such an answer for the click that may follow.
         Rejection::Speculative
@@ -257,7 +267,9 @@ fn api_error(rejection: &Rejection, asked: &Asked<'_>) -> (&'static str, String)
                 [] => "This is not open to anybody here.".to_owned(),
                 groups => format!("One of these groups is needed: {}.", groups.join(", ")),
             };
-            let mut message = format!("You are signed in, but not allowed to do this. {needed}");
+            let rule =
+                rule_shown(rejection).map(|rule| format!(" The rule is \"{rule}\".")).unwrap_or_default();
+            let mut message = format!("You are signed in, but not allowed to do this.{rule} {needed}");
             if refused.principal.groups_elsewhere {
                 message.push_str(&format!(" Your groups are unknown: {}", pages::GROUPS_ELSEWHERE));
             }
@@ -267,7 +279,7 @@ fn api_error(rejection: &Rejection, asked: &Asked<'_>) -> (&'static str, String)
         Rejection::Speculative => {
             ("TEMPORARILY_UNAVAILABLE", "This can't be loaded ahead of time. Nothing was done.")
         }
-        Rejection::NotFound => ("ENDPOINT_NOT_FOUND", "Not found."),
+        Rejection::NotFound(_) => ("ENDPOINT_NOT_FOUND", "Not found."),
         Rejection::MethodNotAllowed(_) => ("BAD_REQUEST", "This method is not allowed here."),
         Rejection::Login(_) => ("UNAUTHENTICATED", "The sign-in could not be completed."),
         Rejection::Unavailable(dependency) => return (unavailable_code(dependency), unavailable(dependency)),
@@ -361,15 +373,18 @@ const fn over_limit(limit: Limit) -> &'static str {
 fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
     let page = Page::new(status(rejection), asked.request_id);
     match rejection {
-        Rejection::NotAllowed(refused) => page
-            .title("You are not allowed here")
-            .text(if refused.needed.is_empty() {
+        Rejection::NotAllowed(refused) => {
+            let page = page.title("You are not allowed here").text(if refused.needed.is_empty() {
                 "User is not allowed: this is not open to anybody here."
             } else {
                 "User is not allowed: your account is not a member of a group that may open this."
-            })
-            .principal(&refused.principal, &refused.needed)
-            .sign_out(asked.signed_in == SignedIn::Session),
+            });
+            let page = match rule_shown(rejection) {
+                Some(rule) => page.detail("Rule", rule),
+                None => page,
+            };
+            page.principal(&refused.principal, &refused.needed).sign_out(asked.signed_in == SignedIn::Session)
+        }
         Rejection::Unavailable(dependency) => {
             let page = page.text(unavailable(dependency));
             match dependency.outlook() {
@@ -392,7 +407,7 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
             .text("Your browser sent something that can't be understood safely.")
             .hint("If you typed the address, check it; some characters are not allowed in it.")
             .start_page(),
-        Rejection::NotFound => page.title("Not found").text("There is nothing here."),
+        Rejection::NotFound(_) => page.title("Not found").text("There is nothing here."),
         Rejection::MethodNotAllowed(_) => page.title("Not possible").text("This can't be done that way."),
         Rejection::CrossSite => page
             .title("Refused")

@@ -3,12 +3,10 @@
 use crate::caller::Caller;
 use crate::error::Malformed;
 use crate::http::path::CanonicalPath;
+use crate::methods::METHODS;
 
 /// Stands for the id of a request that has none.
 pub const NO_REQUEST_ID: &str = "-";
-
-/// Methods that applications are sent; any other is refused.
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The head of a request, header names in lower case as Envoy delivers them.
 #[derive(Clone, Debug)]

@@ -79,7 +79,7 @@ pub async fn sign_out(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
 async fn end_one(rp: &Rc<RelyingParty>, record: &Record, name: RecordName) -> Result<(), Rejection> {
     // A name proves nothing: it has to be one of this person's.
     if !listed(rp, record).await?.iter().any(|listed| listed.name == name) {
-        return Err(Rejection::NotFound);
+        return Err(Rejection::NotFound(None));
     }
     let sessions = rp.browser()?.sessions.clone();
     rp.host.count(metrics::logout(Logout::Account));

@@ -20,6 +20,12 @@ pub const CALLBACK_PATH: &str = "/oauth2/callback";
 const MAX_FLOWS: usize = 5;
 /// How many characters of `state` name the flow's cookie.
 const TAG_LEN: usize = 8;
+/// The characters of `state` that are random; what follows them is the sealed return path.
+const RANDOM_LEN: usize = 43;
+/// Longest return path that goes into `state`, in bytes: with it, `state` has 786 characters. Providers limit it.
+const MAX_PATH_IN_STATE: usize = 512;
+/// Longest `state` that is worth a look.
+const MAX_STATE_LEN: usize = 1024;
 
 /// One login under way. It exists only in the browser's cookie: anonymous traffic writes nothing to the store.
 #[derive(Clone, Serialize, Deserialize)]
@@ -53,7 +59,7 @@ pub async fn begin(
     let provider = rp.provider.current().await?;
     let browser = rp.browser()?;
     let flow = Flow {
-        state: token(rp)?,
+        state: state(rp, return_path)?,
         nonce: token(rp)?,
         verifier: token(rp)?,
         return_path: return_path.as_str().to_owned(),
@@ -74,6 +80,33 @@ pub async fn begin(
     let mut cookies: Vec<String> = evicted(rp, request).iter().map(|name| rp.cookies.delete(name)).collect();
     cookies.push(rp.cookies.set(&name, &base64url(&sealed), browser.login.timeout));
     Ok(Reply::found(location).with_cookies(cookies))
+}
+
+/// A new `state` (RFC 6749 10.12). Where it is lost with its cookie, the path in it still says where the person wanted
+/// to go. The provider sees neither: the path is sealed.
+fn state(rp: &RelyingParty, return_path: &ReturnPath) -> Result<String, Rejection> {
+    let random = token(rp)?;
+    let path = return_path.as_str();
+    if path == "/" || path.len() > MAX_PATH_IN_STATE {
+        return Ok(random);
+    }
+    let keys = &rp.browser()?.keys;
+    let sealed = keys.seal(&*rp.host, Purpose::ReturnPath, &[], &[random.as_bytes()], path.as_bytes())?;
+    Ok(random + &base64url(sealed))
+}
+
+/// Where a login with that `state` was to lead. It is worth no more than a link: whoever has seen the address of the
+/// callback has it, too, and no login follows from it.
+pub fn wanted(rp: &RelyingParty, state: &str) -> ReturnPath {
+    let path = || {
+        let (random, sealed) =
+            Some(state).filter(|state| state.len() <= MAX_STATE_LEN)?.split_at_checked(RANDOM_LEN)?;
+        let sealed = from_base64url(sealed).ok()?;
+        let path =
+            rp.browser().ok()?.keys.open(Purpose::ReturnPath, &[], &[random.as_bytes()], &sealed).ok()?;
+        Some(ReturnPath::or_root(std::str::from_utf8(&path).ok()?))
+    };
+    path().unwrap_or_else(ReturnPath::root)
 }
 
 /// The flow with that `state`, and its cookie's name, when this browser has it.

@@ -45,12 +45,18 @@ pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
     let Some((cookie, flow)) =
         response.state.as_deref().and_then(|state| authorization::find(rp, request, state))
     else {
+        let wanted = response
+            .state
+            .as_deref()
+            .map_or_else(ReturnPath::root, |state| authorization::wanted(rp, state))
+            .as_str()
+            .to_owned();
         // The back button, or a second tab that was faster: whoever is signed in goes on (CB06), and who can't be told
         // apart now is not told that a sign-in failed.
         return match rp.session(request).await {
-            Ok(_) => Ok(Reply::see_other("/".to_owned())),
+            Ok(_) => Ok(Reply::see_other(wanted)),
             Err(rejection @ Rejection::Unavailable(_)) => Err(rejection.into()),
-            Err(_) => Err(LoginError::MissingState.into()),
+            Err(_) => Err(Refused { retry_path: wanted, ..LoginError::MissingState.into() }),
         };
     };
     let browser = rp.browser()?;

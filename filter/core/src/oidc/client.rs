@@ -1,15 +1,14 @@
 //! The gate as a client of the provider: requests that carry its secret.
 
-use url::Url;
-
 use crate::config::ClientAuthentication;
 use crate::encoding::base64;
 use crate::host::Callout;
+use crate::oidc::metadata::Called;
 use crate::oidc::provider;
 use crate::oidc::relying_party::RelyingParty;
 
 /// A form for one of the provider's endpoints, with client authentication (RFC 6749 2.3.1).
-pub fn post(rp: &RelyingParty, endpoint: &Url, parameters: &[(&str, &str)]) -> Callout {
+pub fn post(rp: &RelyingParty, endpoint: &Called, parameters: &[(&str, &str)]) -> Callout {
     let client = &rp.config.client;
     let secret = client.secret.as_ref().and_then(|secret| secret.expose_str()).unwrap_or_default();
     let mut form = form_urlencoded::Serializer::new(String::new());

@@ -16,20 +16,30 @@ pub const MAX_METADATA_LEN: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub struct Metadata {
     /// Where the keys are.
-    pub jwks_uri: Url,
+    pub jwks_uri: Called,
     /// Whether every authorization response carries `iss` (RFC 9207 3).
     pub iss_parameter_supported: bool,
-    authorization_endpoint: Found,
-    token_endpoint: Found,
-    userinfo_endpoint: Found,
-    end_session_endpoint: Found,
-    revocation_endpoint: Found,
-    introspection_endpoint: Found,
+    authorization_endpoint: Found<Url>,
+    token_endpoint: Found<Called>,
+    userinfo_endpoint: Found<Called>,
+    end_session_endpoint: Found<Url>,
+    revocation_endpoint: Found<Called>,
+    introspection_endpoint: Found<Called>,
     /// What an authorization request needs besides: PKCE, and no pushed requests.
     request: Result<(), MetadataError>,
 }
 
-type Found = Result<Url, MetadataError>;
+type Found<T> = Result<T, MetadataError>;
+
+/// An endpoint that the gate calls itself, and the cluster that serves its origin: what it sends there is for nobody
+/// else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// Where it is.
+    pub url: Url,
+    /// How Envoy reaches it.
+    pub cluster: String,
+}
 
 /// What of the metadata a configuration uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +86,11 @@ pub enum MetadataError {
     #[error("{0} is no text")]
     WrongType(&'static str),
     /// On another host, without TLS, or with parts that no endpoint has.
-    #[error("{0} {1:?} is not within the issuer's origin, nor in issuer.allowed_origins")]
+    #[error("{0} {1:?} is not within the issuer's origin, nor in issuer.origins or issuer.allowed_origins")]
     ForeignEndpoint(&'static str, String),
+    /// Browsers may go there, but no cluster is known to lead there.
+    #[error("{0} is called, and its origin {1} has no cluster: add both to issuer.origins")]
+    NoCluster(&'static str, String),
     /// PKCE with S256 is not optional for us.
     #[error("the provider does not offer PKCE with S256")]
     NoS256,
@@ -107,15 +120,16 @@ impl Metadata {
             return Err(MetadataError::Issuer { expected: issuer.url.clone(), found });
         }
         let endpoint = |name| endpoint(&document, name, issuer);
+        let called = |name| called(name, endpoint(name)?, issuer);
         Ok(Self {
-            jwks_uri: endpoint("jwks_uri")?,
+            jwks_uri: called("jwks_uri")?,
             iss_parameter_supported: flag(&document, "authorization_response_iss_parameter_supported"),
             authorization_endpoint: endpoint("authorization_endpoint"),
-            token_endpoint: endpoint("token_endpoint"),
-            userinfo_endpoint: endpoint("userinfo_endpoint"),
+            token_endpoint: called("token_endpoint"),
+            userinfo_endpoint: called("userinfo_endpoint"),
             end_session_endpoint: endpoint("end_session_endpoint"),
-            revocation_endpoint: endpoint("revocation_endpoint"),
-            introspection_endpoint: endpoint("introspection_endpoint"),
+            revocation_endpoint: called("revocation_endpoint"),
+            introspection_endpoint: called("introspection_endpoint"),
             request: request(&document),
         })
     }
@@ -137,7 +151,7 @@ impl Metadata {
     ///
     /// # Errors
     /// There is none that can be used.
-    pub fn token_endpoint(&self) -> Result<&Url, &MetadataError> {
+    pub fn token_endpoint(&self) -> Result<&Called, &MetadataError> {
         self.token_endpoint.as_ref()
     }
 
@@ -145,7 +159,7 @@ impl Metadata {
     ///
     /// # Errors
     /// There is none that can be used.
-    pub fn userinfo_endpoint(&self) -> Result<&Url, &MetadataError> {
+    pub fn userinfo_endpoint(&self) -> Result<&Called, &MetadataError> {
         self.userinfo_endpoint.as_ref()
     }
 
@@ -153,7 +167,7 @@ impl Metadata {
     ///
     /// # Errors
     /// There is none that can be used.
-    pub fn introspection_endpoint(&self) -> Result<&Url, &MetadataError> {
+    pub fn introspection_endpoint(&self) -> Result<&Called, &MetadataError> {
         self.introspection_endpoint.as_ref()
     }
 
@@ -163,7 +177,7 @@ impl Metadata {
     }
 
     /// Where tokens are revoked (RFC 7009).
-    pub fn revocation_endpoint(&self) -> Option<&Url> {
+    pub fn revocation_endpoint(&self) -> Option<&Called> {
         self.revocation_endpoint.as_ref().ok()
     }
 
@@ -193,16 +207,16 @@ impl Metadata {
             false => [UNUSED; 2],
         };
         let unneeded = [
-            (!needs.login, &self.authorization_endpoint, UNUSED),
-            (!needs.login, &self.token_endpoint, UNUSED),
-            (!needs.userinfo, &self.userinfo_endpoint, UNUSED),
-            (!needs.introspection, &self.introspection_endpoint, UNUSED),
-            (true, &self.end_session_endpoint, sign_out),
-            (true, &self.revocation_endpoint, revocation),
+            (!needs.login, self.authorization_endpoint.as_ref().err(), UNUSED),
+            (!needs.login, self.token_endpoint.as_ref().err(), UNUSED),
+            (!needs.userinfo, self.userinfo_endpoint.as_ref().err(), UNUSED),
+            (!needs.introspection, self.introspection_endpoint.as_ref().err(), UNUSED),
+            (true, self.end_session_endpoint.as_ref().err(), sign_out),
+            (true, self.revocation_endpoint.as_ref().err(), revocation),
         ];
-        let ignored = unneeded.into_iter().filter_map(|(is_unneeded, endpoint, effect)| match endpoint {
-            Ok(_) | Err(MetadataError::Missing(_)) => None,
-            Err(problem) => is_unneeded.then(|| format!("{problem}; it is ignored: {effect}")),
+        let ignored = unneeded.into_iter().filter_map(|(is_unneeded, problem, effect)| match problem? {
+            MetadataError::Missing(_) => None,
+            problem => is_unneeded.then(|| format!("{problem}; it is ignored: {effect}")),
         });
         ignored.collect()
     }
@@ -232,22 +246,38 @@ fn request(document: &Map<String, Value>) -> Result<(), MetadataError> {
 
 /// An endpoint must lie on the issuer's own origin, or on one that the operator allowed: metadata must not choose
 /// where secrets are sent. Null and empty text are ways to write "none".
-fn endpoint(document: &Map<String, Value>, name: &'static str, issuer: &Issuer) -> Found {
+fn endpoint(document: &Map<String, Value>, name: &'static str, issuer: &Issuer) -> Found<Url> {
     let value = json::member(document, name).filter(|value| *value != "");
     let text = value.ok_or(MetadataError::Missing(name))?.as_str().ok_or(MetadataError::WrongType(name))?;
     let foreign =
         || MetadataError::ForeignEndpoint(name, text.chars().filter(|c| !c.is_control()).take(200).collect());
     let url = Url::parse(text).map_err(|_| foreign())?;
-    let origin = url.origin();
-    let allowed = origin == issuer.parsed.origin()
-        || issuer.allowed_origins.iter().any(|allowed| *allowed == origin.ascii_serialization());
+    let origin = url.origin().ascii_serialization();
+    let allowed = url.origin() == issuer.parsed.origin()
+        || issuer.origins.iter().any(|served| served.origin == origin)
+        || issuer.allowed_origins.contains(&origin);
     let clean = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     if allowed && clean && matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(foreign()) }
+}
+
+/// With the cluster that serves its origin. A call through another one would reach another host, and carries a code, a
+/// token or the client's secret.
+fn called(name: &'static str, url: Url, issuer: &Issuer) -> Found<Called> {
+    let origin = url.origin();
+    if origin == issuer.parsed.origin() {
+        return Ok(Called { url, cluster: issuer.cluster.clone() });
+    }
+    let origin = origin.ascii_serialization();
+    match issuer.origins.iter().find(|served| served.origin == origin) {
+        Some(served) => Ok(Called { url, cluster: served.cluster.clone() }),
+        None => Err(MetadataError::NoCluster(name, origin)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ServedOrigin;
     use serde_json::json;
     use std::time::Duration;
     #[cfg(target_arch = "wasm32")]
@@ -266,7 +296,8 @@ mod tests {
             parsed: Url::parse(&url).unwrap(),
             url,
             cluster: "keycloak".into(),
-            allowed_origins: vec!["https://keys.example".into()],
+            origins: vec![ServedOrigin { origin: "https://keys.example".into(), cluster: "keys".into() }],
+            allowed_origins: vec!["https://login.example".into()],
             timeout: Duration::from_secs(5),
             startup_wait: Duration::from_secs(5),
             refresh_interval: Duration::from_secs(300),
@@ -293,7 +324,44 @@ mod tests {
     #[test]
     fn good_metadata_is_accepted() {
         assert!(parse(json!({"code_challenge_methods_supported": ["plain", "S256"]})).is_ok());
-        assert!(parse(json!({"jwks_uri": "https://keys.example/certs"})).is_ok(), "allowed origin");
+    }
+
+    #[test]
+    fn f702_what_is_called_has_the_cluster_of_its_origin_or_is_not_called() {
+        let keys = parse(json!({"jwks_uri": "https://KEYS.example:443/certs"})).unwrap().jwks_uri;
+        assert_eq!((keys.url.as_str(), keys.cluster.as_str()), ("https://keys.example/certs", "keys"));
+        let own = parse(json!({})).unwrap();
+        assert_eq!(own.jwks_uri.cluster, "keycloak");
+        assert!(
+            [own.token_endpoint(), own.userinfo_endpoint(), own.introspection_endpoint()]
+                .iter()
+                .all(|endpoint| endpoint.unwrap().cluster == "keycloak")
+        );
+
+        // Browsers may be sent there; the gate does not know how to reach it.
+        let elsewhere = "https://login.example/x";
+        let no_cluster = |name| MetadataError::NoCluster(name, "https://login.example".into());
+        assert_eq!(parse(json!({"jwks_uri": elsewhere})).unwrap_err(), no_cluster("jwks_uri"));
+        for name in ["token_endpoint", "userinfo_endpoint"] {
+            let metadata = parse(json!({name: elsewhere})).unwrap();
+            assert_eq!(metadata.login(&login()), Err(&no_cluster(name)));
+            let said = format!(
+                "{name} is called, and its origin https://login.example has no cluster: add both to issuer.origins: \
+                 nobody can sign in"
+            );
+            assert_eq!(metadata.missing(ALL), [said]);
+        }
+        let metadata = parse(json!({
+            "introspection_endpoint": elsewhere, "revocation_endpoint": elsewhere,
+            "authorization_endpoint": elsewhere, "end_session_endpoint": elsewhere,
+        }))
+        .unwrap();
+        assert_eq!(metadata.introspection_endpoint(), Err(&no_cluster("introspection_endpoint")));
+        assert_eq!(metadata.revocation_endpoint(), None);
+        assert_eq!(metadata.login(&login()).map(Url::as_str), Ok(elsewhere));
+        assert_eq!(metadata.end_session_endpoint().map(Url::as_str), Some(elsewhere));
+        assert_eq!(metadata.missing(ALL).len(), 1);
+        assert!(metadata.ignored(ALL)[0].starts_with("revocation_endpoint is called, and its origin"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::select;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use url::{Position, Url};
+use url::Position;
 
 use crate::config::Issuer;
 use crate::encoding::base64url;
@@ -20,7 +20,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk_set::JwkSet;
 use crate::lease::Lease;
 use crate::oidc::answer::{self, Endpoint};
-use crate::oidc::metadata::{Metadata, MetadataError, Needs};
+use crate::oidc::metadata::{Called, Metadata, MetadataError, Needs};
 use crate::oidc::pace::{AWAITED_PAUSE, Failure, Pace, Urgency};
 use crate::quote::quote;
 use crate::sync::{Event, Room, within};
@@ -107,12 +107,18 @@ struct Remembered {
 impl Keeper {
     /// Knows nothing until [`Keeper::run`] runs.
     pub fn new(host: Rc<dyn Host>, issuer: Issuer, algorithms: Vec<Algorithm>, needs: Needs) -> Self {
-        let digest = Sha256::new()
+        // Another way to the provider may lead to other keys.
+        let mut digest = Sha256::new()
             .chain_update(issuer.url.as_bytes())
             .chain_update([0])
-            .chain_update(issuer.cluster.as_bytes())
-            .finalize();
-        let shared_key = format!("oidc-gate.provider.{}", base64url(digest));
+            .chain_update(issuer.cluster.as_bytes());
+        for served in &issuer.origins {
+            for part in [&served.origin, &served.cluster] {
+                digest.update([0]);
+                digest.update(part.as_bytes());
+            }
+        }
+        let shared_key = format!("oidc-gate.provider.{}", base64url(digest.finalize()));
         Self {
             lease: Lease::new(host.clone(), format!("{shared_key}.lease")),
             pace: Pace::new(host.clone(), format!("{shared_key}.failure")),
@@ -393,6 +399,7 @@ impl Keeper {
         let mut well_known = self.issuer.parsed.clone();
         let path = format!("{}/.well-known/openid-configuration", well_known.path().trim_end_matches('/'));
         well_known.set_path(&path);
+        let well_known = Called { url: well_known, cluster: self.issuer.cluster.clone() };
         let document = self.get_json(&well_known, Endpoint::Discovery).await?;
         let metadata = Metadata::parse(document.as_bytes(), &self.issuer).map_err(|error| {
             let detail = Endpoint::Discovery.says(&error.to_string());
@@ -444,11 +451,11 @@ impl Keeper {
         }
     }
 
-    async fn get_json(&self, url: &Url, endpoint: Endpoint) -> Result<String, Trouble> {
-        let callout = callout(&self.issuer, "GET", url, Vec::new());
+    async fn get_json(&self, called: &Called, endpoint: Endpoint) -> Result<String, Trouble> {
+        let callout = callout(&self.issuer, "GET", called, Vec::new());
         let reply = answer::ask(&*self.host, endpoint, callout).await.map_err(|refusal| {
             let Trouble { detail, outlook } = refusal.trouble;
-            Trouble { detail: format!("{detail} ({url})").into(), outlook }
+            Trouble { detail: format!("{detail} ({})", called.url).into(), outlook }
         })?;
         String::from_utf8(reply.body).map_err(|_| Trouble::passing(endpoint.says("not UTF-8")))
     }
@@ -471,12 +478,13 @@ fn reasons(keys: &JwkSet) -> String {
     format!("{}{more}", shown.join("; "))
 }
 
-/// A request to the provider, through its cluster. The authority is the URL's: providers choose their issuer by it.
-pub fn callout(issuer: &Issuer, method: &str, url: &Url, body: Vec<u8>) -> Callout {
+/// A request to the provider, through the cluster of its origin. The authority is the URL's: providers choose their
+/// issuer by it.
+pub fn callout(issuer: &Issuer, method: &str, Called { url, cluster }: &Called, body: Vec<u8>) -> Callout {
     let authority = &url[Position::BeforeHost..Position::AfterPort];
     let target = &url[Position::BeforePath..Position::AfterQuery];
     Callout {
-        cluster: issuer.cluster.clone(),
+        cluster: cluster.clone(),
         headers: [
             (":method", method),
             (":path", target),

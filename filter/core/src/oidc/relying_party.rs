@@ -112,7 +112,7 @@ impl RelyingParty {
     /// # Errors
     /// [`Rejection::NotFound`] in a bearer-only gate.
     pub fn browser(&self) -> Result<&Browser, Rejection> {
-        self.browser.as_ref().ok_or(Rejection::NotFound)
+        self.browser.as_ref().ok_or(Rejection::NotFound(None))
     }
 
     /// The ticket in this browser's session cookie. There is no other way to one, so that nothing is asked for what we

@@ -1,6 +1,6 @@
 //! What the `mlflow` preset says, for MLflow 3.
 
-use crate::config::{Access, PathMatch, Rule};
+use crate::config::{Access, PathMatch, Rule, RuleName};
 
 /// The preset's rules, in order.
 pub fn rules() -> Vec<Rule> {
@@ -39,7 +39,7 @@ pub fn rules() -> Vec<Rule> {
 
 fn rule(name: &str, path: PathMatch, methods: &[&str], access: Access) -> Rule {
     Rule {
-        name: format!("mlflow.{name}"),
+        name: RuleName::Own(format!("mlflow.{name}")),
         path,
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),
         access,

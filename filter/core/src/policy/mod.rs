@@ -14,7 +14,7 @@ use crate::http::request::Request;
 
 use crate::principal::Principal;
 pub use permit::{HeaderChange, Permit};
-use rules::Rules;
+use rules::{Answer, Rules};
 
 /// The compiled policy of one tenant.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Policy {
     pub fn public(&self, request: &Request) -> Option<Permit> {
         let readings = self.rules.answers(request);
         // Public only when it is so in every reading of the path.
-        (!readings.is_empty() && readings.iter().all(|access| **access == Access::Public))
+        (!readings.is_empty() && readings.iter().all(|answer| *answer.access == Access::Public))
             .then(|| Permit::anonymous(&self.identity, request))
     }
 
@@ -48,34 +48,30 @@ impl Policy {
     ///
     /// # Errors
     /// [`Rejection::NotFound`] where a rule hides the path, else [`Rejection::NotAllowed`] with the groups of which
-    /// one would have helped.
+    /// one would have helped; both with the rule that decided.
     pub fn permit(&self, request: &Request, principal: &Principal) -> Result<Permit, Rejection> {
-        let mut needed: Option<Vec<String>> = None;
+        let mut denied: Option<NotAllowed> = None;
         // The strictest reading decides: every one of them has to allow it.
-        for access in self.rules.answers(request) {
-            let groups = match access {
+        for Answer { access, rule } in self.rules.answers(request) {
+            let needed: [&[String]; 2] = match access {
                 Access::Public | Access::SignedIn => continue,
-                Access::NotFound => return Err(Rejection::NotFound),
-                Access::Deny => &[][..],
-                Access::Admins => self.admins.as_slice(),
-                Access::Groups(groups) => groups.as_slice(),
-                Access::Users => {
-                    if self.is_member(principal, &self.users) || self.is_member(principal, &self.admins) {
-                        continue;
-                    }
-                    needed.get_or_insert_with(|| [self.users.as_slice(), self.admins.as_slice()].concat());
-                    continue;
-                }
+                Access::NotFound => return Err(Rejection::NotFound(rule.cloned())),
+                Access::Deny => [&[], &[]],
+                Access::Admins => [&self.admins, &[]],
+                Access::Groups(groups) => [groups, &[]],
+                Access::Users => [&self.users, &self.admins],
             };
-            if !self.is_member(principal, groups) {
-                needed.get_or_insert_with(|| groups.to_vec());
+            if denied.is_none() && !needed.iter().any(|groups| self.is_member(principal, groups)) {
+                denied = Some(NotAllowed {
+                    principal: principal.clone(),
+                    needed: needed.concat(),
+                    rule: rule.cloned(),
+                });
             }
         }
-        match needed {
+        match denied {
             None => Ok(Permit::for_principal(&self.identity, request, principal)),
-            Some(needed) => {
-                Err(Rejection::NotAllowed(Box::new(NotAllowed { principal: principal.clone(), needed })))
-            }
+            Some(denied) => Err(Rejection::NotAllowed(Box::new(denied))),
         }
     }
 

@@ -1,17 +1,24 @@
 //! The rule list: the operator's rules, then the preset's; the first match decides.
 
-use crate::config::{self, Access, PathMatch, Preset, Rule};
+use crate::config::{self, Access, PathMatch, Preset, Rule, RuleName};
 use crate::http::request::Request;
 use crate::policy::mlflow;
 
 #[derive(Clone, Debug)]
 pub(super) struct Rules(Vec<Rule>);
 
+/// What is said of one reading of a path.
+pub(super) struct Answer<'a> {
+    pub(super) access: &'a Access,
+    /// By which rule; `None` when none matches.
+    pub(super) rule: Option<&'a RuleName>,
+}
+
 impl Rules {
     pub(super) fn new(config: &config::Policy) -> Self {
         // Our own endpoints are answered before policy is asked; what else lies below them is nobody's.
         let mut rules = vec![Rule {
-            name: "reserved".to_owned(),
+            name: RuleName::Own("reserved".to_owned()),
             path: PathMatch::Prefix("/oauth2".to_owned()),
             methods: Vec::new(),
             access: Access::NotFound,
@@ -21,7 +28,7 @@ impl Rules {
             Some(Preset::Mlflow) => rules.extend(mlflow::rules()),
             // Without a preset, groups that are named may use everything that no rule is about.
             None if !config.users.is_empty() || !config.admins.is_empty() => rules.push(Rule {
-                name: "members".to_owned(),
+                name: RuleName::Own("members".to_owned()),
                 path: PathMatch::Prefix("/".to_owned()),
                 methods: Vec::new(),
                 access: Access::Users,
@@ -32,16 +39,16 @@ impl Rules {
     }
 
     /// What the rules say of each reading of the path; refusal where no rule matches.
-    pub(super) fn answers(&self, request: &Request) -> Vec<&Access> {
+    pub(super) fn answers(&self, request: &Request) -> Vec<Answer<'_>> {
         request
             .canonical_path()
             .readings()
             .iter()
             .map(|path| {
-                self.0
-                    .iter()
-                    .find(|rule| applies(rule, request.method(), path))
-                    .map_or(&Access::Deny, |rule| &rule.access)
+                self.0.iter().find(|rule| applies(rule, request.method(), path)).map_or(
+                    Answer { access: &Access::Deny, rule: None },
+                    |rule| Answer { access: &rule.access, rule: Some(&rule.name) },
+                )
             })
             .collect()
     }

@@ -1,7 +1,7 @@
 //! Policy as a whole: who gets a permit for what.
 
 use super::*;
-use crate::config::{PathMatch, Preset, PublicUrl, Rule};
+use crate::config::{PathMatch, Preset, PublicUrl, Rule, RuleName};
 use crate::http::cookies::CookieJar;
 use crate::http::request::tests::request;
 use crate::principal::Kind;
@@ -32,7 +32,7 @@ fn mlflow() -> Policy {
 fn with_rules(rules: Vec<(PathMatch, Access)>) -> Policy {
     let rules = rules
         .into_iter()
-        .map(|(path, access)| Rule { name: "test".into(), path, methods: vec![], access })
+        .map(|(path, access)| Rule { name: RuleName::Own("test".into()), path, methods: vec![], access })
         .collect();
     policy(config::Policy { preset: None, admins: vec![], users: vec![], rules })
 }
@@ -156,7 +156,7 @@ fn cb15_what_lies_under_our_own_prefix_is_never_forwarded() {
     {
         let error =
             policy.permit(&request("GET", target, &[]).unwrap(), &member(&["/mlflow_admins"])).unwrap_err();
-        assert!(matches!(error, Rejection::NotFound), "{target}");
+        assert!(matches!(error, Rejection::NotFound(_)), "{target}");
     }
 }
 

@@ -34,6 +34,8 @@ pub struct MemoryProvider {
     /// Every token that the introspection endpoint calls active.
     pub active: Cell<bool>,
     pub introspections: Cell<u32>,
+    /// The whole answer of the introspection endpoint instead.
+    pub introspection_override: RefCell<Option<CalloutReply>>,
     pub revoked: RefCell<Vec<String>>,
     pub token_requests: RefCell<Vec<HashMap<String, String>>>,
     pub discovery_requests: Cell<u32>,
@@ -70,6 +72,7 @@ impl MemoryProvider {
             refresh_token: RefCell::new("refresh-secret-0".into()),
             active: Cell::new(true),
             introspections: Cell::default(),
+            introspection_override: RefCell::default(),
             revoked: RefCell::default(),
             token_requests: RefCell::default(),
             discovery_requests: Cell::default(),
@@ -94,6 +97,9 @@ impl MemoryProvider {
         let form: HashMap<String, String> = form_urlencoded::parse(&callout.body).into_owned().collect();
         if path.ends_with("/introspect") {
             self.introspections.set(self.introspections.get() + 1);
+            if let Some(answer) = &*self.introspection_override.borrow() {
+                return Ok(answer.clone());
+            }
             return Ok(reply(200, &json!({"active": self.active.get()})));
         }
         if path.ends_with("/userinfo") {

@@ -1,5 +1,6 @@
 //! A gate with everything around it, in memory, and a browser in front of it.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -29,6 +30,8 @@ pub struct World {
     pub cookies: RefCell<BTreeMap<String, String>>,
     /// Where its requests come from.
     pub caller: Cell<Caller>,
+    /// What its requests have for Host.
+    pub authority: Cell<&'static str>,
 }
 
 /// What a browser sends when somebody follows a link.
@@ -45,6 +48,7 @@ pub fn config() -> Config {
             url: ISSUER.into(),
             parsed: Url::parse(ISSUER).unwrap(),
             cluster: "keycloak".into(),
+            origins: vec![],
             allowed_origins: vec![],
             timeout: Duration::from_secs(5),
             startup_wait: Duration::from_secs(5),
@@ -146,6 +150,7 @@ impl World {
             config,
             cookies: RefCell::default(),
             caller: Cell::default(),
+            authority: Cell::new("mlflow.example"),
         }
     }
 
@@ -167,7 +172,7 @@ impl World {
 
     /// Sends a request with a body.
     pub fn send_with(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body) -> Decision {
-        let mut all = vec![(":method", method), (":path", target), (":authority", "mlflow.example")];
+        let mut all = vec![(":method", method), (":path", target), (":authority", self.authority.get())];
         all.extend_from_slice(headers);
         let all = all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
         let gate = self.gate.borrow().clone();
@@ -231,6 +236,14 @@ pub fn callback(state: &str, code: &str) -> String {
         .append_pair("session_state", "x")
         .finish();
     format!("/oauth2/callback?{query}")
+}
+
+/// The reason of a refusal that no rule has made.
+pub fn label(reason: Cow<'static, str>) -> &'static str {
+    match reason {
+        Cow::Borrowed(label) => label,
+        Cow::Owned(reason) => panic!("a rule's: {reason}"),
+    }
 }
 
 pub fn replied(decision: Decision) -> Reply {

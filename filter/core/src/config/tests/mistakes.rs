@@ -89,6 +89,32 @@ fn one_mistake_is_one_error() {
             "session.redis.cluster: is issuer.cluster too; Redis needs a cluster of its own, with the TCP connection pool",
         ),
         (
+            ("/issuer/origins", json!([{"origin": "https://a.example"}])),
+            "issuer.origins[0].cluster: is missing",
+        ),
+        (
+            ("/issuer/origins", json!([{"origin": "https://*.example", "cluster": "a"}])),
+            "issuer.origins[0].origin: contains '*', but there are no wildcards here: values are compared whole",
+        ),
+        (
+            ("/issuer/origins", json!([{"origin": "https://idp.example:443", "cluster": "a"}])),
+            "issuer.origins[0].origin: is the issuer's own, whose cluster is issuer.cluster",
+        ),
+        (
+            (
+                "/issuer/origins",
+                json!([
+                    {"origin": "https://a.example", "cluster": "a"}, {"origin": "https://A.example/", "cluster": "b"}
+                ]),
+            ),
+            "issuer.origins[1].origin: is there twice: an origin has one cluster",
+        ),
+        (
+            ("/issuer/origins", json!([{"origin": "https://a.example", "cluster": "redis"}])),
+            "session.redis.cluster: is the cluster of issuer.origins[0] too; Redis needs a cluster of its own, with the TCP \
+             connection pool",
+        ),
+        (
             ("/issuer/allowed_origins", json!("*")),
             "issuer.allowed_origins[0]: contains '*', but there are no wildcards here: values are compared whole",
         ),
@@ -146,6 +172,29 @@ fn one_mistake_is_one_error() {
         (
             ("/login/trusted_audiences", json!(["a", "*"])),
             "login.trusted_audiences[1]: contains '*', but there are no wildcards here: values are compared whole",
+        ),
+        (
+            ("/policy/rules", json!([{"name": "\u{5065}", "path": {"exact": "/"}, "access": "deny"}])),
+            "policy.rules[0].name: needs a letter a-z or a digit: the metric's reason is made of them",
+        ),
+        (
+            (
+                "/policy/rules",
+                json!([
+                    {"name": "team a", "path": {"exact": "/a"}, "access": "deny"},
+                    {"name": "Team-A", "path": {"exact": "/b"}, "access": "deny"},
+                ]),
+            ),
+            "policy.rules[1].name: is team_a in the metric's reason, as is \"team a\": use the same name, or names that \
+             differ in a-z and 0-9",
+        ),
+        (
+            (
+                "/policy/rules",
+                json!([{"path": {"prefix": "/dav"}, "methods": ["GET", "PROPFIND"], "access": "users"}]),
+            ),
+            "policy.rules[0].methods[1]: is \"PROPFIND\", which the gate answers with 400 before any rule; it lets through \
+             GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         ),
         (("/client", Value::Null), "client: is missing"),
         (("/client/id", json!(7.0)), "client.id: expected text, found a number; write it in quotes"),
@@ -425,4 +474,33 @@ fn a_redis_user_needs_a_password() {
     let config =
         with(&[("/session/redis/username", json!("gate")), ("/session/redis/password", Value::Null)]);
     assert_eq!(errors(&config), ["session.redis.username: needs a password beside it"]);
+}
+
+#[test]
+fn f205_a_member_that_is_there_twice_is_one_error_at_its_place() {
+    let more_than_once = "is there more than once: one of them would have no effect";
+    let rules = r#"[{"path": {"exact": "/a"}, "access": "deny"},
+        {"path": {"exact": "/b"}, "methods": ["GET"], "methods": ["POST"], "access": "deny"}]"#;
+    let with_rules = with(&[("/policy/rules", json!("RULES"))]).to_string().replace("\"RULES\"", rules);
+    let text = |from: &str, to: &str| MINIMAL.replacen(from, to, 1);
+    for (config, place) in [
+        (
+            text("\"login\"", "\"clock_leeway\": \"10s\", \"clock_leeway\": \"50s\", \"login\""),
+            "clock_leeway",
+        ),
+        (text("\"login\"", "\"login\": {}, \"login\""), "login"),
+        (text("\"id\"", "\"id\": \"a\", \"\\u0069d\""), "client.id"),
+        (text("\"s\"", "{\"env\": \"TRUE\", \"env\": \"TEN_MINUTES\"}"), "client.secret.env"),
+        // What a default says does not matter as long as the variable is set; it is written all the same.
+        (
+            text("\"s\"", "{\"env\": \"TRUE\", \"default\": \"a\", \"default\": \"b\"}"),
+            "client.secret.default",
+        ),
+        (with_rules, "policy.rules[1].methods"),
+        (text("\"login\"", "\"hunter2\": 1, \"hunter2\": 2, \"login\""), "hunter2"),
+    ] {
+        let found: Vec<String> = load_text(&config).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(found[0], format!("{place}: {more_than_once}"), "{config}");
+        assert_eq!(found.len(), if place == "hunter2" { 2 } else { 1 }, "{found:?}");
+    }
 }

@@ -16,6 +16,7 @@ pub(super) const FULL: &str = r#"{
     "allow_insecure_http": false,
     "issuer": {
         "url": "https://idp.example/realms/mlflow", "cluster": "keycloak",
+        "origins": [{"origin": "https://keys.example:443", "cluster": "keys"}],
         "allowed_origins": ["https://login.example"],
         "timeout": "5s", "startup_wait": "5s", "refresh_interval": "5m", "max_stale": "24h",
         "access_token_marks": [
@@ -109,6 +110,8 @@ fn a_full_configuration_arrives_field_by_field() {
     assert!(!config.public_url.secure_cookies);
     assert_eq!(config.issuer.url, "https://idp.example/realms/mlflow");
     assert_eq!(config.issuer.parsed.host_str(), Some("idp.example"));
+    let served = ServedOrigin { origin: "https://keys.example".into(), cluster: "keys".into() };
+    assert_eq!(config.issuer.origins, [served]);
     assert_eq!(config.issuer.allowed_origins, ["https://login.example"]);
     assert_eq!(config.issuer.max_stale, Duration::from_secs(24 * 3600));
     assert_eq!(config.client.secret, Some(Secret::new("client secret")));
@@ -229,6 +232,39 @@ fn notable_settings_warn() {
         "policy: has rules that refuse, and none that lets anybody in",
     ];
     assert_eq!(load_text(&config.to_string()).unwrap().warnings, expected);
+}
+
+#[test]
+fn f206_rules_of_one_name_share_a_reason_and_the_number_of_reasons_is_bounded() {
+    let policy = |names: Vec<String>| {
+        let rule =
+            |name: &String| json!({"name": name, "path": {"exact": "/x"}, "access": {"groups": ["a"]}});
+        let rules: Vec<Value> = names.iter().map(rule).collect();
+        load_text(&with(&[("/policy/rules", json!(rules))]).to_string()).unwrap()
+    };
+    let config = policy(vec!["docs".into(), "Team A".into(), "docs".into()]);
+    assert_eq!(config.policy.rule_reasons(), ["not_allowed_docs", "not_allowed_team_a"]);
+    assert_eq!(config.warnings, [""; 0]);
+    let config = policy((0..MAX_RULE_REASONS).map(|number| format!("rule {number}")).collect());
+    assert_eq!((config.policy.rule_reasons().len(), config.warnings), (MAX_RULE_REASONS, vec![]));
+    let config = policy((0..5000).map(|number| format!("rule {number}")).collect());
+    let named = crate::metrics::RuleReasons::new(&config.policy);
+    let others = crate::metrics::names(&crate::metrics::RuleReasons::default()).len();
+    assert_eq!(crate::metrics::names(&named).len(), others + MAX_RULE_REASONS);
+    assert_eq!(
+        config.warnings,
+        ["policy.rules: the metric tells 100 reasons of named rules apart; denials by the others count as \
+          not_allowed or not_found"]
+    );
+    // Only rules that may deny have one.
+    let rules = json!([
+        {"name": "a", "path": {"exact": "/a"}, "access": "public"},
+        {"name": "b", "path": {"exact": "/b"}, "access": "signed_in"},
+        {"name": "c", "path": {"exact": "/c"}, "access": "not_found"},
+        {"path": {"exact": "/d"}, "access": "deny"},
+    ]);
+    let config = load_text(&with(&[("/policy/rules", rules)]).to_string()).unwrap();
+    assert_eq!(config.policy.rule_reasons(), ["not_found_c"]);
 }
 
 /// Every block marked as a whole configuration in the documentation loads, and is what the schema allows.

@@ -162,7 +162,7 @@ pub(super) fn require_that_marks_tell(
 }
 
 /// Checks each entry at its place, all of them before the first mistake counts.
-fn every<R, T>(
+pub(super) fn every<R, T>(
     written: Vec<Setting<R>>,
     place: &Place<'_>,
     check: impl Fn(R, &Place<'_>) -> Result<T, Reported>,

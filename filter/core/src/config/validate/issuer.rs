@@ -5,7 +5,7 @@ use super::url::{self, Transport};
 use super::{access_token, text};
 use crate::config::error::{Place, Reported};
 use crate::config::leaf::List;
-use crate::config::{Issuer, raw};
+use crate::config::{Issuer, ServedOrigin, raw};
 
 pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) -> Result<Issuer, Reported> {
     let at = place.field("url");
@@ -15,6 +15,11 @@ pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) 
         .and_then(|written| url::issuer(&written.0, &at, transport).map(|parsed| (written.0, parsed)));
     let at = place.field("cluster");
     let cluster = raw.cluster.required(&at).and_then(|written| text::name(written.0, &at));
+    let at = place.field("origins");
+    let origins = raw
+        .origins
+        .or_else(|| Ok(Vec::new()))
+        .and_then(|written| access_token::every(written, &at, |raw, at| served_origin(raw, at, transport)));
     let at = place.field("allowed_origins");
     let allowed_origins = raw
         .allowed_origins
@@ -37,10 +42,21 @@ pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) 
         )));
     }
     let (url, parsed) = url?;
+    let origins = origins?;
+    for (index, ServedOrigin { origin, .. }) in origins.iter().enumerate() {
+        let at = place.field("origins").index(index).field("origin");
+        if *origin == parsed.origin().ascii_serialization() {
+            return Err(at.refuse("is the issuer's own, whose cluster is issuer.cluster"));
+        }
+        if origins.iter().take(index).any(|before| before.origin == *origin) {
+            return Err(at.refuse("is there twice: an origin has one cluster"));
+        }
+    }
     Ok(Issuer {
         url,
         parsed,
         cluster: cluster?,
+        origins,
         allowed_origins: allowed_origins?,
         timeout: timeout?,
         startup_wait: startup_wait?,
@@ -48,6 +64,18 @@ pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) 
         max_stale: max_stale?,
         access_token_marks: access_token_marks?,
     })
+}
+
+fn served_origin(
+    raw: raw::ServedOrigin,
+    place: &Place<'_>,
+    transport: Transport,
+) -> Result<ServedOrigin, Reported> {
+    let at = place.field("origin");
+    let origin = raw.origin.required(&at).and_then(|written| url::allowed_origin(written.0, &at, transport));
+    let at = place.field("cluster");
+    let cluster = raw.cluster.required(&at).and_then(|written| text::name(written.0, &at));
+    Ok(ServedOrigin { origin: origin?, cluster: cluster? })
 }
 
 #[cfg(test)]
@@ -65,6 +93,7 @@ mod tests {
         raw::Issuer {
             url: Setting::Given(Text(url.to_owned())),
             cluster: Setting::Given(Text("keycloak".to_owned())),
+            origins: Setting::Absent,
             allowed_origins: Setting::Absent,
             timeout: Setting::Absent,
             startup_wait: Setting::Absent,

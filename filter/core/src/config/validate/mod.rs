@@ -111,17 +111,23 @@ fn clusters_differ(
     session: &Setting<raw::Session>,
     place: &Place<'_>,
 ) -> Result<(), Reported> {
-    let issuer = issuer.given().and_then(|issuer| issuer.cluster.given());
-    let redis =
-        session.given().and_then(|session| session.redis.given()).and_then(|redis| redis.cluster.given());
-    match (redis, issuer) {
-        (Some(Text(redis)), Some(Text(issuer))) if redis == issuer && !redis.trim().is_empty() => {
-            Err(place.field("session").field("redis").field("cluster").refuse(
-                "is issuer.cluster too; Redis needs a cluster of its own, with the TCP connection pool",
-            ))
-        }
-        _ => Ok(()),
-    }
+    let redis = session.given().and_then(|session| session.redis.given());
+    let Some(Text(redis)) = redis.and_then(|redis| redis.cluster.given()) else { return Ok(()) };
+    let is_it = |cluster: &Setting<Text>| cluster.given().is_some_and(|Text(cluster)| cluster == redis);
+    let Some(issuer) = issuer.given().filter(|_| !redis.trim().is_empty()) else { return Ok(()) };
+    let origins = issuer.origins.given().map(Vec::as_slice).unwrap_or_default();
+    let origin =
+        origins.iter().position(|origin| origin.given().is_some_and(|origin| is_it(&origin.cluster)));
+    let which = match origin {
+        _ if is_it(&issuer.cluster) => "issuer.cluster".to_owned(),
+        Some(index) => format!("the cluster of issuer.origins[{index}]"),
+        None => return Ok(()),
+    };
+    Err(place
+        .field("session")
+        .field("redis")
+        .field("cluster")
+        .refuse(format!("is {which} too; Redis needs a cluster of its own, with the TCP connection pool")))
 }
 
 /// Checks a section that may be left out.

@@ -1,14 +1,15 @@
 //! `policy`: groups and rules, and that somebody can get in.
 
-use super::session::is_token_char;
+use std::collections::BTreeMap;
+
 use super::{path, text};
-use crate::config::error::{Place, Reported};
+use crate::config::error::{Place, Reported, quote};
 use crate::config::leaf::{List, Text};
 use crate::config::setting::Setting;
-use crate::config::{Access, Policy, Preset, Rule, raw};
+use crate::config::{Access, MAX_RULE_REASONS, Policy, Preset, Rule, RuleName, raw};
+use crate::methods::METHODS;
 
 const MAX_RULE_NAME_LEN: usize = 64;
-const MAX_METHOD_LEN: usize = 32;
 
 pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Reported> {
     let preset = raw.preset.optional().map(|preset| preset.map(|raw::Preset::Mlflow| Preset::Mlflow));
@@ -19,19 +20,26 @@ pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Repo
     // One error is enough for groups that are missing: where the preset complains, the rules need not.
     let named = if preset_serves.is_err() { Named { admins: true, users: true } } else { named };
     let at = place.field("rules");
+    let mut labels = Labels::default();
     let rules = raw.rules.or_else(|| Ok(Vec::new())).and_then(|written| {
         let checked: Vec<Result<Rule, Reported>> = written
             .into_iter()
             .enumerate()
             .map(|(index, setting)| {
                 let at = at.index(index);
-                setting.required(&at).and_then(|raw| rule(raw, index, &named, &at))
+                setting.required(&at).and_then(|raw| rule(raw, index, &named, &mut labels, &at))
             })
             .collect();
         checked.into_iter().collect::<Result<Vec<_>, _>>()
     });
     let policy = Policy { preset: preset?, admins: admins?, users: users?, rules: rules? };
     preset_serves?;
+    if policy.rule_reasons().len() > MAX_RULE_REASONS {
+        at.warn(&format!(
+            "the metric tells {MAX_RULE_REASONS} reasons of named rules apart; denials by the others count as \
+             not_allowed or not_found"
+        ));
+    }
     rules_serve_somebody(&policy, place)?;
     Ok(policy)
 }
@@ -64,10 +72,21 @@ impl Named {
     }
 }
 
-fn rule(raw: raw::Rule, index: usize, named: &Named, place: &Place<'_>) -> Result<Rule, Reported> {
+/// The name behind each label that rules have so far.
+type Labels = BTreeMap<String, String>;
+
+fn rule(
+    raw: raw::Rule,
+    index: usize,
+    named: &Named,
+    labels: &mut Labels,
+    place: &Place<'_>,
+) -> Result<Rule, Reported> {
     let at = place.field("name");
-    let name =
-        raw.name.or_else(|| Ok(Text(format!("rules[{index}]")))).and_then(|Text(name)| rule_name(name, &at));
+    let name = raw.name.optional().and_then(|name| match name {
+        Some(Text(name)) => rule_name(name, labels, &at),
+        None => Ok(RuleName::Own(format!("rules[{index}]"))),
+    });
     let path_at = place.field("path");
     let path = raw.path.required(&path_at).and_then(|raw| path::path(raw, &path_at));
     let at = place.field("methods");
@@ -84,25 +103,42 @@ fn rule(raw: raw::Rule, index: usize, named: &Named, place: &Place<'_>) -> Resul
     Ok(Rule { name: name?, path: path?, methods: methods?, access: access? })
 }
 
-fn rule_name(name: String, place: &Place<'_>) -> Result<String, Reported> {
+/// Rules may share a name, and then share a reason; two names with one reason would be told apart in the log only.
+fn rule_name(name: String, labels: &mut Labels, place: &Place<'_>) -> Result<RuleName, Reported> {
     let name = text::name(name, place)?;
     if name.len() > MAX_RULE_NAME_LEN {
         return Err(place.refuse(format!("is longer than {MAX_RULE_NAME_LEN} bytes")));
     }
+    let Some(name) = RuleName::given(name) else {
+        return Err(place.refuse("needs a letter a-z or a digit: the metric's reason is made of them"));
+    };
+    if let RuleName::Given { name, label } = &name {
+        let other = labels.entry(label.clone()).or_insert_with(|| name.clone());
+        if other != name {
+            return Err(place.refuse(format!(
+                "is {label} in the metric's reason, as is {}: use the same name, or names that differ in a-z and 0-9",
+                quote(other)
+            )));
+        }
+    }
     Ok(name)
 }
 
-/// RFC 9110 9.1: a token, and case-sensitive.
+/// One that the gate lets through: a rule about another one would never match.
 fn method(name: String, place: &Place<'_>) -> Result<String, Reported> {
     let name = text::without_wildcard(name, place)?;
-    if name.len() > MAX_METHOD_LEN || !name.bytes().all(is_token_char) {
-        return Err(place.refuse("is no method (RFC 9110 9.1)"));
+    if METHODS.contains(&name.as_str()) {
+        return Ok(name);
     }
-    if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        let upper = name.to_ascii_uppercase();
+    let upper = name.to_ascii_uppercase();
+    if METHODS.contains(&upper.as_str()) {
         return Err(place.refuse(format!("is no method: they are case-sensitive, write {upper}")));
     }
-    Ok(name)
+    Err(place.refuse(format!(
+        "is {}, which the gate answers with 400 before any rule; it lets through {}",
+        quote(&name),
+        METHODS.join(", ")
+    )))
 }
 
 fn access(raw: raw::Access, named: &Named, place: &Place<'_>) -> Result<Access, Reported> {
@@ -176,14 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn methods_are_tokens_in_capitals() {
-        for good in ["GET", "POST", "PROPFIND", "M-SEARCH"] {
+    fn f204_methods_are_those_that_the_gate_lets_through() {
+        for good in METHODS {
             assert!(checked(|place| method(good.to_owned(), place)).is_ok(), "{good}");
         }
-        for wrong in
-            ["get", "Get", "", "*", "GET POST", "GET\r\n", "G\u{c9}T", &"M".repeat(MAX_METHOD_LEN + 1)]
-        {
+        for wrong in ["", "*", "GET\r\n", " GET"] {
             assert!(checked(|place| method(wrong.to_owned(), place)).is_err(), "{wrong:?}");
+        }
+        for lower in ["get", "Patch"] {
+            let error = checked(|place| method(lower.to_owned(), place)).unwrap_err();
+            let upper = lower.to_ascii_uppercase();
+            assert_eq!(error, format!("here: is no method: they are case-sensitive, write {upper}"));
+        }
+        for unknown in ["PROPFIND", "CONNECT", "TRACE", "QUERY", "GET POST", "G\u{c9}T", &"M".repeat(255)] {
+            let error = checked(|place| method(unknown.to_owned(), place)).unwrap_err();
+            let accepted = "it lets through GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+            assert!(error.ends_with(accepted) && error.len() < 250, "{error}");
         }
     }
 

@@ -233,7 +233,7 @@ fn a_logout_message_that_envoy_does_not_hand_over_is_said_to_be_one() {
     let (_arrival, body) = Body::arriving();
     let decision = world.send_with("POST", PATH, &[FORM], body);
     let crate::gate::Decision::Reply { reply, reason } = decision else { panic!("it is ours") };
-    assert_eq!((reply.status, reason), (400, "body_unavailable"));
+    assert_eq!((reply.status, &*reason), (400, "body_unavailable"));
     let lines = world.host.log_lines();
     assert!(lines.iter().any(|line| line.starts_with("Error refused:") && line.contains("body_unavailable")));
     assert!(is_in(&world));

@@ -66,6 +66,81 @@ fn cb06_ss04_going_back_while_redis_is_away_is_503() {
 }
 
 #[test]
+fn f603_a_login_that_this_browser_gave_up_still_knows_where_it_was_to_lead() {
+    let world = World::new();
+    let tabs: Vec<_> = (0..6)
+        .map(|tab| {
+            world.host.advance(Duration::from_millis(10));
+            world.begin_login(&format!("/experiments/{tab}?view=a%2Fb&x=1"))
+        })
+        .collect();
+    let page = replied(world.finish_login(&tabs[0], "code-0"));
+    assert_eq!(page.status, 400);
+    assert!(page.body.contains("Missing OAuth state"), "{}", page.body);
+    let link = "/oauth2/login?rd=%2Fexperiments%2F0%3Fview%3Da%252Fb%26x%3D1";
+    assert!(page.body.contains(&format!("href=\"{link}\"")), "{}", page.body);
+    assert!(world.provider.token_requests.borrow().is_empty(), "no login follows from a path");
+    // The button works.
+    let again = world.begin_login(link);
+    let end = replied(world.finish_login(&again, "code-again"));
+    assert_eq!(header(&end, "location"), Some("/experiments/0?view=a%2Fb&x=1"));
+    // Whoever has signed in meanwhile in another tab goes on to it at once.
+    let end = replied(world.finish_login(&tabs[1], "code-1"));
+    assert_eq!((end.status, header(&end, "location")), (303, Some("/experiments/1?view=a%2Fb&x=1")));
+    assert_eq!(world.provider.token_requests.borrow().len(), 1);
+}
+
+#[test]
+fn f603_only_a_path_that_was_sealed_with_this_very_state_is_offered() {
+    let world = World::new();
+    let request = world.begin_login("/wanted");
+    let (state, other) = (&request["state"], &world.begin_login("/other")["state"]);
+    assert!(!state.contains("wanted") && state.len() > 43, "{state}");
+    let mut long = World::new().begin_login(&format!("/{}", "a".repeat(600)))["state"].clone();
+    assert_eq!(long.len(), 43, "a path that is too long for a state is left out");
+    long.push_str(&"A".repeat(2000));
+    let most = World::new().begin_login(&format!("/{}", "a".repeat(511)))["state"].clone();
+    assert!((700..=1024).contains(&most.len()), "{}", most.len());
+    world.cookies.borrow_mut().clear();
+    let offered = |state: &str| {
+        let page = replied(world.navigate(&callback(state, "c")));
+        assert_eq!(page.status, 400, "{state}");
+        let (_, link) = page.body.split_once("/oauth2/login?rd=").expect("a button");
+        link.split_once('"').unwrap().0.to_owned()
+    };
+    assert_eq!(offered(state), "%2Fwanted");
+    let mixed = format!("{}{}", &other[..43], &state[43..]);
+    let mut forged =
+        vec![mixed, state[..43].to_owned(), state[..60].to_owned(), format!("{state}AAAA"), long];
+    forged.extend([format!("{}//evil.example", &state[..43]), "é".repeat(43), String::new()]);
+    for index in 0..state.len() {
+        let mut changed = state.clone().into_bytes();
+        changed[index] = if changed[index] == b'A' { b'B' } else { b'A' };
+        forged.push(String::from_utf8(changed).unwrap());
+    }
+    for state in forged {
+        assert_eq!(offered(&state), "%2F", "{state}");
+    }
+    // Another tenant with the same key.
+    let mut config = config();
+    config.client.id = "other".into();
+    let elsewhere = World::with(config);
+    let page = replied(elsewhere.navigate(&callback(state, "c")));
+    assert!(page.body.contains("/oauth2/login?rd=%2F\""), "{}", page.body);
+}
+
+#[test]
+fn f603_a_login_that_began_without_a_path_in_its_state_is_completed() {
+    // A path that is too long for a state. Logins that an older version began look the same.
+    let world = World::new();
+    let path = format!("/{}", "a".repeat(1000));
+    let request = world.begin_login(&path);
+    assert_eq!(request["state"].len(), 43);
+    let end = replied(world.finish_login(&request, "code-1"));
+    assert_eq!(header(&end, "location"), Some(path.as_str()));
+}
+
+#[test]
 fn cb07_after_its_time_a_login_begins_anew() {
     let world = World::new();
     let request = world.begin_login("/deep");

@@ -38,10 +38,11 @@ fn az07_every_redirect_is_unique_and_carries_s256() {
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..100 {
         world.cookies.borrow_mut().clear();
-        let request = world.begin_login("/");
+        let request = world.begin_login("/deep");
         for name in ["state", "nonce", "code_challenge"] {
-            assert_eq!(request[name].len(), 43, "256 bits");
-            assert!(seen.insert(request[name].clone()), "{name}");
+            // Of a state that says where to go, too, the beginning is random.
+            let random = request[name].get(..43).expect("256 bits");
+            assert!(seen.insert(random.to_owned()), "{name}");
         }
         assert_eq!(request["code_challenge_method"], "S256");
         assert_eq!(request["response_type"], "code");
@@ -51,6 +52,8 @@ fn az07_every_redirect_is_unique_and_carries_s256() {
 #[test]
 fn az04_az05_az08_nothing_of_the_request_reaches_the_authorization_request() {
     let world = World::new();
+    // It was sent to the public address already (F604).
+    world.cookies.borrow_mut().insert("__Host-oidc-gate-redirected".into(), "1".into());
     let headers = [
         NAVIGATION,
         &[
@@ -82,6 +85,31 @@ fn az04_az05_az08_nothing_of_the_request_reaches_the_authorization_request() {
     assert_eq!(names, expected);
     assert!(!header(&reply, "location").unwrap().contains("evil"));
     assert!(!reply.headers.iter().any(|(_, value)| value.contains("evil")), "{reply:?}");
+}
+
+#[test]
+fn f604_a_login_begins_at_the_public_address_and_goes_on_where_host_is_changed_on_the_way() {
+    let world = World::new();
+    world.provider.down.set(true);
+    for target in ["/experiments/7?view=a%2Fb", "/oauth2/login?rd=%2Fx"] {
+        world.cookies.borrow_mut().clear();
+        world.authority.set("www.mlflow.example");
+        let reply = replied(world.navigate(target));
+        assert_eq!(reply.status, 302, "the provider is not needed");
+        assert_eq!(header(&reply, "location"), Some(format!("https://mlflow.example{target}").as_str()));
+        assert_eq!(header(&reply, "cache-control"), Some("no-store"));
+        let names: Vec<String> = world.cookies.borrow().keys().cloned().collect();
+        assert_eq!(names, ["__Host-oidc-gate-redirected"], "no login has begun");
+        assert_eq!(replied(world.navigate(target)).status, 503, "the second time it begins");
+    }
+    world.provider.down.set(false);
+    world.host.advance(Duration::from_secs(5));
+    assert_eq!(world.log_in("/deep"), "/deep", "a proxy in front changes Host");
+    forwarded(world.navigate("/deep"));
+    // Scripts, clients and whoever is signed in are not sent anywhere.
+    assert_eq!(replied(world.send("GET", "/", API)).status, 401);
+    world.cookies.borrow_mut().remove("__Host-oidc-gate-redirected");
+    forwarded(world.navigate("/deep"));
 }
 
 #[test]

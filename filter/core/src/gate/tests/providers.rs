@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, OWN_FORM, forwarded, log_in, said, upstream};
-use crate::config::Config;
+use crate::config::{Config, ServedOrigin};
 use crate::gate::Decision;
 use crate::http::body::Body;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::mark::{AccessTokenMark, ClaimRule, RequiredClaim};
 use crate::jose::testing::{TestKey, sign};
-use crate::testing::provider::ISSUER;
-use crate::testing::world::{World, config, replied};
+use crate::testing::provider::{ISSUER, reply};
+use crate::testing::world::{World, config, header, replied};
 
 /// A token with the header `typ: JWT` and these claims besides the usual ones, presented as bearer.
 fn present(world: &World, header: &Value, members: &Value) -> Decision {
@@ -224,7 +224,7 @@ fn f201_an_endpoint_that_is_not_used_keeps_nobody_out_and_is_spoken_of_once() {
         forwarded(world.navigate("/"));
         // Used at a sign-out only, and not there: it must not choose where the ID token goes.
         let left = replied(world.browse("POST", "/oauth2/logout", &[("origin", "https://mlflow.example")]));
-        assert_eq!(crate::testing::world::header(&left, "location"), Some("/oauth2/signed-out"), "{odd}");
+        assert_eq!(header(&left, "location"), Some("/oauth2/signed-out"), "{odd}");
         world.host.advance(Duration::from_secs(301));
         world.other_worker().begin_login("/");
         assert!(world.provider.discovery_requests.get() >= 2, "{odd}");
@@ -268,6 +268,139 @@ fn f201_an_endpoint_that_is_used_is_refused_where_it_would_be_used() {
         assert!(said(&world, &line), "{name}: {:#?}", world.host.log_lines());
         assert!(world.provider.token_requests.borrow().is_empty(), "{name}: nobody is asked there");
     }
+}
+
+#[test]
+fn f706_an_introspection_that_refuses_these_tokens_is_logged_with_its_words() {
+    let mut checks = config();
+    checks.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
+    let world = World::with(checks);
+    let token = world.provider.access_token(world.now(), json!({}));
+    let long = "y".repeat(5000);
+    let description = format!("JWT is not supported: {token} mlflow:client-s3cret {long}");
+    let answer = json!({"error": "unsupported_token_type", "error_description": description});
+    *world.provider.introspection_override.borrow_mut() = Some(reply(400, &answer));
+    let refused = replied(world.send("GET", "/api", &[("authorization", &format!("Bearer {token}"))]));
+    assert_eq!((refused.status, header(&refused, "retry-after")), (503, None), "{refused:?}");
+    assert!(refused.body.contains("INTERNAL_ERROR") && !refused.body.contains("JWT"), "{}", refused.body);
+    let log = world.host.log_lines().join("\n");
+    let words =
+        "introspection endpoint: status 400, unsupported_token_type: JWT is not supported: [redacted]";
+    assert!(log.contains(words) && log.contains("reason=misconfigured"), "{log}");
+    assert!(
+        !log.contains(&token) && !log.contains("client-s3cret") && !log.contains(&"y".repeat(500)),
+        "{log}"
+    );
+    // The way out: without the question the token counts until it ends.
+    forwarded(World::new().send("GET", "/api", &[("authorization", &format!("Bearer {token}"))]));
+}
+
+#[test]
+fn f702_each_endpoint_is_called_through_the_cluster_of_its_origin() {
+    let mut config = config();
+    config.login.as_mut().unwrap().userinfo = true;
+    config.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
+    let served = ["token", "keys", "users"].map(|name| ServedOrigin {
+        origin: format!("https://{name}.example"),
+        cluster: format!("{name}-cluster"),
+    });
+    config.issuer.origins = served.to_vec();
+    let world = World::with(config);
+    for name in ["token", "keys", "users"] {
+        let (provider, clock) = (world.provider.clone(), std::rc::Rc::downgrade(&world.host));
+        world.host.on(&format!("{name}-cluster"), move |callout| {
+            provider.answer(callout, clock.upgrade().unwrap().now_millis() / 1000)
+        });
+    }
+    let world = with_metadata(
+        world,
+        &json!({
+            "token_endpoint": "https://token.example/token",
+            "introspection_endpoint": "https://token.example/introspect",
+            "jwks_uri": "https://keys.example/certs", "userinfo_endpoint": "https://users.example/userinfo",
+        }),
+    );
+    world.log_in("/");
+    forwarded(world.navigate("/"));
+    forwarded(present(&world, &json!({"typ": "at+jwt"}), &json!({})));
+    for callout in world.host.calls() {
+        let header = |name: &str| callout.headers.iter().find(|(known, _)| known == name).unwrap().1.as_str();
+        let expected = match header(":authority") {
+            "idp.example" => "keycloak",
+            "token.example" => "token-cluster",
+            "keys.example" => "keys-cluster",
+            "users.example" => "users-cluster",
+            _ => continue,
+        };
+        assert_eq!(callout.cluster, expected, "{}", header(":path"));
+    }
+    let clusters: std::collections::BTreeSet<_> =
+        world.host.calls().into_iter().map(|callout| callout.cluster).collect();
+    assert!(
+        ["keycloak", "token-cluster", "keys-cluster", "users-cluster"]
+            .iter()
+            .all(|name| clusters.contains(*name))
+    );
+}
+
+#[test]
+fn f702_nothing_is_sent_where_no_cluster_serves_the_origin() {
+    let elsewhere = json!("https://login.example/x");
+    let mut asks = config();
+    asks.login.as_mut().unwrap().userinfo = true;
+    let mut checks = config();
+    checks.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
+    for (mut config, name, logs_in, takes_tokens) in [
+        (config(), "token_endpoint", false, true),
+        (asks, "userinfo_endpoint", false, true),
+        (checks, "introspection_endpoint", true, false),
+        (config(), "jwks_uri", false, false),
+        (config(), "revocation_endpoint", true, true),
+        (config(), "authorization_endpoint", true, true),
+    ] {
+        config.issuer.allowed_origins = vec!["https://login.example".into()];
+        let world = with_metadata(World::with(config), &json!({ name: elsewhere }));
+        match present(&world, &json!({"typ": "at+jwt"}), &json!({})) {
+            Decision::Forward { .. } => assert!(takes_tokens, "{name}"),
+            refused => {
+                let reply = replied(refused);
+                assert!(!takes_tokens && reply.status == 503, "{name}: {reply:?}");
+                assert_eq!(header(&reply, "retry-after"), None, "{name}");
+            }
+        }
+        assert_eq!(replied(world.navigate("/")).status, if logs_in { 302 } else { 503 }, "{name}");
+        let line = format!("{name} is called, and its origin https://login.example has no cluster");
+        assert_eq!(
+            said(&world, &line),
+            name != "authorization_endpoint",
+            "{name}: {:#?}",
+            world.host.log_lines()
+        );
+        let calls = world.host.calls();
+        let authority = |(name, value): &(String, String)| name == ":authority" && value == "login.example";
+        assert!(!calls.iter().any(|callout| callout.headers.iter().any(authority)), "{name}");
+    }
+}
+
+#[test]
+fn f702_what_differs_only_inside_goes_by_the_issuers_name_through_its_cluster() {
+    // Keycloak at an internal address: it is asked by the public name, so it prints the public origin.
+    let world = World::new();
+    world.log_in("/");
+    let calls = world.host.calls();
+    let to_provider: Vec<_> = calls.iter().filter(|callout| callout.cluster == "keycloak").collect();
+    assert!(to_provider.len() >= 3);
+    for callout in to_provider {
+        assert!(callout.headers.contains(&(":authority".into(), "idp.example".into())));
+    }
+    // Where it prints an internal origin all the same, that has to be named.
+    let internal = "http://keycloak:8080";
+    let metadata =
+        json!({"token_endpoint": format!("{internal}/token"), "jwks_uri": format!("{internal}/certs")});
+    assert_eq!(replied(with_metadata(World::new(), &metadata).navigate("/")).status, 503);
+    let mut named = config();
+    named.issuer.origins = vec![ServedOrigin { origin: internal.into(), cluster: "keycloak".into() }];
+    with_metadata(World::with(named), &metadata).log_in("/");
 }
 
 #[test]

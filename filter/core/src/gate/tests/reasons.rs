@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, forwarded};
-use crate::config::{Config, Preset};
+use crate::config::{Access, Config, PathMatch, Preset, Rule, RuleName};
+use crate::gate::Decision;
 use crate::host::CalloutError;
 use crate::http::reply::Reply;
+use crate::metrics::{self, Outcome, RuleReasons};
 use crate::testing::provider::reply;
 use crate::testing::world::{NAVIGATION, World, callback, config, header, replied};
 
@@ -128,6 +130,79 @@ fn f408_a_denial_in_the_log_names_the_callers_groups_bounded() {
     let bearer = format!("Bearer {token}");
     assert_eq!(replied(world.send("GET", "/", &[("authorization", &bearer)])).status, 403);
     assert!(self::log(&world).contains("groups=[]"));
+}
+
+#[test]
+fn f206_the_rule_that_denied_is_in_the_log_in_the_metrics_reason_and_in_the_denial() {
+    let rule = |name: &str, label: &str, path: &str, access| Rule {
+        name: RuleName::Given { name: name.into(), label: label.into() },
+        path: PathMatch::Exact(path.into()),
+        methods: vec![],
+        access,
+    };
+    let groups = Access::Groups(vec!["operators".into()]);
+    let mut config = config();
+    config.policy.preset = None;
+    config.policy.users = vec![];
+    config.policy.admins = vec![];
+    config.policy.rules = vec![
+        rule("<metrics> for operators", "metrics_for_operators", "/metrics", groups.clone()),
+        rule("debug", "debug", "/debug", Access::NotFound),
+        rule("debug", "debug", "/pprof", Access::Deny),
+        Rule { name: RuleName::Own("rules[3]".into()), ..rule("", "", "/unnamed", groups) },
+    ];
+    let world = World::with(config.clone());
+    let reasons = RuleReasons::new(&config.policy);
+    let names = metrics::names(&reasons);
+    assert_eq!(names.len(), metrics::names(&RuleReasons::default()).len() + 3);
+    let bearer = format!("Bearer {}", world.provider.access_token(world.now(), json!({})));
+    for (path, status, reason, logged, shown) in [
+        ("/metrics", 403, "not_allowed_metrics_for_operators", "rule=\"<metrics> for operators\"", true),
+        ("/debug", 404, "not_found_debug", "rule=\"debug\"", false),
+        ("/pprof", 403, "not_allowed_debug", "rule=\"debug\"", true),
+        ("/unnamed", 403, "not_allowed", "rule=\"rules[3]\"", false),
+        ("/elsewhere", 403, "not_allowed", "", false),
+    ] {
+        let counter = names
+            .iter()
+            .position(|name| *name == format!("oidc_gate_decisions_total.outcome.refused.reason.{reason}"));
+        let counted = || world.host.counted(crate::host::Counter(counter.unwrap()));
+        let before = counted();
+        let decision = world.send("GET", path, &[("authorization", &bearer)]);
+        let Decision::Reply { reply, reason: said } = decision else { panic!("{path}: {decision:?}") };
+        assert_eq!((reply.status, &*said, counted()), (status, reason, before + 1), "{path}");
+        let lines = world.host.log_lines();
+        let line = lines.iter().rfind(|line| line.contains(&format!("path=\"{path}\""))).unwrap();
+        assert!(line.contains(&format!("reason={reason} ")), "{path}: {line}");
+        assert!(if logged.is_empty() { !line.contains("rule=") } else { line.contains(logged) }, "{line}");
+        let name = logged.strip_prefix("rule=\"").and_then(|name| name.strip_suffix('"')).unwrap_or_default();
+        let json = json_of(&reply);
+        assert_eq!(json.get("rule").and_then(Value::as_str), shown.then_some(name), "{path}: {json}");
+        assert_eq!(json["message"].as_str().unwrap().contains("rule"), shown, "{path}: {json}");
+        let page =
+            replied(world.send("GET", path, &[&[("authorization", bearer.as_str())], NAVIGATION].concat()));
+        assert_eq!(page.status, status, "{path}");
+        let escaped = name.replace('<', "&lt;").replace('>', "&gt;");
+        assert_eq!(page.body.contains("<dt>Rule</dt>"), shown, "{path}: {}", page.body);
+        assert_eq!(shown, !name.is_empty() && page.body.contains(&format!("<dd>{escaped}</dd>")), "{path}");
+        assert!(!page.body.contains("rules[") && !page.body.contains("not_allowed"), "{path}: {}", page.body);
+    }
+    assert_eq!(world.host.counted(metrics::decision(Outcome::Refused, "not_found")), 0);
+}
+
+#[test]
+fn f206_a_preset_names_its_rules_in_the_log_only() {
+    let world = World::new();
+    let token = world.provider.access_token(world.now(), json!({"groups": []}));
+    let bearer = format!("Bearer {token}");
+    let reply = replied(world.send("GET", "/", &[("authorization", &bearer)]));
+    assert_eq!((reply.status, json_of(&reply).get("rule")), (403, None));
+    let log = log(&world);
+    assert!(
+        log.contains("reason=not_allowed method=GET path=\"/\" rule=\"mlflow.members\" detail="),
+        "{log}"
+    );
+    assert!(!reply.body.contains("members"), "{}", reply.body);
 }
 
 #[test]

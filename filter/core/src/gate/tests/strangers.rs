@@ -16,7 +16,7 @@ use crate::http::body::Body;
 use crate::secret::Secret;
 use crate::session::ticket::UntrustedTicket;
 use crate::testing::provider::reply;
-use crate::testing::world::{NAVIGATION, World, callback, config, header, replied};
+use crate::testing::world::{NAVIGATION, World, callback, config, header, label, replied};
 
 const COOKIE: &str = "__Host-oidc-gate";
 
@@ -44,7 +44,7 @@ fn send(world: &World, (method, target, headers): Request, cookie: &str) -> (u16
     match world.send(method, target, &headers) {
         Decision::Reply { reply, reason } => {
             assert!(header(&reply, "cache-control") == Some("no-store"), "{reply:?}");
-            (reply.status, reason)
+            (reply.status, label(reason))
         }
         Decision::Forward { reason, .. } => panic!("forwarded: {reason}"),
     }
@@ -321,7 +321,7 @@ fn send_callback(
 ) -> (crate::http::reply::Reply, &'static str) {
     let headers = [NAVIGATION, &[("cookie", cookie.as_str())]].concat();
     match world.send("GET", target, &headers) {
-        Decision::Reply { reply, reason } => (reply, reason),
+        Decision::Reply { reply, reason } => (reply, label(reason)),
         Decision::Forward { reason, .. } => panic!("forwarded: {reason}"),
     }
 }
