@@ -69,9 +69,9 @@ impl Envoy {
         }
     }
 
-    /// Its wall clock jumps.
+    /// Its wall clock jumps: from now on it is that far from where it was in the beginning.
     pub fn step_clock(&self, millis: i64) {
-        self.offset.set(self.offset.get() + millis);
+        self.offset.set(self.healthy_offset + millis);
     }
 
     /// Its wall clock is right again.
@@ -205,6 +205,11 @@ impl Host for SimHost {
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)> {
         let world = self.world()?;
         if world.plan.sabotage == Some(Sabotage::HideEndings) && key.starts_with("oidc-gate.endings.") {
+            return None;
+        }
+        if world.plan.sabotage == Some(Sabotage::TakeUnwrittenForIdle)
+            && key.starts_with("oidc-gate.unwritten.")
+        {
             return None;
         }
         world.envoys[self.id.envoy].shared.borrow().get(key).cloned()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::executor::Moment;
 use crate::plan::{Event, Plan};
+use crate::poison;
 use crate::redis::Mood;
 use crate::rng::Rng;
 use crate::world::World;
@@ -40,12 +41,14 @@ pub enum Scope {
     Envoy(usize),
     /// To one worker.
     Worker(usize, usize),
+    /// To whoever writes to Redis.
+    Writers,
 }
 
 impl Scope {
     fn covers(self, envoy: usize, worker: usize) -> bool {
         match self {
-            Self::All => true,
+            Self::All | Self::Writers => true,
             Self::Envoy(hit) => hit == envoy,
             Self::Worker(hit, one) => (hit, one) == (envoy, worker),
         }
@@ -60,6 +63,8 @@ pub struct Faults {
     on: Cell<bool>,
     rng: Rng,
     redis: Cell<Outage>,
+    redis_ahead: Cell<u64>,
+    stream_away: Cell<Moment>,
     provider_away: Cell<Moment>,
     from_redis: Vec<Cell<Moment>>,
     from_provider: Vec<Cell<Moment>>,
@@ -69,6 +74,7 @@ pub struct Faults {
 struct Outage {
     until: Moment,
     kind: RedisTrouble,
+    error: &'static str,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -94,6 +100,10 @@ const REDIS_ERRORS: [&str; 8] = [
 /// Those with which only writes are refused.
 const WRITE_REFUSALS: [&str; 4] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS"];
 
+fn refuses_writes_only(error: &str) -> bool {
+    WRITE_REFUSALS.iter().any(|kind| error.starts_with(kind))
+}
+
 impl Faults {
     /// Everything works.
     pub fn new(plan: &Plan, rng: Rng) -> Self {
@@ -105,6 +115,8 @@ impl Faults {
             on: Cell::new(true),
             rng,
             redis: Cell::default(),
+            redis_ahead: Cell::default(),
+            stream_away: Cell::default(),
             provider_away: Cell::default(),
             from_redis: cells(),
             from_provider: cells(),
@@ -115,6 +127,8 @@ impl Faults {
     pub fn end(&self) {
         self.on.set(false);
         self.redis.set(Outage::default());
+        self.redis_ahead.set(0);
+        self.stream_away.set(Moment::ZERO);
         self.provider_away.set(Moment::ZERO);
         self.from_redis.iter().chain(&self.from_provider).for_each(|until| until.set(Moment::ZERO));
     }
@@ -139,14 +153,23 @@ impl Faults {
             .any(|(_, scope)| scope.covers(envoy, worker))
     }
 
-    /// When something went wrong last for anybody of an Envoy.
+    /// When something went wrong last for anybody of an Envoy who reads.
     pub fn last_of(&self, envoy: usize) -> Moment {
-        let log = self.log.borrow();
-        let hit = log.iter().rev().find(|(_, scope)| match scope {
+        self.latest(|scope| match scope {
             Scope::All => true,
-            Scope::Envoy(hit) | Scope::Worker(hit, _) => *hit == envoy,
-        });
-        hit.map_or(Moment::ZERO, |(at, _)| *at)
+            Scope::Envoy(hit) | Scope::Worker(hit, _) => hit == envoy,
+            Scope::Writers => false,
+        })
+    }
+
+    /// When Redis began or ended to refuse all writes last.
+    pub fn last_refusal(&self) -> Moment {
+        self.latest(|scope| scope == Scope::Writers)
+    }
+
+    fn latest(&self, is_meant: impl Fn(Scope) -> bool) -> Moment {
+        let log = self.log.borrow();
+        log.iter().rev().find(|(_, scope)| is_meant(*scope)).map_or(Moment::ZERO, |(at, _)| *at)
     }
 
     /// Whether a worker has stood still since then.
@@ -240,22 +263,39 @@ impl Faults {
 
     /// Whether this Envoy is cut off from Redis, or Redis from everybody.
     pub fn redis_is_away(&self, envoy: usize, now: Moment) -> bool {
-        now < self.from_redis[envoy].get() || now < self.redis.get().until
+        let outage = self.redis.get();
+        now < self.from_redis[envoy].get() || now < outage.until && outage.kind != RedisTrouble::ReadOnly
+    }
+
+    /// Whether Redis refuses all writes, and perhaps can be read.
+    pub fn writes_are_refused(&self, now: Moment) -> bool {
+        now < self.redis.get().until
+    }
+
+    /// How far Redis' clock is ahead of the true one, in milliseconds.
+    pub fn redis_ahead(&self) -> u64 {
+        self.redis_ahead.get()
+    }
+
+    /// Whether something else stands where the revocation stream should be.
+    pub fn stream_is_away(&self, now: Moment) -> bool {
+        now < self.stream_away.get()
+    }
+
+    /// Something else stands there until then.
+    pub fn take_stream_away(&self, until: Moment) {
+        self.stream_away.set(until);
     }
 
     /// What Redis refuses, for a call with that fate.
     pub fn mood(&self, fate: Fate, now: Moment) -> Mood {
         if let Fate::Error(which) = fate {
             let error = REDIS_ERRORS[usize::try_from(which).unwrap_or_default()];
-            return if WRITE_REFUSALS.iter().any(|kind| error.starts_with(kind)) {
-                Mood::ReadOnly(error)
-            } else {
-                Mood::Refusing(error)
-            };
+            return if refuses_writes_only(error) { Mood::ReadOnly(error) } else { Mood::Refusing(error) };
         }
         let outage = self.redis.get();
         match outage.kind {
-            RedisTrouble::ReadOnly if now < outage.until => Mood::ReadOnly(REDIS_ERRORS[1]),
+            RedisTrouble::ReadOnly if now < outage.until => Mood::ReadOnly(outage.error),
             RedisTrouble::Loading if now < outage.until => Mood::Refusing(REDIS_ERRORS[0]),
             _ => Mood::Well,
         }
@@ -295,14 +335,23 @@ async fn happen(world: &Rc<World>, event: Event) {
     // state.
     let mut scope = Scope::All;
     match event {
-        Event::RedisOutage => faults.redis.set(Outage { until, kind: RedisTrouble::Away }),
-        Event::RedisHang => faults.redis.set(Outage { until, kind: RedisTrouble::Hanging }),
-        Event::RedisReadOnly => faults.redis.set(Outage { until, kind: RedisTrouble::ReadOnly }),
+        Event::RedisOutage => faults.redis.set(Outage { until, kind: RedisTrouble::Away, error: "" }),
+        Event::RedisHang => faults.redis.set(Outage { until, kind: RedisTrouble::Hanging, error: "" }),
+        Event::RedisReadOnly => {
+            scope = Scope::Writers;
+            if faults.rng.permille(500) {
+                until = now.plus(Duration::from_millis(faults.rng.between(6_000, 25_000)));
+            }
+            let errors: Vec<_> =
+                REDIS_ERRORS.into_iter().filter(|error| refuses_writes_only(error)).collect();
+            let error = faults.rng.pick(&errors);
+            faults.redis.set(Outage { until, kind: RedisTrouble::ReadOnly, error });
+        }
         Event::RedisLoss => {
             world.redis.lose_everything();
             world.ledger.lost_everything(now);
             let until = now.plus(Duration::from_millis(faults.rng.below(1_500)));
-            faults.redis.set(Outage { until, kind: RedisTrouble::Loading });
+            faults.redis.set(Outage { until, kind: RedisTrouble::Loading, error: "" });
         }
         Event::ProviderOutage => faults.provider_away.set(until),
         Event::PartitionFromRedis => {
@@ -329,6 +378,14 @@ async fn happen(world: &Rc<World>, event: Event) {
             world.envoys[envoy].step_clock(step);
             faults.clock_steps.set(faults.clock_steps.get() + 1);
         }
+        Event::RedisClockStep => {
+            faults.redis_ahead.set(*faults.rng.pick(&[30_000, 3_600_000]));
+            faults.clock_steps.set(faults.clock_steps.get() + 1);
+            // What has its end before then is gone.
+            world.ledger.lost_everything(now);
+        }
+        // It is none, for whoever reads and writes: see there.
+        Event::Poison => return poison::pour(world, &faults.rng, now, until),
     }
     faults.happened(now, scope);
     if matches!(event, Event::EnvoyKill | Event::ClockStep | Event::RedisLoss) {
@@ -337,6 +394,9 @@ async fn happen(world: &Rc<World>, event: Event) {
     let faults_end = world.clone();
     world.spawn_outside("end of a fault", async move {
         faults_end.executor.sleep(until.since(now)).await;
+        if event == Event::RedisClockStep {
+            faults_end.faults.redis_ahead.set(0);
+        }
         faults_end.faults.happened(faults_end.executor.now(), scope);
     });
 }

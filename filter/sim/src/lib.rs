@@ -18,9 +18,10 @@
 //! | [`envoy`] | an Envoy, its workers, and the core's `Host` in it |
 //! | [`net`] | callouts, latencies, and their fates |
 //! | [`faults`] | what goes wrong, and when |
+//! | [`poison`] | what somebody writes into the revocation stream |
 //! | [`redis`] | RESP, types, expiry, transactions, streams, Lua |
 //! | [`provider`] | sessions, tokens, rotation, logout |
-//! | [`client`] | browsers, API clients, the administrator, the attacker |
+//! | [`client`] | browsers, API clients, the administrator, the attacker, the flood |
 //! | [`ledger`] | what is true, and the rules |
 //! | [`sabotage`] | bugs that are planted on purpose |
 //! | [`trace`] | what happened |
@@ -38,6 +39,7 @@ pub mod faults;
 pub mod ledger;
 pub mod net;
 pub mod plan;
+pub mod poison;
 pub mod provider;
 pub mod redis;
 pub mod rng;

@@ -12,7 +12,7 @@ use crate::faults::{Fate, Scope};
 use crate::ledger::Presentation;
 use crate::redis::Connection;
 use crate::sabotage::Sabotage;
-use crate::world::{World, epoch_millis};
+use crate::world::World;
 
 type Answer = Result<CalloutReply, CalloutError>;
 
@@ -43,8 +43,12 @@ pub fn call(world: &Rc<World>, from: WorkerId, callout: Callout) -> LocalFuture<
         .trace
         .event(now, "call", call, || format!("#{call} {from} {peer:?} {fate:?}: {}", describe(&callout)));
     let presentation = match peer {
-        Peer::Redis => None,
+        Peer::Redis => {
+            world.ledger.asks_redis(world, from, &callout.body, now);
+            None
+        }
         Peer::Provider => {
+            world.ledger.asks_provider(world, from, &callout.body, now);
             let executor = world.executor.clone();
             world.ledger.presenting(&callout.body, from, now, Rc::new(move || executor.now()))
         }
@@ -174,12 +178,25 @@ async fn redis(world: &World, fate: Fate, body: &[u8]) -> CalloutReply {
         }
         let now = world.executor.now();
         let mood = world.faults.mood(fate, now);
-        reply.extend(world.redis.feed(&mut connection, piece, epoch_millis(now), mood));
+        reply.extend(world.redis.feed(&mut connection, piece, world.redis_clock(now), mood));
     }
     if world.plan.sabotage == Some(Sabotage::GrantEveryCode) {
         reply = grant(body, reply);
     }
+    if world.plan.sabotage == Some(Sabotage::NoteMessagesFirst) {
+        note_message(world, body);
+    }
     CalloutReply { status: 200, headers: Vec::new(), body: reply }
+}
+
+/// Whoever asks whether a message was carried out has it noted.
+fn note_message(world: &World, request: &[u8]) {
+    let text = String::from_utf8_lossy(request);
+    if text.contains("EXISTS")
+        && let Some(key) = text.split("\r\n").find(|word| word.starts_with("mlflow:jti:"))
+    {
+        world.redis.tamper(world.redis_clock(world.executor.now()), &["SET", key, "1"]);
+    }
 }
 
 /// Whoever asks for a code to be taken is told that it is his.

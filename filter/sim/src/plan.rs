@@ -13,6 +13,9 @@ pub enum Weather {
     Calm,
     /// Workers die, between any two steps.
     Crashes,
+    /// Nothing is lost and nobody dies. Redis takes no writes for a while, somebody writes into its stream, and strangers
+    /// send what they like.
+    Pressure,
     /// Whatever [`Faults`] says.
     Storm,
 }
@@ -81,6 +84,8 @@ pub struct ProviderPlan {
     pub announces_to_each: bool,
     /// Whether a logout token names the session, or the user only (backchannel.logout.session.required).
     pub announces_sid: bool,
+    /// Whether a logout that was not confirmed is announced again with the same token, and now and then one that was.
+    pub announces_again: bool,
     /// Whether the client has an admin URL, where "Logout all" and "not before" are announced.
     pub admin_url: bool,
 }
@@ -98,6 +103,8 @@ pub struct People {
     pub api_clients: usize,
     /// Whether somebody tries what is forbidden.
     pub attacker: bool,
+    /// Whether somebody sends forged tickets and made-up codes, many at once.
+    pub flood: bool,
     /// Whether somebody kept copies of credentials, and tries them when their session has ended.
     pub ghost: bool,
     /// Requests at once around the end of an access token.
@@ -156,7 +163,7 @@ pub enum Event {
     RedisOutage,
     /// Redis accepts and says nothing for a while.
     RedisHang,
-    /// Redis refuses writes for a while.
+    /// Redis refuses writes for a while: it has no memory or no disk left, or it is a replica.
     RedisReadOnly,
     /// Redis starts anew and has lost everything.
     RedisLoss,
@@ -172,9 +179,13 @@ pub enum Event {
     EnvoyKill,
     /// One Envoy's clock jumps.
     ClockStep,
+    /// Redis' clock is ahead for a while.
+    RedisClockStep,
+    /// Somebody writes into the revocation stream what does not belong there, and takes it out again.
+    Poison,
 }
 
-const EVENTS: [Event; 10] = [
+const EVENTS: [Event; 12] = [
     Event::RedisOutage,
     Event::RedisHang,
     Event::RedisReadOnly,
@@ -185,6 +196,8 @@ const EVENTS: [Event; 10] = [
     Event::Stall,
     Event::EnvoyKill,
     Event::ClockStep,
+    Event::RedisClockStep,
+    Event::Poison,
 ];
 
 impl Plan {
@@ -194,8 +207,9 @@ impl Plan {
         let millis = |least, most| Duration::from_millis(rng.between(least, most));
         let one_of = |millis: &[u64]| Duration::from_millis(*rng.pick(millis));
         let weather = match rng.below(100) {
-            0..40 => Weather::Calm,
-            40..55 => Weather::Crashes,
+            0..35 => Weather::Calm,
+            35..47 => Weather::Crashes,
+            47..60 => Weather::Pressure,
             _ => Weather::Storm,
         };
         let access_lifetime = one_of(&[4_000, 6_000, 10_000, 15_000, 30_000]);
@@ -230,6 +244,7 @@ impl Plan {
                 rotation: rng.permille(800),
                 announces_to_each: rng.permille(300),
                 announces_sid: rng.permille(850),
+                announces_again: rng.permille(500),
                 admin_url: rng.permille(500),
             },
             people: People {
@@ -238,6 +253,7 @@ impl Plan {
                 tabs: *rng.pick(&[1, 2, 3]),
                 api_clients: *rng.pick(&[0, 1, 2]),
                 attacker: rng.permille(300),
+                flood: rng.permille(if weather == Weather::Pressure { 400 } else { 30 }),
                 ghost: rng.permille(600),
                 herd: *rng.pick(&[0, 0, 4, 16]),
                 think: one_of(&[400, 1_000, 2_500]),
@@ -249,6 +265,10 @@ impl Plan {
                 sticky: rng.permille(300),
             },
         };
+        if weather == Weather::Pressure {
+            // Where nothing is renewed, a session at the provider would end as idle.
+            plan.provider.sso_idle = Duration::from_secs(1_800);
+        }
         if let Some(sabotage) = sabotage {
             sabotage.provoke(&mut plan);
         }
@@ -267,6 +287,15 @@ impl Faults {
         match weather {
             Weather::Calm => Self::default(),
             Weather::Crashes => Self { worker_crash: crash, ..Self::default() },
+            Weather::Pressure => Self {
+                events: match rng.below(3) {
+                    0 => vec![Event::RedisReadOnly],
+                    1 => vec![Event::Poison],
+                    _ => vec![Event::RedisReadOnly, Event::Poison],
+                },
+                pause: Duration::from_millis(*rng.pick(&[3_000, 6_000])),
+                ..Self::default()
+            },
             Weather::Storm => {
                 // Each kind is in some storms and not in others: together they would hide each other.
                 let rate = || if rng.permille(350) { *rng.pick(&[5, 20, 60]) } else { 0 };

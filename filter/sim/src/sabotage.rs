@@ -31,11 +31,23 @@ pub enum Sabotage {
     LogCallouts,
     /// A worker takes it for granted that it gets an answer.
     PanicOnTrouble,
+    /// That a session is in use is never written down.
+    NeverWriteUse,
+    /// Whose use could not be written is taken for idle.
+    TakeUnwrittenForIdle,
+    /// Whatever stands in the log of endings is a position, however far it is ahead of the clock.
+    ReadAhead,
+    /// A logout message is noted before it is carried out.
+    NoteMessagesFirst,
+    /// Redis is asked about tickets whatever their signature is.
+    AskAboutForgedTickets,
+    /// Every callback has its turn.
+    IgnoreCallbackLimit,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::GrantEveryLease,
         Self::IgnoreVersion,
         Self::IgnoreFence,
@@ -48,6 +60,12 @@ impl Sabotage {
         Self::KeepClientHeaders,
         Self::LogCallouts,
         Self::PanicOnTrouble,
+        Self::NeverWriteUse,
+        Self::TakeUnwrittenForIdle,
+        Self::ReadAhead,
+        Self::NoteMessagesFirst,
+        Self::AskAboutForgedTickets,
+        Self::IgnoreCallbackLimit,
     ];
 
     /// Changes to the texts of the core's scripts: what stands there, and what stands there instead.
@@ -73,6 +91,13 @@ impl Sabotage {
             Self::KeepLeasesForEver => {
                 &[("if held > 0 then return {'held', held} end", "if true then return {'held', 1000} end")]
             }
+            Self::NeverWriteUse => &[(
+                "redis.call('HSET', KEYS[1], 'ver', ARGV[2], 'rec', ARGV[3], 'idle', ARGV[5]) \
+                 redis.call('PEXPIRE', KEYS[1], ARGV[4]) return {'written'}",
+                "return {'written'}",
+            )],
+            Self::TakeUnwrittenForIdle => &[("redis.call('HSET', KEYS[1], 'ver', h[1])", "")],
+            Self::ReadAhead => &[("local most = string.format('%.0f', now + ARGV[2])", "local most = '+'")],
             _ => &[],
         };
         changes.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect()
@@ -80,6 +105,35 @@ impl Sabotage {
 
     /// Some bugs show only when something goes wrong besides: then these worlds are made so.
     pub fn provoke(self, plan: &mut Plan) {
+        let pressure =
+            |event| Faults { events: vec![event], pause: Duration::from_secs(3), ..Faults::default() };
+        match self {
+            Self::TakeUnwrittenForIdle => {
+                plan.weather = Weather::Pressure;
+                plan.faults = pressure(Event::RedisReadOnly);
+                plan.idle_timeout = Duration::from_secs(8);
+                plan.duration = Duration::from_secs(36);
+                plan.envoys = 2;
+            }
+            Self::ReadAhead => {
+                plan.weather = Weather::Pressure;
+                plan.faults = pressure(Event::Poison);
+                plan.envoys = 2;
+                plan.people.ghost = true;
+                plan.people.sign_out = 80;
+                plan.people.administrator = Duration::from_secs(3);
+            }
+            Self::NoteMessagesFirst => {
+                plan.weather = Weather::Pressure;
+                plan.faults = pressure(Event::RedisReadOnly);
+                plan.envoys = 2;
+                plan.people.ghost = true;
+                plan.people.administrator = Duration::from_secs(6);
+                plan.provider.announces_again = true;
+            }
+            Self::AskAboutForgedTickets | Self::IgnoreCallbackLimit => plan.people.flood = true,
+            _ => {}
+        }
         if self == Self::IgnoreFence {
             // It takes a lease that runs out while its holder stands still, a call of the next holder that takes long,
             // and the first one waking up meanwhile.

@@ -9,15 +9,17 @@ use std::time::Duration;
 use oidc_gate_core::config::{self, Config};
 use serde_json::json;
 
-use crate::client::{administrator, api, attacker, browser, ghost};
+use crate::client::{administrator, api, attacker, browser, flood, ghost};
 use crate::envoy::{Envoy, WorkerId};
 use crate::executor::{Executor, Moment, Owner, Span, Step};
 use crate::faults::{self, Faults, Scope};
 use crate::ledger::{Ledger, Rule, Violation};
 use crate::plan::{Event, Plan, Weather};
+use crate::poison;
 use crate::provider::{CLIENT, ISSUER, ORIGIN, Provider, SECRET};
 use crate::redis::Server;
 use crate::rng::Rng;
+use crate::sabotage::Sabotage;
 use crate::trace::{Detail, Trace};
 
 /// The wall clock when a run begins, in milliseconds since the epoch.
@@ -28,6 +30,10 @@ pub const REDIS_PASSWORD: &str = "redis-s3cret-7";
 pub const KEY: &str = "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=";
 /// `clock_leeway`
 pub const LEEWAY: Duration = Duration::from_secs(2);
+/// `limits`: at once, and in a second.
+pub const UNKNOWN_TICKETS: (u32, u32) = (64, 8);
+/// `limits`, of callbacks.
+pub const CALLBACKS: (u32, u32) = (64, 8);
 /// How long the people then have to show it.
 const SHOWING: Duration = Duration::from_secs(60);
 /// How long whatever is still under way then may take.
@@ -229,8 +235,14 @@ impl World {
             Weather::Calm if self.plan.people.administrator.is_zero() => 4,
             Weather::Calm => 14,
             Weather::Crashes => 15,
-            Weather::Storm if self.plan.faults.events.contains(&Event::ClockStep) => 65,
-            Weather::Storm => 35,
+            Weather::Storm
+                if [Event::ClockStep, Event::RedisClockStep]
+                    .iter()
+                    .any(|step| self.plan.faults.events.contains(step)) =>
+            {
+                65
+            }
+            Weather::Storm | Weather::Pressure => 35,
         })
     }
 
@@ -274,6 +286,9 @@ impl World {
         if people.attacker {
             self.spawn_outside("attacker", attacker::run(self.clone()));
         }
+        if people.flood {
+            self.spawn_outside("flood", flood::run(self.clone()));
+        }
         if people.ghost {
             self.spawn_outside("ghost", ghost::run(self.clone()));
         }
@@ -288,6 +303,7 @@ impl World {
         self.executor.end_stalls();
         self.envoys.iter().for_each(Envoy::repair_clock);
         self.provider.pardon();
+        poison::cure(self);
         self.trace.event(self.executor.now(), "repaired", 0, String::new);
     }
 
@@ -335,6 +351,11 @@ impl World {
     /// What people do at the moment.
     pub fn act(&self) -> Act {
         self.act.get()
+    }
+
+    /// Redis' clock, in milliseconds since the epoch.
+    pub fn redis_clock(&self, now: Moment) -> u64 {
+        epoch_millis(now) + self.faults.redis_ahead()
     }
 
     /// A number for the next request.
@@ -427,6 +448,13 @@ fn configuration(plan: &Plan) -> Config {
         "policy": {"preset": "mlflow", "users": "mlflow_users"},
         "clock_leeway": millis(LEEWAY),
     });
-    config::load(document.to_string().as_bytes(), &|_| None)
-        .unwrap_or_else(|errors| panic!("the plan makes no configuration: {errors}"))
+    let mut config = config::load(document.to_string().as_bytes(), &|_| None)
+        .unwrap_or_else(|errors| panic!("the plan makes no configuration: {errors}"));
+    let limits = &mut config.limits;
+    (limits.unknown_tickets.burst, limits.unknown_tickets.per_second) = UNKNOWN_TICKETS;
+    (limits.callbacks.burst, limits.callbacks.per_second) = CALLBACKS;
+    if plan.sabotage == Some(Sabotage::IgnoreCallbackLimit) {
+        limits.callbacks.burst = u32::MAX;
+    }
+    config
 }

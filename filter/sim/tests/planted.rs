@@ -93,6 +93,36 @@ fn without_thinking_of_an_answer_that_does_not_come_a_worker_panics() {
     found(Sabotage::PanicOnTrouble, 300, &[Rule::NoPanic]);
 }
 
+#[test]
+fn f904_without_writing_that_a_session_is_used_somebody_who_works_is_signed_out() {
+    found(Sabotage::NeverWriteUse, 300, &[Rule::NobodyThrownOut]);
+}
+
+#[test]
+fn f904_with_taking_for_idle_whose_use_redis_did_not_take_somebody_who_works_is_signed_out() {
+    found(Sabotage::TakeUnwrittenForIdle, 1000, &[Rule::NobodyThrownOut]);
+}
+
+#[test]
+fn f1001_with_a_position_ahead_of_the_clock_a_session_outlives_its_end_on_another_envoy() {
+    found(Sabotage::ReadAhead, 1000, &[Rule::DeadStaysDead]);
+}
+
+#[test]
+fn f1003_with_a_message_noted_before_it_is_carried_out_its_second_delivery_ends_nothing() {
+    found(Sabotage::NoteMessagesFirst, 1000, &[Rule::DeadStaysDead]);
+}
+
+#[test]
+fn f901_without_looking_at_signatures_redis_is_asked_about_forged_tickets() {
+    found(Sabotage::AskAboutForgedTickets, 300, &[Rule::StrangersCostLittle]);
+}
+
+#[test]
+fn f902_without_a_limit_of_callbacks_strangers_have_the_provider_asked_without_end() {
+    found(Sabotage::IgnoreCallbackLimit, 300, &[Rule::StrangersCostLittle]);
+}
+
 /// A bug that is planted in a script changes the text of it; otherwise it would be none.
 #[test]
 fn every_change_to_a_script_fits_one() {

@@ -32,10 +32,14 @@ pub const TOUCH: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'u
 
 /// Ends a session that was not used for too long, unless it is not what the caller knows.
 /// `ver` → `[ended]`, `[busy]`, `[changed, ver, rec]`, `[gone]`.
+///
+/// A Redis that is out of memory still deletes. So something that takes memory is written first: where that is refused,
+/// its use was refused as well.
 pub const END_UNUSED: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
     if h[3] then return {'busy'} end \
+    redis.call('HSET', KEYS[1], 'ver', h[1]) \
     redis.call('DEL', KEYS[1]) \
     return {'ended'}";
 

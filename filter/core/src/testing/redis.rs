@@ -174,8 +174,13 @@ impl MemoryRedis {
         }
         let reads = [&b"AUTH"[..], b"ECHO", b"HMGET", b"EXISTS", b"ZREVRANGE"];
         let is_read = reads.contains(&command[0].as_slice()) || has(READ.as_bytes());
+        // Without memory Redis still runs what takes none.
+        let writes = [&b"'HSET'"[..], b"'XADD'"];
+        let takes_memory = [&b"SET"[..], b"HSET", b"ZADD"].contains(&command[0].as_slice())
+            || command[0] == b"EVAL" && writes.iter().any(|write| contains(&command[1], write));
         if let Some(error) = self.refuses_writes.get()
             && !is_read
+            && (takes_memory || !error.starts_with("OOM"))
         {
             return format!("-{error}\r\n").into_bytes();
         }

@@ -164,7 +164,7 @@ impl Browser {
         let own = format!("app={}", ask.number);
         let cookies =
             self.jar.header(world.executor.now()).map_or(own.clone(), |jar| format!("{jar}; {own}"));
-        ask = ask.header("cookie", cookies);
+        ask = ask.header("cookie", cookies).from_address(format!("10.0.{}.1:40000", self.number));
         if world.rng.permille(50) {
             ask = ask.header("x-forwarded-user", "somebody-else").header("x_forwarded_user", "somebody-else");
         }

@@ -9,8 +9,11 @@ use oidc_gate_core::gate::Decision;
 use oidc_gate_core::http::body::Body;
 use oidc_gate_core::http::reply::Reply;
 
+use super::flood::NETWORK;
 use crate::envoy::WorkerId;
 use crate::executor::{Moment, Span};
+use crate::ledger::SESSION_COOKIE;
+use crate::sabotage::Sabotage;
 use crate::world::World;
 
 /// A request.
@@ -100,6 +103,16 @@ impl Ask {
         self
     }
 
+    /// As if nobody looked at the signature of its ticket: without one, only Redis can tell.
+    fn forget_signature(&mut self) {
+        let prefix = format!("{SESSION_COOKIE}=");
+        for (_, value) in
+            self.headers.iter_mut().filter(|(name, value)| name == "cookie" && value.starts_with(&prefix))
+        {
+            value.truncate(prefix.len() + 64);
+        }
+    }
+
     /// The first header of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
@@ -113,7 +126,10 @@ impl Ask {
 
 /// Sends a request to a worker; `None` when there was no worker, or it died before it had answered. Whoever drops this
 /// has gone away, and the worker drops the request with it.
-pub async fn exchange(world: &Rc<World>, at: WorkerId, ask: Ask) -> Option<Seen> {
+pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<Seen> {
+    if world.plan.sabotage == Some(Sabotage::AskAboutForgedTickets) && ask.address.starts_with(NETWORK) {
+        ask.forget_signature();
+    }
     let pause = || world.executor.sleep(Duration::from_micros(world.rng.between(20, 2_500)));
     pause().await;
     let worker = &world.envoys[at.envoy].workers[at.worker];

@@ -1,9 +1,10 @@
-//! Everybody in front of the gate: browsers, API clients, the administrator, and two who should not get in.
+//! Everybody in front of the gate: browsers, API clients, the administrator, and three who should not get in.
 
 pub mod administrator;
 pub mod api;
 pub mod attacker;
 pub mod browser;
 pub mod exchange;
+pub mod flood;
 pub mod ghost;
 pub mod jar;

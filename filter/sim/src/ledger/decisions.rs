@@ -11,6 +11,7 @@ use super::{
     Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, TokenKind, bump, session_cookie, short,
 };
 use crate::client::exchange::Ask;
+use crate::client::flood::NETWORK;
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
 use crate::plan::Weather;
@@ -19,6 +20,10 @@ use crate::world::{LEEWAY, World};
 
 /// Within which a revocation has to be known everywhere, besides what is configured.
 pub const PROMPT: Duration = Duration::from_millis(1_500);
+/// Within which what was lost of the revocation stream is written again by whoever had written it.
+const WRITTEN_AGAIN: Duration = Duration::from_secs(8);
+/// How long a renewal may be put off that Redis did not take.
+const PUT_OFF: Duration = Duration::from_secs(31);
 /// After Redis has refused a write, nobody is taken for idle for so long (`session/unwritten.rs`).
 const NOBODY_IS_IDLE: Duration = Duration::from_secs(31);
 /// For what a step or two of the clock and the network take.
@@ -58,8 +63,9 @@ impl Ledger {
                 self.check_upstream(world, ask, permit, now);
                 self.check_forward(world, ask, at, arrived, permit, now);
             }
-            Decision::Reply { reply, .. } => {
+            Decision::Reply { reply, reason } => {
                 bump(&self.counts.answered);
+                self.check_turn(world, ask, at, reason, now);
                 // Not let in, but known: that counts as use.
                 let mut tickets = self.tickets.borrow_mut();
                 if let Some(ticket) = session_cookie(ask).and_then(|value| tickets.get_mut(value)) {
@@ -183,9 +189,21 @@ impl Ledger {
         // What was in Redis only is lost with it.
         let forgotten = self.forgotten.get().is_some_and(|forgotten| forgotten >= since);
         !forgotten
+            && !self.may_be_lost(world, since, arrived)
             && arrived > since.plus(PROMPT + redis)
             && (quiet < since || arrived > quiet.plus(repaired))
             && !world.faults.redis_is_away(at.envoy, now)
+            && !world.faults.stream_is_away(now)
+    }
+
+    /// Whether what was written to the log then may not be there: the stream was taken away, and whoever wrote it has
+    /// not done so again. Where workers die, or nobody is heard, that may never be.
+    fn may_be_lost(&self, world: &World, since: Moment, arrived: Moment) -> bool {
+        let Some(lost) = self.stream_lost.get().filter(|lost| *lost >= since) else { return false };
+        let again = lost.max(world.faults.last_refusal()).plus(WRITTEN_AGAIN + self.facts.redis_timeout * 3);
+        self.facts.weather != Weather::Pressure
+            || arrived <= again
+            || world.faults.writes_are_refused(world.executor.now())
     }
 
     /// The ends of a browser session.
@@ -241,8 +259,9 @@ impl Ledger {
             // A refresh counts as use when it ends.
             let lag = facts.slow_call + facts.redis_timeout;
             let stalled = world.faults.any_stall_since(ticket.tried);
-            let trouble = world.faults.last_of(at.envoy);
+            let trouble = world.faults.last_of(at.envoy).max(world.faults.last_refusal());
             let refused = world.faults.redis_is_away(at.envoy, world.executor.now())
+                || world.faults.writes_are_refused(world.executor.now())
                 || (trouble > Moment::ZERO && arrived.since(trouble) < NOBODY_IS_IDLE);
             if !stalled && !refused && arrived > ticket.tried.plus(facts.idle_timeout + tolerance + lag) {
                 dead(ticket.tried, "it was used last");
@@ -365,6 +384,17 @@ impl Ledger {
         }
     }
 
+    /// A callback that was not a stranger's had its turn.
+    fn check_turn(&self, world: &World, ask: &Ask, at: WorkerId, reason: &str, now: Moment) {
+        let kept_out = reason == "login_over_limit" && !ask.address.starts_with(NETWORK);
+        let steady = matches!(self.facts.weather, Weather::Calm | Weather::Pressure);
+        // A login that Redis does not take is tried again and again.
+        if kept_out && steady && now.since(world.faults.last_refusal()) > PUT_OFF {
+            let what = format!("request {} at {at}: strangers have all turns", ask.number);
+            self.violate(Rule::StrangersCostLittle, now, what);
+        }
+    }
+
     /// The gate did not let a request through. When nothing went wrong, it needs a reason.
     fn check_refusal(
         &self,
@@ -381,6 +411,7 @@ impl Ledger {
             // A worker that has just started, or whose neighbour died over a common task, may not know everything yet;
             // but it must not take anybody's session.
             Weather::Crashes => reply.status == 503,
+            Weather::Pressure => reply.status == 503 && self.may_need_a_write(world, ask, now),
             Weather::Storm => return,
         };
         if lenient || !world.faults.are_on() {
@@ -415,6 +446,20 @@ impl Ledger {
             }
         }
         let _ = arrived;
+    }
+
+    /// Whether a request may not be served because Redis takes no writes: its session has to be renewed, or could not be
+    /// a moment ago.
+    fn may_need_a_write(&self, world: &World, ask: &Ask, now: Moment) -> bool {
+        let refusal = world.faults.last_refusal();
+        let refused =
+            world.faults.writes_are_refused(now) || refusal > Moment::ZERO && now.since(refusal) < PUT_OFF;
+        let Truth::Session(ticket) = self.truth(ask) else { return false };
+        let facts = &self.facts;
+        let asks =
+            facts.check_interval.map_or(facts.access_lifetime, |every| every.min(facts.access_lifetime));
+        let tolerance = facts.skew * 2 + SLACK + facts.slow_call;
+        refused && now.plus(tolerance) >= ticket.created.plus(asks)
     }
 
     fn is_weakened(&self, sid: &str, now: Moment) -> bool {

@@ -4,6 +4,7 @@
 mod choices;
 mod decisions;
 mod presentations;
+mod strangers;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,8 @@ pub enum Rule {
     NobodyThrownOut,
     /// When nothing goes wrong any more, everything works again, and nothing waits for ever.
     Settles,
+    /// What strangers send costs nothing that a limit does not allow, and takes no turn of anybody else's.
+    StrangersCostLittle,
     /// Secrets are in no log line.
     NoSecretsInLogs,
     /// Nothing panics.
@@ -105,6 +108,7 @@ pub struct Ledger {
     ever_lacked: RefCell<BTreeSet<String>>,
     ever_disabled: RefCell<BTreeSet<String>>,
     refresh: presentations::Presentations,
+    strangers: strangers::Strangers,
     disturbed: Cell<Moment>,
     /// Until when new sessions may rightly end at once: of everybody, and of some users.
     void_until: Cell<Moment>,
@@ -113,6 +117,8 @@ pub struct Ledger {
     rotated: Cell<Moment>,
     /// When Redis lost everything last.
     forgotten: Cell<Option<Moment>>,
+    /// When the revocation stream was taken away last.
+    stream_lost: Cell<Option<Moment>>,
     violation: RefCell<Option<Violation>>,
     counts: Counts,
 }
@@ -220,6 +226,8 @@ impl Ledger {
             ever_lacked: RefCell::default(),
             ever_disabled: RefCell::default(),
             refresh: presentations::Presentations::default(),
+            strangers: strangers::Strangers::default(),
+            stream_lost: Cell::default(),
             disturbed: Cell::default(),
             void_until: Cell::default(),
             users_void_until: RefCell::default(),
@@ -400,8 +408,14 @@ impl Ledger {
         }
     }
 
+    /// The revocation stream is gone, and nothing else.
+    pub fn lost_stream(&self, now: Moment) {
+        self.stream_lost.set(Some(now));
+    }
+
     /// A worker died: what it was refreshing may be lost.
     pub fn crashed(&self, at: WorkerId, now: Moment) {
+        self.worker_starts(at);
         for chain in self.refresh.recently_by(at, now) {
             for ticket in self.tickets.borrow_mut().values_mut().filter(|ticket| ticket.chain == chain) {
                 ticket.weakened.get_or_insert(now);

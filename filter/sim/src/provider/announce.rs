@@ -9,6 +9,8 @@ use super::{AUTHORITY, CLIENT, ISSUER};
 use crate::client::exchange::{Ask, exchange};
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
+use crate::ledger::Rule;
+use crate::plan::Weather;
 use crate::sync::within;
 use crate::world::{World, epoch_secs};
 
@@ -16,6 +18,8 @@ use crate::world::{World, epoch_secs};
 const PATH: &str = "/oauth2/backchannel-logout";
 /// How long Keycloak waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a logout that is not confirmed is announced again.
+const TRIES: usize = 4;
 
 /// Tells the client's admin URL of a "Logout all" or a "not before"; whether it confirmed.
 pub async fn tell_admin_url(world: &Rc<World>, path: &str, action: &str) -> bool {
@@ -48,24 +52,50 @@ pub async fn announce(world: &Rc<World>, sid: &str) {
         if !world.plan.provider.announces_sid {
             world.ledger.user_of_session_weakened(sid, world.executor.now());
         }
-        let body = form_urlencoded::Serializer::new(String::new())
-            .append_pair("logout_token", &world.provider.logout_token(sid, world.executor.now()))
-            .finish();
-        let ask = Ask::new(world, "POST", PATH)
-            .header(":authority", AUTHORITY)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(body.into_bytes());
-        let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
-        let status = answered.flatten().map_or(0, |seen| seen.status());
-        let now = world.executor.now();
+        let token = world.provider.logout_token(sid, world.executor.now());
+        let is_confirmed = deliver(world, at, sid, &token).await;
         if !world.plan.provider.announces_sid {
-            world.ledger.user_of_session_weakened(sid, now);
+            world.ledger.user_of_session_weakened(sid, world.executor.now());
         }
-        world.trace.event(now, "announced", u64::from(status), || format!("end of {sid} to {at}: {status}"));
-        if status == 200 || status == 204 {
-            world.ledger.announced(sid, now);
+        if world.plan.provider.announces_again && (!is_confirmed || world.rng.permille(300)) {
+            let again = announce_again(world.clone(), sid.to_owned(), token, is_confirmed);
+            world.spawn_outside("announced again", again);
         }
     }
+}
+
+/// The same token once more, to any worker of any Envoy: a few times until one confirms it, and once more where one has.
+/// Nothing that began since the first time is meant.
+async fn announce_again(world: Rc<World>, sid: String, token: String, was_confirmed: bool) {
+    for _ in 0..TRIES {
+        world.executor.sleep(Duration::from_millis(world.rng.between(100, 4_000))).await;
+        let is_confirmed = deliver(&world, world.any_worker(None), &sid, &token).await;
+        if was_confirmed && !is_confirmed && world.plan.weather == Weather::Calm && world.faults.are_on() {
+            let what = format!("the end of {sid} was confirmed, and is not when it is announced once more");
+            world.ledger.violate(Rule::Settles, world.executor.now(), what);
+        }
+        if was_confirmed || is_confirmed {
+            return;
+        }
+    }
+}
+
+/// Whether a worker confirms it.
+async fn deliver(world: &Rc<World>, at: WorkerId, sid: &str, token: &str) -> bool {
+    let body = form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", token).finish();
+    let ask = Ask::new(world, "POST", PATH)
+        .header(":authority", AUTHORITY)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(body.into_bytes());
+    let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
+    let status = answered.flatten().map_or(0, |seen| seen.status());
+    let now = world.executor.now();
+    world.trace.event(now, "announced", u64::from(status), || format!("end of {sid} to {at}: {status}"));
+    let is_confirmed = matches!(status, 200 | 204);
+    if is_confirmed {
+        world.ledger.announced(sid, now);
+    }
+    is_confirmed
 }
 
 impl super::Provider {

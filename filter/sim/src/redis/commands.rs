@@ -10,8 +10,8 @@ type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
 type Set = BTreeSet<Vec<u8>>;
 type Sorted = BTreeMap<Vec<u8>, f64>;
 
-/// Commands that change something: a replica, or a server that is out of memory, refuses them.
-const WRITES: [&str; 27] = [
+/// Commands that change something: a replica refuses them.
+const WRITES: [&str; 26] = [
     "SET",
     "SETNX",
     "GETDEL",
@@ -35,19 +35,44 @@ const WRITES: [&str; 27] = [
     "ZREMRANGEBYSCORE",
     "ZREMRANGEBYRANK",
     "XADD",
+    "XDEL",
     "XTRIM",
     "FLUSHALL",
-    "EVAL",
-    "EVALSHA",
+];
+/// Those that need no memory: a server that has none left runs them.
+const FREES: [&str; 14] = [
+    "GETDEL",
+    "DEL",
+    "UNLINK",
+    "EXPIRE",
+    "PEXPIRE",
+    "PEXPIREAT",
+    "PERSIST",
+    "HDEL",
+    "SREM",
+    "ZREM",
+    "ZREMRANGEBYSCORE",
+    "ZREMRANGEBYRANK",
+    "XDEL",
+    "XTRIM",
 ];
 
-/// Whether the command may change something. A script does when it names a command that does.
-pub fn writes(name: &str, args: &[Vec<u8>]) -> bool {
-    let names_a_write = || {
-        let text = String::from_utf8_lossy(args.get(1).map(Vec::as_slice).unwrap_or_default());
-        text.split('\'').any(|word| WRITES.contains(&word))
-    };
-    if name == "EVAL" { names_a_write() } else { WRITES.contains(&name) }
+/// Whether a server that refuses writes with this error refuses this command. Of a script it refuses what the script
+/// calls.
+pub fn is_refused(error: &str, name: &str) -> bool {
+    WRITES.contains(&name) && !(error.starts_with("OOM") && FREES.contains(&name))
+}
+
+/// Runs a command of a script, unless the server refuses it.
+pub fn call(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Reply {
+    if let Some(error) = keys.refuses
+        && is_refused(error, name)
+        && !keys.is_dirty
+    {
+        return Reply::Error(error.to_owned());
+    }
+    keys.is_dirty |= WRITES.contains(&name);
+    execute(keys, name, args)
 }
 
 /// Runs one command. Its name is in upper case.
@@ -73,7 +98,7 @@ fn arity(name: &str) -> Option<(usize, usize)> {
         | "HGETALL" | "HLEN" | "HKEYS" | "SMEMBERS" | "SCARD" | "ZCARD" | "XLEN" => (2, 2),
         "EXISTS" | "DEL" | "UNLINK" | "MGET" | "GETEX" => (2, ANY),
         "SETNX" | "INCRBY" | "HGET" | "HEXISTS" | "SISMEMBER" | "ZSCORE" => (3, 3),
-        "SET" | "HMGET" | "HDEL" | "SADD" | "SREM" | "ZREM" => (3, ANY),
+        "SET" | "HMGET" | "HDEL" | "SADD" | "SREM" | "ZREM" | "XDEL" => (3, ANY),
         "EXPIRE" | "PEXPIRE" | "PEXPIREAT" => (3, 4),
         "HSETNX" | "HINCRBY" | "ZREMRANGEBYSCORE" | "ZREMRANGEBYRANK" => (4, 4),
         "HSET" | "ZADD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE" | "XRANGE" | "XREVRANGE" | "XREAD"
@@ -185,6 +210,7 @@ fn run(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
         "ZADD" | "ZREM" | "ZSCORE" | "ZCARD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE"
         | "ZREMRANGEBYSCORE" | "ZREMRANGEBYRANK" => sorted(keys, name, args)?,
         "XADD" => stream::add(keys, args)?,
+        "XDEL" => stream::delete(keys, args)?,
         "XTRIM" => stream::trim(keys, args)?,
         "XLEN" => stream::len(keys, args)?,
         "XRANGE" => stream::range(keys, args, false)?,

@@ -11,6 +11,10 @@ pub struct Keys {
     entries: BTreeMap<Vec<u8>, Entry>,
     /// The server's clock, in milliseconds since the epoch.
     pub now: u64,
+    /// What a script gets that writes.
+    pub refuses: Option<&'static str>,
+    /// Whether the script has written: then Redis does not run out of memory in the middle of it.
+    pub is_dirty: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -85,6 +85,12 @@ impl Server {
         self.sabotaged.get()
     }
 
+    /// Somebody else runs a command.
+    pub fn tamper(&self, now: u64, words: &[&str]) -> Reply {
+        let args: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        self.run(&args, now, Mood::Well)
+    }
+
     /// The names of all keys.
     pub fn names(&self) -> Vec<String> {
         self.keys.borrow().names().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
@@ -118,7 +124,7 @@ impl Server {
         }
         let refused = match mood {
             Mood::Refusing(error) => Some(error),
-            Mood::ReadOnly(error) if commands::writes(&name, &args) => Some(error),
+            Mood::ReadOnly(error) if commands::is_refused(error, &name) => Some(error),
             _ => None,
         };
         if let Some(error) = refused {
@@ -140,7 +146,7 @@ impl Server {
             }
             ("EXEC", Some(_)) => match connection.queued.take() {
                 Some(transaction) if !transaction.broken => {
-                    let run = |args: &Vec<Vec<u8>>| self.run(args, now);
+                    let run = |args: &Vec<Vec<u8>>| self.run(args, now, mood);
                     Reply::Array(transaction.commands.iter().map(run).collect())
                 }
                 _ => Reply::Error("EXECABORT Transaction discarded because of previous errors.".to_owned()),
@@ -149,7 +155,7 @@ impl Server {
                 transaction.commands.push(args);
                 Reply::Simple("QUEUED".to_owned())
             }
-            (_, None) => self.run(&args, now),
+            (_, None) => self.run(&args, now, mood),
         }
     }
 
@@ -177,11 +183,15 @@ impl Server {
         }
     }
 
-    fn run(&self, args: &[Vec<u8>], now: u64) -> Reply {
+    fn run(&self, args: &[Vec<u8>], now: u64, mood: Mood) -> Reply {
         self.commands.set(self.commands.get() + 1);
         let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
         // A script sees one time from its beginning to its end.
-        self.keys.borrow_mut().now = now;
+        let mut keys = self.keys.borrow_mut();
+        keys.now = now;
+        keys.refuses = if let Mood::ReadOnly(error) = mood { Some(error) } else { None };
+        keys.is_dirty = false;
+        drop(keys);
         match name.as_str() {
             "EVAL" => self.eval(args, args.get(1).cloned()),
             "EVALSHA" => {

@@ -50,7 +50,8 @@ impl Scripts {
                 let text = error.to_string();
                 let line = text.lines().next().unwrap_or_default();
                 let line = line.strip_prefix("runtime error: ").unwrap_or(line);
-                let known = ["WRONGTYPE", "OOM", "READONLY"].iter().any(|kind| line.starts_with(kind));
+                let kinds = ["WRONGTYPE", "OOM", "READONLY", "MISCONF", "NOREPLICAS"];
+                let known = kinds.iter().any(|kind| line.starts_with(kind));
                 Reply::Error(if known || line.starts_with("ERR ") {
                     format!("{line} script")
                 } else {
@@ -99,7 +100,7 @@ fn call(lua: &Lua, keys: &Rc<RefCell<Keys>>, args: &[Value], protected: bool) ->
         words.first().map(|name| String::from_utf8_lossy(name).to_ascii_uppercase()).ok_or_else(|| {
             mlua::Error::runtime("ERR Please specify at least one argument for this redis.call() call")
         })?;
-    match commands::execute(&mut keys.borrow_mut(), &name, &words) {
+    match commands::call(&mut keys.borrow_mut(), &name, &words) {
         Reply::Error(text) if !protected => Err(mlua::Error::runtime(text)),
         reply => to_lua(lua, &reply),
     }

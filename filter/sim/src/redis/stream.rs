@@ -62,6 +62,18 @@ pub fn trim(keys: &mut Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     keys.change(&args[1], |stream: &mut Stream| Reply::count(stream.trim(trim)))
 }
 
+/// `XDEL key id …`. What was the last id stays the last one.
+pub fn delete(keys: &mut Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
+    if keys.get::<Stream>(&args[1])?.is_none() {
+        return Ok(Reply::Integer(0));
+    }
+    let ids: Vec<Id> = args[2..].iter().map(|id| parse(id, 0)).collect::<Result<_, _>>()?;
+    keys.change(&args[1], |stream: &mut Stream| {
+        let gone = ids.iter().filter(|id| stream.entries.remove(id).is_some());
+        Reply::count(gone.inspect(|id| stream.max_deleted = stream.max_deleted.max(**id)).count())
+    })
+}
+
 /// `XLEN key`
 pub fn len(keys: &Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     Ok(Reply::count(keys.get::<Stream>(&args[1])?.map_or(0, |stream| stream.entries.len())))

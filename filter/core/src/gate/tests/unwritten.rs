@@ -74,6 +74,24 @@ fn f904_a_session_whose_use_cannot_be_written_goes_on_until_its_absolute_end() {
     }
 }
 
+/// Redis deletes even without memory. Whoever knows nothing of the refusals yet must not end what looks idle.
+#[test]
+fn f904_another_envoy_that_was_not_refused_yet_ends_no_session_whose_use_could_not_be_written() {
+    for refusal in REFUSALS {
+        let world = signed_in();
+        let envoy = world.other_envoy();
+        envoy.cookies.replace(world.cookies.borrow().clone());
+        world.redis.refuse_writes(Some(refusal));
+        for _ in 0..6 {
+            pass(&[&world, &envoy], HOUR / 4);
+            forwarded(world.browse("GET", "/", API));
+        }
+        forwarded(envoy.browse("GET", "/", API));
+        forwarded(world.browse("GET", "/", API));
+        assert!(world.redis.keys().iter().any(|key| key.contains(":s:")), "{refusal}");
+    }
+}
+
 #[test]
 fn f904_what_could_not_be_written_is_written_when_redis_takes_it_again() {
     let world = signed_in();

@@ -1,0 +1,105 @@
+//! Strangers, very many at once: with tickets that the gate never gave out, and with codes that the provider never did.
+//! What that may cost is for the ledger to say.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use oidc_gate_core::encoding::{base64url, from_base64url};
+use oidc_gate_core::session::ticket::UntrustedTicket;
+
+use super::exchange::{Ask, Seen, exchange};
+use crate::envoy::WorkerId;
+use crate::ledger::SESSION_COOKIE;
+use crate::provider::{AUTHORITY, ISSUER};
+use crate::world::{Act, World};
+
+/// All of them come from one network.
+pub const NETWORK: &str = "198.51.100.";
+/// Bytes of a ticket before its signature.
+const UNSIGNED_LEN: usize = 48;
+/// What a code begins with that the provider never gave out.
+pub const MADE_UP: &str = "made-up-";
+
+/// One flood after the other, for as long as people use the gate.
+pub async fn run(world: Rc<World>) {
+    loop {
+        world.executor.sleep(Duration::from_millis(world.rng.between(200, 3_000))).await;
+        if world.act() != Act::Use {
+            return;
+        }
+        let at = world.any_worker(None);
+        let kind = world.rng.below(3);
+        let address = format!("{NETWORK}{}:40000", world.rng.between(1, 3));
+        for _ in 0..world.rng.between(5, 60) {
+            let (world, inside, address) = (world.clone(), world.clone(), address.clone());
+            world.spawn_outside("flood", async move {
+                match kind {
+                    0 => ticket(&inside, at, address, Ticket::Forged).await,
+                    1 => ticket(&inside, at, address, Ticket::Unsigned).await,
+                    _ => callback(&inside, at, address).await,
+                }
+            });
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ticket {
+    /// It names a key of ours and was not made with it.
+    Forged,
+    /// It has the form of those from before they were signed.
+    Unsigned,
+}
+
+async fn ticket(world: &Rc<World>, at: WorkerId, address: String, kind: Ticket) {
+    let mut bytes = vec![0; UNSIGNED_LEN];
+    world.rng.fill(&mut bytes);
+    if kind == Ticket::Forged {
+        // The name of our key is no secret: it stands in every ticket.
+        let known = world.ledger.some_session(&world.rng).and_then(|(value, _)| from_base64url(value).ok());
+        let Some(known) = known else { return };
+        bytes.extend_from_slice(known.get(UNSIGNED_LEN..).unwrap_or_default());
+    }
+    let value = base64url(bytes);
+    if let Some(untrusted) = UntrustedTicket::parse(&value) {
+        let name = untrusted.record_name();
+        match kind {
+            Ticket::Forged => world.ledger.forged(name.as_str()),
+            Ticket::Unsigned => world.ledger.guessed(name.as_str()),
+        }
+    }
+    let targets = ["/models", "/oauth2/account", "/oauth2/logout", "/ajax-api/2.0/mlflow/runs/get"];
+    let ask = Ask::new(world, "GET", world.rng.pick::<&str>(&targets))
+        .header(":authority", AUTHORITY)
+        .header("cookie", format!("{SESSION_COOKIE}={value}"))
+        .from_address(address);
+    exchange(world, at, ask).await;
+}
+
+/// A login that is begun and comes back at once, with all that it needs but a code.
+async fn callback(world: &Rc<World>, at: WorkerId, address: String) {
+    let ask = Ask::new(world, "GET", "/oauth2/login")
+        .header(":authority", AUTHORITY)
+        .header("sec-fetch-mode", "navigate")
+        .header("sec-fetch-dest", "document")
+        .from_address(address.clone());
+    let Some(seen @ Seen::Answered(_)) = exchange(world, at, ask).await else { return };
+    let state = seen.header("location").and_then(|location| {
+        let (_, query) = location.split_once('?')?;
+        form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "state").map(|(_, state)| state)
+    });
+    let cookie = seen.headers("set-cookie").find_map(|cookie| cookie.split(';').next());
+    let (Some(state), Some(cookie)) = (state, cookie) else { return };
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("state", &state)
+        .append_pair("code", &format!("{MADE_UP}{}", world.rng.next()))
+        .append_pair("iss", ISSUER)
+        .finish();
+    let ask = Ask::new(world, "GET", &format!("/oauth2/callback?{query}"))
+        .header(":authority", AUTHORITY)
+        .header("sec-fetch-mode", "navigate")
+        .header("sec-fetch-dest", "document")
+        .header("cookie", cookie)
+        .from_address(address);
+    exchange(world, at, ask).await;
+}
