@@ -113,10 +113,10 @@ fn beside_people(
             let _stop = Stop(&stop);
             let mut meanwhile = Some(meanwhile);
             cost.watch(&gate, seconds().unwrap_or_default() + BOUND, || {
-                if flood.over_limit() > 0 {
-                    if let Some(meanwhile) = meanwhile.take() {
-                        meanwhile(&gate);
-                    }
+                if flood.over_limit() > 0
+                    && let Some(meanwhile) = meanwhile.take()
+                {
+                    meanwhile(&gate);
                 }
                 let enough = match seconds() {
                     Some(seconds) => began.elapsed() >= seconds,
