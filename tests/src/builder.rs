@@ -9,7 +9,7 @@ use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_testkit::process::{Trouble, free_port, required_path};
 use oidc_gate_testkit::provider::{Provider, Setup, User, random_text};
 use oidc_gate_testkit::redis::Script;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixture::{CANARY, Gate, HEALTHY, Node};
@@ -29,6 +29,7 @@ pub struct Builder {
     replaceable: bool,
     redis_away: bool,
     scheme: &'static str,
+    filter_log: &'static str,
 }
 
 impl Builder {
@@ -43,6 +44,8 @@ impl Builder {
             replaceable: false,
             redis_away: false,
             scheme: "http",
+            // CF01: what the filter says at its most talkative must be free of secrets too.
+            filter_log: "wasm:debug",
         }
     }
 
@@ -125,6 +128,19 @@ impl Builder {
         self
     }
 
+    /// Has Envoy and the filter log what went wrong only, for tests whose log would not fit anywhere.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.filter_log = "wasm:warn";
+        self.edits.push(Box::new(|config| {
+            config.bootstrap(|bootstrap| {
+                let listener = &mut bootstrap["static_resources"]["listeners"][0];
+                listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"] = json!([]);
+            })
+        }));
+        self
+    }
+
     /// Starts Envoy while Redis is down.
     #[must_use]
     pub fn without_redis(mut self) -> Self {
@@ -199,8 +215,7 @@ impl Builder {
         for node_port in ports {
             let mut launch = Launch::new(&program, config.clone().listener_port(node_port))
                 .workers(self.workers)
-                // CF01: what the filter says at its most talkative must be free of secrets too.
-                .component_log_level("wasm:debug")
+                .component_log_level(self.filter_log)
                 .env("SECRET_KEY", &secret_key)
                 .env("OIDC_CLIENT_SECRET", provider.client_secret())
                 .env("REDIS_PASSWORD", store.password())

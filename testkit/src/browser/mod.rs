@@ -7,6 +7,7 @@ pub mod raw;
 mod request;
 mod response;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
@@ -29,12 +30,18 @@ const MAX_REDIRECTS: usize = 20;
 #[derive(Clone, Debug, Default)]
 pub struct Client {
     jar: Arc<Mutex<Jar>>,
+    source: Option<IpAddr>,
 }
 
 impl Client {
     /// With an empty jar.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// With an empty jar, on a machine of that address, which has to be one of this machine's: 127.0.0.0/8 has many.
+    pub fn at(address: impl Into<IpAddr>) -> Self {
+        Self { source: Some(address.into()), ..Self::default() }
     }
 
     /// Opens a page: a top-level navigation by typing the address.

@@ -1,7 +1,7 @@
 //! Bytes over TCP, for requests that no HTTP library would send.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -31,8 +31,22 @@ impl Connection {
     /// # Errors
     /// Nobody listens.
     pub fn open_to(address: impl Into<SocketAddr>) -> Result<Self, Trouble> {
-        let address = address.into();
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        Self::over(TcpStream::connect_timeout(&address.into(), Duration::from_secs(5))?)
+    }
+
+    /// Connects to a loopback port from an address of this machine, of which 127.0.0.0/8 has many.
+    ///
+    /// # Errors
+    /// Nobody listens, or the address is not this machine's.
+    pub fn open_from(source: IpAddr, port: u16) -> Result<Self, Trouble> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stream = runtime.block_on(super::request::connect(Some(source), target))?.into_std()?;
+        stream.set_nonblocking(false)?;
+        Self::over(stream)
+    }
+
+    fn over(stream: TcpStream) -> Result<Self, Trouble> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self { stream, read: Vec::new() })
@@ -62,6 +76,16 @@ impl Connection {
             }
         }
         Ok(&self.read)
+    }
+
+    /// Reads one answer, and leaves the connection open for the next request.
+    ///
+    /// # Errors
+    /// It did not come before the end or `bound`.
+    pub fn read_answer(&mut self, bound: Duration) -> Result<Response, Trouble> {
+        self.read_until(bound, |read| complete_len(read).is_some())?;
+        let length = complete_len(&self.read).unwrap_or_default();
+        parse(&self.read.drain(..length).collect::<Vec<_>>())
     }
 
     /// Reads until the peer closes, or `bound` goes by; everything that came.
@@ -105,6 +129,15 @@ pub fn exchange(port: u16, request: impl AsRef<[u8]>) -> Result<Response, Troubl
     let mut connection = Connection::open(port)?;
     connection.send(request)?;
     parse(&connection.read_to_end(Duration::from_secs(20))?)
+}
+
+/// How long the first answer is, once all of it is there: one whose length is in its head.
+fn complete_len(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let text = String::from_utf8_lossy(bytes.get(..head)?).to_ascii_lowercase();
+    let body = text.split("\r\n").find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let length = head.checked_add(4)?.checked_add(body.unwrap_or(0))?;
+    (length <= bytes.len()).then_some(length)
 }
 
 fn parse(bytes: &[u8]) -> Result<Response, Trouble> {

@@ -1,11 +1,12 @@
 //! One request: what it says, and the exchange with a server.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use url::Url;
 
 use super::{Client, Response};
@@ -122,7 +123,8 @@ impl Request {
         let host = parsed.host_str().unwrap_or_default();
         // As browsers do for localhost (RFC 6761 6.3); our servers listen on IPv4.
         let host = if host == "localhost" || host.ends_with(".localhost") { "127.0.0.1" } else { host };
-        let stream = TcpStream::connect((host, port)).await?;
+        let peer = lookup_host((host, port)).await?.next().ok_or("the host has no address")?;
+        let stream = connect(self.client.source, peer).await?;
         stream.set_nodelay(true)?;
 
         let uri = if self.http2 { format!("http://{authority}{target}") } else { target.to_owned() };
@@ -159,6 +161,14 @@ impl Request {
         };
         Ok(Response { url: self.url, status: head.status.as_u16(), headers: head.headers, body })
     }
+}
+
+/// Connects, from an address of this machine where one is named.
+pub(super) async fn connect(source: Option<IpAddr>, target: SocketAddr) -> std::io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(target).await };
+    let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::from((source, 0)))?;
+    socket.connect(target).await
 }
 
 /// `http://host:port` and the rest, which begins with `/`.

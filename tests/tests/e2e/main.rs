@@ -26,5 +26,6 @@ mod revocation;
 mod revocation_log;
 mod sessions;
 mod sign_out;
+mod strangers;
 mod tls_edge;
 mod unwritten;
