@@ -1,6 +1,6 @@
 //! The application behind the gate: answers with what reached it, and counts, so that a test can say "never reached".
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ impl Received {
 struct Log {
     count: u64,
     received: VecDeque<Received>,
+    pages: BTreeMap<String, String>,
 }
 
 /// The running application.
@@ -122,6 +123,12 @@ impl Echo {
         self.lock().count
     }
 
+    /// From now on this path has a page with that HTML in it, as people write it into what applications show.
+    pub fn show(&self, path: &str, html: &str) {
+        let page = format!("<!DOCTYPE html><meta charset=utf-8><title>Echo</title>{html}");
+        self.lock().pages.insert(path.to_owned(), page);
+    }
+
     /// The requests that reached it, oldest first, once their body was read.
     pub fn received(&self) -> Vec<Received> {
         self.lock().received.iter().cloned().collect()
@@ -156,16 +163,18 @@ async fn answer(request: Request<Incoming>, log: &Mutex<Log>) -> Response<Body> 
     let target = head.uri.path_and_query().map_or_else(|| head.uri.to_string(), ToString::to_string);
     let headers = lines(&head.headers);
     let received = Received { method: head.method.to_string(), target, headers, body_bytes };
-    {
+    let shown = {
         let mut log = lock(log);
         log.received.push_back(received.clone());
         if log.received.len() > REMEMBERED {
             log.received.pop_front();
         }
-    }
+        log.pages.get(head.uri.path()).cloned()
+    };
     let wishes = Wishes::of(head.uri.query().unwrap_or_default());
     let wants_page = received.header("accept").is_some_and(|accept| accept.contains("text/html"));
     let mut response = match (head.uri.path(), wishes.bytes) {
+        _ if shown.is_some() => typed("text/html; charset=utf-8", full(shown.unwrap_or_default())),
         ("/sse", _) => events(wishes.events, wishes.interval),
         (_, Some(bytes)) => typed("application/octet-stream", full(vec![b'x'; bytes])),
         ("/", None) if wants_page => typed("text/html; charset=utf-8", full(page(&received))),

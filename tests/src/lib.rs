@@ -4,6 +4,7 @@
 //! Run them with `cargo xtask test e2e`, which builds the filter and says where Envoy and Redis are.
 
 mod builder;
+mod chromium;
 mod everywhere;
 mod fixture;
 mod oracle;
@@ -11,6 +12,7 @@ mod secrets;
 mod store;
 
 pub use builder::Builder;
+pub use chromium::Chromium;
 pub use everywhere::{BOUND, assert_everywhere, assert_soon_everywhere, statuses, wait_for_age};
 pub use fixture::Gate;
 pub use oracle::{RefusedBy, assert_allowed, assert_refused, assert_refused_by, assert_workers_alive};

@@ -7,6 +7,7 @@ mod back_channel;
 mod bearer;
 mod by_hand;
 mod callback;
+mod chromium;
 mod configuration;
 mod control_headers;
 mod cookies;

@@ -1,27 +1,17 @@
 //! Headless Chromium, driven like a person drives it: addresses, clicks, keys, tabs.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
-use oidc_gate_testkit::process::{Process, accepts_connections, free_port, required_path, wait_until};
-use tempfile::TempDir;
+use oidc_gate_testkit::process::wait_until;
+use oidc_gate_tests::Chromium;
 use thirtyfour::error::WebDriverResult;
-use thirtyfour::{By, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver, WindowHandle};
-use tokio::runtime::Runtime;
+use thirtyfour::{By, WebDriver, WindowHandle};
 
 use crate::stack::{BOUND, PASSWORD, SESSION_COOKIE, Stack};
 
-/// A page that takes longer to load than this has failed.
-const PAGE_LOAD: Duration = Duration::from_secs(60);
-
 /// A browser with a profile of its own. When the test fails, dropping it leaves a picture of what it showed.
 pub struct Browser {
-    // Used by `driver`, which is gone before it.
-    runtime: Runtime,
-    driver: Option<WebDriver>,
-    _chromedriver: Process,
-    _profile: TempDir,
+    chromium: Chromium,
     failures: PathBuf,
 }
 
@@ -32,25 +22,8 @@ pub struct Tab(WindowHandle);
 impl Browser {
     /// Starts one.
     pub fn start(stack: &Stack) -> Self {
-        let profile = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let chromedriver = required_path("OIDC_GATE_CHROMEDRIVER").unwrap();
-        let mut command = Command::new(chromedriver);
-        command.arg(format!("--port={port}"));
-        let log = profile.path().join("chromedriver.log");
-        let mut chromedriver = Process::start("chromedriver", &mut command, &log).unwrap();
-        chromedriver.wait_until(BOUND, || accepts_connections(port)).unwrap();
-
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let driver = runtime.block_on(connect(port, &profile.path().join("profile")));
-        let driver = driver.unwrap_or_else(|error| panic!("{}", chromedriver.trouble(&error.to_string())));
-        Self {
-            runtime,
-            driver: Some(driver),
-            _chromedriver: chromedriver,
-            _profile: profile,
-            failures: stack.folder().join("failures"),
-        }
+        let chromium = Chromium::start().unwrap_or_else(|trouble| panic!("{trouble}"));
+        Self { chromium, failures: stack.folder().join("failures") }
     }
 
     /// Types an address, and waits until its page is loaded.
@@ -61,17 +34,17 @@ impl Browser {
 
     /// As [`Browser::open`], where it may be that nobody answers.
     pub fn try_open(&self, url: &str) -> WebDriverResult<()> {
-        self.runtime.block_on(self.driver().goto(url))
+        self.chromium.block_on(self.driver().goto(url))
     }
 
     /// Loads the page anew.
     pub fn reload(&self) {
-        self.runtime.block_on(self.driver().refresh()).unwrap();
+        self.chromium.block_on(self.driver().refresh()).unwrap();
     }
 
     /// The address bar.
     pub fn url(&self) -> String {
-        self.runtime.block_on(self.driver().current_url()).map(String::from).unwrap_or_default()
+        self.chromium.block_on(self.driver().current_url()).map(String::from).unwrap_or_default()
     }
 
     /// All that can be read on the page; nothing while another one is being loaded.
@@ -89,19 +62,19 @@ impl Browser {
 
     /// What a script returns; null when the page goes away meanwhile.
     pub fn evaluate(&self, script: &str) -> serde_json::Value {
-        let result = self.runtime.block_on(self.driver().execute(script, Vec::new()));
+        let result = self.chromium.block_on(self.driver().execute(script, Vec::new()));
         result.map(|value| value.json().clone()).unwrap_or_default()
     }
 
     /// What a script hands to its last argument, when it gets there.
     pub fn evaluate_async(&self, script: &str) -> serde_json::Value {
-        let result = self.runtime.block_on(self.driver().execute_async(script, Vec::new()));
+        let result = self.chromium.block_on(self.driver().execute_async(script, Vec::new()));
         result.map(|value| value.json().clone()).unwrap_or_else(|error| panic!("{error}\n{}", self.shown()))
     }
 
     /// Whether the page has such an element.
     pub fn has(&self, selector: &str) -> bool {
-        self.runtime.block_on(self.driver().find(By::Css(selector))).is_ok()
+        self.chromium.block_on(self.driver().find(By::Css(selector))).is_ok()
     }
 
     /// Clicks the first such element.
@@ -113,7 +86,7 @@ impl Browser {
 
     /// As [`Browser::click`], on a page that may go away meanwhile, as a person clicks: too late, at times.
     pub fn try_click(&self, selector: &str) -> WebDriverResult<()> {
-        self.runtime.block_on(async { self.driver().find(By::Css(selector)).await?.click().await })
+        self.chromium.block_on(async { self.driver().find(By::Css(selector)).await?.click().await })
     }
 
     /// Types into the first such element.
@@ -124,7 +97,7 @@ impl Browser {
     }
 
     fn try_write(&self, selector: &str, text: &str) -> WebDriverResult<()> {
-        self.runtime.block_on(async {
+        self.chromium.block_on(async {
             let field = self.driver().find(By::Css(selector)).await?;
             field.clear().await?;
             field.send_keys(text).await
@@ -178,23 +151,23 @@ impl Browser {
 
     /// The gate's session cookie.
     pub fn session_cookie(&self) -> Option<String> {
-        let cookie = self.runtime.block_on(self.driver().get_named_cookie(SESSION_COOKIE)).ok()?;
+        let cookie = self.chromium.block_on(self.driver().get_named_cookie(SESSION_COOKIE)).ok()?;
         Some(cookie.value)
     }
 
     /// Takes a cookie of the page that is shown away.
     pub fn forget_cookie(&self, name: &str) {
-        self.runtime.block_on(self.driver().delete_cookie(name)).unwrap();
+        self.chromium.block_on(self.driver().delete_cookie(name)).unwrap();
     }
 
     /// The tab that is in front.
     pub fn tab(&self) -> Tab {
-        Tab(self.runtime.block_on(self.driver().window()).unwrap())
+        Tab(self.chromium.block_on(self.driver().window()).unwrap())
     }
 
     /// Opens a tab and brings it to the front.
     pub fn new_tab(&self) -> Tab {
-        let tab = self.runtime.block_on(self.driver().new_tab()).unwrap();
+        let tab = self.chromium.block_on(self.driver().new_tab()).unwrap();
         let tab = Tab(tab);
         self.switch_to(&tab);
         tab
@@ -202,7 +175,7 @@ impl Browser {
 
     /// Brings a tab to the front.
     pub fn switch_to(&self, tab: &Tab) {
-        self.runtime.block_on(self.driver().switch_to_window(tab.0.clone())).unwrap();
+        self.chromium.block_on(self.driver().switch_to_window(tab.0.clone())).unwrap();
     }
 
     /// Takes a picture for the documentation, when somebody asked for pictures by naming a folder.
@@ -221,11 +194,11 @@ impl Browser {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        self.runtime.block_on(self.driver().screenshot(path))
+        self.chromium.block_on(self.driver().screenshot(path))
     }
 
     fn driver(&self) -> &WebDriver {
-        self.driver.as_ref().expect("it is there until drop")
+        self.chromium.driver()
     }
 }
 
@@ -239,35 +212,5 @@ impl Drop for Browser {
                 Err(error) => eprintln!("there is no picture of the failure: {error}"),
             }
         }
-        if let Some(driver) = self.driver.take() {
-            // When this fails, the end of chromedriver ends the browser.
-            let _ = self.runtime.block_on(driver.quit());
-        }
     }
-}
-
-async fn connect(port: u16, profile: &Path) -> WebDriverResult<WebDriver> {
-    let mut chromium = DesiredCapabilities::chrome();
-    for argument in [
-        "--headless=new",
-        // Chromium's sandbox refuses to run as root, as in a container.
-        "--no-sandbox",
-        "--disable-gpu",
-        // /dev/shm of a container is small.
-        "--disable-dev-shm-usage",
-        "--disable-quic",
-        "--no-first-run",
-        // It speaks to nobody but the stack.
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1280,900",
-        "--lang=en",
-    ] {
-        chromium.add_arg(argument)?;
-    }
-    chromium.add_arg(&format!("--user-data-dir={}", profile.display()))?;
-    let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), chromium).await?;
-    driver.set_page_load_timeout(PAGE_LOAD).await?;
-    Ok(driver)
 }

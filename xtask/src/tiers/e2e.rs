@@ -38,6 +38,7 @@ fn run_with(release: &Release, workspace: &Workspace, progress: &Progress, runs:
         .env("OIDC_GATE_ENVOY", envoy::ensure_release(release, workspace, progress)?)
         .env("OIDC_GATE_REDIS", install::redis::ensure(progress)?)
         .env("OIDC_GATE_HAPROXY", install::haproxy::ensure(progress)?)
+        .env("OIDC_GATE_CHROMEDRIVER", install::chromium::ensure(progress)?)
         .env("OIDC_GATE_WASM", wasm);
     let with = if release.version == envoy::CURRENT.version { "" } else { release.version };
     runs.cargo_test(&cargo, with, &["--test-threads", TEST_THREADS])
