@@ -1,12 +1,13 @@
 //! Redis or the provider is away: nobody gets in, nobody is thrown out for good, nothing has to be restarted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::browser::load::Load;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::{Behaviour, Endpoint, Times};
 use oidc_gate_testkit::redis::Script;
-use oidc_gate_tests::{Gate, assert_refused, assert_workers_alive};
+use oidc_gate_tests::{Gate, assert_refused, assert_soon_everywhere, assert_workers_alive};
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -177,4 +178,33 @@ fn discovery_documents_of_any_shape_leave_the_gate_closed_and_alive() {
             gate.envoy().trouble("does not recover")
         );
     }
+}
+
+/// A provider that is down is asked once in this time while somebody waits for it, by all workers together.
+const AWAITED_PAUSE: Duration = Duration::from_millis(900);
+
+#[test]
+fn f703_while_the_provider_is_down_one_worker_asks_for_all_and_who_waits_is_served_when_it_is_back() {
+    let down = || Behaviour::json(503, "{}");
+    let began = Instant::now();
+    let gate = Gate::builder()
+        .workers(4)
+        .provider(move |provider| provider.misbehave(Endpoint::Discovery, Times::Always, down()))
+        .start();
+    let url = gate.url("/x");
+    let load = Load::start(4, move |_| Client::new().navigation("GET", &url));
+    let asked = || gate.provider.count(Endpoint::Discovery);
+    assert!(wait_until(BOUND * 3, || asked() >= 5 && load.count() >= 8), "{}", asked());
+    let (most, outcomes) = (asked(), load.stop());
+    let allowed = usize::try_from(began.elapsed().as_millis() / AWAITED_PAUSE.as_millis()).unwrap() + 2;
+    assert!(most <= allowed, "{most} requests, {allowed} are allowed; {} people waited", outcomes.len());
+    assert_eq!(gate.provider.most_at_once(Endpoint::Discovery), 1);
+    for outcome in &outcomes {
+        let response = outcome.result.as_ref().unwrap();
+        assert!(response.status == 503 && response.header("retry-after").is_some(), "{response}");
+    }
+    assert_eq!(gate.echo.count(), 0);
+    gate.provider.behave();
+    assert_soon_everywhere(&gate, 302, "/x", |url| Client::new().navigation("GET", url));
+    assert_workers_alive(&gate);
 }

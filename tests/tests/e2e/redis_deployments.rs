@@ -3,9 +3,13 @@
 use std::collections::BTreeSet;
 
 use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_testkit::process::wait_until;
-use oidc_gate_testkit::redis::{Authority, NODES};
-use oidc_gate_tests::{BOUND, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive};
+use oidc_gate_testkit::provider::Times;
+use oidc_gate_testkit::redis::{Authority, FakeRedis, Fault, NODES, On, Script};
+use oidc_gate_tests::{
+    BOUND, Gate, assert_everywhere, assert_refused, assert_soon_everywhere, assert_workers_alive,
+};
 
 #[test]
 fn tls_and_an_acl_user_are_all_that_redis_takes_and_sessions_work() {
@@ -162,4 +166,56 @@ fn in_a_cluster_that_lost_a_node_its_sessions_are_503_and_come_back() {
     other.thaw();
     cluster.wait_until_whole().unwrap();
     assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+}
+
+/// The one Redis of this gate for a node of a Redis Cluster.
+fn as_a_node(config: EnvoyConfig) -> EnvoyConfig {
+    let mut port = 0;
+    let config = config.edit_cluster("redis", |cluster| {
+        let endpoint = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+        port = endpoint["address"]["socket_address"]["port_value"].as_u64().unwrap();
+    });
+    config.redis_cluster(&[u16::try_from(port).unwrap()])
+}
+
+/// What `CLUSTER NODES` answers with these ports.
+fn nodes(ports: &[u16]) -> Fault {
+    let line = |port: &u16| format!("07c3 127.0.0.1:{port}@1 master - 0 1 1 connected 0-16383\n");
+    let text: String = ports.iter().map(line).collect();
+    Fault::Bytes(format!("${}\r\n{text}\r\n", text.len()).into_bytes())
+}
+
+#[test]
+fn f1205_a_node_that_sends_the_gate_elsewhere_gets_nobody_in_and_no_password_out() {
+    let gate = Gate::builder()
+        .redis_proxy()
+        .envoy(as_a_node)
+        .plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into())
+        .start();
+    let proxy = gate.redis_proxy();
+    // It would take a password, and say yes to everything.
+    let trap = FakeRedis::start(Script::Reply(b"+OK\r\n".to_vec())).unwrap();
+    let browser = gate.signed_in("mlflow_user");
+    let redirect = |kind: &str, address: &str, known: &[u16]| {
+        proxy.behave();
+        proxy.fail(On::Command("CLUSTER"), Times::Always, nodes(known));
+        let elsewhere = Fault::Error(format!("{kind} 1 {address}"));
+        proxy.fail(On::Key("mlflow:s:".to_owned()), Times::Always, elsewhere);
+    };
+    for kind in ["MOVED", "ASK"] {
+        for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1", "[::ffff:127.0.0.1]", ""] {
+            redirect(kind, &format!("{host}:{}", trap.port()), &[proxy.port()]);
+            let page = assert_refused(&gate, 503, || browser.navigate(&gate.url("/x")));
+            assert!(page.header("retry-after").is_some(), "{page}");
+            assert_everywhere(&gate, 503, "/x", |url| browser.fetching("GET", url));
+        }
+    }
+    assert_eq!(trap.connections(), 0);
+    proxy.behave();
+    assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
+    // Once the configured node says that it is one of the cluster, it is asked: the trap works.
+    redirect("MOVED", &format!("127.0.0.1:{}", trap.port()), &[proxy.port(), trap.port()]);
+    let asked = || browser.fetch(&gate.url("/x")).is_ok() && trap.heard("AUTH") > 0;
+    assert!(wait_until(BOUND, asked), "{}", gate.envoy().trouble("does not learn of a new node"));
+    assert_workers_alive(&gate);
 }
