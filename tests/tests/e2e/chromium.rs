@@ -13,8 +13,14 @@ const BOUND: Duration = Duration::from_secs(60);
 const COOKIE: &str = "oidc-gate";
 
 /// What a page of the application has in it, and how it is set off: by itself, or by a click on what it hides behind.
-const IN_A_PAGE: [(&str, &str, Option<&str>); 17] = [
+const IN_A_PAGE: [(&str, &str, Option<&str>); 18] = [
     ("refresh", "<meta http-equiv=refresh content='0;url=/oauth2/logout'>", None),
+    // The reader clicks on something else meanwhile.
+    (
+        "refresh after a click",
+        "<meta http-equiv=refresh content='10;url=/oauth2/logout'><p>some text</p>",
+        Some("p"),
+    ),
     ("script", "<script>location = '/oauth2/logout'</script>", None),
     ("window", "<script>window.open('/oauth2/logout')</script>", None),
     ("ping", "<a href=/elsewhere ping=/oauth2/logout>a</a>", Some("a")),
@@ -172,9 +178,9 @@ fn f1201_in_chromium_nothing_in_a_page_signs_anybody_out_and_a_click_of_a_person
     gate.echo.show("/form", "<form method=post action=/oauth2/logout><button>Sign out</button></form>");
     let logout = gate.url("/oauth2/logout");
     for (path, button) in [
-        ("/link", "a"),
         ("/form", "button"),
-        // The question that a refresh leads to.
+        // The question that a link or a refresh leads to.
+        ("/link", "form[action='/oauth2/logout'] button"),
         ("/refresh", "form[action='/oauth2/logout'] button"),
         ("/oauth2/account", "form[action='/oauth2/logout'] button"),
     ] {
@@ -183,7 +189,10 @@ fn f1201_in_chromium_nothing_in_a_page_signs_anybody_out_and_a_click_of_a_person
         }
         let before = gate.provider.sessions_of("mlflow_user").len();
         person.open(&gate.url(path));
-        if path == "/refresh" {
+        if path == "/link" {
+            person.click("a");
+        }
+        if ["/link", "/refresh"].contains(&path) {
             assert!(wait_until(BOUND, || person.url() == logout), "{}", person.url());
         }
         person.click(button);

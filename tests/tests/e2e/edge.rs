@@ -64,12 +64,7 @@ fn f903_a_connection_that_begins_no_request_is_closed_and_one_that_works_is_not(
         .unwrap();
     all_are_closed(
         gate.port(),
-        &[
-            b"",
-            b"G",
-            b"GET /health HTTP/1.1\r\n",
-            b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-        ],
+        &[b"", b"G", b"GET /health HTTP/1.1\r\n", b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "],
     );
     let idle = Gate::builder().envoy(|config| with_short_times(config, "2s")).start();
     all_are_closed(

@@ -28,10 +28,10 @@ const API: &[(&str, &str)] = &[("accept", "*/*")];
 /// What a browser sends with a form of the gate's own pages.
 const OWN_FORM: &[(&str, &str)] =
     &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
-/// What a browser sends when somebody clicks on a link of the gate's own origin.
-const CLICK: &[(&str, &str)] = &[
+/// What a browser sends when somebody types the address.
+const TYPED: &[(&str, &str)] = &[
     ("accept", "text/html"),
-    ("sec-fetch-site", "same-origin"),
+    ("sec-fetch-site", "none"),
     ("sec-fetch-mode", "navigate"),
     ("sec-fetch-dest", "document"),
     ("sec-fetch-user", "?1"),

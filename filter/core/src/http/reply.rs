@@ -401,7 +401,9 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
             .text(format!("{SIGN_OUT_INCOMPLETE} {}", unavailable(dependency)))
             .retry(asked.retry_path),
         Rejection::Login(error) => pages::login_error(page, error, asked.retry_path),
-        Rejection::Malformed(Malformed::TokenInQuery) => page.title("Bad request").text(token_in_query(asked)),
+        Rejection::Malformed(Malformed::TokenInQuery) => {
+            page.title("Bad request").text(token_in_query(asked))
+        }
         Rejection::Malformed(_) | Rejection::InvalidLogoutToken(_) | Rejection::LogoutFailed(_) => page
             .title("Bad request")
             .text("Your browser sent something that can't be understood safely.")

@@ -25,9 +25,9 @@ fn is_same(request: &Request, origin: &str) -> bool {
 /// Who asks for something that a person has to want, such as to sign out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedBy {
-    /// The person, by a button, or by a link that they clicked, on a page of this origin, or by the address bar.
+    /// The person, by a button of a form on a page of this origin, or by the address bar.
     Person,
-    /// A page that the browser goes to, perhaps by itself: a link of another site, a refresh. The person can be asked.
+    /// A page that the browser goes to, perhaps by itself: a link, a refresh. The person can be asked.
     Navigation,
     /// Something that the person does not see: an image, a frame, a ping, another site's form.
     Page,
@@ -35,7 +35,8 @@ pub enum AskedBy {
 
 /// Who asks. What people write into the application's pages counts as little as what stands on other sites: markup can
 /// send the reader somewhere (`<meta http-equiv=refresh>`), load something, or send a POST (`<a ping>`), but it can't
-/// press a button, and it makes no `Sec-Fetch-User`.
+/// press a button. `Sec-Fetch-User` does not tell a clicked link from a refresh: browsers send it with whatever follows a
+/// click or a key anywhere on the page within a few seconds. What is typed has no page that began it.
 pub fn asked_by(request: &Request, origin: &str) -> AskedBy {
     let posted = request.method() == "POST";
     let has_metadata = ["sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"]
@@ -56,7 +57,7 @@ pub fn asked_by(request: &Request, origin: &str) -> AskedBy {
         (false, _) => AskedBy::Page,
         (true, true) if from_us => AskedBy::Person,
         (true, true) => AskedBy::Page,
-        (true, false) if from_us && is("sec-fetch-user", "?1") => AskedBy::Person,
+        (true, false) if is("sec-fetch-site", "none") && is("sec-fetch-user", "?1") => AskedBy::Person,
         (true, false) => AskedBy::Navigation,
     }
 }
@@ -83,12 +84,12 @@ mod tests {
     const ORIGIN: &str = "https://mlflow.example";
 
     #[test]
-    fn f1201_only_a_click_or_a_form_of_ours_is_a_persons_own_action() {
+    fn f1201_only_a_form_of_ours_or_a_typed_address_is_a_persons_own_action() {
         use AskedBy::{Navigation, Page, Person};
         /// Site, mode, destination, user.
         type Metadata = [&'static str; 4];
         let table: [(&str, Metadata, AskedBy); 18] = [
-            ("GET", ["same-origin", "navigate", "document", "?1"], Person),
+            ("GET", ["same-origin", "navigate", "document", "?1"], Navigation),
             ("GET", ["none", "navigate", "document", "?1"], Person),
             ("GET", ["same-origin", "navigate", "document", ""], Navigation),
             ("GET", ["none", "navigate", "document", ""], Navigation),

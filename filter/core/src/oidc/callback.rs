@@ -134,7 +134,10 @@ async fn exchange(
     let asked = rp.host.now();
     let tokens = token_endpoint::exchange_code(&rp, &code, &flow).await?;
     turn.accepted();
-    let id_token = tokens.id_token.clone().ok_or_else(|| LoginError::TokenResponse(Endpoint::Token.says("id_token is missing")))?;
+    let id_token = tokens
+        .id_token
+        .clone()
+        .ok_or_else(|| LoginError::TokenResponse(Endpoint::Token.says("id_token is missing")))?;
     let validated = id_token::validate(&rp, &id_token, &tokens, &flow, asked).await?;
     let access_until = refresh::access_until(&tokens, Some(validated.expires), asked);
     let (issued, claims) = (validated.issued, validated.claims);

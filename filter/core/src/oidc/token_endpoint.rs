@@ -101,8 +101,8 @@ async fn request(
 
 /// RFC 6749 5.1
 fn parse(body: &[u8]) -> Result<Tokens, Failure> {
-    let response =
-        json::parse_object(body, MAX_RESPONSE_LEN).map_err(|error| no_tokens(&format!("not a JSON object ({error})")))?;
+    let response = json::parse_object(body, MAX_RESPONSE_LEN)
+        .map_err(|error| no_tokens(&format!("not a JSON object ({error})")))?;
     // Null and empty text are ways to write "none".
     let optional = |name: &'static str| match json::string(&response, name) {
         Ok(text) => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),

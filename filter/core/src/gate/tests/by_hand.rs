@@ -3,7 +3,7 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-use super::{API, CLICK, OWN_FORM, forwarded};
+use super::{API, OWN_FORM, TYPED, forwarded};
 use crate::gate::Decision;
 use crate::http::reply::Reply;
 use crate::testing::world::{NAVIGATION, World, callback, header, replied};
@@ -17,7 +17,9 @@ const AHEAD: [(&str, &str); 5] = [
 ];
 /// A navigation of that origin's page that nobody has clicked on.
 fn without_click() -> Vec<(&'static str, &'static str)> {
-    CLICK[..4].to_vec()
+    let mut headers = TYPED[..4].to_vec();
+    headers[1].1 = "same-origin";
+    headers
 }
 
 fn get_ahead(world: &World, target: &str, purpose: (&str, &str), site: &str) -> Reply {
@@ -46,7 +48,7 @@ fn f501_what_a_browser_loads_ahead_of_time_ends_nothing_and_the_click_that_follo
         }
         forwarded(world.browse("GET", "/", API));
     }
-    let reply = replied(world.browse("GET", "/oauth2/logout", CLICK));
+    let reply = replied(world.browse("GET", "/oauth2/logout", TYPED));
     assert_eq!(reply.status, 303);
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
 }
@@ -95,8 +97,10 @@ fn f1201_a_sign_out_that_nobody_clicked_on_asks_first() {
     world.log_in("/");
     // A refresh written into a page, a bookmark that a browser opens by itself, a browser without `Sec-Fetch-User`.
     let refresh = without_click();
+    // The same in the seconds after a click or a key anywhere on the page.
+    let after_a_click = [without_click(), vec![("sec-fetch-user", "?1")]].concat();
     let plain = vec![("accept", "text/html")];
-    for headers in [refresh, plain] {
+    for headers in [refresh, after_a_click, plain] {
         let reply = replied(world.browse("GET", "/oauth2/logout", &headers));
         assert_eq!(reply.status, 200, "{headers:?}");
         assert!(reply.body.contains("<form method=\"post\" action=\"/oauth2/logout\">"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-use super::{API, CLICK, OWN_FORM, forwarded};
+use super::{API, OWN_FORM, TYPED, forwarded};
 use crate::caller::Caller;
 use crate::encoding::{base64url, from_base64url};
 use crate::gate::Decision;
@@ -28,7 +28,7 @@ const DOORS: [Request; 7] = [
     ("GET", "/", API),
     ("GET", "/x", NAVIGATION),
     ("POST", "/oauth2/logout", OWN_FORM),
-    ("GET", "/oauth2/logout", CLICK),
+    ("GET", "/oauth2/logout", TYPED),
     ("GET", "/oauth2/account", NAVIGATION),
     ("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM),
     (
@@ -452,7 +452,8 @@ fn f902_requests_that_wait_for_the_provider_leave_places_to_others() {
     let began = world.host.now_millis();
     let answers = Rc::new(RefCell::new(Vec::new()));
     for _ in 0..1100 {
-        let headers = [&[(":method", "GET"), (":path", "/"), (":authority", "mlflow.example")], NAVIGATION].concat();
+        let headers =
+            [&[(":method", "GET"), (":path", "/"), (":authority", "mlflow.example")], NAVIGATION].concat();
         let headers = headers.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
         let (gate, host, answers) = (world.gate.borrow().clone(), world.host.clone(), answers.clone());
         world.host.spawn(Box::pin(async move {
