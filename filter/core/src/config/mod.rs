@@ -1,9 +1,9 @@
 //! The validated configuration. What an operator writes is `raw`; [`Config`] is what is left after every field has
 //! been checked, so the rest of the core never checks again.
 //!
-//! [`load`] goes the way: JSON → `tree` (what is there twice) → `environment` (references filled in) → `lenient` (types, unknown fields) →
-//! `validate` (meaning). Each step reports to the same place and goes on, so that an operator sees every mistake at
-//! once, and each one once.
+//! [`load`] goes the way: JSON → `tree` (what is there twice) → `environment` (references filled in) → `lenient`
+//! (types, unknown fields) → `validate` (meaning). Each step reports to the same place and goes on, so that an operator
+//! sees every mistake at once, and each one once.
 
 mod environment;
 mod error;
@@ -368,4 +368,30 @@ pub enum Access {
     Deny,
     /// Nobody; 404, as if it did not exist.
     NotFound,
+}
+
+impl Access {
+    /// The reason of a refusal by a rule that says this; `None` when it refuses nobody who is signed in.
+    pub const fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Public | Self::SignedIn => None,
+            Self::Admins | Self::Users | Self::Groups(_) | Self::Deny => Some("not_allowed"),
+            Self::NotFound => Some("not_found"),
+        }
+    }
+}
+
+impl Policy {
+    /// The reasons that rules with a name give to refusals, each once, in the order of the rules.
+    pub fn rule_reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for rule in &self.rules {
+            let reason = rule.access.refusal().and_then(|refusal| rule.name.reason(refusal));
+            reasons.extend(reason.filter(|reason| !reasons.contains(reason)));
+            if reasons.len() > MAX_RULE_REASONS {
+                break;
+            }
+        }
+        reasons
+    }
 }

@@ -1,7 +1,5 @@
 //! What a rule is called, and what the metric makes of its name.
 
-use super::{Access, Policy};
-
 /// Reasons of rules that the metric tells apart. Envoy keeps the counter of each until it ends.
 pub const MAX_RULE_REASONS: usize = 100;
 
@@ -47,32 +45,6 @@ impl RuleName {
             Self::Given { label, .. } => Some(format!("{refusal}_{label}")),
             Self::Own(_) => None,
         }
-    }
-}
-
-impl Access {
-    /// The reason of a refusal by a rule that says this; `None` when it refuses nobody who is signed in.
-    pub const fn refusal(&self) -> Option<&'static str> {
-        match self {
-            Self::Public | Self::SignedIn => None,
-            Self::Admins | Self::Users | Self::Groups(_) | Self::Deny => Some("not_allowed"),
-            Self::NotFound => Some("not_found"),
-        }
-    }
-}
-
-impl Policy {
-    /// The reasons that rules with a name give to refusals, each once, in the order of the rules.
-    pub fn rule_reasons(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        for rule in &self.rules {
-            let reason = rule.access.refusal().and_then(|refusal| rule.name.reason(refusal));
-            reasons.extend(reason.filter(|reason| !reasons.contains(reason)));
-            if reasons.len() > MAX_RULE_REASONS {
-                break;
-            }
-        }
-        reasons
     }
 }
 
