@@ -13,6 +13,7 @@ mod cookies;
 mod edge;
 mod id_token;
 mod login;
+mod many_groups;
 mod outages;
 mod propagation;
 mod redis_deployments;
