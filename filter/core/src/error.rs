@@ -8,6 +8,7 @@ use std::rc::Rc;
 pub use self::denial::NotAllowed;
 use crate::config::RuleName;
 use crate::jose::error::TokenError;
+use crate::redis::MAX_VALUE_LEN;
 
 /// Why a request is not forwarded.
 #[derive(Clone, Debug)]
@@ -135,8 +136,8 @@ pub enum LoginError {
     UserInfo(Rc<str>),
     /// UserInfo speaks of somebody else than the ID token.
     UserInfoOfAnother,
-    /// The session would not fit into the store.
-    TooLarge,
+    /// The session would not fit into the store: its size in bytes.
+    TooLarge(usize),
     /// This browser comes back again and again without a session.
     Loop,
 }
@@ -244,6 +245,9 @@ impl Rejection {
                 Some(format!("{error}: {}", description.as_deref().unwrap_or("no description")))
             }
             Self::Login(LoginError::TokenResponse(what)) => Some(what.to_string()),
+            Self::Login(LoginError::TooLarge(size)) => {
+                Some(format!("the session has {size} bytes, the limit is {MAX_VALUE_LEN}"))
+            }
             Self::Login(
                 LoginError::UserInfo(what) | LoginError::CodeRefused(what) | LoginError::ClientRefused(what),
             ) => Some(what.to_string()),
@@ -375,7 +379,7 @@ impl LoginError {
             | Self::WrongIssuer
             | Self::CodeUsed
             | Self::CodeRefused(_)
-            | Self::TooLarge
+            | Self::TooLarge(_)
             | Self::Loop => None,
         }
     }
@@ -392,7 +396,7 @@ impl LoginError {
             Self::IdToken(error) if error.is_forgery() => "login_forged_id_token",
             Self::IdToken(_) => "login_id_token",
             Self::UserInfo(_) | Self::UserInfoOfAnother => "login_userinfo",
-            Self::TooLarge => "login_too_large",
+            Self::TooLarge(_) => "login_too_large",
             Self::Loop => "login_loop",
         }
     }

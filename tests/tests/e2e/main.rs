@@ -15,6 +15,7 @@ mod edge;
 mod endpoints;
 mod id_token;
 mod login;
+mod many_groups;
 mod outages;
 mod propagation;
 mod readiness;

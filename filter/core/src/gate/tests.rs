@@ -8,6 +8,7 @@ mod by_hand;
 mod callback;
 mod claims;
 mod login;
+mod many_groups;
 mod providers;
 mod reasons;
 mod refresh;

@@ -8,7 +8,8 @@ use crate::error::{Dependency, Malformed, Rejection};
 use crate::host::Host;
 use crate::sync::within;
 
-/// Longest body that is read, in bytes: a token of the longest kind, percent-encoded, and some more.
+/// Longest body that is read, in bytes. Logout tokens and administrative messages have no groups in them, so the
+/// longest token need not fit.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
 /// How long a body may take to arrive: a provider sends it along with the headers.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -6,6 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::error::LoginError;
 use crate::principal::Principal;
+use crate::redis::MAX_VALUE_LEN;
 
 /// What somebody reads who can do nothing about it.
 pub const ADMINISTRATOR: &str = "An administrator has to act; trying again does not help until then.";
@@ -178,10 +179,13 @@ pub fn login_error<'a>(page: Page<'a>, error: &'a LoginError, return_path: &'a s
             .title(NOT_COMPLETED)
             .text(format!("The identity provider's answer can't be used. {ADMINISTRATOR}"))
             .hint("Administrators: the log has the reason under the id below."),
-        LoginError::TooLarge => page
+        LoginError::TooLarge(size) => page
             .title(NOT_COMPLETED)
-            .text("The identity provider sends more about your account than a session can hold.")
-            .hint("Administrators: send fewer groups or claims in the ID token."),
+            .text(format!(
+                "The identity provider sends more about your account than a session can hold: {size} bytes, and the limit \
+                 is {MAX_VALUE_LEN}."
+            ))
+            .hint("Administrators: have it send fewer groups."),
         LoginError::Loop => page
             .title("Sign-in keeps coming back")
             .text("You were signed in several times within a minute, but no session was found afterwards.")

@@ -208,7 +208,7 @@ fn status(rejection: &Rejection) -> u16 {
             | LoginError::WrongIssuer
             | LoginError::CodeUsed
             | LoginError::CodeRefused(_)
-            | LoginError::TooLarge
+            | LoginError::TooLarge(_)
             | LoginError::Loop => 400,
         },
     }

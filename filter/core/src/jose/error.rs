@@ -2,12 +2,16 @@
 
 use crate::json::{ClaimError, JsonError};
 
+/// Longest token that is looked at, in bytes: more than Envoy lets into the headers of a request, which is
+/// 60 KiB by default. A token with 500 groups of 45 characters has 31 KB.
+pub const MAX_TOKEN_LEN: usize = 96 * 1024;
+
 /// Why a token is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Longer than [`super::token::MAX_TOKEN_LEN`].
+    /// Longer than [`MAX_TOKEN_LEN`]: this many bytes.
     #[error("the token is longer than allowed")]
-    TooLong,
+    TooLong(usize),
     /// Five segments: a JWE. We have no key to open one, and would not inflate it.
     #[error("encrypted tokens are not accepted")]
     Encrypted,
@@ -141,6 +145,7 @@ impl TokenError {
             Self::Claim(error) | Self::HeaderParameter(error) => format!("{}: {}", self.label(), error.claim),
             Self::HeaderJson(error) | Self::PayloadJson(error) => format!("{}: {error}", self.label()),
             Self::ForeignAudience(name) => format!("{}: {name}", self.label()),
+            Self::TooLong(size) => format!("{}: {size} bytes, the limit is {MAX_TOKEN_LEN}", self.label()),
             _ => self.label().to_owned(),
         }
     }
@@ -171,7 +176,7 @@ impl TokenError {
     /// Stable name for logs.
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::TooLong => "token_too_long",
+            Self::TooLong(_) => "token_too_long",
             Self::Encrypted => "token_encrypted",
             Self::NotCompact => "token_not_compact",
             Self::NotBase64Url => "token_not_base64url",

@@ -5,17 +5,13 @@ use std::marker::PhantomData;
 
 use super::algorithm::Algorithm;
 use super::claims::Claims;
-use super::error::TokenError;
+use super::error::{MAX_TOKEN_LEN, TokenError};
 use super::jwk::{Jwk, MAX_KEY_ID_LEN};
 use super::jwk_set::JwkSet;
 use super::kind::TokenKind;
 use super::signature::{SignatureVerifier, for_host};
 use crate::encoding::from_base64url;
 use crate::json::{self, ClaimProblem};
-
-/// Longest token that is looked at, in bytes. Keycloak's have about 12 KB with 500 groups of short
-/// names.
-pub const MAX_TOKEN_LEN: usize = 24 * 1024;
 
 /// A token that has the right form, and of which nothing else is known.
 pub struct UntrustedToken<'a> {
@@ -45,7 +41,7 @@ impl<'a> UntrustedToken<'a> {
     pub fn parse(text: &'a str) -> Result<Self, TokenError> {
         // Before anything that costs more than a comparison.
         if text.len() > MAX_TOKEN_LEN {
-            return Err(TokenError::TooLong);
+            return Err(TokenError::TooLong(text.len()));
         }
         let [header, payload, signature] = segments(text)?;
         if payload.is_empty() {

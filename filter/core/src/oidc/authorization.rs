@@ -75,7 +75,7 @@ pub async fn begin(
         Purpose::Login,
         &[],
         &[name.as_bytes()],
-        &serde_json::to_vec(&flow).map_err(|_| LoginError::TooLarge)?,
+        &serde_json::to_vec(&flow).map_err(|_| Dependency::Host)?,
     )?;
     let mut cookies: Vec<String> = evicted(rp, request).iter().map(|name| rp.cookies.delete(name)).collect();
     cookies.push(rp.cookies.set(&name, &base64url(&sealed), browser.login.timeout));

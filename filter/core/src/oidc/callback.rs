@@ -153,7 +153,7 @@ async fn exchange(
         obtained: asked,
         refresh_until: tokens.refresh_expires_in.map(|left| asked.plus(left)),
         refresh_token: tokens.refresh_token.clone(),
-        id_token,
+        id_token: Grant::hint(&id_token),
     };
     let claims = if browser.login.userinfo { userinfo::merge(&rp, &tokens, claims).await? } else { claims };
     let principal = Principal::from_claims(&rp.config, &claims).map_err(LoginError::IdToken)?;

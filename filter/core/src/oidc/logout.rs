@@ -13,14 +13,12 @@ use crate::http::same_site::{AskedBy, asked_by};
 use crate::metrics::{self, Logout};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::revocation;
-use crate::session::record::Grant;
+use crate::session::record::{Grant, MAX_HINT_LEN};
 use crate::session::ticket::{RecordName, Ticket};
 use crate::sync::finish;
 
 /// Where the provider sends browsers after it ended its session.
 pub const SIGNED_OUT_PATH: &str = "/oauth2/signed-out";
-/// A hint longer than this would not fit into providers' and browsers' request lines; the provider then asks.
-const MAX_HINT_LEN: usize = 6 * 1024;
 /// How long a logout under way is remembered.
 const STATE_LIFETIME: Duration = Duration::from_secs(600);
 /// How often, and how long apart, the deletion of a session is tried again after Redis did not confirm it.
@@ -178,7 +176,7 @@ async fn end_session_location(
     let return_to = format!("{}{SIGNED_OUT_PATH}", rp.config.public_url.origin);
     {
         let mut query = url.query_pairs_mut();
-        match id_token.filter(|token| token.len() <= MAX_HINT_LEN) {
+        match id_token.filter(|token| (1..=MAX_HINT_LEN).contains(&token.len())) {
             Some(id_token) => query.append_pair("id_token_hint", id_token),
             None => query.append_pair("client_id", &rp.config.client.id),
         };

@@ -374,7 +374,7 @@ async fn checked(
         principal.sid.clone_from(&record.principal.sid);
     }
     let grant = Grant {
-        id_token: tokens.id_token.clone().unwrap_or_else(|| record.grant.id_token.clone()),
+        id_token: tokens.id_token.as_deref().map_or_else(|| record.grant.id_token.clone(), Grant::hint),
         issued: issued.unwrap_or(record.grant.issued),
         // RF06: without a new one the old one goes on; with one, it is never used again.
         refresh_token: tokens.refresh_token.clone().or_else(|| record.grant.refresh_token.clone()),
@@ -427,8 +427,9 @@ async fn keep(
             // Signed out meanwhile, or written by a call whose answer was lost, or somebody else was faster.
             Ok(None) => return reread(rp, ticket).await,
             Err(rejection @ Rejection::Login(_)) => {
-                let detail = rejection.label();
-                rp.host.log(Level::Error, &format!("session ended: what the refresh gave: {detail}"));
+                let (label, detail) = (rejection.label(), rejection.detail().unwrap_or_default());
+                rp.host
+                    .log(Level::Error, &format!("session ended: what the refresh gave: {label}: {detail}"));
                 return end(rp, ticket, entry, fence, SessionEnd::RefreshInvalid).await;
             }
             Err(rejection) => {

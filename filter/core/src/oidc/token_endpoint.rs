@@ -12,8 +12,8 @@ use crate::oidc::authorization::{Flow, redirect_uri};
 use crate::oidc::relying_party::RelyingParty;
 use crate::oidc::{client, provider};
 
-/// Longest token response, in bytes.
-const MAX_RESPONSE_LEN: usize = 256 * 1024;
+/// Longest token response, in bytes: three tokens of the longest kind, and more.
+const MAX_RESPONSE_LEN: usize = 512 * 1024;
 /// A lifetime beyond this is taken for this: the provider is asked again once a day at least.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The same for a refresh token: longer than any session.

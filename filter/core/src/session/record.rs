@@ -33,11 +33,15 @@ pub struct Record {
     pub grant: Grant,
 }
 
+/// Longest ID token that a hint is made of, in bytes: a longer one would not fit into the request lines of providers
+/// and browsers, and the provider asks the person instead.
+pub const MAX_HINT_LEN: usize = 6 * 1024;
+
 /// What the provider gave for a session, at login or at the latest refresh.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// The ID token, for `id_token_hint` at logout.
+    /// The ID token, for `id_token_hint` at logout; empty where it is too long for that ([`Grant::hint`]).
     pub id_token: String,
     /// Renews all of this; used once.
     pub refresh_token: Option<String>,
@@ -71,6 +75,14 @@ pub enum Freshness {
     CheckDue,
     /// Before this request: the access token has ended.
     Stale,
+}
+
+impl Grant {
+    /// What is kept of an ID token: all of it or, where no hint could be made of it, nothing. With hundreds of groups
+    /// it is the largest part of a record.
+    pub fn hint(id_token: &str) -> String {
+        if id_token.len() > MAX_HINT_LEN { String::new() } else { id_token.to_owned() }
+    }
 }
 
 impl Record {

@@ -432,11 +432,11 @@ impl Store {
 
     /// Bound to the record's name and version: it opens nowhere else.
     pub(super) fn seal(&self, ticket: &Ticket, record: &Record, version: u64) -> Result<Vec<u8>, Rejection> {
-        let plain = zeroize::Zeroizing::new(serde_json::to_vec(record).map_err(|_| LoginError::TooLarge)?);
+        let plain = zeroize::Zeroizing::new(serde_json::to_vec(record).map_err(|_| Dependency::Host)?);
         let name = ticket.record_name();
         let context = [name.as_bytes(), &version.to_be_bytes()];
         let sealed = self.keys.seal(&*self.host, Purpose::Session, ticket.secret(), &context, &plain)?;
-        if sealed.len() > MAX_VALUE_LEN { Err(LoginError::TooLarge.into()) } else { Ok(sealed) }
+        if sealed.len() > MAX_VALUE_LEN { Err(LoginError::TooLarge(sealed.len()).into()) } else { Ok(sealed) }
     }
 
     pub(super) fn remember(&self, entry: Entry) -> Rc<Entry> {

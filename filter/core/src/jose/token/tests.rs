@@ -237,11 +237,17 @@ fn a_payload_that_is_not_a_json_object_is_refused() {
 /// RX01.
 #[test]
 fn length_is_limited_before_anything_is_decoded() {
-    for length in [MAX_TOKEN_LEN + 1, 64 << 10, 256 << 10, 1 << 20] {
+    for length in [MAX_TOKEN_LEN + 1, 256 << 10, 1 << 20] {
         for filler in ["A", ".", "%", "["] {
-            assert_eq!(parse_error(&filler.repeat(length)), TokenError::TooLong, "{length} of {filler}");
+            assert_eq!(
+                parse_error(&filler.repeat(length)),
+                TokenError::TooLong(length),
+                "{length} of {filler}"
+            );
         }
     }
+    let said = TokenError::TooLong(98_305).detail();
+    assert_eq!(said, "token_too_long: 98305 bytes, the limit is 98304", "F601");
     assert_eq!(parse_error(&".".repeat(MAX_TOKEN_LEN)), TokenError::NotCompact);
     assert_eq!(parse_error(&"A".repeat(MAX_TOKEN_LEN)), TokenError::NotCompact);
 
@@ -315,7 +321,7 @@ fn printing_a_token_shows_nothing_of_it() {
 fn every_reason_has_a_label_of_its_own() {
     let missing = ClaimProblem::Missing.of("exp");
     let all = [
-        TokenError::TooLong,
+        TokenError::TooLong(1),
         TokenError::Encrypted,
         TokenError::NotCompact,
         TokenError::NotBase64Url,
