@@ -1,6 +1,6 @@
 //! How much strangers can have done, shared fairly: so much in all, of which one network gets half and one address a
-//! quarter. Whoever turns out to be no stranger gives back what they took, so that limits need not fit their number, and
-//! from then on their address does not compete with strangers: it has its own quarter.
+//! quarter. Whoever turns out to be no stranger gives back what they took, so that limits need not fit their number.
+//! From then on their address does not compete with strangers: it has its own quarter.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;

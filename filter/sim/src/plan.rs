@@ -13,8 +13,8 @@ pub enum Weather {
     Calm,
     /// Workers die, between any two steps.
     Crashes,
-    /// Nothing is lost and nobody dies. Redis takes no writes for a while, somebody writes into its stream, and strangers
-    /// send what they like.
+    /// Nothing is lost and nobody dies. Redis takes no writes for a while, somebody writes into its stream, and
+    /// strangers send what they like.
     Pressure,
     /// Whatever [`Faults`] says.
     Storm,

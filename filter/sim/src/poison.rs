@@ -1,5 +1,5 @@
-//! What somebody who can write to Redis puts into the revocation stream. Whatever stands there, what ended has to be known
-//! everywhere as soon as ever; only what was taken away, or could not be read, is known later.
+//! What somebody who can write to Redis puts into the revocation stream. Whatever stands there, what ended has to be
+//! known everywhere as soon as ever; only what was taken away, or could not be read, is known later.
 
 use std::rc::Rc;
 

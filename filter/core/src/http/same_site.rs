@@ -35,8 +35,8 @@ pub enum AskedBy {
 
 /// Who asks. What people write into the application's pages counts as little as what stands on other sites: markup can
 /// send the reader somewhere (`<meta http-equiv=refresh>`), load something, or send a POST (`<a ping>`), but it can't
-/// press a button. `Sec-Fetch-User` does not tell a clicked link from a refresh: browsers send it with whatever follows a
-/// click or a key anywhere on the page within a few seconds. What is typed has no page that began it.
+/// press a button. `Sec-Fetch-User` does not tell a clicked link from a refresh: browsers send it with whatever follows
+/// a click or a key anywhere on the page within a few seconds. What is typed has no page that began it.
 pub fn asked_by(request: &Request, origin: &str) -> AskedBy {
     let posted = request.method() == "POST";
     let has_metadata = ["sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"]

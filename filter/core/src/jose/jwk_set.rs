@@ -12,6 +12,8 @@ use crate::quote::quote;
 pub const MAX_JWK_SET_LEN: usize = 512 * 1024;
 /// Keys looked at; the rest of the set is ignored.
 pub const MAX_KEYS: usize = 100;
+/// Keys that are told of when none can be used.
+const MAX_REASONS: usize = 10;
 /// Longest `kid` in the log, in characters.
 const MAX_LOGGED_KEY_ID: usize = 64;
 /// Keys tried for one token.
@@ -96,6 +98,17 @@ impl JwkSet {
     /// The keys that are not used, with reasons, for the log.
     pub fn skipped(&self) -> &[SkippedKey] {
         &self.skipped
+    }
+
+    /// Why keys are not used: the first ten of them, for a set without a usable one.
+    pub fn reasons(&self) -> String {
+        if self.skipped.is_empty() {
+            return "it is empty".to_owned();
+        }
+        let shown: Vec<String> = self.skipped.iter().take(MAX_REASONS).map(ToString::to_string).collect();
+        let more = self.skipped.len().saturating_sub(MAX_REASONS);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        format!("{}{more}", shown.join("; "))
     }
 
     /// The keys that may have signed a token with this header; at most [`MAX_CANDIDATES`], at least one.

@@ -156,6 +156,14 @@ fn other_words(reply: &CalloutReply, text: &str, secrets: &Secrets) -> Option<St
     }
 }
 
+/// Whether a reply says that it is JSON.
+pub fn is_json(reply: &CalloutReply) -> bool {
+    reply.header("content-type").is_some_and(|value| {
+        let media_type = value.split(';').next().unwrap_or_default().trim();
+        media_type.eq_ignore_ascii_case("application/json")
+    })
+}
+
 /// Which content type came where JSON was expected.
 pub fn not_json(reply: &CalloutReply) -> String {
     let media_type = reply.header("content-type").unwrap_or("missing");

@@ -6,8 +6,8 @@ use crate::error::{Dependency, Rejection, Trouble};
 use crate::jose::error::TokenError;
 use crate::json;
 use crate::oidc::answer::{self, Endpoint};
+use crate::oidc::client;
 use crate::oidc::relying_party::RelyingParty;
-use crate::oidc::{client, provider};
 
 /// Longest answer, in bytes.
 const MAX_RESPONSE_LEN: usize = 256 * 1024;
@@ -26,7 +26,7 @@ pub async fn require_active(rp: &RelyingParty, token: &str) -> Result<(), Reject
     let reply = answer::ask(&*rp.host, Endpoint::Introspection, callout)
         .await
         .map_err(|refusal| Dependency::Provider(refusal.trouble))?;
-    if !provider::is_json(&reply) {
+    if !answer::is_json(&reply) {
         return Err(wrong(&answer::not_json(&reply)).into());
     }
     let answer = json::parse_object(&reply.body, MAX_RESPONSE_LEN)

@@ -15,7 +15,7 @@ use url::Position;
 use crate::config::Issuer;
 use crate::encoding::base64url;
 use crate::error::{Dependency, Outlook, Rejection, Trouble};
-use crate::host::{Callout, CalloutReply, Host, Level};
+use crate::host::{Callout, Host, Level};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk_set::JwkSet;
 use crate::lease::Lease;
@@ -32,8 +32,6 @@ const USER_AGENT: &str = concat!("oidc-gate/", env!("CARGO_PKG_VERSION"));
 const MIN_REFETCH: Duration = Duration::from_secs(10);
 /// How long trouble with renewing a session says something about the next one.
 const RECENT: Duration = Duration::from_secs(30);
-/// Keys of a set without a usable one that the log tells of.
-const MAX_REASONS: usize = 10;
 /// Longest reason in a log line, in characters.
 const MAX_LOGGED: usize = 1000;
 /// How often a worker looks for what others fetched.
@@ -414,7 +412,7 @@ impl Keeper {
         let keys = JwkSet::parse(jwks.as_bytes())
             .map_err(|error| Trouble::passing(Endpoint::Jwks.says(&error.to_string())))?;
         if keys.is_empty() {
-            let reasons = reasons(&keys);
+            let reasons = keys.reasons();
             return Err(Trouble::lasting(
                 Endpoint::Jwks.says(&format!("no key in it can verify signatures: {reasons}")),
             ));
@@ -466,18 +464,6 @@ impl Keeper {
     }
 }
 
-/// Why no key of a set is used.
-fn reasons(keys: &JwkSet) -> String {
-    let skipped = keys.skipped();
-    if skipped.is_empty() {
-        return "it is empty".to_owned();
-    }
-    let shown: Vec<String> = skipped.iter().take(MAX_REASONS).map(ToString::to_string).collect();
-    let more = skipped.len().saturating_sub(MAX_REASONS);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    format!("{}{more}", shown.join("; "))
-}
-
 /// A request to the provider, through the cluster of its origin. The authority is the URL's: providers choose their
 /// issuer by it.
 pub fn callout(issuer: &Issuer, method: &str, Called { url, cluster }: &Called, body: Vec<u8>) -> Callout {
@@ -498,12 +484,4 @@ pub fn callout(issuer: &Issuer, method: &str, Called { url, cluster }: &Called, 
         body,
         timeout: issuer.timeout,
     }
-}
-
-/// Whether a reply says that it is JSON.
-pub fn is_json(reply: &CalloutReply) -> bool {
-    reply.header("content-type").is_some_and(|value| {
-        let media_type = value.split(';').next().unwrap_or_default().trim();
-        media_type.eq_ignore_ascii_case("application/json")
-    })
 }

@@ -9,8 +9,8 @@ use crate::error::{Dependency, LoginError, Outlook, Rejection, Trouble};
 use crate::json;
 use crate::oidc::answer::{self, Endpoint, Refusal};
 use crate::oidc::authorization::{Flow, redirect_uri};
+use crate::oidc::client;
 use crate::oidc::relying_party::RelyingParty;
-use crate::oidc::{client, provider};
 
 /// Longest token response, in bytes: three tokens of the longest kind, and more.
 const MAX_RESPONSE_LEN: usize = 512 * 1024;
@@ -93,7 +93,7 @@ async fn request(
     let endpoint = known.metadata.token_endpoint().map_err(Dependency::from)?;
     let callout = client::post(rp, endpoint, parameters);
     Ok(match answer::ask(&*rp.host, Endpoint::Token, callout).await {
-        Ok(reply) if provider::is_json(&reply) => parse(&reply.body),
+        Ok(reply) if answer::is_json(&reply) => parse(&reply.body),
         Ok(reply) => Err(Failure::NoTokens(answer::not_json(&reply).into())),
         Err(refusal) => Err(failure(refusal)),
     })

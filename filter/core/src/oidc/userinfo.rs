@@ -34,7 +34,7 @@ pub async fn merge(rp: &RelyingParty, tokens: &Tokens, claims: Claims) -> Result
         Outlook::Passing => Rejection::from(Dependency::Provider(refusal.trouble)),
         Outlook::Lasting => LoginError::UserInfo(refusal.trouble.detail).into(),
     })?;
-    if !provider::is_json(&reply) {
+    if !answer::is_json(&reply) {
         return Err(wrong(&answer::not_json(&reply)).into());
     }
     let userinfo = json::parse_object(&reply.body, MAX_RESPONSE_LEN)

@@ -448,8 +448,8 @@ impl Ledger {
         let _ = arrived;
     }
 
-    /// Whether a request may not be served because Redis takes no writes: its session has to be renewed, or could not be
-    /// a moment ago.
+    /// Whether a request may be refused because Redis takes no writes: its session has to be renewed, or could not be a
+    /// moment ago.
     fn may_need_a_write(&self, world: &World, ask: &Ask, now: Moment) -> bool {
         let refusal = world.faults.last_refusal();
         let refused =

@@ -64,7 +64,7 @@ pub async fn announce(world: &Rc<World>, sid: &str) {
     }
 }
 
-/// The same token once more, to any worker of any Envoy: a few times until one confirms it, and once more where one has.
+/// The same token once more, to any worker of any Envoy: a few times until one confirms it, once more where one has.
 /// Nothing that began since the first time is meant.
 async fn announce_again(world: Rc<World>, sid: String, token: String, was_confirmed: bool) {
     for _ in 0..TRIES {

@@ -445,30 +445,6 @@ fn a_flood_of_mistakes_stays_readable() {
     assert_eq!(errors.last().unwrap(), "configuration: has 19900 more errors");
 }
 
-/// A rule that ID tokens follow as well would make each of them a credential.
-#[test]
-fn f302_a_rule_that_tells_no_access_token_from_an_id_token_is_refused() {
-    let rule =
-        |present: Value| with(&[("/issuer/access_token_marks", json!([{"claims": {"present": present}}]))]);
-    let expected = "issuer.access_token_marks[0].claims.present: names only claims that ID tokens have as well; name one \
-                    that only access tokens have, such as scp or scope";
-    for present in [
-        json!([{"claim": "sub"}]),
-        json!([{"claim": "aud", "values": ["mlflow"]}, {"claim": "azp"}]),
-        json!([{"claim": "groups"}]),
-        json!([{"claim": "realm_access.roles"}]),
-        json!([{"claim": ["roles"], "values": ["admin"]}]),
-        json!([{"claim": "client_id"}]),
-    ] {
-        assert_eq!(errors(&rule(present.clone())), [expected], "{present}");
-    }
-    let mut own = rule(json!([{"claim": "teams"}]));
-    assert!(load_text(&own.to_string()).is_ok());
-    own["groups"] = json!({"claim": "teams"});
-    assert_eq!(errors(&own), [expected], "the claim with the groups is in both kinds");
-    assert!(load_text(&rule(json!([{"claim": "sub"}, {"claim": "scp"}])).to_string()).is_ok());
-}
-
 #[test]
 fn a_redis_user_needs_a_password() {
     let config =

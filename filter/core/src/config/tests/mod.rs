@@ -1,5 +1,6 @@
 //! The configuration as a whole: what is accepted, and what becomes of it.
 
+mod access_token;
 mod mistakes;
 
 use serde_json::{Value, json};
