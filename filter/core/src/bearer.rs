@@ -3,9 +3,11 @@
 //! change.
 
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
 
+use lru::LruCache;
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, Config};
@@ -27,6 +29,8 @@ use crate::time::Timestamp;
 
 /// A provider that could not say whether a token is active is not asked about it again for this long.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Tokens about which the provider's word is remembered.
+const MAX_SAID: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 /// Bytes of verdicts that one worker remembers at most.
 const CACHE_CAPACITY: usize = 8 * 1024 * 1024;
 
@@ -36,31 +40,34 @@ pub struct Verifier {
     accepted: config::Bearer,
     verdicts: RefCell<Cache<[u8; 32], Verdict>>,
     keys_of: Cell<Option<Timestamp>>,
-    /// Tokens that the provider is asked about now.
+    /// Tokens that the provider is asked about now, and what it last said about some.
     asking: Flights<[u8; 32]>,
+    said: RefCell<LruCache<[u8; 32], Said>>,
 }
 
 /// A token that is good.
 struct Verdict {
     principal: Rc<Principal>,
     marks: Marks,
-    /// What the provider last said about it.
-    said: RefCell<Option<Said>>,
 }
 
-/// What the provider said about a token, and when.
+/// What the provider said about a token.
 struct Said {
-    at: Timestamp,
+    asked: Timestamp,
+    answered: Timestamp,
     word: Result<(), Rejection>,
 }
 
-impl Verdict {
-    /// What the provider said, as long as that counts.
-    fn word(&self, now: Timestamp, interval: Duration) -> Option<Result<(), Rejection>> {
-        let said = self.said.borrow();
-        let Said { at, word } = said.as_ref()?;
-        let counts_for = if matches!(word, Err(Rejection::Unavailable(_))) { PAUSE } else { interval };
-        (now.since(*at) < counts_for).then(|| word.clone())
+impl Said {
+    /// Whether it still counts, or is an answer to a question that was put while this request waited.
+    fn counts(&self, arrived: Timestamp, now: Timestamp, interval: Duration) -> bool {
+        let age = match self.word {
+            Ok(()) => now.since(self.asked),
+            // Those that waited for a slow answer do not ask again one after the other.
+            Err(_) => now.since(self.answered),
+        };
+        let is_no_answer = matches!(self.word, Err(Rejection::Unavailable(_)));
+        age < if is_no_answer { PAUSE } else { interval } || self.asked >= arrived
     }
 }
 
@@ -73,8 +80,14 @@ impl Weigh for Verdict {
 impl Verifier {
     /// For the audiences and algorithms of the configuration.
     pub fn new(config: Rc<Config>, accepted: config::Bearer) -> Self {
-        let verdicts = RefCell::new(Cache::new(CACHE_CAPACITY));
-        Self { config, accepted, verdicts, keys_of: Cell::default(), asking: Flights::default() }
+        Self {
+            config,
+            accepted,
+            verdicts: RefCell::new(Cache::new(CACHE_CAPACITY)),
+            keys_of: Cell::default(),
+            asking: Flights::default(),
+            said: RefCell::new(LruCache::new(MAX_SAID)),
+        }
     }
 
     /// Who presents this token.
@@ -116,7 +129,7 @@ impl Verifier {
             }
         }
         if let Some(interval) = self.accepted.check_interval {
-            self.require_active(rp, token, key, &verdict, interval).await?;
+            self.require_active(rp, token, key, interval).await?;
         }
         Ok(verdict.principal.clone())
     }
@@ -127,21 +140,23 @@ impl Verifier {
         rp: &RelyingParty,
         token: &str,
         key: [u8; 32],
-        verdict: &Verdict,
         interval: Duration,
     ) -> Result<(), Rejection> {
+        let arrived = rp.host.now();
         loop {
-            if let Some(word) = verdict.word(rp.host.now(), interval) {
-                return word;
+            let now = rp.host.now();
+            if let Some(said) =
+                self.said.borrow_mut().get(&key).filter(|said| said.counts(arrived, now, interval))
+            {
+                return said.word.clone();
             }
             match self.asking.join(key) {
                 Role::Follow(said) => said.await,
                 Role::Lead(_asking) => {
                     let asked = rp.host.now();
                     let word = introspection::require_active(rp, token).await;
-                    // Those that waited for a slow answer do not ask again one after the other.
-                    let at = if word.is_ok() { asked } else { rp.host.now() };
-                    verdict.said.replace(Some(Said { at, word: word.clone() }));
+                    let said = Said { asked, answered: rp.host.now(), word: word.clone() };
+                    self.said.borrow_mut().put(key, said);
                     return word;
                 }
             }
@@ -164,7 +179,7 @@ impl Verifier {
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
         let marks =
             Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued).of_token();
-        Ok((Verdict { principal: Rc::new(principal), marks, said: RefCell::default() }, expires))
+        Ok((Verdict { principal: Rc::new(principal), marks }, expires))
     }
 
     /// RFC 9068 4, and when the token ends.

@@ -1,6 +1,6 @@
 //! How much strangers can have done, shared fairly: so much in all, of which one network gets half and one address a
 //! quarter. Whoever turns out to be no stranger gives back what they took, so that limits need not fit their number.
-//! From then on their address does not compete with strangers: it has its own quarter.
+//! From then on their address does not compete with strangers, but with its like, which have as much together.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -31,6 +31,7 @@ pub struct Rate {
 pub struct FairLimit {
     rate: Rate,
     all: RefCell<Bucket>,
+    all_proven: RefCell<Bucket>,
     networks: RefCell<LruCache<[u8; 16], Bucket>>,
     addresses: RefCell<LruCache<[u8; 16], Bucket>>,
     /// Addresses from which somebody came who was no stranger.
@@ -50,8 +51,8 @@ pub struct Pass {
 enum TakenFrom {
     /// Of the address, its network and all.
     All,
-    /// Of the address alone.
-    Address,
+    /// Of the address, and of all that are proven.
+    Proven,
 }
 
 #[derive(Clone, Copy)]
@@ -65,6 +66,7 @@ impl FairLimit {
     pub fn new(rate: Rate) -> Self {
         Self {
             all: RefCell::new(rate.full(1)),
+            all_proven: RefCell::new(rate.full(1)),
             networks: RefCell::new(LruCache::new(MAX_REMEMBERED)),
             addresses: RefCell::new(LruCache::new(MAX_REMEMBERED)),
             proven: RefCell::new(LruCache::new(MAX_REMEMBERED)),
@@ -75,7 +77,7 @@ impl FairLimit {
     /// Leave for this caller, unless it, its network or all together have had as much as they get.
     pub fn take(&self, caller: Caller, now: Timestamp) -> Option<Pass> {
         let is_proven = self.proven.borrow_mut().get(&caller.address().key()).is_some();
-        let from = if is_proven { TakenFrom::Address } else { TakenFrom::All };
+        let from = if is_proven { TakenFrom::Proven } else { TakenFrom::All };
         self.each(caller, from, |rate, share, bucket| bucket.refill(rate, share, now));
         let mut is_left = true;
         self.each(caller, from, |_, _, bucket| is_left &= bucket.level >= ONE);
@@ -93,7 +95,7 @@ impl FairLimit {
         });
     }
 
-    /// It was no stranger: this does not count, and the address has its own share from now on.
+    /// It was no stranger: this does not count, and the address competes with its like from now on.
     pub fn recognise(&self, pass: Pass) {
         self.proven.borrow_mut().put(pass.caller.address().key(), ());
         self.give_back(pass);
@@ -109,6 +111,8 @@ impl FairLimit {
         if from == TakenFrom::All {
             of(&self.networks, caller.network().key(), NETWORK_SHARE);
             change(rate, 1, &mut self.all.borrow_mut());
+        } else {
+            change(rate, 1, &mut self.all_proven.borrow_mut());
         }
     }
 }
@@ -209,6 +213,14 @@ mod tests {
             assert_eq!(passes(&limit, "192.0.2.2:1", at(second * 1000), 1), 0, "its neighbour is a stranger");
         }
         assert!(passes(&limit, "192.0.2.1:1", at(60_000), 1000) <= 10, "it has its own share and no more");
+        // Somebody who signs in from many addresses has them all bounded together.
+        let addresses: Vec<String> = (0..100).map(|n| format!("[2001:db8:1:{n:x}::1]:1")).collect();
+        for address in &addresses {
+            let Some(pass) = limit.take(caller(address), at(120_000)) else { continue };
+            limit.recognise(pass);
+        }
+        let passed: usize = addresses.iter().map(|address| passes(&limit, address, at(120_000), 100)).sum();
+        assert!(passed <= 2 * 40, "{passed}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn redirect(public_url: &PublicUrl, cookies: &CookieJar, request: &Request) 
 }
 
 /// Whether the browser is where the login's cookie has to be. Cookies don't know ports (RFC 6265 8.5). Envoy writes
-/// `x-forwarded-proto` itself unless it trusts a proxy in front. An `https` request is never sent to plain http.
+/// `x-forwarded-proto` itself unless it trusts a proxy in front.
 fn is_public(public_url: &PublicUrl, request: &Request) -> bool {
     let same_host = request
         .header(":authority")

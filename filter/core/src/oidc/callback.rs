@@ -55,7 +55,9 @@ pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
         // apart now is not told that a sign-in failed.
         return match rp.session(request).await {
             Ok(_) => Ok(Reply::see_other(wanted)),
-            Err(rejection @ Rejection::Unavailable(_)) => Err(rejection.into()),
+            Err(rejection @ Rejection::Unavailable(_)) => {
+                Err(Refused { retry_path: wanted, ..rejection.into() })
+            }
             Err(_) => Err(Refused { retry_path: wanted, ..LoginError::MissingState.into() }),
         };
     };
@@ -141,12 +143,9 @@ async fn exchange(
     let validated = id_token::validate(&rp, &id_token, &tokens, &flow, asked).await?;
     let access_until = refresh::access_until(&tokens, Some(validated.expires), asked);
     let (issued, claims) = (validated.issued, validated.claims);
-    // By a clock that may be ahead of the provider's.
-    let begun = flow.created.minus(rp.config.clock_leeway);
     let grant = Grant {
         access_until,
         issued,
-        begun: (begun > issued).then_some(begun),
         auth_time: claims.auth_time(),
         azp: id_token::authorized_party(&claims).map(str::to_owned),
         nonce: flow.nonce,

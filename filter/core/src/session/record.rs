@@ -53,9 +53,6 @@ pub struct Grant {
     pub refresh_until: Option<Timestamp>,
     /// `iat` of the ID token: the provider's clock.
     pub issued: Timestamp,
-    /// When the login began, where the provider dates its tokens further back: what ended before does not end it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub begun: Option<Timestamp>,
     /// `auth_time` of the login, which a refresh does not change (OIDC Core 12.2).
     pub auth_time: Option<Timestamp>,
     /// `nonce` of the login, which a refresh repeats or leaves out.
@@ -165,8 +162,7 @@ impl Record {
     /// What would end it.
     pub fn marks(&self) -> Marks {
         let principal = &self.principal;
-        let issued = self.grant.begun.map_or(self.grant.issued, |begun| begun.max(self.grant.issued));
-        Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued)
+        Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), self.grant.issued)
     }
 }
 
@@ -222,7 +218,6 @@ mod tests {
             access_until: NOW.plus(secs(300)),
             refresh_until: None,
             issued: NOW,
-            begun: None,
             auth_time: None,
             nonce: "n".into(),
             azp: None,

@@ -103,10 +103,7 @@ impl Store {
                     return Err(Rejection::SessionEnded(SessionEnd::Idle));
                 }
                 // A refresh is under way, which somebody began who used it.
-                ScriptReply::Word(word) if word == "busy" => {
-                    self.keep_use(ticket, &entry);
-                    return Ok(entry);
-                }
+                ScriptReply::Word(word) if word == "busy" => return Ok(entry),
                 ScriptReply::Changed(newer) => entry = newer,
                 _ => return Err(wrong_type()),
             }
