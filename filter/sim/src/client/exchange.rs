@@ -12,7 +12,7 @@ use oidc_gate_core::http::reply::Reply;
 use super::flood::NETWORK;
 use crate::envoy::WorkerId;
 use crate::executor::{Moment, Span};
-use crate::ledger::SESSION_COOKIE;
+use crate::ledger::{SESSION_COOKIE, session_cookie};
 use crate::sabotage::Sabotage;
 use crate::world::World;
 
@@ -142,6 +142,7 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<S
         format!("{number} at {at}: {method} {} {credential}", ask.get(":path").unwrap_or_default())
     });
     world.ledger.arrived(&ask, arrived);
+    let session = session_cookie(&ask).map(str::to_owned);
     let (sender, receiver) = channel();
     let inside = world.clone();
     let task = world.executor.spawn(worker.owner(), Span::Finite, "stream", async move {
@@ -153,8 +154,10 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<S
         // The client may have gone at this very moment.
         let _ = sender.send(seen);
     });
-    let _task = Cancel { world: world.clone(), task };
+    let mut stream =
+        Cancel { world: world.clone(), task, unanswered: session.map(|cookie| (cookie, arrived)) };
     let seen = receiver.await.ok()?;
+    stream.unanswered = None;
     pause().await;
     Some(seen)
 }
@@ -198,10 +201,15 @@ fn judge(world: &World, ask: &Ask, at: WorkerId, arrived: Moment, decision: Deci
 struct Cancel {
     world: Rc<World>,
     task: u64,
+    /// The session that it used, and when.
+    unanswered: Option<(String, Moment)>,
 }
 
 impl Drop for Cancel {
     fn drop(&mut self) {
+        if let Some((cookie, arrived)) = self.unanswered.take() {
+            self.world.ledger.went_away(&cookie, arrived);
+        }
         self.world.executor.cancel(self.task);
     }
 }

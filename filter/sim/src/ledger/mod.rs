@@ -464,6 +464,6 @@ fn bump(counter: &Cell<u64>) {
 }
 
 /// The session cookie of a request.
-fn session_cookie(ask: &Ask) -> Option<&str> {
+pub fn session_cookie(ask: &Ask) -> Option<&str> {
     ask.get("cookie")?.split("; ").find_map(|pair| pair.strip_prefix(SESSION_COOKIE)?.strip_prefix('='))
 }

@@ -129,6 +129,13 @@ impl Ledger {
         Some(Presentation { id, calls: self.refresh.calls.clone(), clock })
     }
 
+    /// A request with a session arrived, and whoever sent it did not wait for the answer: its use may be written.
+    pub fn went_away(&self, cookie: &str, arrived: Moment) {
+        if let Some(ticket) = self.tickets.borrow_mut().get_mut(cookie) {
+            ticket.tried = ticket.tried.max(arrived);
+        }
+    }
+
     /// A refresh token arrived at the provider.
     pub fn presented(&self, text: &str, now: Moment) {
         let mut tokens = self.refresh.tokens.borrow_mut();
