@@ -8,7 +8,7 @@ use oidc_gate_core::gate::{Decision, Gate};
 use oidc_gate_core::host::{CalloutError, CalloutReply};
 use oidc_gate_core::http::body::{Arrival, Body, MAX_BODY_LEN, TooLong};
 use oidc_gate_core::http::reply::Reply;
-use oidc_gate_core::http::request;
+use oidc_gate_core::http::request_id;
 use oidc_gate_core::policy::{HeaderChange, Permit};
 
 use crate::abi::Action;
@@ -217,7 +217,7 @@ fn carry_out(decision: Decision) -> Phase {
 /// 503 without the gate.
 fn refuse(details: &str) -> Phase {
     let request = hostcalls::headers(Map::RequestHeaders);
-    let id = request::id(&request).as_bytes();
+    let id = request_id(&request).as_bytes();
     let headers: [(&str, &[u8]); 3] =
         [("retry-after", b"5"), ("cache-control", b"no-store"), ("x-request-id", id)];
     // Should even that be refused, the request stays held.

@@ -10,3 +10,5 @@ pub mod reply;
 pub(crate) mod request;
 pub(crate) mod return_path;
 pub(crate) mod same_site;
+
+pub use request::id as request_id;

@@ -200,7 +200,7 @@ impl MemoryRedis {
                 for pair in command[2..].chunks(2) {
                     hash.insert(String::from_utf8_lossy(&pair[0]).into_owned(), pair[1].clone());
                 }
-                integer(command[2..].len() / 2)
+                integer(command[2..].len() as u64 / 2)
             }
             b"PEXPIRE" => integer(1),
             b"HMGET" => {
@@ -213,11 +213,11 @@ impl MemoryRedis {
             b"DEL" => {
                 let removed =
                     hashes.remove(&key()).is_some() || self.strings.borrow_mut().remove(&key()).is_some();
-                integer(usize::from(removed))
+                integer(u64::from(removed))
             }
             b"EXISTS" => {
                 let is_there = hashes.contains_key(&key()) || self.strings.borrow().contains_key(&key());
-                integer(usize::from(is_there))
+                integer(u64::from(is_there))
             }
             b"ZADD" => {
                 let set = sets.entry(key()).or_default();
@@ -238,7 +238,7 @@ impl MemoryRedis {
                 let set = sets.entry(key()).or_default();
                 let surplus = set.len().saturating_sub(100);
                 set.drain(..surplus);
-                integer(surplus)
+                integer(surplus as u64)
             }
             b"ZREVRANGE" => {
                 let set = sets.get(&key()).cloned().unwrap_or_default();
@@ -276,7 +276,7 @@ impl MemoryRedis {
         if script == WRITE {
             let (margin, most) = (text(0).parse().unwrap(), text(1).parse().unwrap());
             let (newest, was_wrong) = stream.write(now, margin, most, &arguments[3..]);
-            return array([id(newest), integer(usize::from(was_wrong))]);
+            return array([id(newest), integer(u64::from(was_wrong))]);
         }
         if let Some(left) = self.reads_left.get() {
             self.reads_left.set(Some(left.saturating_sub(1)));
@@ -291,11 +291,11 @@ impl MemoryRedis {
             .and_then(|(millis, number)| Some((millis.parse().ok()?, number.parse().ok()?)));
         let page = stream.read(now, after.unwrap_or_default(), text(1).parse().unwrap());
         array([
-            integer(now as usize),
+            integer(now),
             id(page.first),
             id(page.last),
             id(page.seen),
-            integer(usize::from(page.more)),
+            integer(u64::from(page.more)),
             array(page.values.iter().map(|value| bulk(Some(value)))),
         ])
     }
@@ -339,7 +339,7 @@ impl MemoryRedis {
                 }
                 let left = |until: Option<u64>, longest: u64| {
                     let left = until.unwrap_or(0).saturating_sub(now);
-                    if left > longest { 0 } else { left as usize }
+                    if left > longest { 0 } else { left }
                 };
                 if left(time(hash, "retry"), 60_000) > 0 {
                     return Some(array([word("later"), integer(left(time(hash, "retry"), 60_000))]));
@@ -356,7 +356,7 @@ impl MemoryRedis {
                     if !hash.contains_key("lapsed") {
                         set(hash, "lapsed", "1".into());
                         set(hash, "until", (now + number(2)).to_string());
-                        return Some(array([word("held"), integer(number(2) as usize)]));
+                        return Some(array([word("held"), integer(number(2))]));
                     }
                 }
                 let fence = time(hash, "fence").unwrap_or(0) + u64::from(!again);
@@ -366,7 +366,7 @@ impl MemoryRedis {
                 set(hash, "until", (now + number(1)).to_string());
                 hash.remove("lapsed");
                 hash.remove("retry");
-                array([word("yours"), integer(fence as usize)])
+                array([word("yours"), integer(fence)])
             }
             script::RENEW if fence_is_ours && hash.contains_key("until") => {
                 set(hash, "until", (now + number(1)).to_string());
@@ -386,7 +386,7 @@ impl MemoryRedis {
                 let pause = (number(1) << (fails - 1).min(16)).min(number(2));
                 set(hash, "retry", (now + pause).to_string());
                 let _ = ["until", "lapsed"].map(|name| hash.remove(name));
-                integer(pause as usize)
+                integer(pause)
             }
             script::END if ours => return None,
             script::RENEW | script::COMMIT | script::PUT_OFF | script::END => integer(0),
@@ -399,7 +399,7 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-fn integer(number: usize) -> Vec<u8> {
+fn integer(number: u64) -> Vec<u8> {
     format!(":{number}\r\n").into_bytes()
 }
 
