@@ -28,7 +28,7 @@ use crate::workspace::Workspace;
 pub enum Tier {
     /// Scripts, printed commands, Dockerfiles and manifests before their linters, and a search for secrets.
     Files,
-    /// Pure code: natively, and the core as Wasm under node.
+    /// Pure code, natively. Named by itself, the core once more as Wasm under node.
     Unit,
     /// Real Envoy and Redis, with a provider that can be told to misbehave.
     E2e,

@@ -45,6 +45,11 @@ impl Runs {
         self.only.is_empty()
     }
 
+    /// Whether what is slow is wanted as well.
+    pub fn is_thorough(&self) -> bool {
+        self.slow
+    }
+
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }

@@ -1,4 +1,4 @@
-//! Pure code: natively, then the core once more as Wasm, where it lives.
+//! Pure code: natively; and, when the tier is named, the core once more as Wasm, where it lives.
 
 use anyhow::Result;
 
@@ -14,7 +14,8 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     native.args(["test", "--locked", "--no-fail-fast", "--workspace"]);
     // The plugin has no tests of its own, and the others need servers.
     runs.cargo_test(native.args(["--exclude", PLUGIN_PACKAGE, "--exclude", TESTS_PACKAGE]), "", &[])?;
-    if !runs.is_whole() {
+    if !runs.is_whole() || !runs.is_thorough() {
+        // It has to be compiled once more, and a tool with it. The end-to-end tests run it as Wasm, too.
         println!("not run as Wasm: `cargo xtask test unit` does that with all of the core's tests");
         return Ok(());
     }
