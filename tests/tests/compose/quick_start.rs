@@ -81,6 +81,7 @@ fn configure_keycloak_makes_the_realm_from_nothing_and_people_sign_in() {
 }
 
 #[test]
+#[ignore = "slow: kcadm.sh starts a JVM for each step"]
 fn configure_keycloak_repairs_what_was_changed_by_hand_and_says_what() {
     let stack = Stack::up();
     stack.kcadm(
@@ -113,6 +114,7 @@ fn configure_keycloak_repairs_what_was_changed_by_hand_and_says_what() {
 }
 
 #[test]
+#[ignore = "slow: kcadm.sh starts a JVM for each step"]
 fn configure_keycloak_passes_no_secret_on_a_command_line() {
     let stack = Stack::up();
     // A kcadm.sh that notes what it is called with; the script takes it for Keycloak's own.
