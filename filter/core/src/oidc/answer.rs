@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use serde_json::{Map, Value};
+
 use crate::encoding::{base64, base64url, from_base64};
 use crate::error::Trouble;
 use crate::host::{Callout, CalloutError, CalloutReply, Host};
@@ -156,18 +158,17 @@ fn other_words(reply: &CalloutReply, text: &str, secrets: &Secrets) -> Option<St
     }
 }
 
-/// Whether a reply says that it is JSON.
-pub fn is_json(reply: &CalloutReply) -> bool {
-    reply.header("content-type").is_some_and(|value| {
-        let media_type = value.split(';').next().unwrap_or_default().trim();
-        media_type.eq_ignore_ascii_case("application/json")
-    })
-}
-
-/// Which content type came where JSON was expected.
-pub fn not_json(reply: &CalloutReply) -> String {
+/// The JSON object of an answer, or what is there instead.
+///
+/// # Errors
+/// The content type is another one, or the body is no object that [`json::parse_object`] takes.
+pub fn object(reply: &CalloutReply, most: usize) -> Result<Map<String, Value>, String> {
     let media_type = reply.header("content-type").unwrap_or("missing");
-    format!("content type is not JSON: {}", cut(media_type, MAX_ERROR_CHARS))
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(format!("content type is not JSON: {}", cut(media_type, MAX_ERROR_CHARS)));
+    }
+    json::parse_object(&reply.body, most).map_err(|error| format!("not a JSON object ({error})"))
 }
 
 /// On one line, and not too long.

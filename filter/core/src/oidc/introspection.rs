@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use crate::error::{Dependency, Rejection, Trouble};
 use crate::jose::error::TokenError;
-use crate::json;
 use crate::oidc::answer::{self, Endpoint};
 use crate::oidc::client;
 use crate::oidc::relying_party::RelyingParty;
@@ -26,11 +25,7 @@ pub async fn require_active(rp: &RelyingParty, token: &str) -> Result<(), Reject
     let reply = answer::ask(&*rp.host, Endpoint::Introspection, callout)
         .await
         .map_err(|refusal| Dependency::Provider(refusal.trouble))?;
-    if !answer::is_json(&reply) {
-        return Err(wrong(&answer::not_json(&reply)).into());
-    }
-    let answer = json::parse_object(&reply.body, MAX_RESPONSE_LEN)
-        .map_err(|error| wrong(&format!("not a JSON object ({error})")))?;
+    let answer = answer::object(&reply, MAX_RESPONSE_LEN).map_err(|what| wrong(&what))?;
     match answer.get("active") {
         Some(Value::Bool(true)) => Ok(()),
         Some(Value::Bool(false)) => Err(Rejection::InvalidToken(TokenError::Inactive)),

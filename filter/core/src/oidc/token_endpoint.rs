@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::{Dependency, LoginError, Outlook, Rejection, Trouble};
+use crate::host::CalloutReply;
 use crate::json;
 use crate::oidc::answer::{self, Endpoint, Refusal};
 use crate::oidc::authorization::{Flow, redirect_uri};
@@ -93,16 +94,14 @@ async fn request(
     let endpoint = known.metadata.token_endpoint().map_err(Dependency::from)?;
     let callout = client::post(rp, endpoint, parameters);
     Ok(match answer::ask(&*rp.host, Endpoint::Token, callout).await {
-        Ok(reply) if answer::is_json(&reply) => parse(&reply.body),
-        Ok(reply) => Err(Failure::NoTokens(answer::not_json(&reply).into())),
+        Ok(reply) => parse(&reply),
         Err(refusal) => Err(failure(refusal)),
     })
 }
 
 /// RFC 6749 5.1
-fn parse(body: &[u8]) -> Result<Tokens, Failure> {
-    let response = json::parse_object(body, MAX_RESPONSE_LEN)
-        .map_err(|error| no_tokens(&format!("not a JSON object ({error})")))?;
+fn parse(reply: &CalloutReply) -> Result<Tokens, Failure> {
+    let response = answer::object(reply, MAX_RESPONSE_LEN).map_err(|what| no_tokens(&what))?;
     // Null and empty text are ways to write "none".
     let optional = |name: &'static str| match json::string(&response, name) {
         Ok(text) => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
@@ -164,6 +163,11 @@ mod tests {
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn parse(body: &[u8]) -> Result<Tokens, Failure> {
+        let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
+        super::parse(&CalloutReply { status: 200, headers, body: body.to_vec() })
+    }
 
     #[test]
     fn it22_bearer_in_any_case_and_nothing_else() {

@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use crate::error::{Dependency, LoginError, Outlook, Rejection};
 use crate::jose::claims::Claims;
-use crate::json;
 use crate::oidc::answer::{self, Endpoint};
 use crate::oidc::provider;
 use crate::oidc::relying_party::RelyingParty;
@@ -34,11 +33,7 @@ pub async fn merge(rp: &RelyingParty, tokens: &Tokens, claims: Claims) -> Result
         Outlook::Passing => Rejection::from(Dependency::Provider(refusal.trouble)),
         Outlook::Lasting => LoginError::UserInfo(refusal.trouble.detail).into(),
     })?;
-    if !answer::is_json(&reply) {
-        return Err(wrong(&answer::not_json(&reply)).into());
-    }
-    let userinfo = json::parse_object(&reply.body, MAX_RESPONSE_LEN)
-        .map_err(|error| wrong(&format!("not a JSON object ({error})")))?;
+    let userinfo = answer::object(&reply, MAX_RESPONSE_LEN).map_err(|what| wrong(&what))?;
     // 5.3.2: sub must be there and be the ID token's.
     if userinfo.get("sub").is_none() || userinfo.get("sub") != claims.members().get("sub") {
         return Err(LoginError::UserInfoOfAnother.into());
