@@ -2,14 +2,11 @@
 //! every ID token into a credential, so it is refused.
 
 use super::groups::claim_path;
-use super::text;
+use super::{every, text};
 use crate::config::error::{Place, Reported, quote};
 use crate::config::raw;
 use crate::config::setting::Setting;
 use crate::jose::mark::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
-
-/// More marks, or claims in one rule, are a mistake.
-const MAX_ENTRIES: usize = 16;
 
 /// What ID tokens have (RFC 7519 4.1, OIDC Core 2 and 5.1, the session's `sid`, and what providers add to both kinds).
 const ID_TOKEN_CLAIMS: [&str; 64] = [
@@ -159,24 +156,4 @@ pub(super) fn require_that_marks_tell(
         }
     }
     checked
-}
-
-/// Checks each entry at its place, all of them before the first mistake counts.
-pub(super) fn every<R, T>(
-    written: Vec<Setting<R>>,
-    place: &Place<'_>,
-    check: impl Fn(R, &Place<'_>) -> Result<T, Reported>,
-) -> Result<Vec<T>, Reported> {
-    if written.len() > MAX_ENTRIES {
-        return Err(place.refuse(format!("has more than {MAX_ENTRIES} entries")));
-    }
-    let checked: Vec<Result<T, Reported>> = written
-        .into_iter()
-        .enumerate()
-        .map(|(index, setting)| {
-            let at = place.index(index);
-            setting.required(&at).and_then(|raw| check(raw, &at))
-        })
-        .collect();
-    checked.into_iter().collect()
 }

@@ -2,7 +2,7 @@
 
 use super::timing::limits;
 use super::url::{self, Transport};
-use super::{access_token, text};
+use super::{access_token, every, text};
 use crate::config::error::{Place, Reported};
 use crate::config::leaf::List;
 use crate::config::{Issuer, ServedOrigin, raw};
@@ -19,7 +19,7 @@ pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) 
     let origins = raw
         .origins
         .or_else(|| Ok(Vec::new()))
-        .and_then(|written| access_token::every(written, &at, |raw, at| served_origin(raw, at, transport)));
+        .and_then(|written| every(written, &at, |raw, at| served_origin(raw, at, transport)));
     let at = place.field("allowed_origins");
     let allowed_origins = raw
         .allowed_origins

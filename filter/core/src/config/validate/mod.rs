@@ -26,6 +26,9 @@ use super::leaf::{Flag, Text};
 use super::setting::Setting;
 use super::{Config, Limits, raw};
 
+/// More entries in a short list are a mistake.
+const MAX_ENTRIES: usize = 16;
+
 /// Checks the whole configuration; `place` is its root.
 pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Reported> {
     // If the flag itself is refused, nothing is said of what it would allow.
@@ -128,6 +131,35 @@ fn clusters_differ(
         .field("redis")
         .field("cluster")
         .refuse(format!("is {which} too; Redis needs a cluster of its own, with the TCP connection pool")))
+}
+
+/// Checks each entry of a list at its place, all of them before the first mistake counts.
+fn each<R, T>(
+    written: Vec<Setting<R>>,
+    place: &Place<'_>,
+    mut check: impl FnMut(usize, R, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Vec<T>, Reported> {
+    let checked: Vec<Result<T, Reported>> = written
+        .into_iter()
+        .enumerate()
+        .map(|(index, setting)| {
+            let at = place.index(index);
+            setting.required(&at).and_then(|raw| check(index, raw, &at))
+        })
+        .collect();
+    checked.into_iter().collect()
+}
+
+/// As [`each`], for a list that is a mistake when it has more than [`MAX_ENTRIES`] entries.
+fn every<R, T>(
+    written: Vec<Setting<R>>,
+    place: &Place<'_>,
+    check: impl Fn(R, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Vec<T>, Reported> {
+    if written.len() > MAX_ENTRIES {
+        return Err(place.refuse(format!("has more than {MAX_ENTRIES} entries")));
+    }
+    each(written, place, |_, raw, at| check(raw, at))
 }
 
 /// Checks a section that may be left out.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{path, text};
+use super::{each, path, text};
 use crate::config::error::{Place, Reported, quote};
 use crate::config::leaf::{List, Text};
 use crate::config::setting::Setting;
@@ -21,17 +21,10 @@ pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Repo
     let named = if preset_serves.is_err() { Named { admins: true, users: true } } else { named };
     let at = place.field("rules");
     let mut labels = Labels::default();
-    let rules = raw.rules.or_else(|| Ok(Vec::new())).and_then(|written| {
-        let checked: Vec<Result<Rule, Reported>> = written
-            .into_iter()
-            .enumerate()
-            .map(|(index, setting)| {
-                let at = at.index(index);
-                setting.required(&at).and_then(|raw| rule(raw, index, &named, &mut labels, &at))
-            })
-            .collect();
-        checked.into_iter().collect::<Result<Vec<_>, _>>()
-    });
+    let rules = raw
+        .rules
+        .or_else(|| Ok(Vec::new()))
+        .and_then(|written| each(written, &at, |index, raw, at| rule(raw, index, &named, &mut labels, at)));
     let policy = Policy { preset: preset?, admins: admins?, users: users?, rules: rules? };
     preset_serves?;
     if policy.rule_reasons().len() > MAX_RULE_REASONS {
