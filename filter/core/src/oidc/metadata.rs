@@ -252,10 +252,8 @@ fn endpoint(document: &Map<String, Value>, name: &'static str, issuer: &Issuer) 
     let foreign =
         || MetadataError::ForeignEndpoint(name, text.chars().filter(|c| !c.is_control()).take(200).collect());
     let url = Url::parse(text).map_err(|_| foreign())?;
-    let origin = url.origin().ascii_serialization();
-    let allowed = url.origin() == issuer.parsed.origin()
-        || issuer.origins.iter().any(|served| served.origin == origin)
-        || issuer.allowed_origins.contains(&origin);
+    let allowed = cluster(&url, issuer).is_some()
+        || issuer.allowed_origins.contains(&url.origin().ascii_serialization());
     let clean = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     if allowed && clean && matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(foreign()) }
 }
@@ -263,15 +261,19 @@ fn endpoint(document: &Map<String, Value>, name: &'static str, issuer: &Issuer) 
 /// With the cluster that serves its origin. A call through another one would reach another host, and carries a code, a
 /// token or the client's secret.
 fn called(name: &'static str, url: Url, issuer: &Issuer) -> Found<Called> {
-    let origin = url.origin();
-    if origin == issuer.parsed.origin() {
-        return Ok(Called { url, cluster: issuer.cluster.clone() });
+    match cluster(&url, issuer) {
+        Some(cluster) => Ok(Called { cluster: cluster.to_owned(), url }),
+        None => Err(MetadataError::NoCluster(name, url.origin().ascii_serialization())),
     }
-    let origin = origin.ascii_serialization();
-    match issuer.origins.iter().find(|served| served.origin == origin) {
-        Some(served) => Ok(Called { url, cluster: served.cluster.clone() }),
-        None => Err(MetadataError::NoCluster(name, origin)),
+}
+
+/// The cluster that serves the origin of `url`.
+fn cluster<'a>(url: &Url, issuer: &'a Issuer) -> Option<&'a str> {
+    if url.origin() == issuer.parsed.origin() {
+        return Some(&issuer.cluster);
     }
+    let origin = url.origin().ascii_serialization();
+    issuer.origins.iter().find(|served| served.origin == origin).map(|served| served.cluster.as_str())
 }
 
 #[cfg(test)]
