@@ -10,36 +10,12 @@ type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
 type Set = BTreeSet<Vec<u8>>;
 type Sorted = BTreeMap<Vec<u8>, f64>;
 
-/// Commands that change something: a replica refuses them.
-const WRITES: [&str; 26] = [
-    "SET",
-    "SETNX",
-    "GETDEL",
-    "GETEX",
-    "INCR",
-    "INCRBY",
-    "DEL",
-    "UNLINK",
-    "EXPIRE",
-    "PEXPIRE",
-    "PEXPIREAT",
-    "PERSIST",
-    "HSET",
-    "HSETNX",
-    "HDEL",
-    "HINCRBY",
-    "SADD",
-    "SREM",
-    "ZADD",
-    "ZREM",
-    "ZREMRANGEBYSCORE",
-    "ZREMRANGEBYRANK",
-    "XADD",
-    "XDEL",
-    "XTRIM",
+/// Commands that change something, and may need memory for it.
+const WRITES: [&str; 12] = [
+    "SET", "SETNX", "GETEX", "INCR", "INCRBY", "HSET", "HSETNX", "HINCRBY", "SADD", "ZADD", "XADD",
     "FLUSHALL",
 ];
-/// Those that need no memory: a server that has none left runs them.
+/// Those that change something and need no memory: a server that has none left runs them.
 const FREES: [&str; 14] = [
     "GETDEL",
     "DEL",
@@ -57,10 +33,15 @@ const FREES: [&str; 14] = [
     "XTRIM",
 ];
 
+/// Whether a command changes something: a replica refuses it.
+fn is_write(name: &str) -> bool {
+    WRITES.contains(&name) || FREES.contains(&name)
+}
+
 /// Whether a server that refuses writes with this error refuses this command. Of a script it refuses what the script
 /// calls.
 pub fn is_refused(error: &str, name: &str) -> bool {
-    WRITES.contains(&name) && !(error.starts_with("OOM") && FREES.contains(&name))
+    WRITES.contains(&name) || (FREES.contains(&name) && !error.starts_with("OOM"))
 }
 
 /// Runs a command of a script, unless the server refuses it.
@@ -71,7 +52,7 @@ pub fn call(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Reply {
     {
         return Reply::Error(error.to_owned());
     }
-    keys.is_dirty |= WRITES.contains(&name);
+    keys.is_dirty |= is_write(name);
     execute(keys, name, args)
 }
 
