@@ -172,11 +172,15 @@ impl World {
 
     /// Sends a request with a body.
     pub fn send_with(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body) -> Decision {
+        let gate = self.gate.borrow().clone();
+        self.host.run(gate.decide(self.head(method, target, headers), body, self.caller.get()))
+    }
+
+    /// The head of a request, as Envoy hands it over.
+    pub fn head(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
         let mut all = vec![(":method", method), (":path", target), (":authority", self.authority.get())];
         all.extend_from_slice(headers);
-        let all = all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
-        let gate = self.gate.borrow().clone();
-        self.host.run(gate.decide(all, body, self.caller.get()))
+        all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect()
     }
 
     /// Sends a request as the browser, which keeps the cookies of the answer.

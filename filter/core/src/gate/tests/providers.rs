@@ -250,18 +250,26 @@ fn f201_an_endpoint_that_is_not_used_keeps_nobody_out_and_is_spoken_of_once() {
     }
 }
 
+fn that_asks_userinfo() -> Config {
+    let mut config = config();
+    config.login.as_mut().unwrap().userinfo = true;
+    config
+}
+
+fn that_checks_tokens() -> Config {
+    let mut config = config();
+    config.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
+    config
+}
+
 #[test]
 fn f201_an_endpoint_that_is_used_is_refused_where_it_would_be_used() {
     let elsewhere = json!("https://elsewhere.example/x");
-    let mut asks = config();
-    asks.login.as_mut().unwrap().userinfo = true;
-    let mut checks = config();
-    checks.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
     for (config, name, logs_in, takes_tokens) in [
         (config(), "token_endpoint", false, true),
         (config(), "authorization_endpoint", false, true),
-        (asks, "userinfo_endpoint", false, true),
-        (checks, "introspection_endpoint", true, false),
+        (that_asks_userinfo(), "userinfo_endpoint", false, true),
+        (that_checks_tokens(), "introspection_endpoint", true, false),
     ] {
         let world = with_metadata(World::with(config), &json!({ name: elsewhere }));
         let bearer = present(&world, &json!({"typ": "at+jwt"}), &json!({}));
@@ -279,9 +287,7 @@ fn f201_an_endpoint_that_is_used_is_refused_where_it_would_be_used() {
 
 #[test]
 fn f706_an_introspection_that_refuses_these_tokens_is_logged_with_its_words() {
-    let mut checks = config();
-    checks.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
-    let world = World::with(checks);
+    let world = World::with(that_checks_tokens());
     let token = world.provider.access_token(world.now(), json!({}));
     let long = "y".repeat(5000);
     let description = format!("JWT is not supported: {token} mlflow:client-s3cret {long}");
@@ -353,14 +359,10 @@ fn f702_each_endpoint_is_called_through_the_cluster_of_its_origin() {
 #[test]
 fn f702_nothing_is_sent_where_no_cluster_serves_the_origin() {
     let elsewhere = json!("https://login.example/x");
-    let mut asks = config();
-    asks.login.as_mut().unwrap().userinfo = true;
-    let mut checks = config();
-    checks.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
     for (mut config, name, logs_in, takes_tokens) in [
         (config(), "token_endpoint", false, true),
-        (asks, "userinfo_endpoint", false, true),
-        (checks, "introspection_endpoint", true, false),
+        (that_asks_userinfo(), "userinfo_endpoint", false, true),
+        (that_checks_tokens(), "introspection_endpoint", true, false),
         (config(), "jwks_uri", false, false),
         (config(), "revocation_endpoint", true, true),
         (config(), "authorization_endpoint", true, true),

@@ -96,9 +96,7 @@ fn many_requests_at_once_are_one_refresh() {
     advance(&world, 301);
     let cookie = world.cookies.borrow().iter().map(|(n, v)| format!("{n}={v}")).next().unwrap();
     let requests = (0..50).map(|_| {
-        let headers =
-            [(":method", "GET"), (":path", "/"), (":authority", "mlflow.example"), ("cookie", &cookie)];
-        let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).to_vec();
+        let headers = world.head("GET", "/", &[("cookie", &cookie)]);
         world.gate.borrow().clone().decide(headers, Body::none(), Caller::default())
     });
     for decision in world.host.run(futures_util::future::join_all(requests)) {

@@ -454,9 +454,7 @@ fn f902_requests_that_wait_for_the_provider_leave_places_to_others() {
     let began = world.host.now_millis();
     let answers = Rc::new(RefCell::new(Vec::new()));
     for _ in 0..1100 {
-        let headers =
-            [&[(":method", "GET"), (":path", "/"), (":authority", "mlflow.example")], NAVIGATION].concat();
-        let headers = headers.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
+        let headers = world.head("GET", "/", NAVIGATION);
         let (gate, host, answers) = (world.gate.borrow().clone(), world.host.clone(), answers.clone());
         world.host.spawn(Box::pin(async move {
             let decision = gate.decide(headers, Body::none(), Caller::default()).await;
