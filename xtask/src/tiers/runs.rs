@@ -25,7 +25,7 @@ pub struct Part {
 pub struct Runs {
     /// Which tests: those whose name contains one of these, or all when there are none.
     only: Vec<String>,
-    /// The tests that are marked `#[ignore]` because they are slow as well.
+    /// Whether the slow tests run as well.
     slow: bool,
     /// Those of `only` that a test was found for.
     found: BTreeSet<String>,

@@ -31,7 +31,7 @@ impl RuleName {
         }
     }
 
-    /// For whoever is refused: nothing but a name that the operator chose.
+    /// What a refused client sees: the name that the operator chose, if there is one.
     pub fn shown(&self) -> Option<&str> {
         match self {
             Self::Given { name, .. } => Some(name),
