@@ -348,6 +348,14 @@ impl Stack {
         Client::new().request("POST", &url).form(&all).send().unwrap()
     }
 
+    /// Seconds that Keycloak gives a new access token, rounded up to tens: it reads its clock twice, so `expires_in` may be
+    /// one second below the setting.
+    pub fn access_token_lifetime(&self) -> Option<u64> {
+        let answer =
+            self.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
+        Some(answer.json()["expires_in"].as_u64()?.next_multiple_of(10))
+    }
+
     /// Asks MLflow's API with a token.
     pub fn api(&self, token: &str) -> Response {
         let url = self.url("/api/2.0/mlflow/experiments/search?max_results=1");
