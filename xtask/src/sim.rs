@@ -1,6 +1,7 @@
 //! `cargo xtask sim`: the core in simulated worlds, one for each seed.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -21,13 +22,16 @@ pub struct Seeds {
     /// The first of them; a failing seed is repeated with `--seed N --seeds 1`.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Write the seeds and their hashes to this file. Two versions that behave alike write the same.
+    #[arg(long, value_name = "FILE")]
+    hashes: Option<PathBuf>,
 }
 
 /// Runs them on all cores, and prints what came of it.
 ///
 /// # Errors
 /// When a rule was broken: the trace of that world has been printed, and how to repeat it.
-pub fn run(workspace: &Workspace, Seeds { seeds, seed }: &Seeds, progress: &Progress) -> Result<()> {
+pub fn run(workspace: &Workspace, Seeds { seeds, seed, hashes }: &Seeds, progress: &Progress) -> Result<()> {
     let task = progress.task("simulator");
     let built = workspace.cargo().args(["build", "--locked", "--quiet", "--package", PACKAGE]).status()?;
     if !built.success() {
@@ -39,6 +43,9 @@ pub fn run(workspace: &Workspace, Seeds { seeds, seed }: &Seeds, progress: &Prog
     task.expect_count(*seeds);
     let mut command = Command::new(workspace.metadata()?.target_directory.join("debug").join(PACKAGE));
     command.args(["--progress", "--seeds", &seeds.to_string(), "--seed", &seed.to_string()]);
+    if let Some(file) = hashes {
+        command.arg("--hashes").arg(std::path::absolute(file)?);
+    }
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

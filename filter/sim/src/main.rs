@@ -1,6 +1,7 @@
 //! Runs seeds and prints what came of them.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -26,6 +27,9 @@ struct Arguments {
     /// Print only the last so many lines of what happened.
     #[arg(long, default_value_t = 400)]
     lines: usize,
+    /// Write the seeds and their hashes to this file. Two versions that behave alike write the same.
+    #[arg(long)]
+    hashes: Option<PathBuf>,
     /// Print `done N` now and then, for whoever shows progress.
     #[arg(long)]
     progress: bool,
@@ -49,6 +53,14 @@ fn main() -> ExitCode {
         let surplus = failure.lines.len().saturating_sub(arguments.lines);
         failure.lines.drain(..surplus);
         println!("{failure}\n");
+    }
+    if let Some(file) = &arguments.hashes {
+        let lines: String =
+            report.hashes.iter().map(|(seed, hash)| format!("{seed} {hash:016x}\n")).collect();
+        if let Err(error) = std::fs::write(file, lines) {
+            eprintln!("cannot write {}: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
     }
     let tally = report.tally;
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]

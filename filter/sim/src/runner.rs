@@ -35,6 +35,8 @@ pub struct Report {
     pub tally: Tally,
     /// Those that broke a rule, in order; at most as many as were asked for.
     pub failures: Vec<Failure>,
+    /// What tells the run of each seed from another run, in the order of the seeds.
+    pub hashes: Vec<(u64, u64)>,
 }
 
 /// Runs one seed.
@@ -76,7 +78,7 @@ pub fn run_many(
     let next = AtomicU64::new(0);
     let done = AtomicU64::new(0);
     let enough = AtomicBool::new(false);
-    let found: Mutex<(Tally, Vec<(u64, Outcome)>)> = Mutex::default();
+    let found: Mutex<Found> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -88,10 +90,11 @@ pub fn run_many(
                     }
                     let outcome = run(first + number, sabotage, Detail::Hash);
                     let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    found.0 += outcome.tally;
+                    found.tally += outcome.tally;
+                    found.hashes.push((first + number, outcome.hash));
                     if outcome.violation.is_some() {
-                        found.1.push((first + number, outcome));
-                        if found.1.len() >= most {
+                        found.failed.push((first + number, outcome));
+                        if found.failed.len() >= most {
                             enough.store(true, Ordering::Relaxed);
                         }
                     }
@@ -101,11 +104,21 @@ pub fn run_many(
             });
         }
     });
-    let (tally, mut failed) = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Found { tally, mut failed, mut hashes } =
+        found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    hashes.sort_unstable();
     failed.sort_by_key(|(seed, _)| *seed);
     failed.truncate(most);
     let failures = failed.into_iter().map(|(seed, outcome)| explain(seed, sabotage, &outcome)).collect();
-    Report { seeds: done.into_inner(), tally, failures }
+    Report { seeds: done.into_inner(), tally, failures, hashes }
+}
+
+/// What the threads have found so far.
+#[derive(Default)]
+struct Found {
+    tally: Tally,
+    failed: Vec<(u64, Outcome)>,
+    hashes: Vec<(u64, u64)>,
 }
 
 /// Runs a failed seed once more, with text.
