@@ -348,8 +348,8 @@ impl Stack {
         Client::new().request("POST", &url).form(&all).send().unwrap()
     }
 
-    /// Seconds that Keycloak gives a new access token, rounded up to tens: it reads its clock twice, so `expires_in` may be
-    /// one second below the setting.
+    /// Seconds that a new access token lives, rounded up to tens. Keycloak reads its clock twice, so `expires_in` may
+    /// be one second below the setting.
     pub fn access_token_lifetime(&self) -> Option<u64> {
         let answer =
             self.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
