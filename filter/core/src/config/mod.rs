@@ -74,9 +74,7 @@ pub struct Config {
     /// Who we are at the provider.
     pub client: Client,
     /// Browser login; absent in a bearer-only gate.
-    pub login: Option<Login>,
-    /// Browser sessions; present exactly when `login` is.
-    pub session: Option<Session>,
+    pub browser: Option<BrowserLogin>,
     /// Bearer tokens; absent when they are not accepted.
     pub bearer: Option<Bearer>,
     /// Where group names come from.
@@ -96,7 +94,7 @@ pub struct Config {
 impl Config {
     /// Every signature algorithm that some kind of token may have; the host must be able to check each.
     pub fn algorithms(&self) -> impl Iterator<Item = Algorithm> + '_ {
-        let login = self.login.iter().flat_map(|login| &login.id_token_algorithms);
+        let login = self.browser.iter().flat_map(|browser| &browser.login.id_token_algorithms);
         let bearer = self.bearer.iter().flat_map(|bearer| &bearer.algorithms);
         Algorithm::ALL.into_iter().filter(move |algorithm| {
             login.clone().chain(bearer.clone()).any(|accepted| accepted == algorithm)
@@ -188,7 +186,16 @@ impl Default for Limits {
     }
 }
 
-/// Browser login.
+/// Browser login, and the sessions that it leads to: one is of no use without the other.
+#[derive(Clone, Debug)]
+pub struct BrowserLogin {
+    /// How people sign in.
+    pub login: Login,
+    /// How long they stay signed in.
+    pub session: Session,
+}
+
+/// How people sign in.
 #[derive(Clone, Debug)]
 pub struct Login {
     /// Space-separated scopes, `openid` among them.

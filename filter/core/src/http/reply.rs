@@ -50,7 +50,7 @@ pub enum SignedIn {
 impl Asked<'_> {
     /// Whether browsers can sign in at this gate.
     fn has_login(&self) -> bool {
-        self.config.login.is_some()
+        self.config.browser.is_some()
     }
 
     /// Whether this gate takes access tokens.

@@ -56,8 +56,8 @@ impl Needs {
     /// What this configuration uses.
     pub fn of(config: &Config) -> Self {
         Self {
-            login: config.login.is_some(),
-            userinfo: config.login.as_ref().is_some_and(|login| login.userinfo),
+            login: config.browser.is_some(),
+            userinfo: config.browser.as_ref().is_some_and(|browser| browser.login.userinfo),
             introspection: config.bearer.as_ref().is_some_and(|bearer| bearer.check_interval.is_some()),
         }
     }
@@ -289,7 +289,7 @@ mod tests {
     const NOTHING: Needs = Needs { login: false, userinfo: false, introspection: false };
 
     fn login() -> Login {
-        Login { userinfo: true, ..crate::testing::world::config().login.unwrap() }
+        Login { userinfo: true, ..crate::testing::world::config().browser.unwrap().login }
     }
 
     fn issuer() -> Issuer {

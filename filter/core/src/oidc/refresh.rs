@@ -160,7 +160,7 @@ async fn wait(rp: &RelyingParty, flight: &Flight) -> Outcome {
 
 /// As long as a refresh can take: while a lease lives, its holder's call may still be under way.
 fn lease(rp: &RelyingParty) -> Duration {
-    let redis = rp.config.session.as_ref().map_or(Duration::ZERO, |session| session.redis.timeout);
+    let redis = rp.browser().map_or(Duration::ZERO, |browser| browser.config.redis.timeout);
     rp.config.issuer.timeout.saturating_add(redis.saturating_mul(2)).saturating_add(Duration::from_secs(1))
 }
 

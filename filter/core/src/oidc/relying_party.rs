@@ -62,9 +62,10 @@ impl RelyingParty {
     /// One that knows nothing of the provider until [`Keeper::run`] runs.
     pub fn new(config: Config, host: Rc<dyn Host>) -> Self {
         let config = Rc::new(config);
-        let name = config.session.as_ref().map_or("oidc-gate", |session| session.cookie_name.as_str());
+        let name =
+            config.browser.as_ref().map_or("oidc-gate", |browser| browser.session.cookie_name.as_str());
         let cookies = CookieJar::new(name, &config.public_url);
-        let browser = config.login.clone().zip(config.session.clone()).map(|(login, session)| {
+        let browser = config.browser.clone().map(|config::BrowserLogin { login, session }| {
             let keys = KeyRing::new(session.keys.clone(), &tenant(&config, &session));
             let keep = endings_matter(&session, config.bearer.as_ref());
             let door = Door::new(

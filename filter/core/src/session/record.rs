@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn config() -> config::Session {
-        world::config().session.unwrap()
+        world::config().browser.unwrap().session
     }
 
     fn record() -> Record {

@@ -117,10 +117,9 @@ fn a_full_configuration_arrives_field_by_field() {
     assert_eq!(config.issuer.max_stale, Duration::from_secs(24 * 3600));
     assert_eq!(config.client.secret, Some(Secret::new("client secret")));
     assert_eq!(config.client.authentication, ClientAuthentication::Post);
-    let login = config.login.unwrap();
+    let BrowserLogin { login, session } = config.browser.unwrap();
     assert!(login.userinfo);
     assert_eq!(login.id_token_algorithms, [Algorithm::Rs256, Algorithm::Es256]);
-    let session = config.session.unwrap();
     assert_eq!(session.keys, [Secret::new(KEY), Secret::new("kT0aWc7yLh4eNf9bGd2PsVoIqXrCtE_3x")]);
     assert_eq!(session.idle_timeout, Duration::from_secs(1800));
     assert_eq!(session.cookie_name, "mlflow");
@@ -159,8 +158,8 @@ fn a_minimal_configuration_gets_the_defaults() {
     assert_eq!(config.issuer.timeout, Duration::from_secs(5));
     assert_eq!(config.issuer.refresh_interval, Duration::from_secs(300));
     assert_eq!(config.client.authentication, ClientAuthentication::Basic);
-    assert_eq!(config.login.unwrap().scope, "openid profile email");
-    let session = config.session.unwrap();
+    let BrowserLogin { login, session } = config.browser.unwrap();
+    assert_eq!(login.scope, "openid profile email");
     assert_eq!(session.absolute_timeout, Duration::from_secs(12 * 3600));
     assert_eq!((session.cookie_name.as_str(), session.redis.prefix.as_str()), ("oidc-gate", "oidc-gate"));
     assert_eq!(config.bearer.unwrap().algorithms, [Algorithm::Rs256, Algorithm::Es256]);
@@ -200,7 +199,7 @@ fn a_bearer_only_gate_needs_no_secret_and_no_session() {
     let config =
         with(&[("/login", Value::Null), ("/session", Value::Null), ("/client", json!({"id": "api"}))]);
     let config = load_text(&config.to_string()).unwrap();
-    assert!(config.login.is_none() && config.session.is_none() && config.client.secret.is_none());
+    assert!(config.browser.is_none() && config.client.secret.is_none());
 }
 
 #[test]
@@ -212,11 +211,11 @@ fn values_from_the_environment_are_typed_like_written_ones() {
         ("/session/redis/password", json!({"env": "UNSET", "default": null})),
     ]);
     let config = load_text(&config.to_string()).unwrap();
-    assert!(config.login.unwrap().userinfo);
+    assert!(config.browser.as_ref().unwrap().login.userinfo);
     assert_eq!(config.issuer.refresh_interval, Duration::from_secs(600));
     // An item of a list is one name, whatever is in it.
     assert_eq!(config.policy.users, ["a", "mlflow_users, data_scientists"]);
-    assert!(config.session.unwrap().redis.password.is_none());
+    assert!(config.browser.unwrap().session.redis.password.is_none());
 }
 
 #[test]

@@ -24,7 +24,7 @@ use self::url::Transport;
 use super::error::{Place, Reported};
 use super::leaf::{Flag, Text};
 use super::setting::Setting;
-use super::{Config, Limits, raw};
+use super::{BrowserLogin, Config, Limits, raw};
 
 /// More entries in a short list are a mistake.
 const MAX_ENTRIES: usize = 16;
@@ -72,8 +72,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
         public_url: public_url?,
         issuer: issuer?,
         client: client?,
-        login: login?,
-        session: session?,
+        browser: login?.zip(session?).map(|(login, session)| BrowserLogin { login, session }),
         bearer: bearer?,
         groups: groups?.unwrap_or_else(groups::default),
         identity: identity?.unwrap_or_else(identity::default),

@@ -234,7 +234,8 @@ fn signing_out_everywhere_ends_ones_own_session_also_when_it_is_not_listed() {
 fn lo16_sign_out_leads_to_configured_addresses_and_nowhere_else() {
     let mut config = config();
     let allowed = "https://portal.example/bye?a=b";
-    config.login.as_mut().unwrap().logout_return_urls = vec!["https://other.example/".into(), allowed.into()];
+    config.browser.as_mut().unwrap().login.logout_return_urls =
+        vec!["https://other.example/".into(), allowed.into()];
     let world = World::with(config);
     let sign_out = |rd: &str| {
         world.log_in("/");

@@ -418,7 +418,7 @@ fn cb16_ss12_another_tenant_with_the_same_key_opens_nothing() {
     let changes: [Change; 3] = [
         |config| config.public_url.origin = "https://other.example".into(),
         |config| config.client.id = "other".into(),
-        |config| config.session.as_mut().unwrap().redis.prefix = "other".into(),
+        |config| config.browser.as_mut().unwrap().session.redis.prefix = "other".into(),
     ];
     for change in changes {
         let one = World::new();

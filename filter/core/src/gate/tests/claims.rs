@@ -131,7 +131,7 @@ fn f102_a_claim_that_decides_is_still_refused_when_it_is_null_or_of_another_type
 #[test]
 fn f102_what_is_null_in_userinfo_leaves_what_the_id_token_says() {
     let mut config = config();
-    config.login.as_mut().unwrap().userinfo = true;
+    config.browser.as_mut().unwrap().login.userinfo = true;
     let world = World::with(config);
     *world.provider.userinfo.borrow_mut() = json!({"sub": "s-1", "groups": null, "preferred_username": null, "email": "mona@example.com", "name": 7});
     assert_eq!(log_in(&world, &json!({})).status, 303);

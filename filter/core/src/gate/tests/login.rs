@@ -208,7 +208,7 @@ fn what_is_open_to_nobody_is_no_matter_of_groups() {
 #[test]
 fn a_gate_without_login_offers_browsers_none() {
     let mut config = config();
-    (config.login, config.session) = (None, None);
+    config.browser = None;
     let page = replied(World::with(config).navigate("/"));
     assert_eq!(page.status, 401);
     assert!(!page.body.contains("/oauth2/login"), "{}", page.body);

@@ -159,7 +159,7 @@ fn f305_another_audience_is_named_in_the_log_and_allowed_where_the_operator_trus
     assert!(said(&world, "foreign_audience: 327683"), "{:#?}", world.host.log_lines());
 
     let mut config = config();
-    config.login.as_mut().unwrap().trusted_audiences = vec!["327683".into(), "other".into()];
+    config.browser.as_mut().unwrap().login.trusted_audiences = vec!["327683".into(), "other".into()];
     for (members, status) in [
         (several.clone(), 303),
         (json!({"aud": ["327683", "mlflow", "other"], "azp": "mlflow"}), 303),
@@ -252,7 +252,7 @@ fn f201_an_endpoint_that_is_not_used_keeps_nobody_out_and_is_spoken_of_once() {
 
 fn that_asks_userinfo() -> Config {
     let mut config = config();
-    config.login.as_mut().unwrap().userinfo = true;
+    config.browser.as_mut().unwrap().login.userinfo = true;
     config
 }
 
@@ -311,7 +311,7 @@ fn f706_an_introspection_that_refuses_these_tokens_is_logged_with_its_words() {
 #[test]
 fn f702_each_endpoint_is_called_through_the_cluster_of_its_origin() {
     let mut config = config();
-    config.login.as_mut().unwrap().userinfo = true;
+    config.browser.as_mut().unwrap().login.userinfo = true;
     config.bearer.as_mut().unwrap().check_interval = Some(Duration::from_secs(1));
     let served = ["token", "keys", "users"].map(|name| ServedOrigin {
         origin: format!("https://{name}.example"),
@@ -416,7 +416,7 @@ fn f702_what_differs_only_inside_goes_by_the_issuers_name_through_its_cluster() 
 fn f202_a_gate_for_bearer_tokens_needs_nothing_but_keys() {
     let bearer_only = || {
         let mut config = config();
-        (config.login, config.session, config.client.secret) = (None, None, None);
+        (config.browser, config.client.secret) = (None, None);
         World::with(config)
     };
     for members in [

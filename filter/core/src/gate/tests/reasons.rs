@@ -268,7 +268,7 @@ fn f410_what_only_an_administrator_can_mend_says_so_and_promises_nothing() {
 #[test]
 fn f306_texts_speak_of_what_this_gate_has() {
     type Change = fn(&mut Config);
-    let no_login: Change = |config| (config.login, config.session) = (None, None);
+    let no_login: Change = |config| config.browser = None;
     let no_preset: Change = |config| config.policy.preset = None;
     let no_bearer: Change = |config| config.bearer = None;
     let gate = |changes: &[Change]| {

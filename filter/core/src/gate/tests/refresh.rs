@@ -291,7 +291,7 @@ fn rf08_groups_are_those_of_the_latest_refresh() {
 #[test]
 fn with_a_check_interval_the_provider_is_asked_sooner_and_is_not_missed_when_it_is_away() {
     let mut config = config();
-    config.session.as_mut().unwrap().check_interval = Some(Duration::from_secs(20));
+    config.browser.as_mut().unwrap().session.check_interval = Some(Duration::from_secs(20));
     let world = World::with(config);
     world.log_in("/");
     advance(&world, 21);
@@ -307,7 +307,7 @@ fn with_a_check_interval_the_provider_is_asked_sooner_and_is_not_missed_when_it_
 fn without_a_refresh_token_a_session_ends_with_its_access_token_unless_it_is_told_to_go_on() {
     for (policy, expected) in [(WithoutRefreshToken::End, false), (WithoutRefreshToken::Keep, true)] {
         let mut config = config();
-        config.session.as_mut().unwrap().without_refresh_token = policy;
+        config.browser.as_mut().unwrap().session.without_refresh_token = policy;
         let world = World::with(config);
         let request = world.begin_login("/");
         let mut claims = world.provider.id_token.borrow().clone();
@@ -494,12 +494,12 @@ fn cf08_a_renewed_session_is_sealed_with_the_newest_key() {
     let world = World::with(old.clone());
     world.log_in("/");
     let mut rotated = old.clone();
-    let keys = &mut rotated.session.as_mut().unwrap().keys;
+    let keys = &mut rotated.browser.as_mut().unwrap().session.keys;
     keys.insert(0, crate::secret::Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"));
     world.replace_gate(rotated.clone());
     advance(&world, 301);
     forwarded(world.navigate("/"));
-    rotated.session.as_mut().unwrap().keys.pop();
+    rotated.browser.as_mut().unwrap().session.keys.pop();
     world.replace_gate(rotated);
     forwarded(world.navigate("/"));
     assert!(UntrustedTicket::parse(world.cookies.borrow().values().next().unwrap()).is_some());

@@ -221,7 +221,7 @@ fn lo16_whoever_signs_out_with_made_up_tickets_costs_others_nothing() {
 #[test]
 fn whoever_uses_a_session_on_several_envoys_keeps_it() {
     let mut config = config();
-    config.session.as_mut().unwrap().idle_timeout = Duration::from_secs(40);
+    config.browser.as_mut().unwrap().session.idle_timeout = Duration::from_secs(40);
     let world = World::with(config);
     world.log_in("/");
     let other = world.other_envoy();
@@ -310,7 +310,7 @@ fn cf08_an_old_key_still_opens_and_a_removed_one_does_not() {
         let world = World::new();
         world.log_in("/");
         let mut rotated = config();
-        rotated.session.as_mut().unwrap().keys = keys;
+        rotated.browser.as_mut().unwrap().session.keys = keys;
         let gate = Gate::new(rotated, world.host.clone());
         gate.background();
         let rotated = World { gate: gate.into(), ..world };
@@ -359,7 +359,7 @@ fn signing_out_ends_a_session_also_where_its_record_cannot_be_opened() {
     let world = World::new();
     world.log_in("/");
     let mut rotated = config();
-    rotated.session.as_mut().unwrap().keys = vec![Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")];
+    rotated.browser.as_mut().unwrap().session.keys = vec![Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")];
     world.replace_gate(rotated);
     let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(reply.status, 303);
@@ -371,7 +371,7 @@ fn keys_that_are_added_last_put_first_and_then_removed_cost_nobody_a_session_on_
     let [old, new] = [&b"0123456789abcdefghijklmnopqrstuv"[..], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"];
     let with = |keys: &[&[u8]]| {
         let mut config = config();
-        config.session.as_mut().unwrap().keys = keys.iter().map(|key| Secret::new(*key)).collect();
+        config.browser.as_mut().unwrap().session.keys = keys.iter().map(|key| Secret::new(*key)).collect();
         config
     };
     let world = World::with(with(&[old]));

@@ -175,7 +175,7 @@ fn f901_tickets_that_only_redis_could_tell_about_have_it_asked_within_a_limit() 
 fn f901_when_no_ticket_from_before_can_live_any_more_none_is_looked_for() {
     let world = World::new();
     world.log_in("/");
-    world.host.advance(world.config.session.as_ref().unwrap().absolute_timeout);
+    world.host.advance(world.config.browser.as_ref().unwrap().session.absolute_timeout);
     let before = asked(&world);
     for text in [base64url([7; 48]), base64url([7; 84])] {
         assert_eq!(send(&world, DOORS[0], &text), (401, "session_forged"));
@@ -269,7 +269,7 @@ fn f901_a_key_that_was_taken_away_too_early_leaves_what_was_sealed_since() {
     let [old, new] = [&b"0123456789abcdefghijklmnopqrstuv"[..], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"];
     let with = |keys: &[&[u8]]| {
         let mut config = config();
-        config.session.as_mut().unwrap().keys = keys.iter().map(|key| Secret::new(*key)).collect();
+        config.browser.as_mut().unwrap().session.keys = keys.iter().map(|key| Secret::new(*key)).collect();
         config
     };
     let world = World::with(with(&[old]));
@@ -298,7 +298,7 @@ fn f901_a_callback_of_the_back_button_with_a_forged_session_asks_nobody() {
     let before = asked(&world);
     let mut bytes = vec![1; 84];
     bytes[48..52].copy_from_slice(&[0; 4]);
-    world.host.advance(world.config.session.as_ref().unwrap().absolute_timeout);
+    world.host.advance(world.config.browser.as_ref().unwrap().session.absolute_timeout);
     let cookie = format!("{COOKIE}={}", base64url(bytes));
     let headers = [NAVIGATION, &[("cookie", cookie.as_str())]].concat();
     let reply = replied(world.send("GET", &callback("0123456789abcdef", "code"), &headers));

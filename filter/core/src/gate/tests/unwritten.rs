@@ -22,7 +22,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Sessions that need no renewal, so that nothing but their use is written.
 fn unrenewed() -> Config {
     let mut config = config();
-    config.session.as_mut().unwrap().without_refresh_token = WithoutRefreshToken::Keep;
+    config.browser.as_mut().unwrap().session.without_refresh_token = WithoutRefreshToken::Keep;
     config
 }
 
