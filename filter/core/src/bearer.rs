@@ -10,7 +10,7 @@ use std::time::Duration;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
-use crate::config::{self, Config};
+use crate::config;
 use crate::error::Rejection;
 use crate::http::request::Request;
 use crate::jose::claims::Claims;
@@ -19,11 +19,12 @@ use crate::jose::kind::AccessToken;
 use crate::jose::token::UntrustedToken;
 use crate::jose::validity::{Clock, Validity};
 use crate::oidc::introspection;
-use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::provider_client::ProviderClient;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::principal::{self, Principal};
 use crate::session::cache::{Cache, Weigh};
 use crate::session::endings::Marks;
+use crate::session::store::Store;
 use crate::sync::{Flights, Role};
 use crate::time::Timestamp;
 
@@ -36,13 +37,15 @@ const CACHE_CAPACITY: usize = 8 * 1024 * 1024;
 
 /// Verifies bearer tokens for one tenant.
 pub struct Verifier {
-    config: Rc<Config>,
+    client: Rc<ProviderClient>,
     accepted: config::Bearer,
     verdicts: RefCell<Cache<[u8; 32], Verdict>>,
     keys_of: Cell<Option<Timestamp>>,
     /// Tokens that the provider is asked about now, and what it last said about some.
     asking: Flights<[u8; 32]>,
     said: RefCell<LruCache<[u8; 32], Said>>,
+    /// Tells of what was signed out; absent without browser login.
+    sessions: Option<Rc<Store>>,
 }
 
 /// A token that is good.
@@ -79,9 +82,10 @@ impl Weigh for Verdict {
 
 impl Verifier {
     /// For the audiences and algorithms of the configuration.
-    pub fn new(config: Rc<Config>, accepted: config::Bearer) -> Self {
+    pub fn new(client: Rc<ProviderClient>, accepted: config::Bearer, sessions: Option<Rc<Store>>) -> Self {
         Self {
-            config,
+            client,
+            sessions,
             accepted,
             verdicts: RefCell::new(Cache::new(CACHE_CAPACITY)),
             keys_of: Cell::default(),
@@ -95,56 +99,49 @@ impl Verifier {
     /// # Errors
     /// [`Rejection::InvalidToken`], or [`Rejection::Unavailable`] when the keys, or the provider's word where it is
     /// wanted, can't be had.
-    pub async fn verify(&self, rp: &RelyingParty, token: &str) -> Result<Rc<Principal>, Rejection> {
+    pub async fn verify(&self, token: &str) -> Result<Rc<Principal>, Rejection> {
         // The whole token: same header and payload with another signature is another token (BT15).
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let provider = match rp.provider.now() {
+        let provider = match self.client.provider.now() {
             Some(provider) => provider,
             None => {
                 // What is no token does not wait for the keys.
                 UntrustedToken::parse(token).map_err(Rejection::InvalidToken)?;
-                rp.provider.current().await?
+                self.client.provider.current().await?
             }
         };
         if self.keys_of.replace(Some(provider.fetched)) != Some(provider.fetched) {
             self.verdicts.borrow_mut().clear();
         }
-        let now = rp.host.now();
+        let now = self.client.host.now();
         let known = self.verdicts.borrow_mut().get(&key, now);
         let verdict = match known {
             Some(verdict) => verdict,
             None => {
-                let (verdict, expires) = self.judge(rp, token).await?;
+                let (verdict, expires) = self.judge(token).await?;
                 let verdict = Rc::new(verdict);
                 self.verdicts.borrow_mut().put(key, verdict.clone(), now..expires);
                 verdict
             }
         };
         // Its user or its session may have been signed out.
-        if let Ok(browser) = rp.browser() {
-            let sessions = &browser.sessions;
+        if let Some(sessions) = &self.sessions {
             sessions.know_endings().await;
             if sessions.endings.cover(&verdict.marks) {
                 return Err(Rejection::InvalidToken(TokenError::SignedOut));
             }
         }
         if let Some(interval) = self.accepted.check_interval {
-            self.require_active(rp, token, key, interval).await?;
+            self.require_active(token, key, interval).await?;
         }
         Ok(verdict.principal.clone())
     }
 
     /// Asks the provider about a token: once in each interval, whatever it says and however many requests present it.
-    async fn require_active(
-        &self,
-        rp: &RelyingParty,
-        token: &str,
-        key: [u8; 32],
-        interval: Duration,
-    ) -> Result<(), Rejection> {
-        let arrived = rp.host.now();
+    async fn require_active(&self, token: &str, key: [u8; 32], interval: Duration) -> Result<(), Rejection> {
+        let arrived = self.client.host.now();
         loop {
-            let now = rp.host.now();
+            let now = self.client.host.now();
             if let Some(said) =
                 self.said.borrow_mut().get(&key).filter(|said| said.counts(arrived, now, interval))
             {
@@ -153,9 +150,9 @@ impl Verifier {
             match self.asking.join(key) {
                 Role::Follow(said) => said.await,
                 Role::Lead(_asking) => {
-                    let asked = rp.host.now();
-                    let word = introspection::require_active(rp, token).await;
-                    let said = Said { asked, answered: rp.host.now(), word: word.clone() };
+                    let asked = self.client.host.now();
+                    let word = introspection::require_active(&self.client, token).await;
+                    let said = Said { asked, answered: self.client.host.now(), word: word.clone() };
                     self.said.borrow_mut().put(key, said);
                     return word;
                 }
@@ -163,18 +160,19 @@ impl Verifier {
         }
     }
 
-    async fn judge(&self, rp: &RelyingParty, token: &str) -> Result<(Verdict, Timestamp), Rejection> {
-        let kind = AccessToken(&self.config.issuer.access_token_marks);
-        let verified = verify(&rp.provider, &*rp.host, token, &kind, &self.accepted.algorithms)
-            .await
-            .map_err(|error| match error {
+    async fn judge(&self, token: &str) -> Result<(Verdict, Timestamp), Rejection> {
+        let kind = AccessToken(&self.client.config.issuer.access_token_marks);
+        let verified = verify(&self.client, token, &kind, &self.accepted.algorithms).await.map_err(
+            |error| match error {
                 VerifyError::Token(error) => Rejection::InvalidToken(error),
                 VerifyError::Unavailable(rejection) => rejection,
-            })?;
+            },
+        )?;
         let claims = verified.claims();
-        let expires = self.check(claims, rp.host.now()).map_err(Rejection::InvalidToken)?;
-        let principal = Principal::from_claims(&self.config, claims).map_err(Rejection::InvalidToken)?;
-        principal::log_left_out(&*rp.host, claims);
+        let expires = self.check(claims, self.client.host.now()).map_err(Rejection::InvalidToken)?;
+        let principal =
+            Principal::from_claims(&self.client.config, claims).map_err(Rejection::InvalidToken)?;
+        principal::log_left_out(&*self.client.host, claims);
         // One that does not say when it was issued may have been issued before anything.
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
         let marks =
@@ -184,10 +182,10 @@ impl Verifier {
 
     /// RFC 9068 4, and when the token ends.
     fn check(&self, claims: &Claims, now: Timestamp) -> Result<Timestamp, TokenError> {
-        claims.require_issuer(&self.config.issuer.url)?;
+        claims.require_issuer(&self.client.config.issuer.url)?;
         claims.require_audience(&self.accepted.audiences)?;
         claims.require_subject()?;
-        let leeway = self.config.clock_leeway;
+        let leeway = self.client.config.clock_leeway;
         let validity = Validity::of(claims)?;
         validity.require_now(Clock { now, leeway })?;
         if let Some(longest) = self.accepted.max_lifetime {

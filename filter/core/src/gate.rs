@@ -9,6 +9,7 @@ use crate::config::{self, Access, Config};
 use crate::error::{Dependency, LoginError, Outlook, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
+use crate::http::cookies::CookieJar;
 use crate::http::public_address;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
@@ -16,8 +17,9 @@ use crate::http::return_path::ReturnPath;
 use crate::http::same_site::{self, AskedBy, asked_by};
 use crate::metrics::{self, Outcome, RuleReasons};
 use crate::oidc::admin_callback::{self, Action};
-use crate::oidc::relying_party::RelyingParty;
-use crate::oidc::{account, authorization, backchannel, callback, logout};
+use crate::oidc::browser_login::BrowserLogin;
+use crate::oidc::provider_client::ProviderClient;
+use crate::oidc::{account, authorization, backchannel, callback, logout, refresh};
 use crate::policy::identity::Headers;
 use crate::policy::{Permit, Policy};
 use crate::principal::Principal;
@@ -33,7 +35,11 @@ const MAX_LOGGED_RULE: usize = 100;
 /// One tenant's gate in one worker.
 pub struct Gate {
     host: Rc<dyn Host>,
-    rp: Rc<RelyingParty>,
+    config: Rc<Config>,
+    client: Rc<ProviderClient>,
+    cookies: CookieJar,
+    /// Absent in a bearer-only gate.
+    login: Option<Rc<BrowserLogin>>,
     policy: Policy,
     rule_reasons: RuleReasons,
     bearer: Option<bearer::Verifier>,
@@ -67,10 +73,16 @@ enum Credential {
 impl Gate {
     /// A gate that knows nothing of the provider until [`Gate::background`] runs.
     pub fn new(config: Config, host: Rc<dyn Host>) -> Rc<Self> {
-        let rp = RelyingParty::new(config, host.clone());
-        let config = &rp.config;
+        let config = Rc::new(config);
+        let name =
+            config.browser.as_ref().map_or("oidc-gate", |browser| browser.session.cookie_name.as_str());
+        let cookies = CookieJar::new(name, &config.public_url);
+        let client = Rc::new(ProviderClient::new(config.clone(), host.clone()));
+        let browser = config.browser.clone();
+        let login =
+            browser.map(|settings| Rc::new(BrowserLogin::new(settings, client.clone(), cookies.clone())));
         let headers = Headers::new(
-            rp.cookies.clone(),
+            cookies.clone(),
             config.public_url.authority.clone(),
             policy_groups(&config.policy),
             Reserved::new(config.identity.trusted_headers.clone()),
@@ -78,17 +90,23 @@ impl Gate {
         Rc::new(Self {
             policy: Policy::new(&config.policy, headers),
             rule_reasons: RuleReasons::new(&config.policy),
-            bearer: config.bearer.clone().map(|accepted| bearer::Verifier::new(config.clone(), accepted)),
-            rp: Rc::new(rp),
+            bearer: config.bearer.clone().map(|accepted| {
+                let sessions = login.as_ref().map(|login| login.sessions.clone());
+                bearer::Verifier::new(client.clone(), accepted, sessions)
+            }),
+            login,
+            cookies,
+            client,
+            config,
             host,
         })
     }
 
     /// Starts the jobs of the root context.
     pub fn background(&self) {
-        self.host.spawn_endless(Box::pin(self.rp.provider.clone().run()));
-        if let Ok(browser) = self.rp.browser() {
-            self.host.spawn_endless(Box::pin(browser.sessions.log.clone().run()));
+        self.host.spawn_endless(Box::pin(self.client.provider.clone().run()));
+        if let Some(login) = &self.login {
+            self.host.spawn_endless(Box::pin(login.sessions.log.clone().run()));
         }
     }
 
@@ -101,7 +119,7 @@ impl Gate {
         let path = value(":path").split(|byte| *byte == b'?').next().unwrap_or_default();
         let endpoints = [backchannel::PATH, admin_callback::LOGOUT_PATH, admin_callback::NOT_BEFORE_PATH];
         value(":method") == b"POST"
-            && self.rp.browser().is_ok()
+            && self.login.is_some()
             && endpoints.iter().any(|endpoint| endpoint.as_bytes() == path)
     }
 
@@ -138,8 +156,7 @@ impl Gate {
 
     /// Our own endpoints, by the path exactly as it was sent (CB15); `None` when it is none of them.
     async fn endpoint(self: &Rc<Self>, request: &Request, body: Body) -> Option<Result<Reply, Refused>> {
-        self.rp.browser().ok()?;
-        let rp = &self.rp;
+        let login = self.login.as_ref()?;
         // Each of our endpoints has an effect, or shows what will not be so any more when somebody looks at it. An
         // empty link leads to the page itself: its address may hold a code, which is not written anywhere again.
         if request.is_speculative() && request.raw_path().starts_with("/oauth2/") {
@@ -148,7 +165,7 @@ impl Gate {
         Some(match (request.raw_path(), request.method()) {
             // An image or a frame would take the place of a login that a person has begun.
             ("/oauth2/login", "GET" | "HEAD")
-                if asked_by(request, &rp.config.public_url.origin) == AskedBy::Page =>
+                if asked_by(request, &self.config.public_url.origin) == AskedBy::Page =>
             {
                 Err(Rejection::CrossSite.into())
             }
@@ -158,23 +175,23 @@ impl Gate {
                 }
                 let target = request.query_pairs().find(|(name, _)| name == "rd");
                 let return_path = target.map_or(ReturnPath::root(), |(_, path)| ReturnPath::or_root(&path));
-                authorization::begin(&self.rp, request, &return_path).await.map_err(Refused::from)
+                authorization::begin(login, request, &return_path).await.map_err(Refused::from)
             }
-            (authorization::CALLBACK_PATH, "GET") => callback::complete(&self.rp, request).await,
-            ("/oauth2/logout", "GET" | "POST") => logout::end(&self.rp, request).await,
-            (logout::SIGNED_OUT_PATH, "GET" | "HEAD") => Ok(logout::signed_out(&self.rp, request)),
-            (account::PATH, "GET" | "HEAD") => account::show(rp, request)
+            (authorization::CALLBACK_PATH, "GET") => callback::complete(login, request).await,
+            ("/oauth2/logout", "GET" | "POST") => logout::end(login, request).await,
+            (logout::SIGNED_OUT_PATH, "GET" | "HEAD") => Ok(logout::signed_out(login, request)),
+            (account::PATH, "GET" | "HEAD") => account::show(login, request)
                 .await
                 .map_err(|rejection| Refused { retry_path: account::PATH.to_owned(), ..rejection.into() }),
-            (account::SIGN_OUT_PATH, "POST") => account::sign_out(rp, request).await,
+            (account::SIGN_OUT_PATH, "POST") => account::sign_out(login, request).await,
             (backchannel::PATH, "POST") => {
-                backchannel::logout(rp, request, body).await.map_err(Refused::from)
+                backchannel::logout(login, request, body).await.map_err(Refused::from)
             }
             (admin_callback::LOGOUT_PATH, "POST") => {
-                admin_callback::receive(rp, Action::Logout, body).await.map_err(Refused::from)
+                admin_callback::receive(login, Action::Logout, body).await.map_err(Refused::from)
             }
             (admin_callback::NOT_BEFORE_PATH, "POST") => {
-                admin_callback::receive(rp, Action::PushNotBefore, body).await.map_err(Refused::from)
+                admin_callback::receive(login, Action::PushNotBefore, body).await.map_err(Refused::from)
             }
             ("/oauth2/login" | logout::SIGNED_OUT_PATH | account::PATH, _) => {
                 Err(Rejection::MethodNotAllowed("GET, HEAD").into())
@@ -194,7 +211,7 @@ impl Gate {
 
     /// F604: where a login would begin at another address than the one it ends at.
     fn to_public_address(&self, request: &Request) -> Option<Reply> {
-        public_address::redirect(&self.rp.config.public_url, &self.rp.cookies, request)
+        public_address::redirect(&self.config.public_url, &self.cookies, request)
     }
 
     async fn permit(self: &Rc<Self>, request: &Request) -> Result<(Permit, Outcome), Rejection> {
@@ -204,7 +221,7 @@ impl Gate {
         match self.credential(request).await? {
             Credential::Bearer(principal) => Ok((self.policy.permit(request, &principal)?, Outcome::Bearer)),
             Credential::Session(session) => {
-                same_site::check(request, &self.rp.config.public_url.origin)?;
+                same_site::check(request, &self.config.public_url.origin)?;
                 Ok((self.policy.permit(request, &session.record.principal)?, Outcome::Session))
             }
         }
@@ -213,9 +230,13 @@ impl Gate {
     /// A bearer token beats a cookie and never falls back to it (BT12).
     async fn credential(&self, request: &Request) -> Result<Credential, Rejection> {
         match (bearer::authorization(request), &self.bearer) {
-            (Authorization::Absent, _) => self.rp.session(request).await.map(Credential::Session),
+            (Authorization::Absent, _) => match &self.login {
+                Some(login) => refresh::session(login, request).await.map(Credential::Session),
+                // Without browser login a session cookie means nothing.
+                None => Err(Rejection::NoCredential),
+            },
             (Authorization::Bearer(token), Some(verifier)) => {
-                verifier.verify(&self.rp, token).await.map(Credential::Bearer)
+                verifier.verify(token).await.map(Credential::Bearer)
             }
             _ => Err(Rejection::UnusableAuthorization),
         }
@@ -223,7 +244,7 @@ impl Gate {
 
     /// Whether a `Set-Cookie` value of the application would set one of our cookies.
     pub fn sets_our_cookie(&self, set_cookie: &[u8]) -> bool {
-        self.rp.cookies.would_set(set_cookie)
+        self.cookies.would_set(set_cookie)
     }
 
     /// Whether a trailer of this name (in lower case) is taken out of a request. What is no header of a client's is no
@@ -238,18 +259,18 @@ impl Gate {
         let Refused { mut rejection, cookies, retry_path } = refused;
         let wants_login = matches!(rejection, Rejection::NoCredential | Rejection::SessionEnded(_));
         if wants_login
-            && self.rp.browser().is_ok()
+            && let Some(login) = &self.login
             && request.audience() == Audience::Navigation
             && !request.is_speculative()
         {
-            let login = match self.to_public_address(request) {
+            let begun = match self.to_public_address(request) {
                 Some(reply) => Ok(reply),
                 None => {
                     let return_path = ReturnPath::or_root(&request.target());
-                    authorization::begin(&self.rp, request, &return_path).await
+                    authorization::begin(login, request, &return_path).await
                 }
             };
-            match login {
+            match begun {
                 Ok(reply) => {
                     let reason = rejection.label();
                     self.host.count(metrics::decision(Outcome::Login, reason));
@@ -259,19 +280,20 @@ impl Gate {
                 Err(instead) => rejection = instead,
             }
         }
-        let form_origin = self.rp.form_origin();
-        let signed_in = if self.rp.ticket(request).is_ok() { SignedIn::Session } else { SignedIn::No };
+        let form_origin = self.client.form_origin();
+        let has_ticket = self.login.as_ref().is_some_and(|login| login.ticket(request).is_ok());
+        let signed_in = if has_ticket { SignedIn::Session } else { SignedIn::No };
         let asked = Asked {
             audience: request.reader(),
             request_id: request.id(),
             retry_path: &retry_path,
-            config: &self.rp.config,
+            config: &self.config,
             signed_in,
             form_origin: form_origin.as_deref(),
         };
         let mut reply = refuse(&rejection, &asked).with_cookies(cookies);
-        if matches!(rejection, Rejection::Login(LoginError::Loop)) {
-            reply = reply.with_cookies([self.rp.attempts.reset()]);
+        if let (Rejection::Login(LoginError::Loop), Some(login)) = (&rejection, &self.login) {
+            reply = reply.with_cookies([login.attempts.reset()]);
         }
         let reason = self.count_refusal(&rejection);
         self.log_refusal(request, &rejection, &reason, reply.status);
@@ -295,7 +317,7 @@ impl Gate {
             audience: unparsed.reader(),
             request_id: unparsed.id(),
             retry_path: "/",
-            config: &self.rp.config,
+            config: &self.config,
             signed_in: SignedIn::No,
             form_origin: None,
         };
@@ -318,7 +340,7 @@ impl Gate {
             return ReturnPath::or_root(&request.target());
         }
         let own =
-            request.header("referer").and_then(|page| page.strip_prefix(&self.rp.config.public_url.origin));
+            request.header("referer").and_then(|page| page.strip_prefix(&self.config.public_url.origin));
         own.map_or_else(ReturnPath::root, ReturnPath::or_root)
     }
 

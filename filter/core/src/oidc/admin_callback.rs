@@ -23,7 +23,7 @@ use crate::json::{self, ClaimProblem};
 use crate::metrics::{self, Logout};
 use crate::oidc::announcement;
 use crate::oidc::backchannel::{self, failed};
-use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::session::endings::Ending;
 use crate::session::once::Message;
@@ -53,41 +53,41 @@ pub enum Action {
 /// # Errors
 /// [`Rejection::InvalidLogoutToken`]: 400, and nothing ends. [`Rejection::LogoutFailed`] when other Envoys could not be
 /// told: this one knows, and goes on trying.
-pub async fn receive(rp: &Rc<RelyingParty>, action: Action, body: Body) -> Result<Reply, Rejection> {
-    carry_out(rp, action, body).await.map_err(failed)
+pub async fn receive(login: &Rc<BrowserLogin>, action: Action, body: Body) -> Result<Reply, Rejection> {
+    carry_out(login, action, body).await.map_err(failed)
 }
 
-async fn carry_out(rp: &Rc<RelyingParty>, action: Action, body: Body) -> Result<Reply, Rejection> {
-    let body = body.read(&*rp.host).await?;
+async fn carry_out(login: &Rc<BrowserLogin>, action: Action, body: Body) -> Result<Reply, Rejection> {
+    let body = body.read(&*login.host).await?;
     let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii().to_owned();
-    announcement::receive(rp, token, move |rp, token| Box::pin(async move { end(&rp, action, &token).await }))
-        .await
+    announcement::receive(login, token, move |login, token| {
+        Box::pin(async move { end(&login, action, &token).await })
+    })
+    .await
 }
 
-async fn end(rp: &RelyingParty, action: Action, token: &str) -> Result<Reply, Rejection> {
-    let browser = rp.browser()?;
+async fn end(login: &BrowserLogin, action: Action, token: &str) -> Result<Reply, Rejection> {
     // Keycloak signs them with RS256, whatever the client's tokens are signed with.
-    let mut algorithms = browser.login.id_token_algorithms.clone();
+    let mut algorithms = login.settings.id_token_algorithms.clone();
     algorithms.push(Algorithm::Rs256);
-    let verified = verify(&rp.provider, &*rp.host, token, &AdminAction, &algorithms).await.map_err(
-        |error| match error {
+    let verified =
+        verify(&login.client, token, &AdminAction, &algorithms).await.map_err(|error| match error {
             VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
             VerifyError::Unavailable(rejection) => rejection,
-        },
-    )?;
+        })?;
     let members = verified.claims().members();
-    let scope = scope(rp, action, members).map_err(Rejection::InvalidLogoutToken)?;
+    let scope = scope(login, action, members).map_err(Rejection::InvalidLogoutToken)?;
     let id = text(members, "id").and_then(non_empty).map_err(Rejection::InvalidLogoutToken)?;
     let message = Message::new(id, backchannel::MEMORY);
-    let sessions = &browser.sessions;
+    let sessions = &login.sessions;
     if sessions.is_done(&message).await {
-        rp.host.log(Level::Info, "administrative message seen before: nothing ended");
+        login.host.log(Level::Info, "administrative message seen before: nothing ended");
         return Ok(Reply::done());
     }
-    let issuer = rp.config.issuer.url.as_str();
+    let issuer = login.config.issuer.url.as_str();
     let (endings, by, what) = match scope {
         Scope::Sessions(sids) if sids.is_empty() => {
-            rp.host.log(Level::Info, "the provider logged out no session of this gate: nothing ended");
+            login.host.log(Level::Info, "the provider logged out no session of this gate: nothing ended");
             return Ok(Reply::done());
         }
         Scope::Sessions(sids) => {
@@ -104,8 +104,8 @@ async fn end(rp: &RelyingParty, action: Action, token: &str) -> Result<Reply, Re
         }
     };
     let told = sessions.log.append(endings).await;
-    rp.host.count(metrics::logout(by));
-    rp.host.log(Level::Warn, &format!("the provider {what}"));
+    login.host.count(metrics::logout(by));
+    login.host.log(Level::Warn, &format!("the provider {what}"));
     told.map_err(|error| Dependency::Redis(error.text()))?;
     sessions.done(&message).await;
     Ok(Reply::done())
@@ -119,8 +119,8 @@ enum Scope {
     Everyone { before: Timestamp },
 }
 
-fn scope(rp: &RelyingParty, action: Action, members: &Map<String, Value>) -> Result<Scope, TokenError> {
-    if text(members, "resource")? != rp.config.client.id {
+fn scope(login: &BrowserLogin, action: Action, members: &Map<String, Value>) -> Result<Scope, TokenError> {
+    if text(members, "resource")? != login.config.client.id {
         return Err(TokenError::WrongAudience);
     }
     let expected = match action {
@@ -130,8 +130,8 @@ fn scope(rp: &RelyingParty, action: Action, members: &Map<String, Value>) -> Res
     if text(members, "action")? != expected {
         return Err(TokenError::NoLogoutEvent);
     }
-    let now = rp.host.now();
-    let leeway = rp.config.clock_leeway;
+    let now = login.host.now();
+    let leeway = login.config.clock_leeway;
     let expires = require("expiration", json::numeric_date(members, "expiration")?)?;
     if expires.plus(leeway) <= now {
         return Err(TokenError::Expired);

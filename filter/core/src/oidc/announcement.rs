@@ -5,23 +5,15 @@
 //! is not ours. Keycloak waits a few seconds for an answer, and announces nothing twice. So such a message is refused,
 //! as one that does not verify has to be, and is looked at once more when newer keys are there.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::error::{Dependency, Rejection};
 use crate::host::{Level, LocalFuture};
 use crate::http::reply::Reply;
 use crate::jose::error::TokenError;
+use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::provider::Provider;
-use crate::oidc::relying_party::RelyingParty;
 use crate::sync::finish;
-
-/// Messages that one worker keeps for later; anybody can send some.
-const MAX_UNREAD: usize = 64;
-
-/// How many are kept.
-#[derive(Default)]
-pub struct Unread(Cell<usize>);
 
 /// The outcome of reading a message, and perhaps of reading it again later.
 type Outcome = Result<Reply, Rejection>;
@@ -30,18 +22,18 @@ type Outcome = Result<Reply, Rejection>;
 ///
 /// # Errors
 /// What `read` says the first time.
-pub async fn receive<R>(rp: &Rc<RelyingParty>, message: String, read: R) -> Outcome
+pub async fn receive<R>(login: &Rc<BrowserLogin>, message: String, read: R) -> Outcome
 where
-    R: Fn(Rc<RelyingParty>, String) -> LocalFuture<'static, Outcome> + 'static,
+    R: Fn(Rc<BrowserLogin>, String) -> LocalFuture<'static, Outcome> + 'static,
 {
-    let provider = rp.provider.now();
+    let provider = login.client.provider.now();
     // Whoever sends it may give up waiting; what it ends is over all the same.
-    let outcome = finish(&*rp.host, read(rp.clone(), message.clone()))
+    let outcome = finish(&*login.host, read(login.clone(), message.clone()))
         .await
         .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)));
     let has_newer = || {
         let fetched = |provider: &Option<Rc<Provider>>| provider.as_ref().map(|provider| provider.fetched);
-        fetched(&rp.provider.now()) > fetched(&provider)
+        fetched(&login.client.provider.now()) > fetched(&provider)
     };
     let is_unread = match &outcome {
         // Newer keys are there already, and this one is not among them.
@@ -49,16 +41,17 @@ where
         Err(Rejection::Unavailable(Dependency::ProviderMetadata(_))) => true,
         _ => false,
     };
-    if is_unread && rp.browser()?.unread.make_room() {
-        rp.host.log(
+    if is_unread && let Some(place) = login.deferred_logouts.take() {
+        login.host.log(
             Level::Warn,
             "logout message with an unknown key: looked at again when there are newer keys",
         );
-        let job = rp.clone();
-        rp.host.spawn(Box::pin(async move {
+        let job = login.clone();
+        login.host.spawn(Box::pin(async move {
+            let _place = place;
             let newer = match provider {
-                Some(provider) => job.provider.newer_in_time(&provider).await.is_some(),
-                None => job.provider.current().await.is_ok(),
+                Some(provider) => job.client.provider.newer_in_time(&provider).await.is_some(),
+                None => job.client.provider.current().await.is_ok(),
             };
             let what = match newer {
                 false => "there are no newer keys".to_owned(),
@@ -72,20 +65,7 @@ where
                 },
             };
             job.host.log(Level::Warn, &format!("logout message looked at again: {what}"));
-            if let Ok(browser) = job.browser() {
-                browser.unread.0.set(browser.unread.0.get().saturating_sub(1));
-            }
         }));
     }
     outcome
-}
-
-impl Unread {
-    fn make_room(&self) -> bool {
-        let has_room = self.0.get() < MAX_UNREAD;
-        if has_room {
-            self.0.set(self.0.get().saturating_add(1));
-        }
-        has_room
-    }
 }

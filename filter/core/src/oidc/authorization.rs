@@ -1,16 +1,17 @@
 //! The authorization request (OIDC Core 3.1.2.1) and the login flow that a sealed cookie carries to the callback.
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use url::Url;
 
+use crate::config::Config;
 use crate::encoding::{base64url, from_base64url};
 use crate::error::{Dependency, LoginError, Rejection};
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
-use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::browser_login::BrowserLogin;
+use crate::oidc::flow::{Flow, TAG_LEN};
 use crate::seal::Purpose;
 use crate::time::Timestamp;
 
@@ -18,8 +19,6 @@ use crate::time::Timestamp;
 pub const CALLBACK_PATH: &str = "/oauth2/callback";
 /// Logins under way that one browser may have; the oldest goes.
 const MAX_FLOWS: usize = 5;
-/// How many characters of `state` name the flow's cookie.
-const TAG_LEN: usize = 8;
 /// The characters of `state` that are random; what follows them is the sealed return path.
 const RANDOM_LEN: usize = 43;
 /// Longest return path that goes into `state`, in bytes: with it, `state` has 786 characters. Providers limit it.
@@ -27,116 +26,100 @@ const MAX_PATH_IN_STATE: usize = 512;
 /// Longest `state` that is worth a look.
 const MAX_STATE_LEN: usize = 1024;
 
-/// One login under way. It exists only in the browser's cookie: anonymous traffic writes nothing to the store.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Flow {
-    /// CSRF token of the authorization request.
-    pub state: String,
-    /// Binds the ID token to this flow.
-    pub nonce: String,
-    /// PKCE secret (RFC 7636 4.1): 43 characters.
-    pub verifier: String,
-    /// Where the person wanted to go.
-    pub return_path: String,
-    /// When it began; its end is enforced by us and not by the cookie's Max-Age.
-    pub created: Timestamp,
-}
-
 /// Sends a browser to the provider.
 ///
 /// # Errors
 /// The provider is not known yet, there is no randomness, or this browser comes back again and again
 /// ([`LoginError::Loop`]).
 pub async fn begin(
-    rp: &RelyingParty,
+    login: &BrowserLogin,
     request: &Request,
     return_path: &ReturnPath,
 ) -> Result<Reply, Rejection> {
-    if rp.attempts.is_exhausted(request, rp.host.now()) {
+    if login.attempts.is_exhausted(request, login.host.now()) {
         return Err(LoginError::Loop.into());
     }
-    let provider = rp.provider.current().await?;
-    let browser = rp.browser()?;
+    let provider = login.client.provider.current().await?;
     let flow = Flow {
-        state: state(rp, return_path)?,
-        nonce: token(rp)?,
-        verifier: token(rp)?,
+        state: state(login, return_path)?,
+        nonce: token(login)?,
+        verifier: token(login)?,
         return_path: return_path.as_str().to_owned(),
-        created: rp.host.now(),
+        created: login.host.now(),
     };
     // Nobody is sent to the provider for a login that can't be completed.
-    let endpoint = provider.metadata.login(&browser.login).map_err(Dependency::from)?;
-    let location = location(rp, endpoint, &browser.login.scope, &flow);
+    let endpoint = provider.metadata.login(&login.settings).map_err(Dependency::from)?;
+    let location = location(login, endpoint, &login.settings.scope, &flow);
 
-    let name = rp.cookies.login(flow.tag());
-    let sealed = browser.keys.seal(
-        &*rp.host,
+    let name = login.cookies.login(flow.tag());
+    let sealed = login.keys.seal(
+        &*login.host,
         Purpose::Login,
         &[],
         &[name.as_bytes()],
         &serde_json::to_vec(&flow).map_err(|_| Dependency::Host)?,
     )?;
-    let mut cookies: Vec<String> = evicted(rp, request).iter().map(|name| rp.cookies.delete(name)).collect();
-    cookies.push(rp.cookies.set(&name, &base64url(&sealed), browser.login.timeout));
+    let mut cookies: Vec<String> =
+        evicted(login, request).iter().map(|name| login.cookies.delete(name)).collect();
+    cookies.push(login.cookies.set(&name, &base64url(&sealed), login.settings.timeout));
     Ok(Reply::found(location).with_cookies(cookies))
 }
 
 /// A new `state` (RFC 6749 10.12). Where it is lost with its cookie, the path in it still says where the person wanted
 /// to go. The provider sees neither: the path is sealed.
-fn state(rp: &RelyingParty, return_path: &ReturnPath) -> Result<String, Rejection> {
-    let random = token(rp)?;
+fn state(login: &BrowserLogin, return_path: &ReturnPath) -> Result<String, Rejection> {
+    let random = token(login)?;
     let path = return_path.as_str();
     if path == "/" || path.len() > MAX_PATH_IN_STATE {
         return Ok(random);
     }
-    let keys = &rp.browser()?.keys;
-    let sealed = keys.seal(&*rp.host, Purpose::ReturnPath, &[], &[random.as_bytes()], path.as_bytes())?;
+    let keys = &login.keys;
+    let sealed = keys.seal(&*login.host, Purpose::ReturnPath, &[], &[random.as_bytes()], path.as_bytes())?;
     Ok(random + &base64url(sealed))
 }
 
 /// Where a login with that `state` was to lead. It is worth no more than a link: whoever has seen the address of the
 /// callback has it, too, and no login follows from it.
-pub fn wanted(rp: &RelyingParty, state: &str) -> ReturnPath {
+pub fn wanted(login: &BrowserLogin, state: &str) -> ReturnPath {
     let path = || {
         let (random, sealed) =
             Some(state).filter(|state| state.len() <= MAX_STATE_LEN)?.split_at_checked(RANDOM_LEN)?;
         let sealed = from_base64url(sealed).ok()?;
-        let path =
-            rp.browser().ok()?.keys.open(Purpose::ReturnPath, &[], &[random.as_bytes()], &sealed).ok()?;
+        let path = login.keys.open(Purpose::ReturnPath, &[], &[random.as_bytes()], &sealed).ok()?;
         Some(ReturnPath::or_root(std::str::from_utf8(&path).ok()?))
     };
     path().unwrap_or_else(ReturnPath::root)
 }
 
 /// The flow with that `state`, and its cookie's name, when this browser has it.
-pub fn find(rp: &RelyingParty, request: &Request, state: &str) -> Option<(String, Flow)> {
-    let name = rp.cookies.login(state.get(..TAG_LEN)?);
-    rp.cookies
+pub fn find(login: &BrowserLogin, request: &Request, state: &str) -> Option<(String, Flow)> {
+    let name = login.cookies.login(state.get(..TAG_LEN)?);
+    login
+        .cookies
         .ours(request)
         .filter(|(candidate, _)| *candidate == name)
         .take(MAX_FLOWS)
-        .filter_map(|(name, value)| Some((name.to_owned(), open(rp, name, value)?)))
+        .filter_map(|(name, value)| Some((name.to_owned(), open(login, name, value)?)))
         .find(|(_, flow)| bool::from(flow.state.as_bytes().ct_eq(state.as_bytes())))
 }
 
-fn open(rp: &RelyingParty, name: &str, value: &str) -> Option<Flow> {
+fn open(login: &BrowserLogin, name: &str, value: &str) -> Option<Flow> {
     let sealed = from_base64url(value).ok()?;
-    let plain = rp.browser().ok()?.keys.open(Purpose::Login, &[], &[name.as_bytes()], &sealed).ok()?;
+    let plain = login.keys.open(Purpose::Login, &[], &[name.as_bytes()], &sealed).ok()?;
     serde_json::from_slice(&plain).ok()
 }
 
 /// Login cookies to delete, so that with the new one there are at most five: what does not open first, then the
 /// oldest.
-fn evicted(rp: &RelyingParty, request: &Request) -> Vec<String> {
-    let prefix = rp.cookies.login_prefix();
-    let mut flows: Vec<(Timestamp, String)> = rp
+fn evicted(login: &BrowserLogin, request: &Request) -> Vec<String> {
+    let prefix = login.cookies.login_prefix();
+    let mut flows: Vec<(Timestamp, String)> = login
         .cookies
         .ours(request)
         .filter(|(name, _)| name.starts_with(&prefix))
         .take(100)
         .map(|(name, value)| {
-            let created = open(rp, name, value).map_or(Timestamp::default(), |flow| flow.created);
+            let created = open(login, name, value).map_or(Timestamp::default(), |flow| flow.created);
             (created, name.to_owned())
         })
         .collect();
@@ -147,20 +130,20 @@ fn evicted(rp: &RelyingParty, request: &Request) -> Vec<String> {
 }
 
 /// 256 bits as 43 characters: also exactly what RFC 7636 4.1 asks of a verifier.
-fn token(rp: &RelyingParty) -> Result<String, Rejection> {
+fn token(login: &BrowserLogin) -> Result<String, Rejection> {
     let mut bytes = [0; 32];
-    rp.host.random(&mut bytes)?;
+    login.host.random(&mut bytes)?;
     Ok(base64url(bytes))
 }
 
-fn location(rp: &RelyingParty, endpoint: &Url, scope: &str, flow: &Flow) -> String {
+fn location(login: &BrowserLogin, endpoint: &Url, scope: &str, flow: &Flow) -> String {
     let mut url = endpoint.clone();
     // RFC 7636 4.2
     let challenge = base64url(Sha256::digest(flow.verifier.as_bytes()));
     url.query_pairs_mut()
         .append_pair("response_type", "code")
-        .append_pair("client_id", &rp.config.client.id)
-        .append_pair("redirect_uri", &redirect_uri(rp))
+        .append_pair("client_id", &login.config.client.id)
+        .append_pair("redirect_uri", &redirect_uri(&login.config))
         .append_pair("scope", scope)
         .append_pair("state", &flow.state)
         .append_pair("nonce", &flow.nonce)
@@ -170,18 +153,6 @@ fn location(rp: &RelyingParty, endpoint: &Url, scope: &str, flow: &Flow) -> Stri
 }
 
 /// Built from the configured origin only; nothing of the request has a say in it (AZ04, AZ05).
-pub fn redirect_uri(rp: &RelyingParty) -> String {
-    format!("{}{CALLBACK_PATH}", rp.config.public_url.origin)
-}
-
-impl Flow {
-    fn tag(&self) -> &str {
-        self.state.get(..TAG_LEN).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Debug for Flow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
-    }
+pub fn redirect_uri(config: &Config) -> String {
+    format!("{}{CALLBACK_PATH}", config.public_url.origin)
 }

@@ -20,7 +20,7 @@ use crate::jose::validity::{Clock, Validity};
 use crate::json::ClaimProblem;
 use crate::metrics::{self, Logout};
 use crate::oidc::announcement;
-use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::quote::quote;
 use crate::session::endings::Ending;
@@ -52,8 +52,8 @@ struct Announced {
 /// # Errors
 /// [`Rejection::InvalidLogoutToken`], or a form that is none: 400, and nothing ends. [`Rejection::LogoutFailed`] when
 /// other Envoys could not be told: this one knows, and goes on trying.
-pub async fn logout(rp: &Rc<RelyingParty>, request: &Request, body: Body) -> Result<Reply, Rejection> {
-    end_announced(rp, request, body).await.map_err(failed)
+pub async fn logout(login: &Rc<BrowserLogin>, request: &Request, body: Body) -> Result<Reply, Rejection> {
+    end_announced(login, request, body).await.map_err(failed)
 }
 
 /// 2.8: a logout that failed is answered with 400, like one that is not valid.
@@ -64,22 +64,23 @@ pub fn failed(rejection: Rejection) -> Rejection {
     }
 }
 
-async fn end_announced(rp: &Rc<RelyingParty>, request: &Request, body: Body) -> Result<Reply, Rejection> {
-    let body = body.read(&*rp.host).await?;
+async fn end_announced(login: &Rc<BrowserLogin>, request: &Request, body: Body) -> Result<Reply, Rejection> {
+    let body = body.read(&*login.host).await?;
     let token = logout_token(request, &body)?;
-    announcement::receive(rp, token, |rp, token| Box::pin(async move { end(&rp, &token).await })).await
+    announcement::receive(login, token, |login, token| Box::pin(async move { end(&login, &token).await }))
+        .await
 }
 
-async fn end(rp: &RelyingParty, token: &str) -> Result<Reply, Rejection> {
-    let logout = validate(rp, token).await?;
-    let sessions = &rp.browser()?.sessions;
+async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
+    let logout = validate(login, token).await?;
+    let sessions = &login.sessions;
     let message = Message::new(&logout.jti, MEMORY);
     // 2.6: a token that was carried out before ends nothing: a session that began since then is not meant.
     if sessions.is_done(&message).await {
-        rp.host.log(Level::Info, "logout token seen before: nothing ended");
+        login.host.log(Level::Info, "logout token seen before: nothing ended");
         return Ok(Reply::done());
     }
-    let issuer = rp.config.issuer.url.as_str();
+    let issuer = login.config.issuer.url.as_str();
     let (owner, ending) = match (&logout.sid, &logout.subject) {
         (Some(sid), _) => (Owner::ProviderSession(issuer, sid), Ending::provider_session(issuer, sid)),
         (None, Some(subject)) => (Owner::User(issuer, subject), Ending::user(issuer, subject, logout.issued)),
@@ -102,8 +103,8 @@ async fn end(rp: &RelyingParty, token: &str) -> Result<Reply, Rejection> {
         endings.extend(names.iter().map(Ending::session));
     }
     let told = sessions.log.append(endings).await;
-    rp.host.count(metrics::logout(Logout::BackChannel));
-    rp.host.log(
+    login.host.count(metrics::logout(Logout::BackChannel));
+    login.host.log(
         Level::Info,
         &format!(
             "signed out by the provider: sub={}",
@@ -112,7 +113,7 @@ async fn end(rp: &RelyingParty, token: &str) -> Result<Reply, Rejection> {
     );
     let (store, sid) = (sessions.clone(), logout.sid);
     let issuer = issuer.to_owned();
-    rp.host.spawn(Box::pin(async move {
+    login.host.spawn(Box::pin(async move {
         if let Some(sid) = sid {
             names = listed(&store, Owner::ProviderSession(&issuer, &sid)).await;
         }
@@ -145,25 +146,23 @@ fn logout_token(request: &Request, body: &[u8]) -> Result<String, Malformed> {
 }
 
 /// 2.6, by its numbers.
-async fn validate(rp: &RelyingParty, token: &str) -> Result<Announced, Rejection> {
-    let login = &rp.browser()?.login;
-    let algorithms = &login.id_token_algorithms;
+async fn validate(login: &BrowserLogin, token: &str) -> Result<Announced, Rejection> {
+    let algorithms = &login.settings.id_token_algorithms;
     // (1)-(3) not encrypted; signed as ID tokens are, never with `none`; (typ) a logout token by its header or event.
-    let verified = verify(&rp.provider, &*rp.host, token, &LogoutToken, algorithms).await.map_err(
-        |error| match error {
+    let verified =
+        verify(&login.client, token, &LogoutToken, algorithms).await.map_err(|error| match error {
             VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
             VerifyError::Unavailable(rejection) => rejection,
-        },
-    )?;
-    check(rp, verified.claims(), &login.trusted_audiences).map_err(Rejection::InvalidLogoutToken)
+        })?;
+    check(login, verified.claims(), &login.settings.trusted_audiences).map_err(Rejection::InvalidLogoutToken)
 }
 
-fn check(rp: &RelyingParty, claims: &Claims, trusted: &[String]) -> Result<Announced, TokenError> {
-    let client_id = rp.config.client.id.as_str();
-    let now = rp.host.now();
-    let leeway = rp.config.clock_leeway;
+fn check(login: &BrowserLogin, claims: &Claims, trusted: &[String]) -> Result<Announced, TokenError> {
+    let client_id = login.config.client.id.as_str();
+    let now = login.host.now();
+    let leeway = login.config.clock_leeway;
     // (4) iss, aud, iat, exp as in ID tokens: for us, and for nobody whom the operator does not trust.
-    claims.require_issuer(&rp.config.issuer.url)?;
+    claims.require_issuer(&login.config.issuer.url)?;
     claims.require_audience_of(client_id, trusted)?;
     let validity = Validity::of(claims)?;
     validity.require_now(Clock { now, leeway })?;

@@ -9,9 +9,10 @@ use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
 use crate::oidc::answer::Endpoint;
-use crate::oidc::authorization::{self, Flow};
+use crate::oidc::authorization;
+use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::exchanges::Turn;
-use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::flow::Flow;
 use crate::oidc::{id_token, logout, refresh, token_endpoint, userinfo};
 use crate::principal::{self, Principal};
 use crate::session::record::{Grant, Record};
@@ -40,20 +41,20 @@ struct Response {
 /// # Errors
 /// Whatever keeps it from being completed. The answer deletes the flow's cookie unless nothing was spent and somebody
 /// we depend on is away: then reloading the page tries again.
-pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refused> {
+pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, Refused> {
     let response = Response::parse(request)?;
     let Some((cookie, flow)) =
-        response.state.as_deref().and_then(|state| authorization::find(rp, request, state))
+        response.state.as_deref().and_then(|state| authorization::find(login, request, state))
     else {
         let wanted = response
             .state
             .as_deref()
-            .map_or_else(ReturnPath::root, |state| authorization::wanted(rp, state))
+            .map_or_else(ReturnPath::root, |state| authorization::wanted(login, state))
             .as_str()
             .to_owned();
         // The back button, or a second tab that was faster: whoever is signed in goes on (CB06), and who can't be told
         // apart now is not told that a sign-in failed.
-        return match rp.session(request).await {
+        return match refresh::session(login, request).await {
             Ok(_) => Ok(Reply::see_other(wanted)),
             Err(rejection @ Rejection::Unavailable(_)) => {
                 Err(Refused { retry_path: wanted, ..rejection.into() })
@@ -61,12 +62,11 @@ pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
             Err(_) => Err(Refused { retry_path: wanted, ..LoginError::MissingState.into() }),
         };
     };
-    let browser = rp.browser()?;
     let return_path = ReturnPath::or_root(&flow.return_path);
-    let over = rp.cookies.delete(&cookie);
-    let (now, ends) = (rp.host.now(), flow.created.plus(browser.login.timeout));
+    let over = login.cookies.delete(&cookie);
+    let (now, ends) = (login.host.now(), flow.created.plus(login.settings.timeout));
     if now > ends {
-        return Ok(authorization::begin(rp, request, &return_path).await?.with_cookies([over]));
+        return Ok(authorization::begin(login, request, &return_path).await?.with_cookies([over]));
     }
 
     let is_over = |rejection| Refused {
@@ -81,38 +81,38 @@ pub async fn complete(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply,
         }
         _ => is_over(rejection),
     };
-    let code = authorized(rp, response).await.map_err(not_begun)?;
-    let turn = browser.exchanges.turn(&*rp.host, request.caller(), rp.config.issuer.timeout).await;
+    let code = authorized(login, response).await.map_err(not_begun)?;
+    let turn = login.exchanges.turn(&*login.host, request.caller(), login.config.issuer.timeout).await;
     let turn = turn.ok_or_else(|| not_begun(Limit::Callbacks.into()))?;
     // As long as any Envoy takes this flow for one under way: their clocks differ.
-    let keep = ends.since(now).saturating_add(rp.config.clock_leeway).max(LEAST_MEMORY);
-    browser.sessions.take_flow(&flow.state, keep).await.map_err(not_begun)?;
+    let keep = ends.since(now).saturating_add(login.config.clock_leeway).max(LEAST_MEMORY);
+    login.sessions.take_flow(&flow.state, keep).await.map_err(not_begun)?;
     // From here on the code is spent: what follows finishes even when this browser goes away.
-    let exchanged = finish(&*rp.host, exchange(rp.clone(), code, flow.clone(), turn)).await;
+    let exchanged = finish(&*login.host, exchange(login.clone(), code, flow.clone(), turn)).await;
     let ticket = match exchanged.unwrap_or(Err(Rejection::Unavailable(Dependency::Host))) {
         Err(Rejection::SessionEnded(_)) => {
-            rp.host.sleep(NEXT_SECOND).await;
-            let again = authorization::begin(rp, request, &return_path).await.map_err(is_over)?;
-            return Ok(again.with_cookies([rp.attempts.count(request, rp.host.now()), over]));
+            login.host.sleep(NEXT_SECOND).await;
+            let again = authorization::begin(login, request, &return_path).await.map_err(is_over)?;
+            return Ok(again.with_cookies([login.attempts.count(request, login.host.now()), over]));
         }
         exchanged => exchanged.map_err(is_over)?,
     };
 
-    end_previous_session(rp, request);
-    let lifetime = browser.config.absolute_timeout;
+    end_previous_session(login, request);
+    let lifetime = login.session.absolute_timeout;
     Ok(Reply::see_other(return_path.as_str().to_owned()).with_cookies([
-        rp.cookies.set(rp.cookies.session(), &ticket.to_cookie(), lifetime),
-        rp.attempts.count(request, rp.host.now()),
+        login.cookies.set(login.cookies.session(), &ticket.to_cookie(), lifetime),
+        login.attempts.count(request, login.host.now()),
         over,
     ]))
 }
 
 /// The code of a response that comes from the right provider and is no error.
-async fn authorized(rp: &RelyingParty, response: Response) -> Result<String, Rejection> {
+async fn authorized(login: &BrowserLogin, response: Response) -> Result<String, Rejection> {
     // RFC 9207 2.4: compared as text; missing is wrong when the provider promises it; errors are checked, too.
-    let provider = rp.provider.current().await?;
+    let provider = login.client.provider.current().await?;
     match &response.iss {
-        Some(iss) if *iss == rp.config.issuer.url => {}
+        Some(iss) if *iss == login.config.issuer.url => {}
         None if !provider.metadata.iss_parameter_supported => {}
         _ => return Err(LoginError::WrongIssuer.into()),
     }
@@ -127,21 +127,20 @@ async fn authorized(rp: &RelyingParty, response: Response) -> Result<String, Rej
 }
 
 async fn exchange(
-    rp: Rc<RelyingParty>,
+    login: Rc<BrowserLogin>,
     code: String,
     flow: Flow,
     mut turn: Turn,
 ) -> Result<Ticket, Rejection> {
-    let browser = rp.browser()?;
-    let asked = rp.host.now();
-    let tokens = token_endpoint::exchange_code(&rp, &code, &flow).await?;
+    let asked = login.host.now();
+    let tokens = token_endpoint::exchange_code(&login.client, &code, &flow).await?;
     turn.accepted();
     let id_token = tokens
         .id_token
         .clone()
         .ok_or_else(|| LoginError::TokenResponse(Endpoint::Token.says("id_token is missing")))?;
-    let validated = id_token::validate(&rp, &id_token, &tokens, &flow, asked).await?;
-    let access_until = refresh::access_until(&tokens, Some(validated.expires), asked);
+    let validated = id_token::validate(&login, &id_token, &tokens, &flow, asked).await?;
+    let access_until = tokens.access_until(Some(validated.expires), asked);
     let (issued, claims) = (validated.issued, validated.claims);
     let grant = Grant {
         access_until,
@@ -154,26 +153,26 @@ async fn exchange(
         refresh_token: tokens.refresh_token.clone(),
         id_token: Grant::hint(&id_token),
     };
-    let claims = if browser.login.userinfo { userinfo::merge(&rp, &tokens, claims).await? } else { claims };
-    let principal = Principal::from_claims(&rp.config, &claims).map_err(LoginError::IdToken)?;
-    principal::log_left_out(&*rp.host, &claims);
+    let claims =
+        if login.settings.userinfo { userinfo::merge(&login.client, &tokens, claims).await? } else { claims };
+    let principal = Principal::from_claims(&login.config, &claims).map_err(LoginError::IdToken)?;
+    principal::log_left_out(&*login.host, &claims);
     let user = principal.for_log();
-    let record = Record::begin(principal, grant, rp.host.now(), &browser.config);
+    let record = Record::begin(principal, grant, login.host.now(), &login.session);
     // The provider counts whole seconds: in the one in which it logged everybody out, what it issues is over at once.
-    browser.sessions.require_alive(&record).await?;
-    let ticket = browser.sessions.create(&record).await?;
-    rp.host.log(Level::Info, &format!("signed in {user}"));
+    login.sessions.require_alive(&record).await?;
+    let ticket = login.sessions.create(&record).await?;
+    login.host.log(Level::Info, &format!("signed in {user}"));
     Ok(ticket)
 }
 
 /// ASVS 7.2.4: a new login ends the session that this browser had. Nobody waits for it. Where Redis does not confirm
 /// it, the log says so, and it is tried again.
-fn end_previous_session(rp: &Rc<RelyingParty>, request: &Request) {
-    if let Ok(ticket) = rp.ticket(request) {
-        let job = rp.clone();
-        rp.host.spawn(Box::pin(async move {
-            let Ok(browser) = job.browser() else { return };
-            let Err(failed) = browser.sessions.delete(&ticket).await else { return };
+fn end_previous_session(login: &Rc<BrowserLogin>, request: &Request) {
+    if let Ok(ticket) = login.ticket(request) {
+        let job = login.clone();
+        login.host.spawn(Box::pin(async move {
+            let Err(failed) = job.sessions.delete(&ticket).await else { return };
             let (why, detail) = (failed.rejection.label(), failed.rejection.detail().unwrap_or_default());
             let next = if failed.name.is_some() { "tried again" } else { "not tried again" };
             let line = "signed in, but the session before has not ended in Redis yet";

@@ -10,8 +10,8 @@ use crate::jose::error::TokenError;
 use crate::jose::hash::left_half_hash;
 use crate::jose::kind::IdToken;
 use crate::jose::validity::{Clock, Validity};
-use crate::oidc::authorization::Flow;
-use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::browser_login::BrowserLogin;
+use crate::oidc::flow::Flow;
 use crate::oidc::token_endpoint::Tokens;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::session::record::Record;
@@ -36,45 +36,47 @@ pub struct Validated {
 /// # Errors
 /// [`LoginError::IdToken`] with the first rule that it breaks; [`Rejection::Unavailable`] when keys can't be had.
 pub async fn validate(
-    rp: &RelyingParty,
+    login: &BrowserLogin,
     id_token: &str,
     tokens: &Tokens,
     flow: &Flow,
     asked: Timestamp,
 ) -> Result<Validated, Rejection> {
-    match validate_now(rp, id_token, tokens, flow).await {
+    match validate_now(login, id_token, tokens, flow).await {
         // The provider has perhaps changed its keys a moment ago. Nobody is told that a token is forged while that
         // can't be told apart: keys that are newer than the answer decide, and they may be asked for again within
         // seconds.
-        Err(Rejection::Login(LoginError::IdToken(TokenError::UnknownKey))) if !has_newer_keys(rp, asked) => {
-            if let Some(known) = rp.provider.now() {
-                rp.provider.newer_in_time(&known).await;
+        Err(Rejection::Login(LoginError::IdToken(TokenError::UnknownKey)))
+            if !has_newer_keys(login, asked) =>
+        {
+            if let Some(known) = login.client.provider.now() {
+                login.client.provider.newer_in_time(&known).await;
             }
-            if !has_newer_keys(rp, asked) {
-                return Err(rp.provider.missing().into());
+            if !has_newer_keys(login, asked) {
+                return Err(login.client.provider.missing().into());
             }
-            validate_now(rp, id_token, tokens, flow).await
+            validate_now(login, id_token, tokens, flow).await
         }
         outcome => outcome,
     }
 }
 
-fn has_newer_keys(rp: &RelyingParty, asked: Timestamp) -> bool {
-    rp.provider.now().is_some_and(|known| known.fetched > asked)
+fn has_newer_keys(login: &BrowserLogin, asked: Timestamp) -> bool {
+    login.client.provider.now().is_some_and(|known| known.fetched > asked)
 }
 
 async fn validate_now(
-    rp: &RelyingParty,
+    login: &BrowserLogin,
     id_token: &str,
     tokens: &Tokens,
     flow: &Flow,
 ) -> Result<Validated, Rejection> {
-    verified(rp, id_token, tokens, |claims, validity| {
+    verified(login, id_token, tokens, |claims, validity| {
         // (9) exp; nbf and iat not in the future.
-        validity.require_now(clock(rp))?;
+        validity.require_now(clock(login))?;
         let issued = require("iat", validity.issued)?;
         // (10) iat is not too far in the past. It is the nonce that ties the token to this login.
-        if issued.plus(MAX_BACKDATING).plus(rp.config.clock_leeway) < flow.created {
+        if issued.plus(MAX_BACKDATING).plus(login.config.clock_leeway) < flow.created {
             return Err(TokenError::IssuedBeforeLogin);
         }
         // (11) nonce: always sent, so always required.
@@ -90,19 +92,19 @@ async fn validate_now(
 /// # Errors
 /// As [`validate`].
 pub async fn validate_refreshed(
-    rp: &RelyingParty,
+    login: &BrowserLogin,
     id_token: &str,
     tokens: &Tokens,
     record: &Record,
 ) -> Result<Validated, Rejection> {
-    verified(rp, id_token, tokens, |claims, validity| {
+    verified(login, id_token, tokens, |claims, validity| {
         let issued = require("iat", validity.issued)?;
         // iss is the configured one, as always. sub is the same:
         if claims.require_subject()? != record.principal.subject {
             return Err(TokenError::OtherLogin);
         }
         // iat is when it was issued; not before the one that it replaces.
-        if issued.plus(rp.config.clock_leeway) < record.grant.issued {
+        if issued.plus(login.config.clock_leeway) < record.grant.issued {
             return Err(TokenError::OtherLogin);
         }
         // auth_time, if there, is that of the login; azp is the same, or absent as before.
@@ -118,31 +120,30 @@ pub async fn validate_refreshed(
         let lives = issued < validity.expires && validity.not_before.is_none_or(|moment| moment <= issued);
         let is_newer = issued > record.grant.issued;
         let wrong_clock = |error| if lives && is_newer { TokenError::ClocksDisagree } else { error };
-        validity.require_now(clock(rp)).map_err(wrong_clock)?;
+        validity.require_now(clock(login)).map_err(wrong_clock)?;
         Ok(issued)
     })
     .await
 }
 
 async fn verified(
-    rp: &RelyingParty,
+    login: &BrowserLogin,
     id_token: &str,
     tokens: &Tokens,
     // Gives back `iat`.
     check_login: impl FnOnce(&Claims, &Validity) -> Result<Timestamp, TokenError>,
 ) -> Result<Validated, Rejection> {
-    let browser = rp.browser()?;
     // (6) signature with the provider's keys; (7) algorithm as configured. Encryption (1) and HS keys (8) are not
     // for us.
-    let algorithms = &browser.login.id_token_algorithms;
-    let kind = IdToken(&rp.config.issuer.access_token_marks);
-    let verdict = verify(&rp.provider, &*rp.host, id_token, &kind, algorithms).await;
+    let algorithms = &login.settings.id_token_algorithms;
+    let kind = IdToken(&login.config.issuer.access_token_marks);
+    let verdict = verify(&login.client, id_token, &kind, algorithms).await;
     let token = verdict.map_err(|error| match error {
         VerifyError::Token(error) => LoginError::IdToken(error).into(),
         VerifyError::Unavailable(rejection) => rejection,
     })?;
     let claims = token.claims();
-    let validity = check(rp, claims, &browser.login.trusted_audiences).map_err(LoginError::IdToken)?;
+    let validity = check(login, claims, &login.settings.trusted_audiences).map_err(LoginError::IdToken)?;
     let issued = check_login(claims, &validity).map_err(LoginError::IdToken)?;
     // (3.1.3.8) at_hash, when present, belongs to the access token that came along.
     if let Some(at_hash) = claims.at_hash().map_err(|error| LoginError::IdToken(error.into()))? {
@@ -155,10 +156,10 @@ async fn verified(
 }
 
 /// What holds at login and at refresh, whatever the time is.
-fn check(rp: &RelyingParty, claims: &Claims, trusted: &[String]) -> Result<Validity, TokenError> {
-    let client_id = rp.config.client.id.as_str();
+fn check(login: &BrowserLogin, claims: &Claims, trusted: &[String]) -> Result<Validity, TokenError> {
+    let client_id = login.config.client.id.as_str();
     // (2) iss exactly the issuer.
-    claims.require_issuer(&rp.config.issuer.url)?;
+    claims.require_issuer(&login.config.issuer.url)?;
     // (3) aud contains our client_id, and else only audiences that the operator trusts.
     let audiences = claims.require_audience_of(client_id, trusted)?;
     // (4) azp says to whom of several it was issued; (5) when present, it is us.
@@ -178,8 +179,8 @@ pub fn authorized_party(claims: &Claims) -> Option<&str> {
     claims.azp().unwrap_or_default().filter(|azp| !azp.is_empty())
 }
 
-fn clock(rp: &RelyingParty) -> Clock {
-    Clock { now: rp.host.now(), leeway: rp.config.clock_leeway }
+fn clock(login: &BrowserLogin) -> Clock {
+    Clock { now: login.host.now(), leeway: login.config.clock_leeway }
 }
 
 fn require_nonce(sent: &str, expected: &str) -> Result<(), TokenError> {

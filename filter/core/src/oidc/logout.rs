@@ -11,7 +11,7 @@ use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::same_site::{AskedBy, asked_by};
 use crate::metrics::{self, Logout};
-use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::revocation;
 use crate::session::record::{Grant, MAX_HINT_LEN};
 use crate::session::ticket::{RecordName, Ticket};
@@ -32,15 +32,15 @@ const RETRIES: u32 = 10;
 /// # Errors
 /// [`Rejection::CrossSite`] when a page asks, another site's or one of the application's; [`Rejection::Unavailable`]
 /// when Redis did not confirm the deletion: then the person is told so, and not that they are signed out.
-pub async fn end(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refused> {
-    match asked_by(request, &rp.config.public_url.origin) {
+pub async fn end(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, Refused> {
+    match asked_by(request, &login.config.public_url.origin) {
         AskedBy::Person => {}
-        AskedBy::Navigation => return Ok(confirmation(rp, request)),
+        AskedBy::Navigation => return Ok(confirmation(login, request)),
         AskedBy::Page => return Err(Rejection::CrossSite.into()),
     }
     // On the root context: a tab that is closed right after the click does not undo it.
-    let grant = match rp.ticket(request) {
-        Ok(ticket) => finish(&*rp.host, end_session(rp.clone(), ticket))
+    let grant = match login.ticket(request) {
+        Ok(ticket) => finish(&*login.host, end_session(login.clone(), ticket))
             .await
             .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
             .map_err(|rejection| Refused {
@@ -50,7 +50,7 @@ pub async fn end(rp: &Rc<RelyingParty>, request: &Request) -> Result<Reply, Refu
             })?,
         Err(_) => None,
     };
-    leave(rp, request, grant.as_ref()).await
+    leave(login, request, grant.as_ref()).await
 }
 
 /// What a person has to know is not who is away, but that they are not signed out.
@@ -66,21 +66,21 @@ pub fn incomplete(rejection: Rejection) -> Rejection {
 /// # Errors
 /// No randomness.
 pub async fn leave(
-    rp: &Rc<RelyingParty>,
+    login: &Rc<BrowserLogin>,
     request: &Request,
     grant: Option<&Grant>,
 ) -> Result<Reply, Refused> {
-    let forget = rp.cookies.delete(rp.cookies.session());
-    revoke(rp, grant);
+    let forget = login.cookies.delete(login.cookies.session());
+    revoke(login, grant);
     let id_token = grant.map(|grant| grant.id_token.as_str());
-    let reply = match end_session_location(rp, id_token, return_url(rp, request)).await? {
-        Some((location, state)) => Reply::see_other(location).with_cookies([rp.cookies.set(
-            &rp.cookies.logout(),
+    let reply = match end_session_location(login, id_token, return_url(login, request)).await? {
+        Some((location, state)) => Reply::see_other(location).with_cookies([login.cookies.set(
+            &login.cookies.logout(),
             &state,
             STATE_LIFETIME,
         )]),
         None => {
-            let target = return_url(rp, request).map_or(SIGNED_OUT_PATH, |(_, url)| url);
+            let target = return_url(login, request).map_or(SIGNED_OUT_PATH, |(_, url)| url);
             Reply::see_other(target.to_owned())
         }
     };
@@ -88,13 +88,13 @@ pub async fn leave(
 }
 
 /// Deletes the session and gives back what the provider gave for it: it wants to know whose session ends.
-async fn end_session(rp: Rc<RelyingParty>, ticket: Ticket) -> Result<Option<Grant>, Rejection> {
-    rp.host.count(metrics::logout(Logout::Person));
-    match rp.browser()?.sessions.delete(&ticket).await {
+async fn end_session(login: Rc<BrowserLogin>, ticket: Ticket) -> Result<Option<Grant>, Rejection> {
+    login.host.count(metrics::logout(Logout::Person));
+    match login.sessions.delete(&ticket).await {
         Ok(entry) => Ok(entry.map(|entry| entry.record.grant.clone())),
         Err(failed) => {
             if let Some(name) = failed.name {
-                remove_later(&rp, name);
+                remove_later(&login, name);
             }
             Err(failed.rejection)
         }
@@ -103,13 +103,13 @@ async fn end_session(rp: Rc<RelyingParty>, ticket: Ticket) -> Result<Option<Gran
 
 /// The page after sign-out, with a way back in. `state` tells whether this browser comes from a sign-out of its own;
 /// nothing but the wording depends on it.
-pub fn signed_out(rp: &RelyingParty, request: &Request) -> Reply {
-    let name = rp.cookies.logout();
-    let sent = rp.cookies.ours(request).find(|(candidate, _)| *candidate == name).map(|(_, value)| value);
+pub fn signed_out(login: &BrowserLogin, request: &Request) -> Reply {
+    let name = login.cookies.logout();
+    let sent = login.cookies.ours(request).find(|(candidate, _)| *candidate == name).map(|(_, value)| value);
     let returned = request.query_pairs().find(|(name, _)| name == "state").map(|(_, value)| value);
     let both_ended = sent.zip(returned.as_deref()).is_some_and(|(sent, returned)| sent == returned);
-    let forget = [rp.cookies.delete(&name), rp.attempts.reset()];
-    if both_ended && let Some(url) = returned.as_deref().and_then(|state| chosen_url(rp, state)) {
+    let forget = [login.cookies.delete(&name), login.attempts.reset()];
+    if both_ended && let Some(url) = returned.as_deref().and_then(|state| chosen_url(login, state)) {
         return Reply::see_other(url.to_owned()).with_cookies(forget);
     }
     let page = Page::new(200, request.id()).title("You are signed out").sign_in("/");
@@ -122,63 +122,61 @@ pub fn signed_out(rp: &RelyingParty, request: &Request) -> Reply {
 }
 
 /// Where `rd` leads to, and its place in the list: one of the configured addresses, compared whole, or nowhere (LO16).
-fn return_url<'a>(rp: &'a RelyingParty, request: &Request) -> Option<(usize, &'a str)> {
+fn return_url<'a>(login: &'a BrowserLogin, request: &Request) -> Option<(usize, &'a str)> {
     let (_, wanted) = request.query_pairs().find(|(name, _)| name == "rd")?;
-    let allowed = &rp.browser().ok()?.login.logout_return_urls;
+    let allowed = &login.settings.logout_return_urls;
     allowed.iter().enumerate().find(|(_, url)| **url == wanted).map(|(place, url)| (place, url.as_str()))
 }
 
 /// `state` names the place in the list of configured addresses, and nothing else.
-fn chosen_url<'a>(rp: &'a RelyingParty, state: &str) -> Option<&'a str> {
+fn chosen_url<'a>(login: &'a BrowserLogin, state: &str) -> Option<&'a str> {
     let (_, place) = state.split_once('.')?;
-    rp.browser().ok()?.login.logout_return_urls.get(place.parse::<usize>().ok()?).map(String::as_str)
+    login.settings.logout_return_urls.get(place.parse::<usize>().ok()?).map(String::as_str)
 }
 
 /// Where the provider has no end_session, its session ends with the refresh token; and end_session does not end what
 /// was granted for offline use.
-fn revoke(rp: &Rc<RelyingParty>, grant: Option<&Grant>) {
+fn revoke(login: &Rc<BrowserLogin>, grant: Option<&Grant>) {
     let Some(refresh_token) = grant.and_then(|grant| grant.refresh_token.clone()) else { return };
     let has_end_session =
-        rp.provider.now().is_some_and(|known| known.metadata.end_session_endpoint().is_some());
-    let is_offline = rp
-        .browser()
-        .is_ok_and(|browser| browser.login.scope.split(' ').any(|scope| scope == "offline_access"));
+        login.client.provider.now().is_some_and(|known| known.metadata.end_session_endpoint().is_some());
+    let is_offline = login.settings.scope.split(' ').any(|scope| scope == "offline_access");
     if is_offline || !has_end_session {
-        revocation::revoke_later(rp, refresh_token);
+        revocation::revoke_later(&login.client, refresh_token);
     }
 }
 
-fn confirmation(rp: &RelyingParty, request: &Request) -> Reply {
+fn confirmation(login: &BrowserLogin, request: &Request) -> Reply {
     let page = Page::new(200, request.id())
         .title("Sign out?")
         .text("This ends your session here and at the identity provider.")
         .sign_out(true);
-    Reply::page(200, &page, rp.form_origin().as_deref())
+    Reply::page(200, &page, login.client.form_origin().as_deref())
 }
 
 /// RP-Initiated Logout 2: the hint is the ID token that we were given at login.
 async fn end_session_location(
-    rp: &RelyingParty,
+    login: &BrowserLogin,
     id_token: Option<&str>,
     return_url: Option<(usize, &str)>,
 ) -> Result<Option<(String, String)>, Rejection> {
     // Right after a start this worker may not know the provider yet: worth a wait.
-    let known = rp.provider.current().await.ok();
+    let known = login.client.provider.current().await.ok();
     let Some(mut url) = known.and_then(|known| known.metadata.end_session_endpoint().cloned()) else {
         return Ok(None);
     };
     let mut bytes = [0; 16];
-    rp.host.random(&mut bytes)?;
+    login.host.random(&mut bytes)?;
     let mut state = base64url(bytes);
     if let Some((place, _)) = return_url {
         state.push_str(&format!(".{place}"));
     }
-    let return_to = format!("{}{SIGNED_OUT_PATH}", rp.config.public_url.origin);
+    let return_to = format!("{}{SIGNED_OUT_PATH}", login.config.public_url.origin);
     {
         let mut query = url.query_pairs_mut();
         match id_token.filter(|token| (1..=MAX_HINT_LEN).contains(&token.len())) {
             Some(id_token) => query.append_pair("id_token_hint", id_token),
-            None => query.append_pair("client_id", &rp.config.client.id),
+            None => query.append_pair("client_id", &login.config.client.id),
         };
         query.append_pair("post_logout_redirect_uri", &return_to).append_pair("state", &state);
     }
@@ -186,17 +184,14 @@ async fn end_session_location(
 }
 
 /// The person was told that sign-out is not complete; it is completed as soon as Redis is back.
-pub fn remove_later(rp: &Rc<RelyingParty>, name: RecordName) {
-    let Some(removal) = rp.browser().ok().and_then(|browser| browser.removals.begin(name.clone())) else {
-        return;
-    };
-    let job = rp.clone();
-    rp.host.spawn(Box::pin(async move {
+pub fn remove_later(login: &Rc<BrowserLogin>, name: RecordName) {
+    let Some(removal) = login.removals.begin(name.clone()) else { return };
+    let job = login.clone();
+    login.host.spawn(Box::pin(async move {
         let _removal = removal;
         for attempt in 0..RETRIES {
             job.host.sleep(Duration::from_millis(250).saturating_mul(1 << attempt.min(6))).await;
-            let Ok(browser) = job.browser() else { return };
-            if browser.sessions.remove(std::slice::from_ref(&name)).await.is_ok() {
+            if job.sessions.remove(std::slice::from_ref(&name)).await.is_ok() {
                 return;
             }
         }

@@ -208,8 +208,16 @@ impl Keeper {
         }
     }
 
-    /// What renewing a session met with a moment ago, in whichever worker of this Envoy.
-    pub fn recent_trouble(&self) -> Option<Trouble> {
+    /// Why a refresh by another worker has brought nothing: what the last refresh of this Envoy met with, if that was a
+    /// moment ago.
+    pub fn refresh_brought_nothing(&self) -> Dependency {
+        let known = self.recent_trouble();
+        Dependency::Provider(
+            known.unwrap_or_else(|| Trouble::passing("a refresh of this session brought nothing")),
+        )
+    }
+
+    fn recent_trouble(&self) -> Option<Trouble> {
         let (bytes, _) = self.host.shared_get(&self.trouble_key())?;
         let Remembered { at, lasting, detail } = serde_json::from_slice(&bytes).ok()?;
         let now = self.host.now();

@@ -7,8 +7,7 @@ use std::time::Duration;
 use crate::error::Outlook;
 use crate::host::Level;
 use crate::oidc::answer::{self, Endpoint};
-use crate::oidc::client;
-use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::provider_client::ProviderClient;
 use crate::quote::quote;
 
 /// Tries while the provider does not answer.
@@ -18,16 +17,16 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 const MAX_LOGGED: usize = 600;
 
 /// Revokes a refresh token in the background; nobody waits for it.
-pub fn revoke_later(rp: &Rc<RelyingParty>, refresh_token: String) {
-    let job = rp.clone();
-    rp.host.spawn(Box::pin(async move {
+pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: String) {
+    let job = client.clone();
+    client.host.spawn(Box::pin(async move {
         let mut problem = String::from("the provider is not known");
         for attempt in 0..TRIES {
             job.host.sleep(Duration::from_millis(500).saturating_mul(attempt).min(MAX_PAUSE)).await;
             let Some(known) = job.provider.now() else { continue };
             let Some(endpoint) = known.metadata.revocation_endpoint() else { return };
             let parameters = [("token", refresh_token.as_str()), ("token_type_hint", "refresh_token")];
-            let callout = client::post(&job, endpoint, &parameters);
+            let callout = job.post(endpoint, &parameters);
             match answer::ask(&*job.host, Endpoint::Revocation, callout).await {
                 // 2.2: also for a token that is not known any more.
                 Ok(_) => return,

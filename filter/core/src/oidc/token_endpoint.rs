@@ -9,9 +9,10 @@ use crate::error::{Dependency, LoginError, Outlook, Rejection, Trouble};
 use crate::host::CalloutReply;
 use crate::json;
 use crate::oidc::answer::{self, Endpoint, Refusal};
-use crate::oidc::authorization::{Flow, redirect_uri};
-use crate::oidc::client;
-use crate::oidc::relying_party::RelyingParty;
+use crate::oidc::authorization::redirect_uri;
+use crate::oidc::flow::Flow;
+use crate::oidc::provider_client::ProviderClient;
+use crate::time::Timestamp;
 
 /// Longest token response, in bytes: three tokens of the longest kind, and more.
 const MAX_RESPONSE_LEN: usize = 512 * 1024;
@@ -19,6 +20,11 @@ const MAX_RESPONSE_LEN: usize = 512 * 1024;
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The same for a refresh token: longer than any session.
 const MAX_REFRESH_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The access token's life where neither the answer nor an ID token tells.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
+/// Shorter lives are taken for this: a session is not renewed at every request.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
 /// What the endpoint gave us.
 pub struct Tokens {
@@ -32,6 +38,14 @@ pub struct Tokens {
     pub expires_in: Option<Duration>,
     /// How long the refresh token lives, when the provider says so (an extension of Keycloak and others).
     pub refresh_expires_in: Option<Duration>,
+}
+
+impl Tokens {
+    /// When the access token ends, by our clock.
+    pub fn access_until(&self, id_token_expires: Option<Timestamp>, asked: Timestamp) -> Timestamp {
+        let told = self.expires_in.or_else(|| id_token_expires.map(|expires| expires.since(asked)));
+        asked.plus(told.unwrap_or(DEFAULT_LIFETIME).max(MIN_LIFETIME))
+    }
 }
 
 /// Why there are no tokens.
@@ -53,15 +67,15 @@ pub enum Failure {
 ///
 /// # Errors
 /// The provider refuses the code or us, does not answer, or answers with something that is no token response.
-pub async fn exchange_code(rp: &RelyingParty, code: &str, flow: &Flow) -> Result<Tokens, Rejection> {
-    let redirect_uri = redirect_uri(rp);
+pub async fn exchange_code(client: &ProviderClient, code: &str, flow: &Flow) -> Result<Tokens, Rejection> {
+    let redirect_uri = redirect_uri(&client.config);
     let parameters = [
         ("grant_type", "authorization_code"),
         ("code", code),
         ("redirect_uri", &redirect_uri),
         ("code_verifier", &flow.verifier),
     ];
-    request(rp, &parameters).await?.map_err(|failure| match failure {
+    request(client, &parameters).await?.map_err(|failure| match failure {
         Failure::GrantRefused(words) => LoginError::CodeRefused(words).into(),
         Failure::ClientRefused(words) | Failure::RequestRefused(words) => {
             LoginError::ClientRefused(words).into()
@@ -75,9 +89,9 @@ pub async fn exchange_code(rp: &RelyingParty, code: &str, flow: &Flow) -> Result
 ///
 /// # Errors
 /// See [`Failure`].
-pub async fn refresh(rp: &RelyingParty, refresh_token: &str) -> Result<Tokens, Failure> {
+pub async fn refresh(client: &ProviderClient, refresh_token: &str) -> Result<Tokens, Failure> {
     let parameters = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
-    request(rp, &parameters).await.unwrap_or_else(|rejection| {
+    request(client, &parameters).await.unwrap_or_else(|rejection| {
         let detail = rejection.detail().unwrap_or_default();
         Err(Failure::Trouble(Trouble {
             outlook: rejection.outlook().unwrap_or(Outlook::Passing),
@@ -87,13 +101,13 @@ pub async fn refresh(rp: &RelyingParty, refresh_token: &str) -> Result<Tokens, F
 }
 
 async fn request(
-    rp: &RelyingParty,
+    client: &ProviderClient,
     parameters: &[(&str, &str)],
 ) -> Result<Result<Tokens, Failure>, Rejection> {
-    let known = rp.provider.current().await?;
+    let known = client.provider.current().await?;
     let endpoint = known.metadata.token_endpoint().map_err(Dependency::from)?;
-    let callout = client::post(rp, endpoint, parameters);
-    Ok(match answer::ask(&*rp.host, Endpoint::Token, callout).await {
+    let callout = client.post(endpoint, parameters);
+    Ok(match answer::ask(&*client.host, Endpoint::Token, callout).await {
         Ok(reply) => parse(&reply),
         Err(refusal) => Err(failure(refusal)),
     })

@@ -1,12 +1,12 @@
 //! Verifying a token with the provider's keys, whichever kind it is.
 
 use crate::error::{Dependency, Rejection};
-use crate::host::Host;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::error::TokenError;
 use crate::jose::kind::TokenKind;
 use crate::jose::token::{UntrustedToken, VerifiedToken};
-use crate::oidc::provider::{Keeper, Newer};
+use crate::oidc::provider::Newer;
+use crate::oidc::provider_client::ProviderClient;
 
 /// A token that did not verify, or somebody we needed for it was away.
 #[derive(Debug)]
@@ -23,14 +23,14 @@ pub enum VerifyError {
 /// # Errors
 /// See [`VerifyError`].
 pub async fn verify<K: TokenKind>(
-    keeper: &Keeper,
-    host: &dyn Host,
+    client: &ProviderClient,
     text: &str,
     kind: &K,
     algorithms: &[Algorithm],
 ) -> Result<VerifiedToken<K>, VerifyError> {
     // Form before keys: garbage does not make anybody wait or fetch.
     let token = UntrustedToken::parse(text).map_err(VerifyError::Token)?;
+    let (host, keeper) = (&*client.host, &client.provider);
     let provider = keeper.current().await.map_err(VerifyError::Unavailable)?;
     let mut result = token.verify(kind, &provider.keys, algorithms, host);
     if matches!(result, Err(TokenError::UnknownKey)) {

@@ -395,7 +395,7 @@ fn ss05_a_record_of_another_schema_is_no_session() {
     let world = World::new();
     world.log_in("/");
     let gate = world.gate.borrow().clone();
-    let sessions = gate.rp.browser().unwrap().sessions.clone();
+    let sessions = gate.login.as_ref().unwrap().sessions.clone();
     let cookie = world.cookies.borrow().values().next().unwrap().clone();
     let ticket = sessions.door.ticket(&cookie, crate::caller::Caller::default()).unwrap();
     let known = world.host.run(sessions.load(&ticket)).unwrap();

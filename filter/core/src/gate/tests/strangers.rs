@@ -62,7 +62,7 @@ fn asked(world: &World) -> u32 {
 fn unsigned_session(world: &World) -> String {
     let text = base64url([7; 48]);
     let gate = world.gate.borrow().clone();
-    let sessions = gate.rp.browser().unwrap().sessions.clone();
+    let sessions = gate.login.as_ref().unwrap().sessions.clone();
     let known = sessions.door.ticket(&cookie_of(world), Caller::default()).unwrap();
     let record = world.host.run(sessions.load(&known)).unwrap().record.clone();
     let ticket = sessions.door.ticket(&text, Caller::default()).unwrap();
@@ -199,7 +199,7 @@ fn f901_a_session_that_has_ended_is_not_looked_for_again_and_again() {
             }
             _ => {
                 let gate = world.gate.borrow().clone();
-                let sessions = gate.rp.browser().unwrap().sessions.clone();
+                let sessions = gate.login.as_ref().unwrap().sessions.clone();
                 let ended = crate::session::endings::Ending::everyone(
                     &world.config.issuer.url,
                     crate::time::Timestamp::from_millis(u64::MAX),
@@ -226,7 +226,7 @@ fn f901_what_is_remembered_of_an_end_hides_no_session_that_lives() {
     let cookie = cookie_of(&world);
     let record = {
         let gate = world.gate.borrow().clone();
-        let sessions = gate.rp.browser().unwrap().sessions.clone();
+        let sessions = gate.login.as_ref().unwrap().sessions.clone();
         let ticket = sessions.door.ticket(&cookie, Caller::default()).unwrap();
         world.host.run(sessions.load(&ticket)).unwrap().record.clone()
     };
@@ -236,7 +236,7 @@ fn f901_what_is_remembered_of_an_end_hides_no_session_that_lives() {
     // A failover that found the data after all, at another Envoy.
     let other = world.other_envoy();
     let gate = other.gate.borrow().clone();
-    let sessions = gate.rp.browser().unwrap().sessions.clone();
+    let sessions = gate.login.as_ref().unwrap().sessions.clone();
     let ticket = sessions.door.ticket(&cookie, Caller::default()).unwrap();
     other.host.run(sessions.create_for(&ticket, &record)).unwrap();
     world.host.advance(Duration::from_secs(5));

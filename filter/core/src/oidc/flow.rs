@@ -1,0 +1,37 @@
+//! One login under way, from the authorization request to the callback.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// How many characters of `state` name the flow's cookie.
+pub const TAG_LEN: usize = 8;
+
+/// One login under way. It exists only in the browser's cookie: anonymous traffic writes nothing to the store.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    /// CSRF token of the authorization request.
+    pub state: String,
+    /// Binds the ID token to this flow.
+    pub nonce: String,
+    /// PKCE secret (RFC 7636 4.1): 43 characters.
+    pub verifier: String,
+    /// Where the person wanted to go.
+    pub return_path: String,
+    /// When it began; its end is enforced by us and not by the cookie's Max-Age.
+    pub created: Timestamp,
+}
+
+impl Flow {
+    /// What names its cookie.
+    pub fn tag(&self) -> &str {
+        self.state.get(..TAG_LEN).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

@@ -1,0 +1,56 @@
+//! The gate as a client of one provider: what one worker knows of it, and requests that carry the client's secret.
+
+use std::rc::Rc;
+
+use crate::config::{ClientAuthentication, Config};
+use crate::encoding::base64;
+use crate::host::{Callout, Host};
+use crate::oidc::metadata::{Called, Needs};
+use crate::oidc::provider::{self, Keeper};
+
+/// One client of one provider in one worker. Browser login and bearer tokens both need it.
+pub struct ProviderClient {
+    /// The outside.
+    pub host: Rc<dyn Host>,
+    /// What the operator said.
+    pub config: Rc<Config>,
+    /// The provider, as far as it is known.
+    pub provider: Rc<Keeper>,
+}
+
+impl ProviderClient {
+    /// One that knows nothing of the provider until [`Keeper::run`] runs.
+    pub fn new(config: Rc<Config>, host: Rc<dyn Host>) -> Self {
+        let algorithms = config.algorithms().collect();
+        let needs = Needs::of(&config);
+        let provider = Rc::new(Keeper::new(host.clone(), config.issuer.clone(), algorithms, needs));
+        Self { host, config, provider }
+    }
+
+    /// The provider's origin, which the sign-out form leads on to.
+    pub fn form_origin(&self) -> Option<String> {
+        let provider = self.provider.now()?;
+        provider.metadata.end_session_endpoint().map(|url| url.origin().ascii_serialization())
+    }
+
+    /// A form for one of the provider's endpoints, with client authentication (RFC 6749 2.3.1).
+    pub fn post(&self, endpoint: &Called, parameters: &[(&str, &str)]) -> Callout {
+        let client = &self.config.client;
+        let secret = client.secret.as_ref().and_then(|secret| secret.expose_str()).unwrap_or_default();
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(parameters);
+        if client.authentication == ClientAuthentication::Post {
+            form.append_pair("client_id", &client.id).append_pair("client_secret", secret);
+        }
+        let mut callout =
+            provider::callout(&self.config.issuer, "POST", endpoint, form.finish().into_bytes());
+        callout.headers.push(("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()));
+        if client.authentication == ClientAuthentication::Basic {
+            // RFC 6749 2.3.1: id and secret are form-encoded before they are joined.
+            let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            let credentials = base64(format!("{}:{}", encoded(&client.id), encoded(secret)).as_bytes());
+            callout.headers.push(("authorization".to_owned(), format!("Basic {credentials}")));
+        }
+        callout
+    }
+}

@@ -1,0 +1,224 @@
+//! A session on which this worker has the lease: nobody else spends its refresh token.
+
+use std::time::Duration;
+
+use crate::error::{Dependency, Outlook, Rejection, SessionEnd, Trouble};
+use crate::host::Level;
+use crate::metrics::{self, Refresh};
+use crate::oidc::answer::Endpoint;
+use crate::oidc::browser_login::BrowserLogin;
+use crate::oidc::refresh::flights::{MAX_PAUSE, Outcome};
+use crate::oidc::refresh::response;
+use crate::oidc::token_endpoint::{self, Failure, Tokens};
+use crate::quote::quote;
+use crate::session::endings::{Ending, session_key};
+use crate::session::entry::Entry;
+use crate::session::record::{Freshness, Record};
+use crate::session::renewal::{COMMIT_PAUSE, Fence};
+use crate::session::ticket::Ticket;
+use crate::time::Timestamp;
+
+/// Pause after a refresh that failed; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Tries to write what a refresh token bought, and to check what it bought while keys can't be had.
+const COMMIT_TRIES: u32 = 100;
+const CHECK_TRIES: u32 = 12;
+/// Longest reason in a log line, in characters.
+const MAX_LOGGED: usize = 600;
+
+/// A session on which this worker has the lease.
+pub struct Leased<'a> {
+    login: &'a BrowserLogin,
+    ticket: &'a Ticket,
+    entry: &'a Entry,
+    fence: Fence,
+    lease: Duration,
+    /// When its refresh token was spent.
+    asked: Timestamp,
+}
+
+impl<'a> Leased<'a> {
+    /// From now on, for as long as `lease`.
+    pub fn new(
+        login: &'a BrowserLogin,
+        ticket: &'a Ticket,
+        entry: &'a Entry,
+        (fence, lease): (Fence, Duration),
+    ) -> Self {
+        Self { login, ticket, entry, fence, lease, asked: login.host.now() }
+    }
+
+    /// Spends the refresh token, and writes what it bought.
+    pub async fn exchange(&self) -> Outcome {
+        let Self { login, entry, .. } = *self;
+        let refresh_token = entry.record.grant.refresh_token.as_deref().unwrap_or_default();
+        let who = entry.record.principal.for_log();
+        let trouble = match token_endpoint::refresh(&login.client, refresh_token).await {
+            Ok(tokens) => match self.validate(&tokens).await {
+                Ok(record) => return self.persist(record, Refresh::Renewed).await,
+                // Not our fault, nor the person's. The new refresh token is kept: the old one is spent.
+                Err(Rejection::Unavailable(dependency)) => {
+                    login.host.log(
+                        Level::Error,
+                        &format!(
+                            "session not renewed: its new tokens could not be checked ({}): {} {who}",
+                            dependency.label(),
+                            quote(dependency.detail().unwrap_or_default(), MAX_LOGGED)
+                        ),
+                    );
+                    let record = response::unchecked(&entry.record, tokens, self.asked);
+                    let kept = self.persist(record, Refresh::Failed).await;
+                    let pause = if passes_soon(&dependency) { FIRST_PAUSE } else { MAX_PAUSE };
+                    self.postpone(pause, dependency.clone());
+                    return match kept {
+                        Outcome::Renewed(_) => Outcome::Failed(dependency),
+                        other => other,
+                    };
+                }
+                // RF03: what does not belong to this login ends it, and the new tokens are dropped.
+                Err(rejection) => {
+                    let is_forged = matches!(&rejection, Rejection::Login(error) if error.is_forgery());
+                    let (counted, level) = if is_forged {
+                        (Refresh::Forged, Level::Error)
+                    } else {
+                        (Refresh::Invalid, Level::Warn)
+                    };
+                    login.host.count(metrics::refresh(counted));
+                    let detail = rejection.detail().unwrap_or_default();
+                    login.host.log(
+                        level,
+                        &format!("session ended: bad refresh answer: {} {who}", quote(&detail, MAX_LOGGED)),
+                    );
+                    return self.end(SessionEnd::RefreshInvalid).await;
+                }
+            },
+            // RF04: the provider does not know this session any more, or would refuse the same request for ever.
+            Err(Failure::GrantRefused(words) | Failure::RequestRefused(words)) => {
+                login.host.count(metrics::refresh(Refresh::Refused));
+                login.host.log(
+                    Level::Info,
+                    &format!(
+                        "session ended: the provider refused to renew it: {} {who}",
+                        quote(&words, MAX_LOGGED)
+                    ),
+                );
+                return self.end(SessionEnd::RefreshRefused).await;
+            }
+            Err(Failure::ClientRefused(words)) => Trouble::lasting(words),
+            Err(Failure::NoTokens(what)) => Trouble::lasting(Endpoint::Token.says(&what)),
+            Err(Failure::Trouble(trouble)) => trouble,
+        };
+        // RF05: the session goes on while its access token lasts.
+        login.host.count(metrics::refresh(Refresh::Failed));
+        login.host.log(
+            Level::Error,
+            &format!("session not renewed: {}; tried again later {who}", quote(&trouble.detail, MAX_LOGGED)),
+        );
+        login.client.provider.remember(&trouble);
+        let pause = login.sessions.put_off(entry, self.fence, FIRST_PAUSE, MAX_PAUSE).await;
+        self.postpone(pause.unwrap_or(FIRST_PAUSE), Dependency::Provider(trouble.clone()));
+        Outcome::Failed(Dependency::Provider(trouble))
+    }
+
+    /// The session's next record, as the tokens say. While nobody can tell, it is tried again.
+    async fn validate(&self, tokens: &Tokens) -> Result<Record, Rejection> {
+        let Self { login, entry, fence, lease, asked, .. } = *self;
+        let validate = || response::validate(login, &entry.record, tokens, asked);
+        let _ = login.sessions.renew(entry, fence, lease).await;
+        let mut outcome = validate().await;
+        for _ in 0..CHECK_TRIES {
+            if !matches!(&outcome, Err(Rejection::Unavailable(dependency)) if passes_soon(dependency)) {
+                break;
+            }
+            let _ = login.sessions.renew(entry, fence, lease).await;
+            login.host.sleep(FIRST_PAUSE).await;
+            outcome = validate().await;
+        }
+        outcome
+    }
+
+    /// Writes what was bought, and counts it. Redis may be away for a while; what is in here exists nowhere else.
+    async fn persist(&self, record: Record, counted: Refresh) -> Outcome {
+        let Self { login, entry, ticket, fence, .. } = *self;
+        let sessions = &login.sessions;
+        let mut why = Dependency::Redis("not written");
+        for attempt in 0..COMMIT_TRIES {
+            match sessions.commit(ticket, entry, fence, &record).await {
+                Ok(Some(renewed)) => {
+                    login.host.count(metrics::refresh(counted));
+                    if renewed.record.principal != entry.record.principal {
+                        // What it allows has changed: every worker reads it anew.
+                        let _ = sessions.log.append(vec![Ending::changed(&ticket.record_name())]).await;
+                    }
+                    return Outcome::Renewed(renewed);
+                }
+                // Signed out meanwhile, or written by a call whose answer was lost, or somebody else was faster.
+                Ok(None) => return self.reread().await,
+                Err(rejection @ Rejection::Login(_)) => {
+                    let (label, detail) = (rejection.label(), rejection.detail().unwrap_or_default());
+                    login.host.log(
+                        Level::Error,
+                        &format!("session ended: what the refresh gave: {label}: {detail}"),
+                    );
+                    return self.end(SessionEnd::RefreshInvalid).await;
+                }
+                Err(rejection) => {
+                    if let Rejection::Unavailable(dependency) = rejection {
+                        why = dependency;
+                    }
+                    login
+                        .host
+                        .sleep(
+                            Duration::from_millis(50).saturating_mul(1 << attempt.min(5)).min(COMMIT_PAUSE),
+                        )
+                        .await;
+                }
+            }
+        }
+        login.host.count(metrics::refresh(Refresh::Lost));
+        let (detail, user) = (why.detail().unwrap_or_default(), entry.record.principal.for_log());
+        login.host.log(
+            Level::Error,
+            &format!("a renewed session could not be written to Redis and is lost: detail={detail:?} {user}"),
+        );
+        Outcome::Failed(why)
+    }
+
+    async fn end(&self, reason: SessionEnd) -> Outcome {
+        let Self { login, entry, ticket, fence, .. } = *self;
+        let sessions = &login.sessions;
+        match sessions.end_refused(entry, fence).await {
+            // Somebody else has refreshed it: what they wrote counts.
+            Ok(false) => self.reread().await,
+            // If Redis did not hear of it, the list of endings still does.
+            Ok(true) | Err(_) => {
+                let name = ticket.record_name();
+                let _ = sessions.log.append(vec![Ending::session(&name)]).await;
+                let _ = sessions.index.remove(&entry.record, &name).await;
+                Outcome::Ended(reason)
+            }
+        }
+    }
+
+    /// What somebody else has written.
+    async fn reread(&self) -> Outcome {
+        let Self { login, ticket, .. } = *self;
+        match login.sessions.reload(ticket).await {
+            Ok(entry) if entry.record.freshness(login.host.now(), &login.session) == Freshness::Stale => {
+                Outcome::Failed(login.client.provider.refresh_brought_nothing())
+            }
+            Ok(entry) => Outcome::Renewed(entry),
+            Err(rejection) => rejection.into(),
+        }
+    }
+
+    fn postpone(&self, pause: Duration, why: Dependency) {
+        let key = session_key(&self.ticket.record_name());
+        self.login.refreshes.postpone(key, self.login.host.now(), pause, why);
+    }
+}
+
+/// No clock is put right in a few seconds, and elsewhere it may be right.
+fn passes_soon(dependency: &Dependency) -> bool {
+    *dependency != Dependency::Clock && dependency.outlook() == Outlook::Passing
+}

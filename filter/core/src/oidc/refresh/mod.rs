@@ -1,0 +1,79 @@
+//! Refresh (OIDC Core 12): a session is renewed ahead of its access token's end, once for all workers of all Envoys.
+//!
+//! The work is a job of the root context: it outlives the request that began it, since a refresh token that was spent
+//! without keeping what it bought ends the session. Requests that need the outcome wait for it, for a while.
+
+pub mod flights;
+mod leased;
+mod renewal;
+mod response;
+
+use std::rc::Rc;
+
+use crate::error::{Dependency, Rejection};
+use crate::http::request::Request;
+use crate::oidc::browser_login::BrowserLogin;
+use crate::oidc::refresh::flights::{Flight, Outcome};
+use crate::oidc::refresh::renewal::Renewal;
+use crate::session::endings::session_key;
+use crate::session::entry::Entry;
+use crate::session::record::Freshness;
+use crate::session::ticket::Ticket;
+use crate::sync::within;
+
+/// The session that this browser's cookie opens, renewed first where it has to be.
+///
+/// # Errors
+/// As [`BrowserLogin::ticket`]; the session ended, or what it depends on is away: then nobody is let in and nobody is
+/// signed out.
+pub async fn session(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rc<Entry>, Rejection> {
+    let ticket = login.ticket(request)?;
+    let entry = login.sessions.load(&ticket).await?;
+    let freshness = entry.record.freshness(login.host.now(), &login.session);
+    if freshness == Freshness::Fresh {
+        return Ok(entry);
+    }
+    let flight = begin(login, ticket, &entry);
+    match (freshness, flight) {
+        (Freshness::Due, _) | (Freshness::CheckDue, Err(_)) => Ok(entry),
+        (_, Err(dependency)) => Err(dependency.into()),
+        (freshness, Ok(flight)) => {
+            let current = match wait(login, &flight).await {
+                Outcome::Renewed(renewed) => renewed,
+                Outcome::Ended(end) => return Err(Rejection::SessionEnded(end)),
+                Outcome::Failed(_) if freshness == Freshness::CheckDue => entry,
+                Outcome::Failed(dependency) => return Err(dependency.into()),
+            };
+            // It may have been signed out while we waited.
+            login.sessions.confirm(&current)?;
+            Ok(current)
+        }
+    }
+}
+
+/// Begins a refresh, unless one is under way.
+///
+/// # Errors
+/// Why one has just failed.
+fn begin(login: &Rc<BrowserLogin>, ticket: Ticket, entry: &Rc<Entry>) -> Result<Rc<Flight>, Dependency> {
+    let key = session_key(&ticket.record_name());
+    if let Some(dependency) = login.refreshes.postponed(&key, login.host.now()) {
+        return Err(dependency);
+    }
+    if let Some(flight) = login.refreshes.under_way(&key) {
+        return Ok(flight);
+    }
+    let flight = login.refreshes.take_off(key);
+    let (job, renewal) = (login.clone(), Renewal::new(login.clone(), ticket, entry.clone()));
+    login.host.spawn(Box::pin(async move {
+        let outcome = renewal.run().await;
+        job.refreshes.land(&key, outcome);
+    }));
+    Ok(flight)
+}
+
+/// Waits for the outcome; long enough for a whole refresh, also somebody else's.
+async fn wait(login: &BrowserLogin, flight: &Flight) -> Outcome {
+    let outcome = within(&*login.host, renewal::lease(login), flight.outcome()).await;
+    outcome.unwrap_or_else(|| Outcome::Failed(login.client.provider.refresh_brought_nothing()))
+}

@@ -1,0 +1,105 @@
+//! The token response of a refresh, and what it makes of a session's record.
+
+use serde_json::Value;
+
+use crate::error::{Dependency, LoginError, Rejection, Trouble};
+use crate::jose::claims::Claims;
+use crate::jose::error::TokenError;
+use crate::oidc::browser_login::BrowserLogin;
+use crate::oidc::token_endpoint::Tokens;
+use crate::oidc::{id_token, userinfo};
+use crate::principal::Principal;
+use crate::session::record::{Grant, Record};
+use crate::time::Timestamp;
+
+/// The session's next record, as the tokens say.
+///
+/// # Errors
+/// They do not belong to this login; or nobody can tell now.
+pub async fn validate(
+    login: &BrowserLogin,
+    record: &Record,
+    tokens: &Tokens,
+    asked: Timestamp,
+) -> Result<Record, Rejection> {
+    read(login, record, tokens, asked).await.map_err(|rejection| undecided(login, rejection, asked))
+}
+
+async fn read(
+    login: &BrowserLogin,
+    record: &Record,
+    tokens: &Tokens,
+    asked: Timestamp,
+) -> Result<Record, Rejection> {
+    let validated = match &tokens.id_token {
+        Some(id_token) => Some(id_token::validate_refreshed(login, id_token, tokens, record).await?),
+        None => None,
+    };
+    let issued = validated.as_ref().map(|validated| validated.issued);
+    let expires = validated.as_ref().map(|validated| validated.expires);
+    let asks_userinfo = login.settings.userinfo;
+    let claims = match (validated, asks_userinfo) {
+        (Some(validated), false) => Some(validated.claims),
+        (Some(validated), true) => Some(userinfo::merge(&login.client, tokens, validated.claims).await?),
+        (None, true) => Some(userinfo::merge(&login.client, tokens, known_claims(&record.principal)).await?),
+        // Nothing tells of groups: they stay as they are.
+        (None, false) => None,
+    };
+    let mut principal = match claims {
+        Some(claims) => Principal::from_claims(&login.config, &claims).map_err(LoginError::IdToken)?,
+        None => record.principal.clone(),
+    };
+    if principal.sid.is_none() {
+        principal.sid.clone_from(&record.principal.sid);
+    }
+    let grant = Grant {
+        id_token: tokens.id_token.as_deref().map_or_else(|| record.grant.id_token.clone(), Grant::hint),
+        issued: issued.unwrap_or(record.grant.issued),
+        // RF06: without a new one the old one goes on; with one, it is never used again.
+        refresh_token: tokens.refresh_token.clone().or_else(|| record.grant.refresh_token.clone()),
+        refresh_until: match (&tokens.refresh_token, tokens.refresh_expires_in) {
+            (None, None) => record.grant.refresh_until,
+            (_, left) => left.map(|left| asked.plus(left)),
+        },
+        access_until: tokens.access_until(expires, asked),
+        obtained: asked,
+        ..record.grant.clone()
+    };
+    Ok(Record { principal, grant, last_used: login.host.now(), ..record.clone() })
+}
+
+/// The session as it was, with a refresh token that is still good, and asked about again before its next use. Our clock
+/// may be wrong: by every other one it is no younger than it was, and ends no earlier.
+pub fn unchecked(record: &Record, tokens: Tokens, asked: Timestamp) -> Record {
+    let refresh_until = tokens.refresh_expires_in.map(|left| asked.plus(left));
+    let obtained = asked.min(record.grant.obtained);
+    let grant = Grant {
+        refresh_until: record.grant.refresh_until.map(|known| refresh_until.unwrap_or(known).max(known)),
+        refresh_token: tokens.refresh_token.or_else(|| record.grant.refresh_token.clone()),
+        access_until: obtained,
+        obtained,
+        ..record.grant.clone()
+    };
+    Record { grant, ..record.clone() }
+}
+
+/// What says nothing about the tokens: a key that is not known yet, while the keys are older than the answer, a clock
+/// that is wrong, and a UserInfo endpoint that gives no answer.
+fn undecided(login: &BrowserLogin, rejection: Rejection, asked: Timestamp) -> Rejection {
+    let keys_are_older = login.client.provider.now().is_none_or(|known| known.fetched <= asked);
+    match rejection {
+        Rejection::Login(LoginError::IdToken(TokenError::UnknownKey)) if keys_are_older => {
+            login.client.provider.missing().into()
+        }
+        Rejection::Login(LoginError::IdToken(TokenError::ClocksDisagree)) => Dependency::Clock.into(),
+        Rejection::Login(LoginError::UserInfo(what)) => Dependency::Provider(Trouble::lasting(what)).into(),
+        other => other,
+    }
+}
+
+/// What is known of a person without a new ID token: UserInfo tells the rest.
+fn known_claims(principal: &Principal) -> Claims {
+    let sid = principal.sid.iter().map(|sid| ("sid".to_owned(), Value::from(sid.as_str())));
+    let subject = ("sub".to_owned(), Value::from(principal.subject.as_str()));
+    Claims::new(sid.chain([subject]).collect())
+}
