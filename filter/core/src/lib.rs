@@ -13,6 +13,8 @@
 //! | [`oidc`] | discovery, authorization request, callback, token endpoint, ID token, UserInfo, logout |
 //! | [`bearer`] | bearer tokens → principal |
 //! | [`session`] | ticket, record, store, cache |
+//! | [`revocation`] | what was revoked, in memory and in Redis |
+//! | [`record_name`] | what the record of a session is called |
 //! | [`principal`] | who a request comes from |
 //! | [`policy`] | rules, and [`policy::Permit`], the only thing that forwards a request |
 //! | [`jose`] | untrusted → verified token, JWK set, algorithms |
@@ -50,8 +52,10 @@ mod oidc;
 pub mod policy;
 mod principal;
 mod quote;
+mod record_name;
 mod redis;
 mod reserved;
+pub mod revocation;
 mod seal;
 mod secret;
 pub mod session;

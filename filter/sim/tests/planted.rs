@@ -126,7 +126,7 @@ fn f902_without_a_limit_of_callbacks_strangers_have_the_provider_asked_without_e
 /// A bug that is planted in a script changes the text of it; otherwise it would be none.
 #[test]
 fn every_change_to_a_script_fits_one() {
-    use oidc_gate_core::session::{log::stream, script};
+    use oidc_gate_core::{revocation::stream, session::script};
     let scripts = [
         stream::READ,
         stream::WRITE,

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::http::pages::{self, document, printable};
 use crate::principal::Principal;
-use crate::session::ticket::RecordName;
+use crate::record_name::RecordName;
 use crate::time::Timestamp;
 
 /// Where it is.

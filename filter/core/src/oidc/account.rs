@@ -11,11 +11,11 @@ use crate::http::same_site::{AskedBy, asked_by};
 use crate::metrics::{self, Logout};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::{logout, refresh};
-use crate::session::endings::Ending;
+use crate::record_name::RecordName;
+use crate::revocation::memory::Ending;
 use crate::session::entry::Entry;
 use crate::session::index::{Listed, Owner};
 use crate::session::record::{Grant, Record};
-use crate::session::ticket::RecordName;
 use crate::sync::finish;
 use crate::time::Timestamp;
 

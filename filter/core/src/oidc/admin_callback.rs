@@ -25,7 +25,7 @@ use crate::oidc::announcement;
 use crate::oidc::backchannel::{self, failed};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::verify::{VerifyError, verify};
-use crate::session::endings::Ending;
+use crate::revocation::memory::Ending;
 use crate::session::once::Message;
 use crate::time::Timestamp;
 

@@ -23,11 +23,11 @@ use crate::oidc::announcement;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::quote::quote;
-use crate::session::endings::Ending;
+use crate::record_name::RecordName;
+use crate::revocation::memory::Ending;
 use crate::session::index::Owner;
 use crate::session::once::Message;
 use crate::session::store::Store;
-use crate::session::ticket::RecordName;
 use crate::time::Timestamp;
 
 /// Where logout tokens arrive.

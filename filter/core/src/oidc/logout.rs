@@ -12,9 +12,10 @@ use crate::http::request::Request;
 use crate::http::same_site::{AskedBy, asked_by};
 use crate::metrics::{self, Logout};
 use crate::oidc::browser_login::BrowserLogin;
-use crate::oidc::revocation;
+use crate::oidc::token_revocation;
+use crate::record_name::RecordName;
 use crate::session::record::{Grant, MAX_HINT_LEN};
-use crate::session::ticket::{RecordName, Ticket};
+use crate::session::ticket::Ticket;
 use crate::sync::finish;
 
 /// Where the provider sends browsers after it ended its session.
@@ -142,7 +143,7 @@ fn revoke(login: &Rc<BrowserLogin>, grant: Option<&Grant>) {
         login.client.provider.now().is_some_and(|known| known.metadata.end_session_endpoint().is_some());
     let is_offline = login.settings.scope.split(' ').any(|scope| scope == "offline_access");
     if is_offline || !has_end_session {
-        revocation::revoke_later(&login.client, refresh_token);
+        token_revocation::revoke_later(&login.client, refresh_token);
     }
 }
 

@@ -21,7 +21,7 @@ pub mod provider;
 pub mod provider_client;
 pub mod refresh;
 pub(crate) mod removals;
-pub mod revocation;
 pub mod token_endpoint;
+pub mod token_revocation;
 pub mod userinfo;
 pub mod verify;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use crate::session::ticket::RecordName;
+use crate::record_name::RecordName;
 
 /// Sessions whose removal is tried again at the same time.
 const MAX_REMOVALS: usize = 1024;

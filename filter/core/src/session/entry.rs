@@ -1,9 +1,9 @@
 //! A session as one worker knows it.
 
+use crate::record_name::RecordName;
+use crate::revocation::memory::Marks;
 use crate::session::cache::Weigh;
-use crate::session::endings::Marks;
 use crate::session::record::Record;
-use crate::session::ticket::RecordName;
 
 /// A session as it was read or written.
 #[derive(Clone, Debug)]

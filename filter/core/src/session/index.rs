@@ -6,10 +6,10 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::encoding::base64url;
+use crate::record_name::RecordName;
 use crate::redis::resp::Value;
 use crate::redis::{Command, Redis, RedisError};
 use crate::session::record::Record;
-use crate::session::ticket::RecordName;
 use crate::time::Timestamp;
 
 /// Sessions of one user, or of one session at the provider, that are remembered: the latest.

@@ -4,10 +4,8 @@
 pub(crate) mod cache;
 pub(crate) mod door;
 pub(crate) mod ended;
-pub(crate) mod endings;
 pub(crate) mod entry;
 pub(crate) mod index;
-pub mod log;
 pub(crate) mod once;
 pub(crate) mod record;
 pub(crate) mod renewal;

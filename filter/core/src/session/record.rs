@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{self, WithoutRefreshToken};
 use crate::error::SessionEnd;
 use crate::principal::Principal;
-use crate::session::endings::Marks;
+use crate::revocation::memory::Marks;
 use crate::time::Timestamp;
 
 /// Version of the record's form; another one is not read.

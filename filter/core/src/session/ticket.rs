@@ -7,12 +7,11 @@ use zeroize::Zeroizing;
 use crate::caller::Caller;
 use crate::encoding::{base64url, from_base64url};
 use crate::host::{Host, RandomUnavailable};
+use crate::record_name::RecordName;
 use crate::seal::{KeyRing, SIGNATURE_LEN, Signed};
 
 const ID_LEN: usize = 16;
 const RANDOM_LEN: usize = 32;
-/// SHA-256.
-const DIGEST_LEN: usize = 32;
 /// Of a ticket from before tickets were signed, in bytes.
 const UNSIGNED_LEN: usize = ID_LEN + RANDOM_LEN;
 const LEN: usize = UNSIGNED_LEN + SIGNATURE_LEN;
@@ -124,32 +123,6 @@ impl std::fmt::Debug for Ticket {
     }
 }
 
-/// What a record is called in the store: a hash of the ticket's id.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RecordName(String);
-
-impl RecordName {
-    /// 43 base64url characters.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// As bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
-    fn of(id: &[u8]) -> Self {
-        Self(base64url(Sha256::new().chain_update(b"oidc-gate/session-id/1").chain_update(id).finalize()))
-    }
-
-    /// From what an index holds, or a form of ours sent back.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let digest = from_base64url(text).ok()?;
-        (digest.len() == DIGEST_LEN).then(|| Self(base64url(digest)))
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -186,11 +159,6 @@ pub(crate) mod tests {
         assert_eq!(again.secret(), ticket.secret());
         assert_eq!(again.fingerprint(), ticket.fingerprint());
         assert_eq!(ticket.to_cookie().len(), MAX_TEXT_LEN);
-        let name = ticket.record_name();
-        assert_eq!(RecordName::parse(name.as_bytes()), Some(name.clone()));
-        for other in [&name.as_bytes()[1..], b"", &[name.as_bytes(), b"A"].concat(), b"../../../etc/passwd"] {
-            assert_eq!(RecordName::parse(other), None);
-        }
     }
 
     #[test]

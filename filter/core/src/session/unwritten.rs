@@ -12,7 +12,7 @@ use crate::error::Dependency;
 use crate::host::{Host, Level, shared_or};
 use crate::metrics;
 use crate::redis::resp::is_refusal;
-use crate::session::endings::session_key;
+use crate::revocation::memory::session_key;
 use crate::session::entry::Entry;
 use crate::session::ticket::Ticket;
 use crate::time::Timestamp;

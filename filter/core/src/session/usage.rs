@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::error::{Rejection, SessionEnd};
 use crate::redis::resp::is_refusal;
-use crate::session::endings::session_key;
+use crate::revocation::memory::session_key;
 use crate::session::entry::Entry;
 use crate::session::record::touch_interval;
 use crate::session::script;

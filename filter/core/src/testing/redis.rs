@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::host::{Callout, CalloutError, CalloutReply};
-use crate::session::log::stream::{READ, WRITE};
+use crate::revocation::stream::{READ, WRITE};
 use crate::session::script;
 use crate::testing::stream::{Fields, Id, Stream};
 

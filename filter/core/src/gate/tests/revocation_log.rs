@@ -12,7 +12,7 @@ use crate::encoding::base64url;
 use crate::gate::Decision;
 use crate::host::{CalloutError, Host as _};
 use crate::metrics::{self, LogRead};
-use crate::session::endings::Ending;
+use crate::revocation::memory::Ending;
 use crate::testing::provider::ISSUER;
 use crate::testing::world::{World, replied};
 use crate::time::Timestamp;

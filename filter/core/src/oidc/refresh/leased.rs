@@ -11,7 +11,7 @@ use crate::oidc::refresh::flights::{MAX_PAUSE, Outcome};
 use crate::oidc::refresh::response;
 use crate::oidc::token_endpoint::{self, Failure, Tokens};
 use crate::quote::quote;
-use crate::session::endings::{Ending, session_key};
+use crate::revocation::memory::{Ending, session_key};
 use crate::session::entry::Entry;
 use crate::session::record::{Freshness, Record};
 use crate::session::renewal::{COMMIT_PAUSE, Fence};

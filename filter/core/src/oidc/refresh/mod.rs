@@ -15,7 +15,7 @@ use crate::http::request::Request;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::refresh::flights::{Flight, Outcome};
 use crate::oidc::refresh::renewal::Renewal;
-use crate::session::endings::session_key;
+use crate::revocation::memory::session_key;
 use crate::session::entry::Entry;
 use crate::session::record::Freshness;
 use crate::session::ticket::Ticket;

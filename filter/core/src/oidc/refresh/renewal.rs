@@ -7,7 +7,7 @@ use crate::error::Rejection;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::refresh::flights::{Asking, Outcome};
 use crate::oidc::refresh::leased::Leased;
-use crate::session::endings::session_key;
+use crate::revocation::memory::session_key;
 use crate::session::entry::Entry;
 use crate::session::record::Freshness;
 use crate::session::renewal::{Owner, Turn};

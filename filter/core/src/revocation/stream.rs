@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::encoding::{base64url, from_base64url};
 use crate::redis::resp::Value;
 use crate::redis::{Command, Redis, RedisError};
-use crate::session::endings::{Ending, MAX_KNOWN};
+use crate::revocation::memory::{Ending, MAX_KNOWN};
 use crate::time::Timestamp;
 
 /// How far an id may be ahead of Redis' clock: as far as the clocks of a primary and of the replica that takes its

@@ -11,12 +11,10 @@ use crate::host::{Host, Level, shared_or};
 use crate::lease::Lease;
 use crate::metrics::{self, LogRead};
 use crate::redis::{Redis, RedisError};
-use crate::session::endings::{Ending, Endings};
+use crate::revocation::memory::{Ending, Endings};
+use crate::revocation::stream::{How, Id, Stream};
 use crate::sync::Event;
 use crate::time::Timestamp;
-use stream::{How, Id, Stream};
-
-pub mod stream;
 
 /// How often an Envoy asks for news.
 const POLL: Duration = Duration::from_millis(500);

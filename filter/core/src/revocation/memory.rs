@@ -10,7 +10,7 @@ use lru::LruCache;
 use sha2::{Digest, Sha256};
 
 use crate::host::{Host, shared_or};
-use crate::session::ticket::RecordName;
+use crate::record_name::RecordName;
 use crate::time::Timestamp;
 
 /// Endings that workers hand each other one by one; whoever misses more reads the whole list.
