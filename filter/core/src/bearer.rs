@@ -22,7 +22,7 @@ use crate::oidc::introspection;
 use crate::oidc::provider_client::ProviderClient;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::principal::{self, Principal};
-use crate::revocation::memory::Marks;
+use crate::revocation::memory::RevocationKeys;
 use crate::session::cache::{Cache, Weigh};
 use crate::session::store::Store;
 use crate::sync::{Flights, Role};
@@ -51,7 +51,7 @@ pub struct Verifier {
 /// A token that is good.
 struct Verdict {
     principal: Rc<Principal>,
-    marks: Marks,
+    revocation_keys: RevocationKeys,
 }
 
 /// What the provider said about a token.
@@ -126,8 +126,8 @@ impl Verifier {
         };
         // Its user or its session may have been signed out.
         if let Some(sessions) = &self.sessions {
-            sessions.know_endings().await;
-            if sessions.endings.cover(&verdict.marks) {
+            sessions.know_revocations().await;
+            if sessions.revocations.is_revoked(&verdict.revocation_keys) {
                 return Err(Rejection::InvalidToken(TokenError::SignedOut));
             }
         }
@@ -175,9 +175,10 @@ impl Verifier {
         principal::log_left_out(&*self.client.host, claims);
         // One that does not say when it was issued may have been issued before anything.
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
-        let marks =
-            Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued).of_token();
-        Ok((Verdict { principal: Rc::new(principal), marks }, expires))
+        let revocation_keys =
+            RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued)
+                .of_token();
+        Ok((Verdict { principal: Rc::new(principal), revocation_keys }, expires))
     }
 
     /// RFC 9068 4, and when the token ends.

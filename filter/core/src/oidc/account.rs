@@ -12,7 +12,7 @@ use crate::metrics::{self, Logout};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::{logout, refresh};
 use crate::record_name::RecordName;
-use crate::revocation::memory::Ending;
+use crate::revocation::memory::Revocation;
 use crate::session::entry::Entry;
 use crate::session::index::{Listed, Owner};
 use crate::session::record::{Grant, Record};
@@ -102,10 +102,10 @@ async fn end_all(login: &Rc<BrowserLogin>, request: &Request, entry: Rc<Entry>) 
     // Whole seconds, as `iat` has them, and by the provider's clock: a login of this very second is ended by name, or
     // not at all.
     let before = Timestamp::from_secs(provider_time(login, &record.grant).as_secs());
-    let endings = vec![Ending::user(&principal.issuer, &principal.subject, before)];
+    let revocations = vec![Revocation::user(&principal.issuer, &principal.subject, before)];
     let sessions = login.sessions.clone();
     login.host.count(metrics::logout(Logout::Account));
-    finish(&*login.host, async move { sessions.end(&names, endings).await })
+    finish(&*login.host, async move { sessions.end(&names, revocations).await })
         .await
         .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
         .map_err(|rejection| Refused {

@@ -25,7 +25,7 @@ use crate::oidc::announcement;
 use crate::oidc::backchannel::{self, failed};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::verify::{VerifyError, verify};
-use crate::revocation::memory::Ending;
+use crate::revocation::memory::Revocation;
 use crate::session::once::Message;
 use crate::time::Timestamp;
 
@@ -85,25 +85,26 @@ async fn end(login: &BrowserLogin, action: Action, token: &str) -> Result<Reply,
         return Ok(Reply::done());
     }
     let issuer = login.config.issuer.url.as_str();
-    let (endings, by, what) = match scope {
+    let (revocations, by, what) = match scope {
         Scope::Sessions(sids) if sids.is_empty() => {
             login.host.log(Level::Info, "the provider logged out no session of this gate: nothing ended");
             return Ok(Reply::done());
         }
         Scope::Sessions(sids) => {
-            let endings: Vec<_> = sids.iter().map(|sid| Ending::provider_session(issuer, sid)).collect();
-            let what = format!("logged out {} of its sessions", endings.len());
-            (endings, Logout::BackChannel, what)
+            let revocations: Vec<_> =
+                sids.iter().map(|sid| Revocation::provider_session(issuer, sid)).collect();
+            let what = format!("logged out {} of its sessions", revocations.len());
+            (revocations, Logout::BackChannel, what)
         }
         Scope::Everyone { before } => {
             let (by, what) = match action {
                 Action::Logout => (Logout::Everyone, "logged everybody out"),
                 Action::PushNotBefore => (Logout::NotBefore, "declared void what it issued before a moment"),
             };
-            (vec![Ending::everyone(issuer, before)], by, what.to_owned())
+            (vec![Revocation::everyone(issuer, before)], by, what.to_owned())
         }
     };
-    let told = sessions.log.append(endings).await;
+    let told = sessions.log.append(revocations).await;
     login.host.count(metrics::logout(by));
     login.host.log(Level::Warn, &format!("the provider {what}"));
     told.map_err(|error| Dependency::Redis(error.text()))?;

@@ -24,7 +24,7 @@ use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::quote::quote;
 use crate::record_name::RecordName;
-use crate::revocation::memory::Ending;
+use crate::revocation::memory::Revocation;
 use crate::session::index::Owner;
 use crate::session::once::Message;
 use crate::session::store::Store;
@@ -81,13 +81,15 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
         return Ok(Reply::done());
     }
     let issuer = login.config.issuer.url.as_str();
-    let (owner, ending) = match (&logout.sid, &logout.subject) {
-        (Some(sid), _) => (Owner::ProviderSession(issuer, sid), Ending::provider_session(issuer, sid)),
-        (None, Some(subject)) => (Owner::User(issuer, subject), Ending::user(issuer, subject, logout.issued)),
+    let (owner, revocation) = match (&logout.sid, &logout.subject) {
+        (Some(sid), _) => (Owner::ProviderSession(issuer, sid), Revocation::provider_session(issuer, sid)),
+        (None, Some(subject)) => {
+            (Owner::User(issuer, subject), Revocation::user(issuer, subject, logout.issued))
+        }
         (None, None) => return Err(Rejection::InvalidLogoutToken(TokenError::NobodyNamed)),
     };
     // Everybody knows at once; the records are tidied up afterwards.
-    let mut endings = vec![ending];
+    let mut revocations = vec![revocation];
     let mut names = Vec::new();
     let mut listed_all = Ok(());
     if logout.sid.is_none() {
@@ -100,9 +102,9 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
             }
             Err(error) => listed_all = Err(error),
         }
-        endings.extend(names.iter().map(Ending::session));
+        revocations.extend(names.iter().map(Revocation::session));
     }
-    let told = sessions.log.append(endings).await;
+    let told = sessions.log.append(revocations).await;
     login.host.count(metrics::logout(Logout::BackChannel));
     login.host.log(
         Level::Info,

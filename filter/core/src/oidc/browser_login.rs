@@ -101,7 +101,7 @@ impl BrowserLogin {
     }
 }
 
-/// How long an ending matters: until every session, and every access token that was issued before it, has ended by
+/// How long a revocation matters: until every session, and every access token that was issued before it, has ended by
 /// itself. Tokens that may live for longer than we know are taken for a day's.
 fn endings_matter(session: &config::Session, bearer: Option<&config::Bearer>) -> Duration {
     const DAY: Duration = Duration::from_secs(24 * 3600);

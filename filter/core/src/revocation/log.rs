@@ -1,4 +1,4 @@
-//! The log of endings: a stream in Redis that every Envoy reads twice a second, so that what ends on one ends on all.
+//! The revocation log: a stream in Redis that every Envoy reads twice a second, so that what one revokes, all revoke.
 //! One worker of an Envoy reads for all of its workers.
 
 use std::cell::{Cell, RefCell};
@@ -11,7 +11,7 @@ use crate::host::{Host, Level, shared_or};
 use crate::lease::Lease;
 use crate::metrics::{self, LogRead};
 use crate::redis::{Redis, RedisError};
-use crate::revocation::memory::{Ending, Endings};
+use crate::revocation::memory::{Revocation, Revocations};
 use crate::revocation::stream::{How, Id, Stream};
 use crate::sync::Event;
 use crate::time::Timestamp;
@@ -24,20 +24,20 @@ const LOOK: Duration = Duration::from_millis(100);
 const MAX_PAGES: usize = 1024;
 /// Somebody should hear of it when the log could not be read for so long; then it is read again from its beginning.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Tries to write an ending that Redis did not take, and the longest pause between two of them.
+/// Tries to write a revocation that Redis did not take, and the longest pause between two of them.
 const TRIES: u32 = 600;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How often a stream whose ids are ahead of the clock is put right by its readers, and how often a worker writes again
 /// what a reset has taken: somebody may keep at it.
 const REPAIR_PAUSE: Duration = Duration::from_secs(5);
-/// Endings of its own that a worker remembers to write them again: the latest.
+/// Revocations of its own that a worker remembers to write them again: the latest.
 const MAX_OWN: usize = 1024;
 
 /// The log as one worker reads and writes it.
-pub struct Log {
+pub struct RevocationLog {
     host: Rc<dyn Host>,
     stream: Stream,
-    endings: Rc<Endings>,
+    revocations: Rc<Revocations>,
     lease: Lease,
     repair: Lease,
     keep: Duration,
@@ -48,7 +48,7 @@ pub struct Log {
     written_key: String,
     trouble_key: String,
     resets_key: String,
-    own: RefCell<VecDeque<(Timestamp, Ending)>>,
+    own: RefCell<VecDeque<(Timestamp, Revocation)>>,
 }
 
 /// Whether this Envoy knows what ended before it started.
@@ -62,12 +62,12 @@ enum FirstRead {
     Done,
 }
 
-impl Log {
-    /// For the Redis of the sessions. `keep` is how long an ending matters: until what it ended has ended by itself.
+impl RevocationLog {
+    /// For the Redis of the sessions. `keep` is how long a revocation matters: until what it ended has ended by itself.
     pub fn new(
         host: Rc<dyn Host>,
         redis: Redis,
-        endings: Rc<Endings>,
+        revocations: Rc<Revocations>,
         config: &config::Redis,
         keep: Duration,
     ) -> Self {
@@ -86,7 +86,7 @@ impl Log {
             own: RefCell::default(),
             keep,
             host,
-            endings,
+            revocations,
         }
     }
 
@@ -94,13 +94,13 @@ impl Log {
     ///
     /// # Errors
     /// Redis did not take it; it is tried again in the background, and this Envoy knows already.
-    pub async fn append(self: &Rc<Self>, endings: Vec<Ending>) -> Result<(), RedisError> {
-        self.endings.announce(&endings);
-        self.remember_own(&endings);
-        let written = self.write(&endings).await;
+    pub async fn append(self: &Rc<Self>, revocations: Vec<Revocation>) -> Result<(), RedisError> {
+        self.revocations.announce(&revocations);
+        self.remember_own(&revocations);
+        let written = self.write(&revocations).await;
         if written.is_err() {
             let log = self.clone();
-            self.host.spawn(Box::pin(async move { log.append_later(endings).await }));
+            self.host.spawn(Box::pin(async move { log.append_later(revocations).await }));
         }
         written
     }
@@ -133,7 +133,7 @@ impl Log {
         }
     }
 
-    /// Whether requests need not wait for [`Log::first_read`].
+    /// Whether requests need not wait for [`RevocationLog::first_read`].
     pub fn was_read(&self) -> bool {
         self.first_read.get() != FirstRead::Awaited
     }
@@ -148,7 +148,7 @@ impl Log {
         }
     }
 
-    /// From now on no request waits for [`Log::first_read`].
+    /// From now on no request waits for [`RevocationLog::first_read`].
     pub fn give_up_first_read(&self) {
         if self.first_read.get() == FirstRead::Awaited {
             self.first_read_is(FirstRead::GivenUp);
@@ -195,11 +195,11 @@ impl Log {
         }
     }
 
-    async fn append_later(&self, endings: Vec<Ending>) {
+    async fn append_later(&self, revocations: Vec<Revocation>) {
         for attempt in 0..TRIES {
             let pause = Duration::from_millis(100).saturating_mul(1 << attempt.min(6)).min(MAX_PAUSE);
             self.host.sleep(pause).await;
-            if self.write(&endings).await.is_ok() {
+            if self.write(&revocations).await.is_ok() {
                 return;
             }
         }
@@ -207,8 +207,8 @@ impl Log {
             .log(Level::Error, "an ending could not be written to Redis; other Envoys may not know of it");
     }
 
-    async fn write(&self, endings: &[Ending]) -> Result<(), RedisError> {
-        let written = self.stream.write(endings).await?;
+    async fn write(&self, revocations: &[Revocation]) -> Result<(), RedisError> {
+        let written = self.stream.write(revocations).await?;
         if let Some(newest) = written.newest {
             self.set_id(&self.written_key, newest);
         }
@@ -260,7 +260,7 @@ impl Log {
                 }
                 break;
             }
-            heard.extend(page.endings);
+            heard.extend(page.revocations);
             cursor = page.seen.unwrap_or(cursor);
             reached = cursor.max(reached);
             if !page.more {
@@ -292,16 +292,16 @@ impl Log {
     }
 
     /// Tells this Envoy what was read.
-    fn learn(&self, gap: Gap, mut heard: Vec<Ending>) {
+    fn learn(&self, gap: Gap, mut heard: Vec<Revocation>) {
         if gap == Gap::Reset {
             self.host.count(metrics::log_read(LogRead::Reset));
             self.host.log(Level::Warn, "revocation stream was reset or trimmed: dropping cached sessions");
         }
         if gap != Gap::None {
-            heard.insert(0, Ending::missed());
+            heard.insert(0, Revocation::missed());
         }
         if !heard.is_empty() {
-            self.endings.announce(&heard);
+            self.revocations.announce(&heard);
         }
         if gap != Gap::None {
             let next = self.resets().wrapping_add(1);
@@ -309,29 +309,29 @@ impl Log {
         }
     }
 
-    /// How often the workers of this Envoy found that endings may be gone from the stream.
+    /// How often the workers of this Envoy found that revocations may be gone from the stream.
     fn resets(&self) -> u64 {
         self.shared(&self.resets_key).first_chunk().copied().map_or(0, u64::from_be_bytes)
     }
 
-    fn remember_own(&self, endings: &[Ending]) {
+    fn remember_own(&self, revocations: &[Revocation]) {
         let now = self.host.now();
         let mut own = self.own.borrow_mut();
-        own.extend(endings.iter().map(|ending| (now, *ending)));
+        own.extend(revocations.iter().map(|revocation| (now, *revocation)));
         let surplus = own.len().saturating_sub(MAX_OWN);
         own.drain(..surplus);
     }
 
-    /// Writes what this worker has written before: it may be gone before every Envoy has read it. Reading an ending
+    /// Writes what this worker has written before: it may be gone before every Envoy has read it. Reading a revocation
     /// twice is harmless.
     fn write_own_again(self: &Rc<Self>) {
         let now = self.host.now();
         let mut own = self.own.borrow_mut();
         own.retain(|(written, _)| now.since(*written) < self.keep);
-        let endings: Vec<Ending> = own.iter().map(|(_, ending)| *ending).collect();
-        if !endings.is_empty() {
+        let revocations: Vec<Revocation> = own.iter().map(|(_, revocation)| *revocation).collect();
+        if !revocations.is_empty() {
             let log = self.clone();
-            self.host.spawn(Box::pin(async move { log.append_later(endings).await }));
+            self.host.spawn(Box::pin(async move { log.append_later(revocations).await }));
         }
     }
 
@@ -353,7 +353,7 @@ impl Log {
     }
 }
 
-/// Why endings may have been missed.
+/// Why revocations may have been missed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gap {
     /// None were.

@@ -13,12 +13,12 @@ use crate::host::{Host, shared_or};
 use crate::record_name::RecordName;
 use crate::time::Timestamp;
 
-/// Endings that workers hand each other one by one; whoever misses more reads the whole list.
+/// Revocations that workers hand each other one by one; whoever misses more reads the whole list.
 const RING: usize = 128;
-/// Endings that are remembered; the oldest go.
+/// Revocations that are remembered; the oldest go.
 pub const MAX_KNOWN: usize = 16_384;
 const KNOWN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(MAX_KNOWN - 1);
-/// After so many endings the whole list is written anew: before the ring loses one of them, it is in there.
+/// After so many revocations the whole list is written anew: before the ring loses one of them, it is in there.
 const SHARE_EVERY: u64 = 64;
 /// What strangers can have announced in a second, by all workers together. A worker that does not look for longer than
 /// it remembers a session misses no more than the ring holds.
@@ -31,10 +31,10 @@ const KEY_LEN: usize = 16;
 
 type Key = [u8; KEY_LEN];
 
-/// What kind of thing an [`Ending`] is about.
+/// What a [`Revocation`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-enum Kind {
+enum RevocationKind {
     /// One session of ours.
     Session = b's',
     /// All that came of one session at the provider (`sid`).
@@ -45,49 +45,49 @@ enum Kind {
     Everyone = b'e',
     /// A session goes on, but is not what it was: its groups changed.
     Changed = b'c',
-    /// Endings may have been missed: nothing that a worker remembers of sessions counts any more.
+    /// Revocations may have been missed: nothing that a worker remembers of sessions counts any more.
     Missed = b'm',
 }
 
-/// One ending. It holds hashes only.
+/// One revocation. It holds hashes only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
-    kind: Kind,
+pub struct Revocation {
+    kind: RevocationKind,
     key: Key,
     before: Timestamp,
 }
 
-impl Ending {
+impl Revocation {
     /// A session of ours ended.
     pub fn session(name: &RecordName) -> Self {
-        Self { kind: Kind::Session, key: session_key(name), before: Timestamp::default() }
+        Self { kind: RevocationKind::Session, key: session_id_hash(name), before: Timestamp::default() }
     }
 
     /// A session of ours has a new record that differs in what it allows.
     pub fn changed(name: &RecordName) -> Self {
-        Self { kind: Kind::Changed, ..Self::session(name) }
+        Self { kind: RevocationKind::Changed, ..Self::session(name) }
     }
 
     /// A session at the provider ended, and with it all sessions and tokens that carry its `sid`.
     pub fn provider_session(issuer: &str, sid: &str) -> Self {
         let key = hash(&[b"provider session", issuer.as_bytes(), sid.as_bytes()]);
-        Self { kind: Kind::ProviderSession, key, before: Timestamp::default() }
+        Self { kind: RevocationKind::ProviderSession, key, before: Timestamp::default() }
     }
 
     /// All that was issued to a user before `before` is void.
     pub fn user(issuer: &str, subject: &str, before: Timestamp) -> Self {
         let key = hash(&[b"user", issuer.as_bytes(), subject.as_bytes()]);
-        Self { kind: Kind::User, key, before }
+        Self { kind: RevocationKind::User, key, before }
     }
 
     /// All that was issued to anybody before `before` is void.
     pub fn everyone(issuer: &str, before: Timestamp) -> Self {
-        Self { kind: Kind::Everyone, key: hash(&[b"everyone", issuer.as_bytes()]), before }
+        Self { kind: RevocationKind::Everyone, key: hash(&[b"everyone", issuer.as_bytes()]), before }
     }
 
-    /// Endings may have been missed.
+    /// Revocations may have been missed.
     pub fn missed() -> Self {
-        Self { kind: Kind::Missed, key: Key::default(), before: Timestamp::default() }
+        Self { kind: RevocationKind::Missed, key: Key::default(), before: Timestamp::default() }
     }
 
     /// The same, but not for what is issued after `latest`: nobody may be kept out for ever.
@@ -107,21 +107,21 @@ impl Ending {
         let (key, before) = rest.split_first_chunk::<KEY_LEN>()?;
         let before = Timestamp::from_millis(u64::from_be_bytes(before.try_into().ok()?));
         let kind = match kind {
-            b's' => Kind::Session,
-            b'p' => Kind::ProviderSession,
-            b'u' => Kind::User,
-            b'e' => Kind::Everyone,
-            b'c' => Kind::Changed,
-            b'm' => Kind::Missed,
+            b's' => RevocationKind::Session,
+            b'p' => RevocationKind::ProviderSession,
+            b'u' => RevocationKind::User,
+            b'e' => RevocationKind::Everyone,
+            b'c' => RevocationKind::Changed,
+            b'm' => RevocationKind::Missed,
             _ => return None,
         };
         Some(Self { kind, key: *key, before })
     }
 }
 
-/// What would end a session or a token: its names in the list of endings.
+/// What would end a session or a token: its names in the list of revocations.
 #[derive(Clone, Copy, Debug)]
-pub struct Marks {
+pub struct RevocationKeys {
     session: Option<Key>,
     provider_session: Option<Key>,
     user: Key,
@@ -140,15 +140,15 @@ enum SameSecond {
     GoesOn,
 }
 
-impl Marks {
+impl RevocationKeys {
     /// Of a session that began with what `issuer` issued to `subject` at `issued` (its `iat`), in its session `sid`.
     pub fn new(issuer: &str, subject: &str, sid: Option<&str>, issued: Timestamp) -> Self {
         Self {
             same_second: SameSecond::GoesOn,
             session: None,
-            provider_session: sid.map(|sid| Ending::provider_session(issuer, sid).key),
-            user: Ending::user(issuer, subject, issued).key,
-            everyone: Ending::everyone(issuer, issued).key,
+            provider_session: sid.map(|sid| Revocation::provider_session(issuer, sid).key),
+            user: Revocation::user(issuer, subject, issued).key,
+            everyone: Revocation::everyone(issuer, issued).key,
             issued,
         }
     }
@@ -162,7 +162,7 @@ impl Marks {
     /// Of a session of ours, by its name, too.
     #[must_use]
     pub fn of_session(self, name: &RecordName) -> Self {
-        Self { session: Some(session_key(name)), ..self }
+        Self { session: Some(session_id_hash(name)), ..self }
     }
 }
 
@@ -176,8 +176,8 @@ pub enum Forget {
     Everything,
 }
 
-/// The list of endings of one worker.
-pub struct Endings {
+/// The list of revocations of one worker.
+pub struct Revocations {
     host: Rc<dyn Host>,
     head_key: String,
     ring_key: String,
@@ -185,16 +185,16 @@ pub struct Endings {
     strangers_key: String,
     seen: Cell<u64>,
     /// Those that came last are the last to be forgotten.
-    known: RefCell<LruCache<(Kind, Key), Timestamp>>,
+    known: RefCell<LruCache<(RevocationKind, Key), Timestamp>>,
     /// Apart from the others, so that no number of them pushes it out: it ends what nothing else does. Of our issuer
     /// only: what somebody writes about others takes no place.
     everyone: RefCell<HashMap<Key, Timestamp>>,
 }
 
-impl Endings {
+impl Revocations {
     /// `tenant` keeps apart what has nothing to do with each other; all that is looked up is of `issuer`.
     pub fn new(host: Rc<dyn Host>, tenant: &str, issuer: &str) -> Self {
-        let nobody = Ending::everyone(issuer, Timestamp::default());
+        let nobody = Revocation::everyone(issuer, Timestamp::default());
         Self {
             host,
             head_key: format!("oidc-gate.endings.{tenant}"),
@@ -208,10 +208,10 @@ impl Endings {
     }
 
     /// Tells all workers of this Envoy.
-    pub fn announce(&self, endings: &[Ending]) {
+    pub fn announce(&self, revocations: &[Revocation]) {
         // Whatever the others hear: this worker knows.
-        endings.iter().for_each(|ending| self.remember(ending));
-        let new = u64::try_from(endings.len()).unwrap_or(u64::MAX);
+        revocations.iter().for_each(|revocation| self.remember(revocation));
+        let new = u64::try_from(revocations.len()).unwrap_or(u64::MAX);
         for _ in 0..TRIES {
             let Some((bytes, version)) = shared_or(&*self.host, &self.ring_key, &0u64.to_be_bytes()) else {
                 break;
@@ -219,9 +219,9 @@ impl Endings {
             let (before, mut ring) = decode_list(&bytes);
             let count = before.wrapping_add(new);
             if before / SHARE_EVERY != count / SHARE_EVERY {
-                self.share_all(&ring, endings);
+                self.share_all(&ring, revocations);
             }
-            ring.extend_from_slice(endings);
+            ring.extend_from_slice(revocations);
             let surplus = ring.len().saturating_sub(RING);
             ring.drain(..surplus);
             if self.host.shared_set(&self.ring_key, &encode_list(count, &ring), Some(version)).is_ok() {
@@ -273,17 +273,18 @@ impl Endings {
         let new = usize::try_from(count.wrapping_sub(seen)).unwrap_or(usize::MAX);
         match ring.len().checked_sub(new).and_then(|first| ring.get(first..)) {
             Some(latest) => {
-                latest.iter().for_each(|ending| self.remember(ending));
-                if latest.iter().any(|ending| ending.kind == Kind::Missed) {
+                latest.iter().for_each(|revocation| self.remember(revocation));
+                if latest.iter().any(|revocation| revocation.kind == RevocationKind::Missed) {
                     return Forget::Everything;
                 }
-                let sessions =
-                    latest.iter().filter(|ending| matches!(ending.kind, Kind::Session | Kind::Changed));
-                Forget::Sessions(sessions.map(|ending| ending.key).collect())
+                let sessions = latest.iter().filter(|revocation| {
+                    matches!(revocation.kind, RevocationKind::Session | RevocationKind::Changed)
+                });
+                Forget::Sessions(sessions.map(|revocation| revocation.key).collect())
             }
             None => {
                 self.learn_all();
-                ring.iter().for_each(|ending| self.remember(ending));
+                ring.iter().for_each(|revocation| self.remember(revocation));
                 Forget::Everything
             }
         }
@@ -292,19 +293,22 @@ impl Endings {
     /// Leaves all that this worker knows, and others have left, for those who were away for longer. In the order in
     /// which they came, since the oldest are the first to be forgotten: what others have left, then `ring`, then
     /// `newest`.
-    fn share_all(&self, ring: &[Ending], newest: &[Ending]) {
+    fn share_all(&self, ring: &[Revocation], newest: &[Revocation]) {
         for _ in 0..TRIES {
             let version = self.learn_all();
-            ring.iter().chain(newest).for_each(|ending| self.remember(ending));
+            ring.iter().chain(newest).for_each(|revocation| self.remember(revocation));
             let known = self.known.borrow();
             let everyone = self.everyone.borrow();
-            let everyone =
-                everyone.iter().map(|(&key, &before)| Ending { kind: Kind::Everyone, key, before });
+            let everyone = everyone.iter().map(|(&key, &before)| Revocation {
+                kind: RevocationKind::Everyone,
+                key,
+                before,
+            });
             // Its own order is the newest first.
-            let all: Vec<Ending> = known
+            let all: Vec<Revocation> = known
                 .iter()
                 .rev()
-                .map(|(&(kind, key), &before)| Ending { kind, key, before })
+                .map(|(&(kind, key), &before)| Revocation { kind, key, before })
                 .chain(everyone)
                 .collect();
             if self.host.shared_set(&self.all_key, &encode_list(0, &all), version).is_ok() {
@@ -316,50 +320,50 @@ impl Endings {
     /// Learns what others have left; gives back its compare-and-swap number.
     fn learn_all(&self) -> Option<u32> {
         let (bytes, version) = self.host.shared_get(&self.all_key)?;
-        decode_list(&bytes).1.iter().for_each(|ending| self.remember(ending));
+        decode_list(&bytes).1.iter().for_each(|revocation| self.remember(revocation));
         Some(version)
     }
 
     /// Whether this very session has ended, by its name.
-    pub fn has_ended(&self, session: &[u8; KEY_LEN]) -> bool {
-        self.known.borrow().contains(&(Kind::Session, *session))
+    pub fn is_session_revoked(&self, session: &[u8; KEY_LEN]) -> bool {
+        self.known.borrow().contains(&(RevocationKind::Session, *session))
     }
 
-    /// Whether one of the endings is about a session or token with these marks.
-    pub fn cover(&self, marks: &Marks) -> bool {
+    /// Whether one of the revocations is about a session or token with these keys.
+    pub fn is_revoked(&self, keys: &RevocationKeys) -> bool {
         let known = self.known.borrow();
         let is_known = |kind, key: Option<Key>| key.is_some_and(|key| known.contains(&(kind, key)));
-        let before = known.peek(&(Kind::User, marks.user)).copied();
-        let is_void = before.is_some_and(|before| match marks.same_second {
-            SameSecond::Ends => marks.issued.as_secs() <= before.as_secs(),
-            SameSecond::GoesOn => marks.issued < before,
+        let before = known.peek(&(RevocationKind::User, keys.user)).copied();
+        let is_void = before.is_some_and(|before| match keys.same_second {
+            SameSecond::Ends => keys.issued.as_secs() <= before.as_secs(),
+            SameSecond::GoesOn => keys.issued < before,
         });
-        is_known(Kind::Session, marks.session)
-            || is_known(Kind::ProviderSession, marks.provider_session)
+        is_known(RevocationKind::Session, keys.session)
+            || is_known(RevocationKind::ProviderSession, keys.provider_session)
             || is_void
-            || self.everyone.borrow().get(&marks.everyone).is_some_and(|before| marks.issued < *before)
+            || self.everyone.borrow().get(&keys.everyone).is_some_and(|before| keys.issued < *before)
     }
 
-    fn remember(&self, ending: &Ending) {
-        match ending.kind {
-            Kind::Changed | Kind::Missed => return,
-            Kind::Everyone => {
-                if let Some(before) = self.everyone.borrow_mut().get_mut(&ending.key) {
-                    *before = ending.before.max(*before);
+    fn remember(&self, revocation: &Revocation) {
+        match revocation.kind {
+            RevocationKind::Changed | RevocationKind::Missed => return,
+            RevocationKind::Everyone => {
+                if let Some(before) = self.everyone.borrow_mut().get_mut(&revocation.key) {
+                    *before = revocation.before.max(*before);
                 }
                 return;
             }
-            Kind::Session | Kind::ProviderSession | Kind::User => {}
+            RevocationKind::Session | RevocationKind::ProviderSession | RevocationKind::User => {}
         }
         let mut known = self.known.borrow_mut();
-        let id = (ending.kind, ending.key);
-        let before = known.get(&id).map_or(ending.before, |before| ending.before.max(*before));
+        let id = (revocation.kind, revocation.key);
+        let before = known.get(&id).map_or(revocation.before, |before| revocation.before.max(*before));
         known.put(id, before);
     }
 }
 
-/// The name of a session in the list of endings.
-pub fn session_key(name: &RecordName) -> Key {
+/// The name of a session in the list of revocations.
+pub fn session_id_hash(name: &RecordName) -> Key {
     hash(&[b"session", name.as_bytes()])
 }
 
@@ -374,17 +378,18 @@ fn hash(parts: &[&[u8]]) -> Key {
 }
 
 /// How many there ever were, then the latest, oldest first.
-fn encode_list(count: u64, endings: &[Ending]) -> Vec<u8> {
+fn encode_list(count: u64, revocations: &[Revocation]) -> Vec<u8> {
     let mut bytes = count.to_be_bytes().to_vec();
-    bytes.extend(endings.iter().flat_map(Ending::encode));
+    bytes.extend(revocations.iter().flat_map(Revocation::encode));
     bytes
 }
 
-fn decode_list(bytes: &[u8]) -> (u64, Vec<Ending>) {
+fn decode_list(bytes: &[u8]) -> (u64, Vec<Revocation>) {
     match bytes.split_first_chunk::<8>() {
         Some((count, rest)) => {
-            let endings = rest.as_chunks::<ENCODED>().0.iter().filter_map(|bytes| Ending::decode(bytes));
-            (u64::from_be_bytes(*count), endings.collect())
+            let revocations =
+                rest.as_chunks::<ENCODED>().0.iter().filter_map(|bytes| Revocation::decode(bytes));
+            (u64::from_be_bytes(*count), revocations.collect())
         }
         None => (0, Vec::new()),
     }

@@ -9,19 +9,19 @@ use std::time::Duration;
 use crate::encoding::{base64url, from_base64url};
 use crate::redis::resp::Value;
 use crate::redis::{Command, Redis, RedisError};
-use crate::revocation::memory::{Ending, MAX_KNOWN};
+use crate::revocation::memory::{MAX_KNOWN, Revocation};
 use crate::time::Timestamp;
 
 /// How far an id may be ahead of Redis' clock: as far as the clocks of a primary and of the replica that takes its
 /// place may differ.
 const MARGIN: Duration = Duration::from_secs(60);
-/// How far in the future an ending may reach: twice the longest `clock_leeway`.
+/// How far in the future a revocation may reach: twice the longest `clock_leeway`.
 const MAX_AHEAD: Duration = Duration::from_secs(600);
 
 /// Reads on from an id. Position, milliseconds of margin → Redis' time, the first and the last id, the last id that was
 /// looked at, whether there is more, and values.
 ///
-/// The answer is short whatever the entries are: what does not have the form of an ending is left out, and what is
+/// The answer is short whatever the entries are: what does not have the form of a revocation is left out, and what is
 /// ahead of the clock is not looked at.
 pub const READ: &str = "local t = redis.call('TIME') \
     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
@@ -44,11 +44,11 @@ pub const READ: &str = "local t = redis.call('TIME') \
     end \
     return {now, id('XRANGE', '-', '+'), id('XREVRANGE', '+', '-'), seen, more, found}";
 
-/// Writes endings. Milliseconds of margin, most entries, milliseconds to live, values → the last id that was given out,
-/// and 1 if the stream had ids ahead of the clock and was put right, else 0.
+/// Writes revocations. Milliseconds of margin, most entries, milliseconds to live, values → the last id that was given
+/// out, and 1 if the stream had ids ahead of the clock and was put right, else 0.
 ///
 /// Such a stream is written again: its entries keep their ids, those ahead of the clock get ids of now, and what is no
-/// ending is left out.
+/// revocation is left out.
 pub const WRITE: &str = "local t = redis.call('TIME') \
     local most = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1] \
     local border = string.format('%.0f', most) \
@@ -113,8 +113,8 @@ pub struct Page {
     pub seen: Option<Id>,
     /// Whether there may be more behind it.
     pub more: bool,
-    /// What the entries say, oldest first. What is no ending of ours is passed over.
-    pub endings: Vec<Ending>,
+    /// What the entries say, oldest first. What is no revocation of ours is passed over.
+    pub revocations: Vec<Revocation>,
 }
 
 /// What became of the stream with a writing.
@@ -148,17 +148,17 @@ impl Stream {
         Self { key: redis.key(&["revoked"]), redis, keep }
     }
 
-    /// Adds endings; puts the stream right when its ids are ahead of the clock, also where there is nothing to add.
+    /// Adds revocations; puts the stream right when its ids are ahead of the clock, also where there is nothing to add.
     ///
     /// # Errors
     /// Redis did not take all of them.
-    pub async fn write(&self, endings: &[Ending]) -> Result<Written, RedisError> {
+    pub async fn write(&self, revocations: &[Revocation]) -> Result<Written, RedisError> {
         let command = self
             .eval(WRITE)
             .number(millis(MARGIN))
             .number(u64::try_from(MAX_KNOWN).unwrap_or(u64::MAX))
             .number(millis(self.keep));
-        let command = endings.iter().fold(command, |command, one| command.arg(base64url(one.encode())));
+        let command = revocations.iter().fold(command, |command, one| command.arg(base64url(one.encode())));
         let replies = self.redis.run(&[command]).await?;
         let [Value::Array(parts)] = replies.as_slice() else { return Err(wrong_type()) };
         let [newest, Value::Integer(put_right)] = parts.as_slice() else { return Err(wrong_type()) };
@@ -190,7 +190,11 @@ impl Stream {
             last: optional(last)?,
             seen: optional(seen)?,
             more: *more == 1,
-            endings: values.iter().filter_map(ending).map(|ending| ending.until(latest)).collect(),
+            revocations: values
+                .iter()
+                .filter_map(revocation)
+                .map(|revocation| revocation.until(latest))
+                .collect(),
         })
     }
 
@@ -230,9 +234,9 @@ fn optional(id: &Value) -> Result<Option<Id>, RedisError> {
     }
 }
 
-fn ending(value: &Value) -> Option<Ending> {
+fn revocation(value: &Value) -> Option<Revocation> {
     let Value::Bulk(value) = value else { return None };
-    Ending::decode(&from_base64url(value).ok()?)
+    Revocation::decode(&from_base64url(value).ok()?)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,7 +1,7 @@
 //! A session as one worker knows it.
 
 use crate::record_name::RecordName;
-use crate::revocation::memory::Marks;
+use crate::revocation::memory::RevocationKeys;
 use crate::session::cache::Weigh;
 use crate::session::record::Record;
 
@@ -14,7 +14,7 @@ pub struct Entry {
     pub version: u64,
     pub(super) name: RecordName,
     pub(super) fingerprint: [u8; 32],
-    pub(super) marks: Marks,
+    pub(super) revocation_keys: RevocationKeys,
     pub(super) weight: usize,
 }
 

@@ -31,7 +31,7 @@ impl Store {
         exists.is_ok_and(|reply| reply == Value::Integer(1))
     }
 
-    /// Notes that a message was carried out: only after its endings were written, so that a message whose delivery
+    /// Notes that a message was carried out: only after its revocations were written, so that a message whose delivery
     /// failed can be delivered again. If Redis does not take the note, the message can be carried out twice.
     pub async fn done(&self, message: &Message) {
         let key = self.message_key(message);

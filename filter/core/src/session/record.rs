@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{self, WithoutRefreshToken};
 use crate::error::SessionEnd;
 use crate::principal::Principal;
-use crate::revocation::memory::Marks;
+use crate::revocation::memory::RevocationKeys;
 use crate::time::Timestamp;
 
 /// Version of the record's form; another one is not read.
@@ -160,9 +160,14 @@ impl Record {
     }
 
     /// What would end it.
-    pub fn marks(&self) -> Marks {
+    pub fn revocation_keys(&self) -> RevocationKeys {
         let principal = &self.principal;
-        Marks::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), self.grant.issued)
+        RevocationKeys::new(
+            &principal.issuer,
+            &principal.subject,
+            principal.sid.as_deref(),
+            self.grant.issued,
+        )
     }
 }
 

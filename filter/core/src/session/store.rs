@@ -1,4 +1,4 @@
-//! The session store of one worker: records in Redis, a cache in front, endings that reach all workers.
+//! The session store of one worker: records in Redis, a cache in front, revocations that reach all workers.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,8 +10,8 @@ use crate::host::{Host, Level};
 use crate::record_name::RecordName;
 use crate::redis::resp::Value;
 use crate::redis::{Command, MAX_VALUE_LEN, Redis, RedisError};
-use crate::revocation::log::Log;
-use crate::revocation::memory::{Ending, Endings, Forget, session_key};
+use crate::revocation::log::RevocationLog;
+use crate::revocation::memory::{Forget, Revocation, Revocations, session_id_hash};
 use crate::seal::{KeyRing, Purpose};
 use crate::session::cache::Cache;
 use crate::session::door::Door;
@@ -42,15 +42,15 @@ pub struct Store {
     ended: Ended,
     pub(super) unwritten: Unwritten,
     /// What ended.
-    pub endings: Rc<Endings>,
+    pub revocations: Rc<Revocations>,
     /// Tells other Envoys what ended.
-    pub log: Rc<Log>,
+    pub log: Rc<RevocationLog>,
     /// Which sessions belong together.
     pub index: Index,
 }
 
 impl Store {
-    /// For the store, keys and limits of the configuration. `keep` is how long endings matter.
+    /// For the store, keys and limits of the configuration. `keep` is how long revocations matter.
     pub fn new(
         host: Rc<dyn Host>,
         config: config::Session,
@@ -62,8 +62,8 @@ impl Store {
         let redis = Redis::new(host.clone(), config.redis.clone());
         // Two gates in one Envoy may have the same prefix in different Redis.
         let tenant = format!("{}.{}", config.redis.cluster, config.redis.prefix);
-        let endings = Rc::new(Endings::new(host.clone(), &tenant, issuer));
-        let log = Log::new(host.clone(), redis.clone(), endings.clone(), &config.redis, keep);
+        let revocations = Rc::new(Revocations::new(host.clone(), &tenant, issuer));
+        let log = RevocationLog::new(host.clone(), redis.clone(), revocations.clone(), &config.redis, keep);
         Self {
             index: Index::new(redis.clone(), config.absolute_timeout),
             cache: RefCell::new(Cache::new(CACHE_CAPACITY)),
@@ -75,7 +75,7 @@ impl Store {
             host,
             redis,
             keys,
-            endings,
+            revocations,
             config,
         }
     }
@@ -85,8 +85,8 @@ impl Store {
     /// # Errors
     /// [`SessionEnd::SignedOut`]
     pub async fn require_alive(&self, record: &Record) -> Result<(), Rejection> {
-        self.know_endings().await;
-        if self.endings.cover(&record.marks()) {
+        self.know_revocations().await;
+        if self.revocations.is_revoked(&record.revocation_keys()) {
             return Err(Rejection::SessionEnded(SessionEnd::SignedOut));
         }
         Ok(())
@@ -124,10 +124,10 @@ impl Store {
     /// The session that a ticket opens.
     ///
     /// # Errors
-    /// [`Rejection::SessionEnded`] only when Redis or the list of endings said so; a store that does not answer is
+    /// [`Rejection::SessionEnded`] only when Redis or the list of revocations said so; a store that does not answer is
     /// [`Rejection::Unavailable`], never "no session".
     pub async fn load(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
-        self.know_endings().await;
+        self.know_revocations().await;
         let entry = match self.cached(ticket).filter(|entry| !self.looks_idle(entry)) {
             Some(entry) => entry,
             None => {
@@ -141,7 +141,7 @@ impl Store {
 
     /// Knows what has ended until now. After a start this waits until the log was read for the first time, but not
     /// longer than [`FIRST_READ_WAIT`]. Once a request has waited that long, no other one waits.
-    pub async fn know_endings(&self) {
+    pub async fn know_revocations(&self) {
         if !self.log.was_read() && within(&*self.host, FIRST_READ_WAIT, self.log.first_read()).await.is_none()
         {
             self.log.give_up_first_read();
@@ -184,10 +184,10 @@ impl Store {
             return Ok(None);
         }
         let name = ticket.record_name();
-        let known = self.cache.borrow_mut().stale(&session_key(&name));
+        let known = self.cache.borrow_mut().stale(&session_id_hash(&name));
         let known = known.filter(|entry| entry.fingerprint == ticket.fingerprint());
-        // As Redis has it, even where the clock or the list of endings here says that it is over: other Envoys may not
-        // know, and whoever is told that they are signed out has to be.
+        // As Redis has it, even where the clock or the revocations here say that it is over: other Envoys may not know,
+        // and who is told that they are signed out must be.
         let entry = match (self.fetch(ticket).await, known) {
             (Ok(entry), _) => entry,
             // There is something of that name that does not open here; another Envoy may have a key for it.
@@ -204,7 +204,7 @@ impl Store {
             // There may well be a session: whatever becomes of this try, it ends.
             (Err(rejection @ Rejection::Unavailable(_)), None) if ticket.origin() == Origin::Ours => {
                 // Once: who asks again and again has nothing more written.
-                let ended = if self.endings.has_ended(&session_key(&name)) {
+                let ended = if self.revocations.is_session_revoked(&session_id_hash(&name)) {
                     Err(rejection)
                 } else {
                     self.end(std::slice::from_ref(&name), Vec::new()).await
@@ -216,7 +216,7 @@ impl Store {
         match self.end(std::slice::from_ref(&name), Vec::new()).await {
             Ok(()) => {
                 self.ended.remember(
-                    session_key(&name),
+                    session_id_hash(&name),
                     entry.fingerprint,
                     SessionEnd::Unknown,
                     self.host.now(),
@@ -232,19 +232,19 @@ impl Store {
     /// Has the workers of this Envoy ask Redis for a session that one of them may remember although it is gone there.
     /// Anybody can have it done, with anything that looks like a ticket, so it is done no more often than it is needed.
     fn have_forgotten(&self, name: &RecordName) {
-        if self.endings.may_announce_for_strangers() {
-            self.endings.announce(&[Ending::changed(name)]);
+        if self.revocations.may_announce_for_strangers() {
+            self.revocations.announce(&[Revocation::changed(name)]);
         }
     }
 
-    /// Ends sessions by name, and whatever else `endings` says: when this returns, no worker that reads Redis finds
+    /// Ends sessions by name, and whatever else `revocations` says: when this returns, no worker that reads Redis finds
     /// them, and within a second none that remembers them answers from memory.
     ///
     /// # Errors
     /// Redis did not confirm it. This Envoy does not know the sessions any more all the same.
-    pub async fn end(&self, names: &[RecordName], mut endings: Vec<Ending>) -> Result<(), Rejection> {
-        endings.extend(names.iter().map(Ending::session));
-        let logged = self.log.append(endings).await.map_err(unavailable);
+    pub async fn end(&self, names: &[RecordName], mut revocations: Vec<Revocation>) -> Result<(), Rejection> {
+        revocations.extend(names.iter().map(Revocation::session));
+        let logged = self.log.append(revocations).await.map_err(unavailable);
         self.catch_up();
         self.remove(names).await.and(logged)
     }
@@ -260,7 +260,7 @@ impl Store {
 
     /// Forgets what others ended or changed.
     fn catch_up(&self) {
-        match self.endings.catch_up() {
+        match self.revocations.catch_up() {
             Forget::Sessions(names) => {
                 let mut cache = self.cache.borrow_mut();
                 for name in &names {
@@ -277,7 +277,7 @@ impl Store {
 
     fn alive(&self, entry: &Entry) -> Result<(), Rejection> {
         let now = self.host.now();
-        let end = if self.endings.cover(&entry.marks) {
+        let end = if self.revocations.is_revoked(&entry.revocation_keys) {
             self.forget(&entry.name);
             SessionEnd::SignedOut
         } else if let Err(end) = self.check(entry) {
@@ -287,15 +287,15 @@ impl Store {
         };
         // Its use by another Envoy may be about to be written down.
         if end != SessionEnd::Idle {
-            self.ended.remember(session_key(&entry.name), entry.fingerprint, end, now);
+            self.ended.remember(session_id_hash(&entry.name), entry.fingerprint, end, now);
         }
         Err(Rejection::SessionEnded(end))
     }
 
     /// Whether the session of a ticket is known to have ended, so that Redis need not be asked.
     fn require_not_ended(&self, ticket: &Ticket) -> Result<(), Rejection> {
-        let session = session_key(&ticket.record_name());
-        let end = if self.endings.has_ended(&session) {
+        let session = session_id_hash(&ticket.record_name());
+        let end = if self.revocations.is_session_revoked(&session) {
             SessionEnd::SignedOut
         } else if let Some(end) = self.ended.get(&session, &ticket.fingerprint(), self.host.now()) {
             end
@@ -307,13 +307,13 @@ impl Store {
 
     /// Whether Redis said a moment ago that a ticket's session is not there.
     fn is_gone(&self, ticket: &Ticket) -> bool {
-        let session = session_key(&ticket.record_name());
+        let session = session_id_hash(&ticket.record_name());
         let end = self.ended.get(&session, &ticket.fingerprint(), self.host.now());
         end == Some(SessionEnd::Unknown)
     }
 
     fn cached(&self, ticket: &Ticket) -> Option<Rc<Entry>> {
-        let key = session_key(&ticket.record_name());
+        let key = session_id_hash(&ticket.record_name());
         let entry = self.cache.borrow_mut().get(&key, self.host.now());
         // A right id with a wrong secret is another ticket.
         entry.filter(|entry| entry.fingerprint == ticket.fingerprint())
@@ -321,7 +321,7 @@ impl Store {
 
     /// However many requests of one session come at once, one of them asks Redis.
     async fn read_once(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
-        match self.reads.join(session_key(&ticket.record_name())) {
+        match self.reads.join(session_id_hash(&ticket.record_name())) {
             Role::Lead(_until_read) => self.read(ticket).await,
             Role::Follow(read) => {
                 read.await;
@@ -338,7 +338,7 @@ impl Store {
 
     /// Reads a session and writes down its use, in one go where this worker knew it before.
     async fn read(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
-        let known = self.cache.borrow_mut().stale(&session_key(&ticket.record_name()));
+        let known = self.cache.borrow_mut().stale(&session_id_hash(&ticket.record_name()));
         let known =
             known.filter(|known| known.fingerprint == ticket.fingerprint() && self.is_due_for_touch(known));
         if let Some(known) = &known
@@ -407,7 +407,7 @@ impl Store {
         let name = ticket.record_name();
         self.forget(&name);
         let end = SessionEnd::Unknown;
-        self.ended.remember(session_key(&name), ticket.fingerprint(), end, self.host.now());
+        self.ended.remember(session_id_hash(&name), ticket.fingerprint(), end, self.host.now());
         Rejection::SessionEnded(end)
     }
 
@@ -427,8 +427,8 @@ impl Store {
 
     pub(super) fn entry(&self, ticket: &Ticket, record: Record, version: u64, size: usize) -> Entry {
         let name = ticket.record_name();
-        let marks = record.marks().of_session(&name);
-        Entry { record, version, fingerprint: ticket.fingerprint(), marks, name, weight: size }
+        let revocation_keys = record.revocation_keys().of_session(&name);
+        Entry { record, version, fingerprint: ticket.fingerprint(), revocation_keys, name, weight: size }
     }
 
     /// Bound to the record's name and version: it opens nowhere else.
@@ -446,14 +446,14 @@ impl Store {
         let ttl = self.config.cache_ttl.min(touch_interval(&self.config));
         let now = self.host.now();
         let good = now..now.plus(ttl).min(entry.record.expires);
-        let session = session_key(&entry.name);
+        let session = session_id_hash(&entry.name);
         self.ended.forget(&session);
         self.cache.borrow_mut().put(session, entry.clone(), good);
         entry
     }
 
     pub(super) fn forget(&self, name: &RecordName) {
-        self.cache.borrow_mut().remove(&session_key(name));
+        self.cache.borrow_mut().remove(&session_id_hash(name));
     }
 
     pub(super) async fn eval(

@@ -12,7 +12,7 @@ use crate::error::Dependency;
 use crate::host::{Host, Level, shared_or};
 use crate::metrics;
 use crate::redis::resp::is_refusal;
-use crate::revocation::memory::session_key;
+use crate::revocation::memory::session_id_hash;
 use crate::session::entry::Entry;
 use crate::session::ticket::Ticket;
 use crate::time::Timestamp;
@@ -101,7 +101,7 @@ impl Unwritten {
     pub fn keep(&self, ticket: &Ticket, entry: &Rc<Entry>) -> bool {
         self.host.count(metrics::session_use_unwritten());
         let kept = Use { ticket: ticket.clone(), entry: entry.clone(), at: self.host.now() };
-        self.kept.borrow_mut().put(session_key(&entry.name), kept);
+        self.kept.borrow_mut().put(session_id_hash(&entry.name), kept);
         !self.is_writing.replace(true)
     }
 

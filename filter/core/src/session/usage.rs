@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::error::{Rejection, SessionEnd};
 use crate::redis::resp::is_refusal;
-use crate::revocation::memory::session_key;
+use crate::revocation::memory::session_id_hash;
 use crate::session::entry::Entry;
 use crate::session::record::touch_interval;
 use crate::session::script;
@@ -19,7 +19,7 @@ const TRIES: u32 = 3;
 impl Store {
     /// Whether a session lives by its own limits, as far as this worker knows of its use.
     pub(super) fn check(&self, entry: &Entry) -> Result<(), SessionEnd> {
-        let used = self.unwritten.used(&session_key(&entry.name)).unwrap_or_default();
+        let used = self.unwritten.used(&session_id_hash(&entry.name)).unwrap_or_default();
         entry.record.check_used(used, self.host.now(), &self.config)
     }
 
@@ -140,7 +140,7 @@ impl Store {
             match self.outcome(ticket, reply)? {
                 ScriptReply::Word(word) if word == "written" => {
                     self.unwritten.written();
-                    self.unwritten.done(&session_key(&entry.name), used);
+                    self.unwritten.done(&session_id_hash(&entry.name), used);
                     return Ok(self.remember(self.entry(ticket, record, version, size)));
                 }
                 // A refresh is under way, which writes it down as well.

@@ -290,7 +290,7 @@ fn a_redis_that_lost_everything_is_noticed_and_no_memory_outlives_it() {
     assert!(!is_in(&world), "what Redis has is right");
 }
 
-/// After as long as endings matter without a new one, Redis lets go of the log, as it was told to.
+/// After as long as revocations matter without a new one, Redis lets go of the log, as it was told to.
 #[test]
 fn a_log_that_ended_by_itself_is_no_loss() {
     let said = |world: &World| {

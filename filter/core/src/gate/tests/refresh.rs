@@ -471,7 +471,7 @@ fn rf03_a_key_that_is_still_unknown_after_the_keys_were_fetched_again_ends_the_s
 fn a_session_that_ends_while_a_request_waits_for_its_renewal_lets_nobody_in() {
     let world = signed_in();
     advance(&world, 301);
-    let endings = crate::revocation::memory::Endings::new(
+    let revocations = crate::revocation::memory::Revocations::new(
         world.host.clone(),
         "redis.mlflow",
         crate::testing::provider::ISSUER,
@@ -481,7 +481,7 @@ fn a_session_that_ends_while_a_request_waits_for_its_renewal_lets_nobody_in() {
     answers(&world, move || {
         // Meanwhile everybody is logged out; the record is still there.
         let before = crate::time::Timestamp::from_secs(now + 100);
-        endings.announce(&[crate::revocation::memory::Ending::everyone(
+        revocations.announce(&[crate::revocation::memory::Revocation::everyone(
             crate::testing::provider::ISSUER,
             before,
         )]);

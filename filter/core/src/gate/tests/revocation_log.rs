@@ -1,4 +1,4 @@
-//! The log of endings in a Redis that somebody else can write to, or that is not there yet.
+//! The log of revocations in a Redis that somebody else can write to, or that is not there yet.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::encoding::base64url;
 use crate::gate::Decision;
 use crate::host::{CalloutError, Host as _};
 use crate::metrics::{self, LogRead};
-use crate::revocation::memory::Ending;
+use crate::revocation::memory::Revocation;
 use crate::testing::provider::ISSUER;
 use crate::testing::world::{World, replied};
 use crate::time::Timestamp;
@@ -23,8 +23,8 @@ fn junk() -> Vec<Vec<u8>> {
     vec![b"e".to_vec(), b"x".to_vec()]
 }
 
-fn entry(ending: &Ending) -> Vec<Vec<u8>> {
-    vec![b"e".to_vec(), base64url(ending.encode()).into_bytes()]
+fn entry(revocation: &Revocation) -> Vec<Vec<u8>> {
+    vec![b"e".to_vec(), base64url(revocation.encode()).into_bytes()]
 }
 
 fn said(world: &World, what: &str) -> usize {
@@ -108,7 +108,7 @@ fn f1001_after_the_poisoned_stream_was_deleted_the_next_revocation_arrives_withi
 fn f1001_ids_ahead_of_the_clock_are_no_position_and_what_they_say_is_heard_once() {
     let (here, there) = two_envoys();
     let ahead = millis(&here) + 61_000;
-    here.redis.poison_log((ahead, 0), entry(&Ending::provider_session(ISSUER, "late")));
+    here.redis.poison_log((ahead, 0), entry(&Revocation::provider_session(ISSUER, "late")));
     here.redis.poison_log((ahead + 1, 0), junk());
     assert!(is_good(&there, "late"));
     sleep(&there, 1);
@@ -182,7 +182,7 @@ fn f1001_a_log_that_could_not_be_read_for_long_is_read_from_its_beginning() {
     // Meanwhile the stream was replaced by one that has an older entry which nobody has read.
     let old = millis(&here) - 600_000;
     here.redis.drop_log();
-    here.redis.poison_log((old, 0), entry(&Ending::provider_session(ISSUER, "old")));
+    here.redis.poison_log((old, 0), entry(&Revocation::provider_session(ISSUER, "old")));
     here.redis.poison_log((millis(&here) + 30_000, 0), junk());
     there.redis.refuse_nothing();
     sleep(&there, 1);
@@ -198,7 +198,7 @@ fn f1001_any_number_of_entries_that_are_no_endings_hides_none() {
         junk(),
         vec![b"e".to_vec(), vec![b'x'; 1000]],
         vec![b"e".to_vec(), base64url([b'u'; 24]).into_bytes()],
-        vec![b"f".to_vec(), base64url(Ending::missed().encode()).into_bytes()],
+        vec![b"f".to_vec(), base64url(Revocation::missed().encode()).into_bytes()],
         vec![b"e".to_vec(), b"".to_vec(), b"e".to_vec(), b"".to_vec()],
     ];
     for (number, fields) in junk.iter().cycle().take(10_000).enumerate() {
@@ -214,8 +214,8 @@ fn f1001_any_number_of_entries_that_are_no_endings_hides_none() {
 fn f1001_an_ending_of_the_far_future_reaches_ten_minutes_ahead_at_most() {
     let (here, there) = two_envoys();
     let never = Timestamp::from_millis(u64::MAX);
-    here.redis.poison_log((millis(&here) + 5000, 0), entry(&Ending::everyone(ISSUER, never)));
-    here.redis.poison_log((millis(&here) + 5000, 1), entry(&Ending::user(ISSUER, "s-1", never)));
+    here.redis.poison_log((millis(&here) + 5000, 0), entry(&Revocation::everyone(ISSUER, never)));
+    here.redis.poison_log((millis(&here) + 5000, 1), entry(&Revocation::user(ISSUER, "s-1", never)));
     sleep(&there, 1);
     assert!(!is_good(&there, "x"), "what is issued now");
     there.host.advance(Duration::from_secs(602));
@@ -265,8 +265,8 @@ fn f1005_a_redis_that_stays_away_holds_requests_up_once_and_for_five_seconds_at_
 fn f1005_half_a_first_read_is_none() {
     let here = signed_in();
     for number in 0..600 {
-        let ending = Ending::provider_session(ISSUER, &format!("sid-of-{number}"));
-        here.redis.poison_log((millis(&here), number), entry(&ending));
+        let revocation = Revocation::provider_session(ISSUER, &format!("sid-of-{number}"));
+        here.redis.poison_log((millis(&here), number), entry(&revocation));
     }
     let starting = here.other_envoy();
     starting.redis.fail_reads_after(1);

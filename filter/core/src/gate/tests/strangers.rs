@@ -200,7 +200,7 @@ fn f901_a_session_that_has_ended_is_not_looked_for_again_and_again() {
             _ => {
                 let gate = world.gate.borrow().clone();
                 let sessions = gate.login.as_ref().unwrap().sessions.clone();
-                let ended = crate::revocation::memory::Ending::everyone(
+                let ended = crate::revocation::memory::Revocation::everyone(
                     &world.config.issuer.url,
                     crate::time::Timestamp::from_millis(u64::MAX),
                 );

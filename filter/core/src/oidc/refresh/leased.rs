@@ -11,7 +11,7 @@ use crate::oidc::refresh::flights::{MAX_PAUSE, Outcome};
 use crate::oidc::refresh::response;
 use crate::oidc::token_endpoint::{self, Failure, Tokens};
 use crate::quote::quote;
-use crate::revocation::memory::{Ending, session_key};
+use crate::revocation::memory::{Revocation, session_id_hash};
 use crate::session::entry::Entry;
 use crate::session::record::{Freshness, Record};
 use crate::session::renewal::{COMMIT_PAUSE, Fence};
@@ -148,7 +148,7 @@ impl<'a> Leased<'a> {
                     login.host.count(metrics::refresh(counted));
                     if renewed.record.principal != entry.record.principal {
                         // What it allows has changed: every worker reads it anew.
-                        let _ = sessions.log.append(vec![Ending::changed(&ticket.record_name())]).await;
+                        let _ = sessions.log.append(vec![Revocation::changed(&ticket.record_name())]).await;
                     }
                     return Outcome::Renewed(renewed);
                 }
@@ -190,10 +190,10 @@ impl<'a> Leased<'a> {
         match sessions.end_refused(entry, fence).await {
             // Somebody else has refreshed it: what they wrote counts.
             Ok(false) => self.reread().await,
-            // If Redis did not hear of it, the list of endings still does.
+            // If Redis did not hear of it, the list of revocations still does.
             Ok(true) | Err(_) => {
                 let name = ticket.record_name();
-                let _ = sessions.log.append(vec![Ending::session(&name)]).await;
+                let _ = sessions.log.append(vec![Revocation::session(&name)]).await;
                 let _ = sessions.index.remove(&entry.record, &name).await;
                 Outcome::Ended(reason)
             }
@@ -213,7 +213,7 @@ impl<'a> Leased<'a> {
     }
 
     fn postpone(&self, pause: Duration, why: Dependency) {
-        let key = session_key(&self.ticket.record_name());
+        let key = session_id_hash(&self.ticket.record_name());
         self.login.refreshes.postpone(key, self.login.host.now(), pause, why);
     }
 }

@@ -15,7 +15,7 @@ use crate::http::request::Request;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::refresh::flights::{Flight, Outcome};
 use crate::oidc::refresh::renewal::Renewal;
-use crate::revocation::memory::session_key;
+use crate::revocation::memory::session_id_hash;
 use crate::session::entry::Entry;
 use crate::session::record::Freshness;
 use crate::session::ticket::Ticket;
@@ -56,7 +56,7 @@ pub async fn session(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rc<E
 /// # Errors
 /// Why one has just failed.
 fn begin(login: &Rc<BrowserLogin>, ticket: Ticket, entry: &Rc<Entry>) -> Result<Rc<Flight>, Dependency> {
-    let key = session_key(&ticket.record_name());
+    let key = session_id_hash(&ticket.record_name());
     if let Some(dependency) = login.refreshes.postponed(&key, login.host.now()) {
         return Err(dependency);
     }

@@ -7,7 +7,7 @@ use crate::error::Rejection;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::refresh::flights::{Asking, Outcome};
 use crate::oidc::refresh::leased::Leased;
-use crate::revocation::memory::session_key;
+use crate::revocation::memory::session_id_hash;
 use crate::session::entry::Entry;
 use crate::session::record::Freshness;
 use crate::session::renewal::{Owner, Turn};
@@ -39,7 +39,7 @@ impl Renewal {
             return Outcome::Failed(login.client.provider.missing());
         }
         let lease = lease(&login);
-        let key = session_key(&self.ticket.record_name());
+        let key = session_id_hash(&self.ticket.record_name());
         let asking = match self.asking(&key) {
             Ok(asking) => asking,
             Err(rejection) => return rejection.into(),
