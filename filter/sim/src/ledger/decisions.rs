@@ -76,7 +76,7 @@ impl Ledger {
                 }
                 drop(tickets);
                 match ask.path() {
-                    "/oauth2/callback" => self.login_answered(ask, reply, at, now),
+                    "/oauth2/callback" => self.login_answered(ask, reply, at, arrived, now),
                     "/oauth2/logout" => self.logout_answered(ask, reply, at, now),
                     "/oauth2/account/sign-out" => self.account_answered(ask, reply, at, arrived, now),
                     path if path.starts_with("/oauth2/") => {}
@@ -309,7 +309,7 @@ impl Ledger {
         }
     }
 
-    fn login_answered(&self, ask: &Ask, reply: &Reply, at: WorkerId, now: Moment) {
+    fn login_answered(&self, ask: &Ask, reply: &Reply, at: WorkerId, arrived: Moment, now: Moment) {
         let cookie = reply.headers.iter().find_map(|(name, value)| {
             let value = value.strip_prefix(SESSION_COOKIE)?.strip_prefix('=')?;
             (*name == "set-cookie").then(|| value.split(';').next().unwrap_or_default())
@@ -333,6 +333,7 @@ impl Ledger {
             subject: subject.unwrap_or_default(),
             sid: code.sid.clone(),
             chain: code.chain,
+            begun: arrived,
             created: now,
             used: now,
             tried: now,
@@ -485,12 +486,12 @@ impl Ledger {
         ticket.weakened.is_some()
             || ticket.signed_out.is_some()
             || self.is_weakened(&ticket.sid, now)
-            || near(ticket.created, facts.absolute_timeout)
+            || near(ticket.begun, facts.absolute_timeout)
             || near(ticket.used, facts.idle_timeout.saturating_sub(lag))
             || near(ticket.used, facts.sso_idle.saturating_sub(facts.access_lifetime + facts.slow_call))
             // Lifetimes count from before the call that brought the token, and that may have taken a while.
             || (!facts.refresh_tokens
                 && !facts.keeps_without_refresh
-                && near(ticket.created, facts.access_lifetime.saturating_sub(facts.slow_call)))
+                && near(ticket.begun, facts.access_lifetime.saturating_sub(facts.slow_call)))
     }
 }

@@ -184,6 +184,9 @@ struct Ticket {
     subject: String,
     sid: String,
     chain: u64,
+    /// When its callback arrived. Its lifetimes count from then on, and the answer may take seconds.
+    begun: Moment,
+    /// When its callback was answered.
     created: Moment,
     /// When it was last let in, or at least known.
     used: Moment,
