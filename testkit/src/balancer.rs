@@ -1,5 +1,4 @@
-//! One address for several Envoys, as a load balancer is: connections go round, and those that are down are passed
-//! over.
+//! A load balancer for several Envoys at one address. It assigns connections in turn and skips Envoys that are down.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -20,10 +19,10 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Listens on `port` and hands connections to the loopback ports `backends`.
+    /// Listens on `port` and forwards connections to the loopback ports `backends`.
     ///
     /// # Errors
-    /// The port is taken.
+    /// The port is in use.
     pub fn start(port: u16, backends: Vec<u16>) -> Result<Self, Trouble> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .map_err(|error| Trouble::new(format!("port {port}: {error}")))?;
@@ -66,7 +65,7 @@ async fn accept(listener: tokio::net::TcpListener, backends: Arc<[u16]>) {
         let Ok((client, _)) = listener.accept().await else { continue };
         let (backends, first) = (Arc::clone(&backends), next.fetch_add(1, Ordering::Relaxed));
         tokio::spawn(async move {
-            // A peer that goes away is the peer's business; so is a client that comes when all are down.
+            // Failures are ignored: a peer may disconnect, or all backends may be down.
             let _ = hand_over(client, &backends, first).await;
         });
     }

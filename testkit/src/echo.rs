@@ -1,4 +1,5 @@
-//! The application behind the gate: answers with what reached it, and counts, so that a test can say "never reached".
+//! The application behind the gate. It returns what it received, and counts requests, so that a test can assert that
+//! none arrived.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,24 +14,24 @@ use serde_json::{Value, json};
 use crate::process::{Trouble, free_port};
 use crate::server::{Answer, Body, Server, full};
 
-/// How many requests are remembered; all are counted.
+/// How many requests are stored. All are counted.
 const REMEMBERED: usize = 1000;
 
-/// One request as the application saw it.
+/// A request as the application received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     /// The method.
     pub method: String,
-    /// Path and query as they came.
+    /// Path and query as received.
     pub target: String,
-    /// Every header line, names in lower case, values as Latin-1.
+    /// All header lines. Names are in lower case, values in Latin-1.
     pub headers: Vec<(String, String)>,
-    /// Bytes of body, decoded from whatever transfer coding.
+    /// Length of the body in bytes, after decoding the transfer coding.
     pub body_bytes: u64,
 }
 
 impl Received {
-    /// All values of a header (lower-case name).
+    /// All values of a header (name in lower case).
     pub fn values(&self, name: &str) -> Vec<&str> {
         self.headers
             .iter()
@@ -39,7 +40,7 @@ impl Received {
             .collect()
     }
 
-    /// The value of a header that came exactly once.
+    /// The value of a header that occurs exactly once.
     pub fn header(&self, name: &str) -> Option<&str> {
         match self.values(name).as_slice() {
             [value] => Some(value),
@@ -61,9 +62,9 @@ struct Log {
 
 /// The running application.
 ///
-/// Query parameters of a request choose the answer: `status=404`, `set-header=Name:value` (repeatable),
-/// `bytes=1000000` (a body of that size). `/sse` sends `events=3` events, `interval=50` milliseconds apart. `/` is a
-/// page for people when they ask for HTML; all else is JSON that tells what arrived.
+/// The query of a request determines the response: `status=404`, `set-header=Name:value` (repeatable), `bytes=1000000`
+/// (a body of this size). `/sse` sends `events=3` events at intervals of `interval=50` milliseconds. `/` is an HTML
+/// page if the client accepts HTML. All other responses are JSON that describes the request.
 #[derive(Debug)]
 pub struct Echo {
     port: u16,
@@ -75,7 +76,7 @@ impl Echo {
     /// Starts on a free port.
     ///
     /// # Errors
-    /// It can't be started.
+    /// It cannot be started.
     pub fn start() -> Result<Self, Trouble> {
         Self::start_on(free_port())
     }
@@ -83,7 +84,7 @@ impl Echo {
     /// Starts on `port`.
     ///
     /// # Errors
-    /// The port is taken.
+    /// The port is in use.
     pub fn start_on(port: u16) -> Result<Self, Trouble> {
         let echo = Self { port, log: Arc::default(), server: Mutex::default() };
         echo.resume()?;
@@ -103,7 +104,7 @@ impl Echo {
     /// Opens the same port again.
     ///
     /// # Errors
-    /// Somebody took the port.
+    /// The port is in use.
     pub fn resume(&self) -> Result<(), Trouble> {
         let mut server = self.server();
         drop(server.take());
@@ -118,23 +119,23 @@ impl Echo {
         Ok(())
     }
 
-    /// Requests whose head reached the application, ever.
+    /// How many request heads have reached the application since it was started.
     pub fn count(&self) -> u64 {
         self.lock().count
     }
 
-    /// From now on this path has a page with that HTML in it, as people write it into what applications show.
+    /// Serves a page with this HTML at the path, like content that users write in an application.
     pub fn show(&self, path: &str, html: &str) {
         let page = format!("<!DOCTYPE html><meta charset=utf-8><title>Echo</title>{html}");
         self.lock().pages.insert(path.to_owned(), page);
     }
 
-    /// The requests that reached it, oldest first, once their body was read.
+    /// The stored requests, oldest first. A request is stored once its body was read.
     pub fn received(&self) -> Vec<Received> {
         self.lock().received.iter().cloned().collect()
     }
 
-    /// The last request that reached it.
+    /// The last stored request.
     pub fn last(&self) -> Option<Received> {
         self.lock().received.back().cloned()
     }
@@ -153,7 +154,8 @@ fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
 }
 
 async fn answer(request: Request<Incoming>, log: &Mutex<Log>) -> Response<Body> {
-    // Counted before the body: a request that was let through and then broke off did reach the application.
+    // Counted before the body is read: an interrupted request that the gate let through has reached the application
+    // too.
     lock(log).count += 1;
     let (head, mut body) = request.into_parts();
     let mut body_bytes = 0;
@@ -189,7 +191,7 @@ async fn answer(request: Request<Incoming>, log: &Mutex<Log>) -> Response<Body> 
     response
 }
 
-/// What the query asks the answer to be.
+/// The response that the query asks for.
 #[derive(Default)]
 struct Wishes {
     status: Option<http::StatusCode>,
@@ -231,7 +233,7 @@ fn typed(content_type: &'static str, body: Body) -> Response<Body> {
     response
 }
 
-/// Server-sent events, each written when its time has come.
+/// Server-sent events, each sent at its own time.
 fn events(count: u64, interval: Duration) -> Response<Body> {
     let frames = stream::unfold(0, move |sent| async move {
         if sent >= count {

@@ -1,4 +1,4 @@
-//! A running Envoy and what its admin port tells about it.
+//! A running Envoy, with the data of its admin port.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::browser::{Client, Response};
 use crate::envoy_config::EnvoyConfig;
 use crate::process::{Process, Trouble, free_port, wait_until};
 
-/// How long Envoy may take from start to ready: it loads and compiles the filter once per worker.
+/// Time limit for Envoy to become ready. It loads and compiles the filter once per worker.
 const START: Duration = Duration::from_secs(120);
 
-/// What an Envoy is started with.
+/// The settings that an Envoy is started with.
 #[derive(Clone, Debug)]
 pub struct Launch {
     program: PathBuf,
@@ -26,17 +26,17 @@ pub struct Launch {
     ready: Readiness,
 }
 
-/// When a start counts as done.
+/// When Envoy counts as started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// When the admin port says so.
+    /// When the admin port reports "ready".
     Required,
-    /// When the admin port answers at all.
+    /// When the admin port responds at all.
     AdminOnly,
 }
 
 impl Launch {
-    /// An Envoy from the binary `program`.
+    /// An Envoy that runs the binary `program`.
     pub fn new(program: &Path, config: EnvoyConfig) -> Self {
         Self {
             program: program.to_owned(),
@@ -49,35 +49,35 @@ impl Launch {
         }
     }
 
-    /// Where its browsers connect.
+    /// The port for browsers.
     #[must_use]
     pub fn listener_port(mut self, port: u16) -> Self {
         self.config = self.config.listener_port(port);
         self
     }
 
-    /// How many worker threads.
+    /// The number of worker threads.
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
         self
     }
 
-    /// An environment variable; Envoy gets these and no others.
+    /// Sets an environment variable. Envoy gets only those that are set here.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// `trace`, `debug`, `info`, `warning`, `error`.
+    /// Sets the log level: `trace`, `debug`, `info`, `warning`, `error`.
     #[must_use]
     pub fn log_level(mut self, level: &str) -> Self {
         level.clone_into(&mut self.log_level);
         self
     }
 
-    /// Levels of single components, such as `wasm:debug`.
+    /// Sets the levels of single components, such as `wasm:debug`.
     #[must_use]
     pub fn component_log_level(mut self, levels: &str) -> Self {
         self.component_log_level = Some(levels.to_owned());
@@ -92,7 +92,7 @@ impl Launch {
     }
 }
 
-/// A running Envoy; dropping it ends it.
+/// A running Envoy. Dropping it stops the process.
 #[derive(Debug)]
 pub struct Envoy {
     process: std::sync::Mutex<Process>,
@@ -101,22 +101,22 @@ pub struct Envoy {
     folder: TempDir,
 }
 
-/// Counters of the Wasm host that move when a filter's VM fails or is loaded anew.
+/// Counters of the Wasm host that change when a filter's VM fails or is reloaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WasmHealth {
-    /// Everything about reloads and failures, by its full name.
+    /// All counters of reloads and failures, by their full names.
     pub incidents: BTreeMap<String, u64>,
-    /// VMs alive.
+    /// Live VMs.
     pub active: u64,
-    /// VMs made since the start.
+    /// VMs created since the start.
     pub created: u64,
 }
 
 impl Envoy {
-    /// Starts Envoy and waits for it.
+    /// Starts Envoy and waits until it is ready.
     ///
     /// # Errors
-    /// Envoy ended or was not ready in two minutes, with the tail of its log.
+    /// Envoy stopped or was not ready within two minutes. Contains the end of its log.
     pub fn start(launch: Launch) -> Result<Self, Trouble> {
         let folder = TempDir::new()?;
         let admin_port = free_port();
@@ -126,7 +126,7 @@ impl Envoy {
         command
             .arg("--config-path")
             .arg(&path)
-            // A listener that was replaced is gone after a second, and not only after a minute, as shipped.
+            // Removes a replaced listener after one second, not after the minute that is shipped.
             .args(["--drain-time-s", "1", "--drain-strategy", "immediate"])
             .args(["--disable-hot-restart", "--concurrency", &launch.workers.to_string()])
             .args(["--log-level", &launch.log_level])
@@ -159,44 +159,44 @@ impl Envoy {
         self.workers
     }
 
-    /// The folder of its configuration, log and whatever else a test puts there.
+    /// The folder of its configuration and log. Tests may put other files there.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Whether the process still runs.
+    /// Whether the process is running.
     pub fn is_running(&self) -> bool {
         self.lock().is_running()
     }
 
-    /// The whole log: Envoy's, the filter's, and the access log.
+    /// The whole log: Envoy's, the filter's and the access log.
     pub fn log(&self) -> String {
         self.lock().log()
     }
 
-    /// Ends Envoy and returns its whole log; the access log is written out at the end.
+    /// Stops Envoy and returns its whole log. Envoy writes the rest of the access log when it stops.
     pub fn stop(self) -> String {
         let mut process = self.lock();
         process.stop();
         process.log()
     }
 
-    /// Ends Envoy at once, as a crash does, and returns its whole log.
+    /// Kills Envoy, as a crash does, and returns its whole log.
     pub fn kill(self) -> String {
         let mut process = self.lock();
         process.kill();
         process.log()
     }
 
-    /// `what` went wrong, with the tail of the log.
+    /// An error `what`, with the end of the log.
     pub fn trouble(&self, what: &str) -> Trouble {
         self.lock().trouble(what)
     }
 
-    /// Waits until the log has `text`.
+    /// Waits until the log contains `text`.
     ///
     /// # Errors
-    /// It did not come within `bound`; with the tail of the log.
+    /// It did not appear within `bound`. Contains the end of the log.
     pub fn wait_for_log(&self, text: &str, bound: Duration) -> Result<(), Trouble> {
         if wait_until(bound, || self.log().contains(text)) {
             return Ok(());
@@ -204,18 +204,18 @@ impl Envoy {
         Err(self.trouble(&format!("did not log {text:?} within {bound:?}")))
     }
 
-    /// Asks the admin port.
+    /// Sends a request to the admin port.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The admin port does not respond.
     pub fn admin(&self, method: &str, path: &str) -> Result<Response, Trouble> {
         Client::new().request(method, &format!("http://127.0.0.1:{}{path}", self.admin_port)).send()
     }
 
-    /// Bytes of memory that it holds now.
+    /// The memory that Envoy uses now, in bytes.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has stopped.
     pub fn resident_bytes(&self) -> Result<u64, Trouble> {
         let pid = self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -227,7 +227,7 @@ impl Envoy {
     /// All counters and gauges by name.
     ///
     /// # Errors
-    /// The admin port does not answer.
+    /// The admin port does not respond.
     pub fn stats(&self) -> Result<BTreeMap<String, u64>, Trouble> {
         let text = self.admin("GET", "/stats")?.text();
         Ok(text
@@ -237,16 +237,16 @@ impl Envoy {
             .collect())
     }
 
-    /// One counter or gauge; 0 when there is none of that name.
+    /// One counter or gauge. 0 if there is none with this name.
     ///
     /// # Errors
-    /// The admin port does not answer.
+    /// The admin port does not respond.
     pub fn stat(&self, name: &str) -> Result<u64, Trouble> {
         Ok(self.stats()?.get(name).copied().unwrap_or_default())
     }
 
-    /// Waits until a cluster has a host that is healthy. An actively checked host counts as unhealthy until the first
-    /// check is through, which may be a moment after Envoy is ready.
+    /// Waits until a cluster has a healthy host. With active health checks a host is unhealthy until the first check
+    /// succeeds, which may be shortly after Envoy is ready.
     ///
     /// # Errors
     /// There was none within `bound`.
@@ -261,7 +261,7 @@ impl Envoy {
     /// The counters of the Wasm host.
     ///
     /// # Errors
-    /// The admin port does not answer.
+    /// The admin port does not respond.
     pub fn wasm_health(&self) -> Result<WasmHealth, Trouble> {
         let stats = self.stats()?;
         let incidents = stats
@@ -279,10 +279,10 @@ impl Envoy {
         Ok(WasmHealth { incidents, active: sum(".active"), created: sum(".created") })
     }
 
-    /// New downstream connections that each worker has taken, by worker.
+    /// How many downstream connections each worker has accepted, by worker.
     ///
     /// # Errors
-    /// The admin port does not answer.
+    /// The admin port does not respond.
     pub fn connections_by_worker(&self) -> Result<BTreeMap<String, u64>, Trouble> {
         let stats = self.stats()?;
         Ok(stats
@@ -295,18 +295,19 @@ impl Envoy {
             .collect())
     }
 
-    /// What Envoy says its configuration is.
+    /// Envoy's dump of its own configuration.
     ///
     /// # Errors
-    /// The admin port does not answer.
+    /// The admin port does not respond.
     pub fn config_dump(&self) -> Result<String, Trouble> {
         Ok(self.admin("GET", "/config_dump?include_eds")?.text())
     }
 
-    /// Hands a new listener to the running Envoy (see [`EnvoyConfig::with_lds`]) and waits for its verdict.
+    /// Gives the running Envoy a new listener (see [`EnvoyConfig::with_lds`]) and waits until Envoy accepts or rejects
+    /// it.
     ///
     /// # Errors
-    /// Envoy neither took nor refused it in 20 s.
+    /// Envoy did neither within 20 s.
     pub fn push_listener(&self, config: &EnvoyConfig) -> Result<Verdict, Trouble> {
         const LDS: &str = "listener_manager.lds.";
         let before = self.stats()?;
@@ -330,11 +331,11 @@ impl Envoy {
     }
 }
 
-/// What Envoy did with a pushed configuration.
+/// Envoy's reaction to a pushed configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It serves the new one.
+    /// It uses the new configuration.
     Accepted,
-    /// It keeps the old one.
+    /// It keeps the old configuration.
     Rejected,
 }

@@ -1,4 +1,4 @@
-//! The shipped `envoy.yaml` with the few edits a test needs, so that what is tested is what is shipped.
+//! The shipped `envoy.yaml` with the few changes that a test needs. Tests therefore cover what is shipped.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ const LISTENER_TYPE: &str = "type.googleapis.com/envoy.config.listener.v3.Listen
 const LISTENER_FILE: &str = "listener.json";
 const LOOPBACK: &str = "127.0.0.1";
 
-/// An Envoy bootstrap configuration under edit. Envoy reads JSON as well as YAML, so JSON is what is written.
+/// An Envoy bootstrap configuration that can be changed. It is written as JSON, which Envoy reads as well as YAML.
 #[derive(Clone, Debug)]
 pub struct EnvoyConfig {
     bootstrap: Value,
@@ -22,7 +22,7 @@ impl EnvoyConfig {
     /// Reads an `envoy.yaml`.
     ///
     /// # Errors
-    /// The file can't be read, or is no YAML with a listener that has our filter.
+    /// The file cannot be read, is not YAML, or has no listener with the gate's filter.
     pub fn load(path: &Path) -> Result<Self, Trouble> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Trouble::new(format!("{}: {error}", path.display())))?;
@@ -58,7 +58,7 @@ impl EnvoyConfig {
         Ok(config)
     }
 
-    /// Where browsers connect; on loopback only, because this is no production.
+    /// Sets the port for browsers. Envoy listens only on loopback, because tests are not production.
     #[must_use]
     pub fn listener_port(mut self, port: u16) -> Self {
         let host = self.listener_host;
@@ -68,24 +68,24 @@ impl EnvoyConfig {
         self
     }
 
-    /// Lets clients connect to any address that there is: for tests in a network of their own.
+    /// Listens on every address, for tests in their own network namespace.
     #[must_use]
     pub fn on_every_address(mut self) -> Self {
         self.listener_host = "0.0.0.0";
         self
     }
 
-    /// The admin port, on loopback.
+    /// Sets the admin port, on loopback.
     #[must_use]
     pub fn admin_port(mut self, port: u16) -> Self {
         self.bootstrap["admin"]["address"] = socket_address(LOOPBACK, port);
         self
     }
 
-    /// Points a cluster at one host and port.
+    /// Points a cluster to one host and port.
     ///
     /// # Panics
-    /// When there is no such cluster: a typing error in a test.
+    /// If there is no such cluster, which is a typing error in the test.
     #[must_use]
     pub fn cluster(mut self, name: &str, host: &str, port: u16) -> Self {
         self.find_cluster(name)["load_assignment"]["endpoints"] = json!([
@@ -94,10 +94,10 @@ impl EnvoyConfig {
         self
     }
 
-    /// Takes the active health check off a cluster, for peers that play dead or answer with nonsense on purpose.
+    /// Removes the active health check of a cluster, for peers that do not respond or respond with garbage on purpose.
     ///
     /// # Panics
-    /// When there is no such cluster.
+    /// If there is no such cluster.
     #[must_use]
     pub fn without_health_check(mut self, name: &str) -> Self {
         if let Some(cluster) = self.find_cluster(name).as_object_mut() {
@@ -106,10 +106,10 @@ impl EnvoyConfig {
         self
     }
 
-    /// Edits a cluster.
+    /// Changes a cluster.
     ///
     /// # Panics
-    /// When there is no such cluster.
+    /// If there is no such cluster.
     #[must_use]
     pub fn edit_cluster(mut self, name: &str, edit: impl FnOnce(&mut Value)) -> Self {
         edit(self.find_cluster(name));
@@ -125,7 +125,7 @@ impl EnvoyConfig {
         self
     }
 
-    /// The compiled filter to load.
+    /// Sets the compiled filter to load.
     #[must_use]
     pub fn wasm(mut self, path: &Path) -> Self {
         if let Some(wasm) = self.find_wasm() {
@@ -134,10 +134,10 @@ impl EnvoyConfig {
         self
     }
 
-    /// Edits the filter's configuration; it may stand in the file as a structure or as text.
+    /// Changes the filter's configuration, which may be a structure or text in the file.
     ///
     /// # Panics
-    /// When it is text and no JSON or YAML.
+    /// If it is text and neither JSON nor YAML.
     #[must_use]
     pub fn plugin(mut self, edit: impl FnOnce(&mut Value)) -> Self {
         let Some(plugin) = self.find_plugin() else { return self };
@@ -155,10 +155,10 @@ impl EnvoyConfig {
         self
     }
 
-    /// Gives the filter its configuration as a text, which it reads as it is; a `Struct` has been read by Envoy.
+    /// Gives the filter its configuration as text, which reaches it unchanged. A `Struct` is parsed by Envoy first.
     ///
     /// # Panics
-    /// When there is no filter.
+    /// If there is no filter.
     #[must_use]
     pub fn plugin_as_text(mut self, text: &str) -> Self {
         match self.find_wasm() {
@@ -171,14 +171,14 @@ impl EnvoyConfig {
         self
     }
 
-    /// Edits the whole bootstrap, for what has no method of its own.
+    /// Changes the whole bootstrap, where no other method fits.
     #[must_use]
     pub fn bootstrap(mut self, edit: impl FnOnce(&mut Value)) -> Self {
         edit(&mut self.bootstrap);
         self
     }
 
-    /// Moves the listener into a file of `folder` that Envoy watches, so that a running Envoy can be given another one
+    /// Moves the listener into a file in `folder` that Envoy watches. A running Envoy can then get another listener
     /// with [`EnvoyConfig::publish_listener`].
     #[must_use]
     pub fn with_lds(mut self, folder: &Path) -> Self {
@@ -186,10 +186,10 @@ impl EnvoyConfig {
         self
     }
 
-    /// Writes the bootstrap to `path` (and the listener's file, with [`EnvoyConfig::with_lds`]).
+    /// Writes the bootstrap to `path`, and with [`EnvoyConfig::with_lds`] also the listener's file.
     ///
     /// # Errors
-    /// A file can't be written.
+    /// A file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Trouble> {
         let mut bootstrap = self.bootstrap.clone();
         if let Some(folder) = &self.lds_folder {
@@ -206,10 +206,10 @@ impl EnvoyConfig {
         Ok(())
     }
 
-    /// Replaces the listener's file by this configuration's listener, at once and as a whole.
+    /// Replaces the listener's file by this configuration's listener, atomically.
     ///
     /// # Errors
-    /// The file can't be written, or [`EnvoyConfig::with_lds`] was not called.
+    /// The file cannot be written, or [`EnvoyConfig::with_lds`] was not called.
     pub fn publish_listener(&self) -> Result<(), Trouble> {
         let folder = self
             .lds_folder
@@ -218,7 +218,7 @@ impl EnvoyConfig {
         let mut listener = self.bootstrap["static_resources"]["listeners"][0].clone();
         listener["@type"] = json!(LISTENER_TYPE);
         let response = json!({"resources": [listener]});
-        // Envoy watches for a rename into the folder; a plain write could be read half-way.
+        // Envoy watches for a rename into the folder. It could read a plain write before it is complete.
         let draft = tempfile::NamedTempFile::new_in(folder)?;
         std::fs::write(draft.path(), response.to_string())?;
         draft.persist(folder.join(LISTENER_FILE)).map_err(|error| Trouble::from(error.error))?;
@@ -273,7 +273,7 @@ mod tests {
         let mut config = shipped();
         let wasm = config.find_wasm().unwrap();
         assert_eq!(wasm["failure_policy"], "FAIL_RELOAD");
-        // Without it logout messages of the provider can't be read.
+        // Without this setting the filter cannot read the provider's logout messages.
         assert_eq!(wasm["allow_on_headers_stop_iteration"], true);
         assert!(!text.contains("fail_open: true"));
         assert_eq!(config.bootstrap.pointer("/admin/address/socket_address/address").unwrap(), "127.0.0.1");
@@ -308,7 +308,7 @@ mod tests {
         });
     }
 
-    /// All files and pages that people copy from, with their names.
+    /// All files and pages from which readers copy, with their names.
     fn shown() -> Vec<(PathBuf, String)> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut folders: Vec<PathBuf> =
@@ -353,7 +353,7 @@ mod tests {
                     shown_so += 1;
                 }
             }
-            // And nobody reads that one without the other would do.
+            // Each paragraph that mentions a validation context must mention the name check too.
             for paragraph in text.split("\n\n").filter(|paragraph| paragraph.contains("validation_context")) {
                 assert!(
                     paragraph.contains("match_typed_subject_alt_names"),

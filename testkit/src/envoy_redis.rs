@@ -1,4 +1,4 @@
-//! The shipped Redis cluster, changed for a Redis with TLS and a user, and for a Redis Cluster.
+//! Changes the shipped Redis cluster for a Redis with TLS and a user, and for a Redis Cluster.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::envoy_config::{EnvoyConfig, socket_address};
 
-/// The shipped cluster for sessions.
+/// The shipped cluster of the session store.
 const REDIS: &str = "redis";
-/// The cluster that reaches the nodes which redirections name.
+/// The cluster that reaches the nodes in redirections.
 pub const REDIS_NODES: &str = "redis-nodes";
 
 const TLS_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
@@ -16,8 +16,7 @@ const PROTOCOL_OPTIONS: &str = "typed_extension_protocol_options";
 const REDIS_OPTIONS: &str = "envoy.filters.network.redis_proxy";
 
 impl EnvoyConfig {
-    /// Reaches Redis by TLS, as `username`: only a server for `localhost` whose certificate comes from `authority`
-    /// counts.
+    /// Connects to Redis with TLS, as `username`. The server must have a certificate for `localhost` from `authority`.
     #[must_use]
     pub fn redis_tls(self, authority: &Path, username: &str) -> Self {
         let context = json!({
@@ -31,7 +30,7 @@ impl EnvoyConfig {
         let config = self.edit_cluster(REDIS, |cluster| {
             cluster["transport_socket"] =
                 json!({"name": "envoy.transport_sockets.tls", "typed_config": context});
-            // It covers the handshake, for which a busy machine takes its time.
+            // This includes the handshake, which may take long on a busy machine.
             cluster["connect_timeout"] = json!("5s");
             // The health check signs in as the filter does.
             cluster[PROTOCOL_OPTIONS][REDIS_OPTIONS]["auth_username"] = json!({"inline_string": username});
@@ -39,8 +38,8 @@ impl EnvoyConfig {
         config.plugin(|plugin| plugin["session"]["redis"]["username"] = json!(username))
     }
 
-    /// Reaches a Redis Cluster: the shipped cluster asks any of the nodes at `ports`, and [`REDIS_NODES`] goes where a
-    /// redirection says, which the filter names in a header. No route leads there.
+    /// Connects to a Redis Cluster. The shipped cluster reaches the nodes at `ports`. [`REDIS_NODES`] reaches the node
+    /// of a redirection, which the filter names in a header. No route leads to it.
     #[must_use]
     pub fn redis_cluster(self, ports: &[u16]) -> Self {
         let endpoints: Vec<_> = ports
@@ -57,7 +56,7 @@ impl EnvoyConfig {
         nodes["lb_policy"] = json!("CLUSTER_PROVIDED");
         nodes["original_dst_lb_config"] = json!({"use_http_header": true});
         if let Some(members) = nodes.as_object_mut() {
-            // The hosts are whatever a redirection names: there is nothing to resolve or to check ahead.
+            // The hosts come from redirections, so there is nothing to resolve or to check.
             for member in ["load_assignment", "dns_lookup_family", "health_checks", "common_lb_config"] {
                 members.remove(member);
             }

@@ -1,4 +1,4 @@
-//! A network of its own for one test: addresses that are not loopback, and settings of the kernel for it alone.
+//! A network namespace for one test, with addresses other than loopback and its own kernel settings.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -11,19 +11,20 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::process::{Trouble, free_port};
 
 /// Runs `test` in a new network namespace whose loopback device has `addresses` besides 127.0.0.1 and ::1. Threads and
-/// processes that the test starts live there too, so everything that it talks to has to be started in it.
+/// processes that the test starts belong to it too. Everything that the test connects to must be started there.
 ///
-/// Settings below `/proc/sys/net` that the test writes are those of this namespace. Nothing has to be tidied up: the
-/// namespace has no name any more when the test begins, and ends with its last process.
+/// Settings below `/proc/sys/net` that the test writes apply only to this namespace. No clean-up is needed: the
+/// namespace no longer has a name when the test begins, and it ends with its last process.
 ///
 /// # Errors
-/// There is no such namespace to be had: it needs root, and the program `ip` (Debian package iproute2).
+/// No namespace can be created. This needs root and the program `ip` (Debian package iproute2).
 ///
 /// # Panics
+/// If `test` panics.
 /// When `test` does.
 pub fn isolated<T: Send>(addresses: &[IpAddr], test: impl FnOnce() -> T + Send) -> Result<T, Trouble> {
     std::thread::scope(|scope| {
-        // A thread of its own: the namespace of a thread can't be left again.
+        // In another thread, because a thread cannot leave its namespace again.
         let thread = scope.spawn(|| {
             enter(addresses)?;
             Ok(test())
@@ -35,13 +36,13 @@ pub fn isolated<T: Send>(addresses: &[IpAddr], test: impl FnOnce() -> T + Send) 
     })
 }
 
-/// Moves this thread into a new namespace.
+/// Moves this thread to a new namespace.
 fn enter(addresses: &[IpAddr]) -> Result<(), Trouble> {
-    // A number that no other test process has.
+    // A number that no other test process uses.
     let name = format!("oidc-gate-{}", free_port());
     ip(&["netns", "add", &name])?;
     let entered = open(&name);
-    // It lives on as long as somebody is in it.
+    // The namespace continues to exist while a thread is in it.
     ip(&["netns", "delete", &name])?;
     let namespace = entered?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))

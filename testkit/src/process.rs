@@ -1,4 +1,4 @@
-//! Child processes of a test: each with a log of its own, a port nobody else has, and an end by its own pid.
+//! Child processes of a test. Each has its own log and a unique port, and is stopped by its pid.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Something around the gate did not work; the text says what, with the tail of the log of whoever is to blame.
+/// A failure of a server around the gate. The text says what failed, with the end of the log of the process concerned.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Trouble(String);
@@ -31,7 +31,7 @@ impl From<io::Error> for Trouble {
 /// How many bytes of a log an error shows.
 const TAIL_BYTES: u64 = 6_000;
 
-/// A running child. Dropping it ends it: SIGTERM, and SIGKILL when that was not enough.
+/// A running child process. Dropping it sends SIGTERM, and later SIGKILL if needed.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -41,10 +41,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with standard output and error in `log`, and nothing on standard input.
+    /// Starts `command`. Standard output and error go to `log`; standard input is empty.
     ///
     /// # Errors
-    /// The program is not there or the log can't be written.
+    /// The program does not exist, or the log cannot be written.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self, Trouble> {
         let file = File::options().create(true).append(true).open(log)?;
         let child =
@@ -54,7 +54,7 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, log: log.to_owned(), grace: Duration::from_secs(5) })
     }
 
-    /// How long the process has, after SIGTERM, to end by itself (5 s unless told).
+    /// How long the process may take to stop after SIGTERM (5 s by default).
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -66,20 +66,20 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether it still runs.
+    /// Whether it is running.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Everything it has written so far, as text.
+    /// Its whole output so far, as text.
     pub fn log(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// Waits until `ready` says yes.
+    /// Waits until `ready` returns true.
     ///
     /// # Errors
-    /// The process ended, or `bound` went by; both with the tail of its log.
+    /// The process stopped, or `bound` passed. Both contain the end of its log.
     pub fn wait_until(&mut self, bound: Duration, mut ready: impl FnMut() -> bool) -> Result<(), Trouble> {
         let start = Instant::now();
         while !ready() {
@@ -94,17 +94,17 @@ impl Process {
         Ok(())
     }
 
-    /// `what` happened to this process, with the tail of its log.
+    /// An error `what` about this process, with the end of its log.
     pub fn trouble(&self, what: &str) -> Trouble {
         Trouble::new(format!("{} {what}; its log ends with:\n{}", self.name, tail(&self.log)))
     }
 
-    /// Ends the process and waits until it is gone.
+    /// Stops the process and waits until it is gone.
     pub fn stop(&mut self) {
         if !self.is_running() {
             return;
         }
-        // Only our own child, by the pid that it still holds: it has not been waited for.
+        // The pid still belongs to the child, because it has not been waited for.
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
@@ -117,7 +117,7 @@ impl Process {
 }
 
 impl Process {
-    /// Ends the process at once (SIGKILL), as a crash does, and waits until it is gone.
+    /// Kills the process (SIGKILL), as a crash does, and waits until it is gone.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -130,10 +130,10 @@ impl Drop for Process {
     }
 }
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Waits until `condition` holds, `bound` at most; whether it came to hold.
+/// Waits until `condition` holds, at most for `bound`. Returns whether it holds.
 pub fn wait_until(bound: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
@@ -147,7 +147,7 @@ pub fn wait_until(bound: Duration, mut condition: impl FnMut() -> bool) -> bool 
     }
 }
 
-/// The end of a log file, or a word that there is none.
+/// The end of a log file, or a note that there is none.
 pub fn tail(path: &Path) -> String {
     let read = || -> io::Result<String> {
         let mut file = File::open(path)?;
@@ -160,26 +160,27 @@ pub fn tail(path: &Path) -> String {
     read().unwrap_or_else(|error| format!("(no log: {error})"))
 }
 
-/// Whether somebody listens on a loopback port.
+/// Whether a server listens on a loopback port.
 pub fn accepts_connections(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
 }
 
-/// Ports below the range from which the kernel serves outgoing connections, so that none of those takes ours.
+/// The first port. The range is below the one from which the kernel assigns ports to outgoing connections, so these do
+/// not take a test's port.
 const FIRST_PORT: u32 = 12_000;
 const PORTS: u32 = 18_000;
 
-/// A loopback port that is free now and that no other test process will be given while this process lives: Envoy binds
-/// with SO_REUSEPORT, so two of them on one port would silently share its connections.
+/// A loopback port that is free now, and that no other test process gets while this process lives. This is necessary
+/// because Envoy binds with SO_REUSEPORT: two Envoys on one port would silently share its connections.
 ///
 /// # Panics
-/// When not one of 18,000 ports is free.
+/// If none of 18,000 ports is free.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     static LOCKS: Mutex<Vec<File>> = Mutex::new(Vec::new());
     let folder = std::env::temp_dir().join("oidc-gate-ports");
-    // Another user's folder is no reason to fail: the bind below still finds a free port, only less surely.
+    // The folder may belong to another user. The bind below still finds a free port, but less reliably.
     let _ = std::fs::create_dir_all(&folder);
     let start = std::process::id().wrapping_mul(97);
     for _ in 0..PORTS {
@@ -202,7 +203,7 @@ pub fn free_port() -> u16 {
 /// The path of a program or file that a test needs, from the environment.
 ///
 /// # Errors
-/// The variable is not set or names nothing; the text says which command sets it.
+/// The variable is not set, or the path does not exist. The text says which command sets it.
 pub fn required_path(variable: &str) -> Result<PathBuf, Trouble> {
     let value = std::env::var_os(variable).filter(|value| !value.is_empty()).ok_or_else(|| {
         Trouble::new(format!(

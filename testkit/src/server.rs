@@ -1,4 +1,4 @@
-//! Serving HTTP from a thread of its own, so that tests stay plain functions.
+//! Serves HTTP from another thread, so that tests need no async code.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::process::Trouble;
 
-/// Why a response body breaks off: the connection is closed without its end.
+/// Why a response body is incomplete: the connection is closed before its end.
 #[derive(Debug, thiserror::Error)]
 #[error("broken off on purpose")]
 pub struct BrokenOff;
@@ -26,14 +26,14 @@ pub struct BrokenOff;
 /// A response body.
 pub type Body = UnsyncBoxBody<Bytes, BrokenOff>;
 
-/// What a handler gives back; `None` closes the connection without an answer.
+/// The result of a handler. `None` closes the connection without a response.
 pub type Answer = Pin<Box<dyn Future<Output = Option<Response<Body>>> + Send>>;
 
 /// A function that answers requests.
 pub type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 
-/// A running HTTP/1.1 and HTTP/2 (prior knowledge) server on loopback. Dropping it closes the port and every
-/// connection.
+/// A running server for HTTP/1.1 and HTTP/2 (prior knowledge) on loopback. Dropping it closes the port and all
+/// connections.
 #[derive(Debug)]
 pub struct Server {
     port: u16,
@@ -45,7 +45,7 @@ impl Server {
     /// Serves `handler` on `port`.
     ///
     /// # Errors
-    /// The port is taken, or no thread can be started.
+    /// The port is in use, or no thread can be started.
     pub fn start(port: u16, handler: Handler) -> Result<Self, Trouble> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .map_err(|error| Trouble::new(format!("port {port}: {error}")))?;
@@ -64,7 +64,7 @@ impl Server {
                     }
                 }
             });
-            // Dropping the runtime drops every connection with it: to its peers the server is gone.
+            // Dropping the runtime drops all connections, so to its peers the server is gone.
         })?;
         let server = Self { port, stop: Some(stop), thread: Some(thread) };
         match started.recv() {
@@ -101,21 +101,21 @@ async fn accept(listener: tokio::net::TcpListener, handler: Handler) {
                 async move { answer.await.ok_or(BrokenOff) }
             });
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            // A peer that goes away is the peer's business.
+            // A peer may disconnect at any time.
             let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// A body of known bytes.
+/// A body that consists of these bytes.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
-/// A response of known bytes.
+/// A response whose body consists of these bytes.
 ///
 /// # Panics
-/// When a header can't be one: the caller's typing error.
+/// If a header is invalid, which is a typing error of the caller.
 pub fn response(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Body> {
     let mut builder = Response::builder().status(status);
     for (name, value) in headers {

@@ -1,4 +1,4 @@
-//! Many requests at once, and requests that are given up.
+//! Many requests at once, and requests that are aborted.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

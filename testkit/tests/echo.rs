@@ -1,4 +1,4 @@
-//! The application tells exactly what reached it.
+//! The application reports exactly what it received.
 
 use oidc_gate_testkit::browser::{Client, raw};
 use oidc_gate_testkit::echo::Echo;

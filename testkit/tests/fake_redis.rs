@@ -1,4 +1,4 @@
-//! The fake Redis does what its script says, and counts.
+//! The fake Redis follows its script and counts.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use oidc_gate_testkit::browser::raw::Connection;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::redis::{FakeRedis, Script};
 
-/// How long something that is bound to come may take.
+/// Time limit for something that must happen.
 const BOUND: Duration = Duration::from_secs(20);
-/// How long it is looked whether something comes that should not.
+/// How long the test checks that something does not happen.
 const SHORT: Duration = Duration::from_millis(200);
 
 #[test]
@@ -22,9 +22,9 @@ fn it_answers_as_scripted() {
     ]) {
         fake.play(script.clone());
         let mut connection = Connection::open(fake.port()).unwrap();
-        // A peer that closes at once may have done so already.
+        // The peer may have closed the connection already.
         let _ = connection.send("*1\r\n$4\r\nPING\r\n");
-        // The script of the moment is the one that counts, so the next one waits for this.
+        // The current script applies when the connection is made, so the next step waits for it.
         assert!(wait_until(BOUND, || fake.connections() == number), "{script:?}");
         let answer = if closes {
             connection.read_to_end(BOUND).unwrap_or_default()

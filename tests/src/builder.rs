@@ -1,4 +1,4 @@
-//! What a gate is made of, before it starts.
+//! The settings of a gate before it starts.
 
 use std::sync::Mutex;
 
@@ -18,7 +18,7 @@ use crate::store::{Kind, SessionStore};
 type PrepareProvider = Box<dyn FnOnce(&Provider)>;
 type EditConfig = Box<dyn FnOnce(EnvoyConfig) -> EnvoyConfig>;
 
-/// A gate about to be started.
+/// A gate that has not been started.
 pub struct Builder {
     envoys: usize,
     workers: u32,
@@ -44,91 +44,92 @@ impl Builder {
             replaceable: false,
             redis_away: false,
             scheme: "http",
-            // CF01: what the filter says at its most talkative must be free of secrets too.
+            // CF01: even at the most verbose level, the filter's log must contain no secrets.
             filter_log: "wasm:debug",
         }
     }
 
-    /// How many Envoys there are (1 unless told). Several of them have a load balancer in front, at the public address,
-    /// and [`Gate::url_at`] speaks to one.
+    /// Sets the number of Envoys (default 1). Several Envoys get a load balancer at the public address;
+    /// [`Gate::url_at`] reaches a single one.
     #[must_use]
     pub fn envoys(mut self, envoys: usize) -> Self {
         self.envoys = envoys;
         self
     }
 
-    /// How many workers each Envoy has (2 unless told, so that no test passes because there is only one).
+    /// Sets the number of workers of each Envoy. The default is 2, so that no test passes only because there is a
+    /// single worker.
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
         self
     }
 
-    /// Edits the filter's configuration.
+    /// Changes the filter's configuration.
     #[must_use]
     pub fn plugin(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
         self.edits.push(Box::new(|config| config.plugin(edit)));
         self
     }
 
-    /// Edits Envoy's configuration.
+    /// Changes Envoy's configuration.
     #[must_use]
     pub fn envoy(mut self, edit: impl FnOnce(EnvoyConfig) -> EnvoyConfig + 'static) -> Self {
         self.edits.push(Box::new(edit));
         self
     }
 
-    /// Sets a variable of Envoy's environment.
+    /// Sets an environment variable of Envoy.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// A fake in the place of Redis, without the health check that would notice.
+    /// Replaces Redis by a fake. Removes the health check, which would detect it.
     #[must_use]
     pub fn fake_redis(mut self, script: Script) -> Self {
         self.store = Kind::Fake(script);
         self
     }
 
-    /// A proxy in front of Redis that can spoil its answers ([`Gate::redis_proxy`]).
+    /// Puts a proxy in front of Redis that can corrupt its replies ([`Gate::redis_proxy`]).
     #[must_use]
     pub fn redis_proxy(mut self) -> Self {
         self.store = Kind::Proxied;
         self
     }
 
-    /// A Redis that wants TLS and an ACL user.
+    /// Uses a Redis that requires TLS and an ACL user.
     #[must_use]
     pub fn redis_tls(mut self) -> Self {
         self.store = Kind::Tls;
         self
     }
 
-    /// A Redis Cluster of three nodes ([`Gate::redis_cluster`]).
+    /// Uses a Redis Cluster with three nodes ([`Gate::redis_cluster`]).
     #[must_use]
     pub fn redis_cluster(mut self) -> Self {
         self.store = Kind::Cluster;
         self
     }
 
-    /// A primary and a replica behind HAProxy ([`Gate::redis_pair`]).
+    /// Uses a primary and a replica behind HAProxy ([`Gate::redis_pair`]).
     #[must_use]
     pub fn redis_pair(mut self) -> Self {
         self.store = Kind::Pair;
         self
     }
 
-    /// Tells gate and provider that browsers come by TLS. The listener gets it by [`Builder::envoy`], and the clients
-    /// of the test kit do not speak it.
+    /// Configures gate and provider for browsers that use TLS. [`Builder::envoy`] must give the listener TLS, which the
+    /// test kit's clients do not support.
     #[must_use]
     pub fn public_https(mut self) -> Self {
         self.scheme = "https";
         self
     }
 
-    /// Has Envoy and the filter log what went wrong only, for tests whose log would not fit anywhere.
+    /// Lets Envoy and the filter log only errors, for tests that would log too much.
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.filter_log = "wasm:warn";
@@ -141,14 +142,14 @@ impl Builder {
         self
     }
 
-    /// Starts Envoy while Redis is down.
+    /// Starts Envoy while Redis is stopped.
     #[must_use]
     pub fn without_redis(mut self) -> Self {
         self.redis_away = true;
         self
     }
 
-    /// Does something to the provider before Envoy starts.
+    /// Prepares the provider before Envoy starts.
     #[must_use]
     pub fn provider(mut self, prepare: impl FnOnce(&Provider) + 'static) -> Self {
         self.before.push(Box::new(prepare));
@@ -165,7 +166,7 @@ impl Builder {
     /// Starts everything.
     ///
     /// # Panics
-    /// When something does not start; with the tail of its log.
+    /// If something does not start. The message has the end of its log.
     pub fn start(self) -> Gate {
         match self.try_start() {
             Ok(gate) => gate,
@@ -176,7 +177,7 @@ impl Builder {
     /// Starts everything.
     ///
     /// # Errors
-    /// Something does not start; with the tail of its log.
+    /// Something does not start. Contains the end of its log.
     pub fn try_start(self) -> Result<Gate, Trouble> {
         let program = required_path("OIDC_GATE_ENVOY")?;
         let wasm = required_path("OIDC_GATE_WASM")?;

@@ -1,4 +1,4 @@
-//! Headless Chromium, for tests of what only a real browser does.
+//! Headless Chromium, for tests that need a real browser.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,15 +10,15 @@ use thirtyfour::error::WebDriverResult;
 use thirtyfour::{ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver};
 use tokio::runtime::Runtime;
 
-/// The machine may be busy.
+/// Long, because the machine may be busy.
 const START: Duration = Duration::from_secs(60);
-/// A page that takes longer to load than this has failed.
+/// Time limit for loading a page.
 const PAGE_LOAD: Duration = Duration::from_secs(60);
 
-/// A browser with a profile of its own; dropping it ends it.
+/// A browser with a new profile. Dropping it stops the browser.
 #[derive(Debug)]
 pub struct Chromium {
-    // Used by `driver`, which is gone before it.
+    // `driver` needs it and is dropped first.
     runtime: Runtime,
     driver: WebDriver,
     _chromedriver: Process,
@@ -26,10 +26,10 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Starts one.
+    /// Starts a browser.
     ///
     /// # Errors
-    /// chromedriver or the browser does not start, with the tail of its log.
+    /// chromedriver or the browser does not start. Contains the end of the log.
     pub fn start() -> Result<Self, Trouble> {
         let profile = TempDir::new()?;
         let port = free_port();
@@ -44,12 +44,12 @@ impl Chromium {
         Ok(Self { runtime, driver, _chromedriver: chromedriver, _profile: profile })
     }
 
-    /// What drives it.
+    /// The WebDriver session.
     pub fn driver(&self) -> &WebDriver {
         &self.driver
     }
 
-    /// Waits for something that the driver does.
+    /// Runs a WebDriver operation to its end.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
@@ -57,7 +57,7 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // When this fails, the end of chromedriver ends the browser.
+        // If this fails, the browser stops together with chromedriver.
         let _ = self.runtime.block_on(self.driver.clone().quit());
     }
 }
@@ -66,14 +66,14 @@ async fn connect(port: u16, profile: &Path) -> WebDriverResult<WebDriver> {
     let mut chromium = DesiredCapabilities::chrome();
     for argument in [
         "--headless=new",
-        // Chromium's sandbox refuses to run as root, as in a container.
+        // Chromium's sandbox refuses to run as root, which is the user in a container.
         "--no-sandbox",
         "--disable-gpu",
-        // /dev/shm of a container is small.
+        // A container has only a small /dev/shm.
         "--disable-dev-shm-usage",
         "--disable-quic",
         "--no-first-run",
-        // It speaks to nobody but the servers of the test.
+        // The browser must connect only to the servers of the test.
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",

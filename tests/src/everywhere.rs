@@ -1,4 +1,4 @@
-//! The same question to every worker of every Envoy.
+//! Sends the same request to every worker of every Envoy.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use oidc_gate_testkit::process::wait_until;
 
 use crate::Gate;
 
-/// Connections to each Envoy: with two workers, all of them go to one of the two in one of 10⁶ times.
+/// How many connections are made to each Envoy. With two workers, all reach the same one with a probability of 10⁻⁶.
 const CONNECTIONS: usize = 20;
 const AT_ONCE: usize = 10;
-/// Long enough for a loaded machine; what is waited for takes about a second.
+/// Long enough for a busy machine. Usually it takes about a second.
 pub const BOUND: Duration = Duration::from_secs(20);
 
-/// Every status with which any worker of any Envoy answers; 0 stands for no answer. `ask` is given the address of
-/// `path` at each Envoy.
+/// All statuses that the workers of all Envoys return. 0 stands for no response. `ask` gets the URL of `path` at each
+/// Envoy.
 pub fn statuses(gate: &Gate, path: &str, ask: impl Fn(&str) -> Request) -> BTreeSet<u16> {
     gate.envoys()
         .flat_map(|(number, _)| {
@@ -27,10 +27,10 @@ pub fn statuses(gate: &Gate, path: &str, ask: impl Fn(&str) -> Request) -> BTree
         .collect()
 }
 
-/// Every worker of every Envoy answers with this status, now.
+/// Asserts that every worker of every Envoy returns this status now.
 ///
 /// # Panics
-/// When one does not; with the tail of Envoy's log.
+/// If one does not. The message has the end of Envoy's log.
 #[track_caller]
 pub fn assert_everywhere(gate: &Gate, status: u16, path: &str, ask: impl Fn(&str) -> Request) {
     let found = statuses(gate, path, ask);
@@ -41,11 +41,11 @@ pub fn assert_everywhere(gate: &Gate, status: u16, path: &str, ask: impl Fn(&str
     );
 }
 
-/// Every worker of every Envoy comes to answer with this status; how long it took. The time is for people to read: what
-/// the machine does besides is in it.
+/// Waits until every worker of every Envoy returns this status. Returns how long that took, only for information: the
+/// time depends on how busy the machine is.
 ///
 /// # Panics
-/// When it does not within 20 s; with the tail of Envoy's log.
+/// If it does not happen within 20 s. The message has the end of Envoy's log.
 #[track_caller]
 pub fn assert_soon_everywhere(
     gate: &Gate,
@@ -67,7 +67,7 @@ pub fn assert_soon_everywhere(
     started.elapsed()
 }
 
-/// Waits until so much time has passed since `since`: a token or a session of that age.
+/// Waits until a token or session from `since` has reached this age.
 pub fn wait_for_age(since: Instant, age: Duration) {
     wait_until(age.saturating_add(BOUND), || since.elapsed() >= age);
 }

@@ -1,4 +1,4 @@
-//! A whole gate: Envoys with the shipped configuration and the filter, Redis, a provider, an application.
+//! A complete gate: Envoys with the shipped configuration and the filter, Redis, a provider, an application.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -18,30 +18,31 @@ use crate::oracle;
 use crate::secrets::Secrets;
 use crate::store::SessionStore;
 
-/// The session cookie's name behind a public URL of `http://localhost`.
+/// The name of the session cookie if the public URL is `http://localhost`.
 const SESSION_COOKIE: &str = "oidc-gate";
-/// Who looks whether workers live: nobody else's sessions may be touched by that, and nobody ends theirs.
+/// The user for the check that workers live. It is separate from the tests' users, so neither affects the other's
+/// sessions.
 pub(crate) const CANARY: &str = "canary";
-/// How long Envoy may take to find Redis healthy: checks are seconds apart.
+/// How long Envoy may take to find Redis healthy. Health checks are seconds apart.
 pub(crate) const HEALTHY: Duration = Duration::from_secs(10);
 
-/// A running gate. When it goes out of scope it looks through all logs of Envoy, access log included, for every secret
-/// of the test, and at the counters of the Wasm host: no test can forget to.
+/// A running gate. When it is dropped, it searches all logs of Envoy, including the access log, for every secret of the
+/// test, and checks the counters of the Wasm host. No test can forget these checks.
 #[derive(Debug)]
 pub struct Gate {
-    /// The sessions.
+    /// The session store.
     pub store: SessionStore,
     /// The OpenID provider.
     pub provider: Provider,
     /// The application.
     pub echo: Echo,
-    /// What the (first) Envoy was started with.
+    /// The configuration of the first Envoy.
     pub config: EnvoyConfig,
     pub(crate) nodes: Vec<Node>,
     pub(crate) port: u16,
     pub(crate) secret_key: String,
     pub(crate) planted: Mutex<Vec<String>>,
-    /// Logs of Envoys that were ended during the test.
+    /// Logs of Envoys that were stopped during the test.
     pub(crate) ended: Vec<String>,
     pub(crate) _balancer: Option<Balancer>,
     pub(crate) _listeners: TempDir,
@@ -55,20 +56,20 @@ pub(crate) struct Node {
 }
 
 impl Gate {
-    /// A gate as it is shipped, with two workers.
+    /// Starts a gate with the shipped configuration and two workers.
     ///
     /// # Panics
-    /// When something does not start.
+    /// If something does not start.
     pub fn start() -> Self {
         Self::builder().start()
     }
 
-    /// A gate to be changed before it starts.
+    /// A gate that can be changed before it starts.
     pub fn builder() -> Builder {
         Builder::new()
     }
 
-    /// The public address of a path.
+    /// The public URL of a path.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.origin())
     }
@@ -83,18 +84,18 @@ impl Gate {
         self.port
     }
 
-    /// The public address of a path at one Envoy, past the load balancer.
+    /// The URL of a path at one Envoy, without the load balancer.
     ///
     /// # Panics
-    /// When there is no such Envoy.
+    /// If there is no such Envoy.
     pub fn url_at(&self, envoy: usize, path: &str) -> String {
         format!("http://localhost:{}{path}", self.node(envoy).port)
     }
 
-    /// Envoy; the first one that runs.
+    /// The first Envoy that is running.
     ///
     /// # Panics
-    /// When none runs.
+    /// If none is running.
     pub fn envoy(&self) -> &Envoy {
         match self.envoys().next() {
             Some((_, envoy)) => envoy,
@@ -105,7 +106,7 @@ impl Gate {
     /// One of several Envoys.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it is not running.
     pub fn envoy_at(&self, number: usize) -> &Envoy {
         match &self.node(number).envoy {
             Some(envoy) => envoy,
@@ -113,15 +114,15 @@ impl Gate {
         }
     }
 
-    /// The Envoys that run, with their numbers.
+    /// The running Envoys with their numbers.
     pub fn envoys(&self) -> impl Iterator<Item = (usize, &Envoy)> {
         self.nodes.iter().enumerate().filter_map(|(number, node)| Some((number, node.envoy.as_ref()?)))
     }
 
-    /// Ends an Envoy at once (SIGKILL), in the middle of whatever it does.
+    /// Kills an Envoy (SIGKILL), whatever it is doing.
     ///
     /// # Panics
-    /// When it does not run, or its filter had failed before.
+    /// If it is not running, or its filter has failed before.
     pub fn kill_envoy(&mut self, number: usize) {
         let Some(envoy) = self.node_mut(number).envoy.take() else { panic!("Envoy {number} does not run") };
         let incidents = oracle::incidents(&envoy);
@@ -130,27 +131,27 @@ impl Gate {
         self.ended.push(log);
     }
 
-    /// Changes a variable of the environment of every Envoy that is started from now on.
+    /// Sets an environment variable for every Envoy that is started from now on.
     pub fn set_env(&mut self, name: &str, value: &str) {
         for node in &mut self.nodes {
             node.launch = node.launch.clone().env(name, value);
         }
     }
 
-    /// Starts an Envoy that was ended.
+    /// Starts a stopped Envoy again.
     ///
     /// # Panics
-    /// When it does not start; with the tail of its log.
+    /// If it does not start. The message has the end of its log.
     pub fn start_envoy(&mut self, number: usize) {
         let started = self.try_start_envoy(number);
         let started = started.and_then(|()| self.envoy_at(number).wait_for_healthy("redis", HEALTHY));
         started.unwrap_or_else(|trouble| panic!("{trouble}"));
     }
 
-    /// Starts an Envoy that was ended, while it can't reach Redis.
+    /// Starts a stopped Envoy again while Redis is unreachable.
     ///
     /// # Panics
-    /// When it does not start; with the tail of its log.
+    /// If it does not start. The message has the end of its log.
     pub fn start_envoy_without_redis(&mut self, number: usize) {
         self.try_start_envoy(number).unwrap_or_else(|trouble| panic!("{trouble}"));
     }
@@ -175,10 +176,10 @@ impl Gate {
         }
     }
 
-    /// The real Redis; behind its proxy, where there is one.
+    /// The real Redis, also if there is a proxy in front of it.
     ///
     /// # Panics
-    /// When the gate was built with something else.
+    /// If the gate uses another store.
     pub fn redis(&self) -> &Redis {
         match &self.store {
             SessionStore::Redis(redis) | SessionStore::Proxied(redis, _) | SessionStore::Tls(redis, _) => {
@@ -191,7 +192,7 @@ impl Gate {
     /// The proxy in front of Redis.
     ///
     /// # Panics
-    /// When the gate was built without.
+    /// If the gate has none.
     pub fn redis_proxy(&self) -> &Proxy {
         match &self.store {
             SessionStore::Proxied(_, proxy) => proxy,
@@ -199,10 +200,10 @@ impl Gate {
         }
     }
 
-    /// The Redis that does what it is told.
+    /// The fake Redis.
     ///
     /// # Panics
-    /// When the gate was built with a real one.
+    /// If the gate uses a real one.
     pub fn fake_redis(&self) -> &FakeRedis {
         match &self.store {
             SessionStore::Fake(fake, _) => fake,
@@ -213,7 +214,7 @@ impl Gate {
     /// The Redis Cluster.
     ///
     /// # Panics
-    /// When the gate was built without.
+    /// If the gate has none.
     pub fn redis_cluster(&self) -> &Cluster {
         match &self.store {
             SessionStore::Cluster(cluster) => cluster,
@@ -224,7 +225,7 @@ impl Gate {
     /// The primary and its replica.
     ///
     /// # Panics
-    /// When the gate was built without.
+    /// If the gate has none.
     pub fn redis_pair(&self) -> &Pair {
         match &self.store {
             SessionStore::Pair(pair, _) => pair,
@@ -232,20 +233,20 @@ impl Gate {
         }
     }
 
-    /// A browser that has signed in as that user and is on the application's first page.
+    /// A browser that has signed in as this user and shows the application's start page.
     ///
     /// # Panics
-    /// When the login does not get there.
+    /// If the login fails.
     pub fn signed_in(&self, username: &str) -> Client {
         let client = Client::new();
         self.sign_in(&client, username, "/");
         client
     }
 
-    /// As [`Gate::signed_in`], with the `sid` of the new session at the provider.
+    /// Like [`Gate::signed_in`], and returns the `sid` of the new session at the provider.
     ///
     /// # Panics
-    /// When the login does not get there.
+    /// If the login fails.
     pub fn signed_in_with_sid(&self, username: &str) -> (Client, String) {
         let before = self.provider.sessions_of(username);
         let client = self.signed_in(username);
@@ -257,10 +258,10 @@ impl Gate {
         }
     }
 
-    /// Signs a browser in as that user, by opening `path`; the provider goes back to asking for a password.
+    /// Signs a browser in as this user by opening `path`. Afterwards the provider asks for passwords again.
     ///
     /// # Panics
-    /// When the login does not end with the application's answer to `path`.
+    /// If the login does not end with the application's response to `path`.
     pub fn sign_in(&self, client: &Client, username: &str, path: &str) {
         self.provider.sign_in_as(username);
         let journey = client.visit(&self.url(path)).unwrap_or_else(|trouble| panic!("{trouble}"));
@@ -277,10 +278,11 @@ impl Gate {
         );
     }
 
-    /// Begins a login by opening `path` and signs in at the provider; the address of the callback, not yet visited.
+    /// Starts a login by opening `path` and signs in at the provider. Returns the URL of the callback, which is not
+    /// opened.
     ///
     /// # Panics
-    /// When the provider does not send the browser back.
+    /// If the provider does not redirect the browser back.
     pub fn callback_of(&self, client: &Client, username: &str, path: &str) -> String {
         self.provider.sign_in_as(username);
         let to_provider = client.navigate(&self.url(path)).unwrap_or_else(|trouble| panic!("{trouble}"));
@@ -305,12 +307,12 @@ impl Gate {
         SESSION_COOKIE
     }
 
-    /// From now on this text may appear nowhere.
+    /// Adds a text that must not appear in any log or response.
     pub fn plant_secret(&self, secret: &str) {
         self.planted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(secret.to_owned());
     }
 
-    /// A secret of this test that `text` shows, and in which form.
+    /// The first secret of this test in `text`, with its encoding.
     pub fn find_secret_in(&self, text: &str) -> Option<String> {
         self.secrets().find_in(text)
     }
@@ -330,7 +332,7 @@ impl Drop for Gate {
             return;
         }
         let incidents: Vec<String> = envoys.iter().filter_map(oracle::incidents).collect();
-        // Envoy writes its access log out when it ends.
+        // Envoy writes the rest of its access log when it stops.
         self.ended.extend(envoys.into_iter().map(Envoy::stop));
         let log = self.ended.join("\n");
         if let Some(leak) = self.find_secret_in(&log) {

@@ -1,7 +1,7 @@
-//! End-to-end tests, and what they run against: [`Gate`], a whole gate of its own for each test, and the oracle
-//! [`assert_refused`], which looks at more than the status.
+//! End-to-end tests and their fixture: each test starts a complete [`Gate`]. The oracle [`assert_refused`] checks more
+//! than the status.
 //!
-//! Run them with `cargo xtask test e2e`, which builds the filter and says where Envoy and Redis are.
+//! Run them with `cargo xtask test e2e`, which builds the filter and sets the paths of Envoy and Redis.
 
 mod builder;
 mod chromium;

@@ -1,11 +1,11 @@
-//! What has to be true after every refused request, besides its status:
+//! The checks that follow every refused request, besides its status:
 //!
 //! - O1 the application was not reached;
-//! - O3 every worker still lets a good request through, and no VM failed or was loaded anew;
-//! - O4 no secret in the answer (and none in the log: [`Gate`](crate::Gate) looks at the end of each test);
-//! - O5 the gate's own answers carry `Cache-Control: no-store`.
+//! - O3 every worker still forwards a valid request, and no VM has failed or was reloaded;
+//! - O4 the response contains no secret (nor does the log, which [`Gate`](crate::Gate) checks at the end of each test);
+//! - O5 the gate's own responses have `Cache-Control: no-store`.
 //!
-//! O2, the identity headers of what is let through, is [`assert_allowed`].
+//! O2 checks the identity headers of forwarded requests: [`assert_allowed`].
 
 use oidc_gate_testkit::browser::{Client, Response};
 use oidc_gate_testkit::echo::Received;
@@ -15,22 +15,23 @@ use oidc_gate_testkit::process::Trouble;
 use crate::Gate;
 use crate::fixture::CANARY;
 
-/// Connections after which a worker that got none counts as dead: with two workers, chance fails once in 10¹⁵.
+/// How many connections are tried before a worker that got none counts as dead. With two workers, this fails by chance
+/// with a probability of 10⁻¹⁵.
 const MAX_CONNECTIONS: usize = 50;
 
-/// Who refuses a request.
+/// What refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedBy {
-    /// The filter; its answers say `Cache-Control: no-store`.
+    /// The filter. Its responses have `Cache-Control: no-store`.
     Gate,
-    /// Envoy itself, before the filter sees the request.
+    /// Envoy itself, before the request reaches the filter.
     Envoy,
 }
 
-/// Sends something that must be refused with `status`, and checks everything that follows from it.
+/// Sends a request that must be refused with `status`, and makes all checks.
 ///
 /// # Panics
-/// When it is not so; with the answer and the tail of Envoy's log.
+/// If one fails. The message has the response and the end of Envoy's log.
 #[track_caller]
 pub fn assert_refused(
     gate: &Gate,
@@ -40,7 +41,7 @@ pub fn assert_refused(
     assert_refused_by(gate, RefusedBy::Gate, status, stimulus)
 }
 
-/// As [`assert_refused`], by whoever is named.
+/// Like [`assert_refused`], for a refusal by the filter or by Envoy.
 ///
 /// # Panics
 /// As [`assert_refused`].
@@ -72,11 +73,11 @@ pub fn assert_refused_by(
     response
 }
 
-/// Sends something that must reach the application, and returns what the application saw: O2 is that each identity
-/// header is there once, or not at all.
+/// Sends a request that must reach the application. Returns the request as the application received it. O2: each
+/// identity header is present once, or not at all.
 ///
 /// # Panics
-/// When it was not let through, or an identity header came twice.
+/// If the request was refused, or an identity header is repeated.
 #[track_caller]
 pub fn assert_allowed(gate: &Gate, stimulus: impl FnOnce() -> Result<Response, Trouble>) -> Received {
     let reached = gate.echo.count();
@@ -99,11 +100,11 @@ pub fn assert_allowed(gate: &Gate, stimulus: impl FnOnce() -> Result<Response, T
     received
 }
 
-/// Every worker of every Envoy lets a good bearer token through, and no VM has failed since Envoy started. (A token,
-/// because it needs neither Redis nor the provider at that moment.)
+/// Asserts that every worker of every Envoy forwards a request with a valid bearer token, and that no VM has failed
+/// since Envoy started. A token needs neither Redis nor the provider at that moment.
 ///
 /// # Panics
-/// When a worker does not, or none of 50 connections reached it.
+/// If a worker does not, or was not reached by any of 50 connections.
 #[track_caller]
 pub fn assert_workers_alive(gate: &Gate) {
     for (number, envoy) in gate.envoys() {
@@ -140,7 +141,7 @@ fn assert_workers_of(gate: &Gate, number: usize, envoy: &Envoy) {
     );
 }
 
-/// All that an answer says; the address it answers is the client's own.
+/// The whole response, without the URL, which the client chose itself.
 fn shown(response: &Response) -> String {
     let headers = response.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let lines = headers.map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value)));
@@ -151,7 +152,7 @@ fn connections(envoy: &Envoy) -> std::collections::BTreeMap<String, u64> {
     envoy.connections_by_worker().unwrap_or_else(|trouble| panic!("{trouble}"))
 }
 
-/// What the Wasm host counted of failures and reloads; `None` when there was nothing.
+/// What the Wasm host has counted as failures and reloads. `None` if there were none.
 pub(crate) fn incidents(envoy: &Envoy) -> Option<String> {
     let health = match envoy.wasm_health() {
         Ok(health) => health,

@@ -1,9 +1,9 @@
-//! Texts that may appear nowhere, in any of the forms in which they leak.
+//! Texts that must not appear anywhere, in any encoding in which they could leak.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-/// Shorter ones would be found by chance.
+/// Shorter texts could appear by chance.
 const MIN_LENGTH: usize = 8;
 
 /// A set of secrets.
@@ -15,7 +15,7 @@ impl Secrets {
         Self(secrets.into_iter().filter(|secret| secret.len() >= MIN_LENGTH).collect())
     }
 
-    /// The first secret in `text`, and in which form.
+    /// The first secret in `text`, with its encoding.
     pub fn find_in(&self, text: &str) -> Option<String> {
         self.0.iter().find_map(|secret| {
             forms(secret)

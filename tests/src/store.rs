@@ -1,23 +1,23 @@
-//! Where a gate's sessions are: Redis in every form, and what Envoy has to know of it.
+//! The session store of a gate: Redis in several deployments, and the matching configuration of Envoy.
 
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_testkit::process::{Trouble, required_path};
 use oidc_gate_testkit::provider::random_text;
 use oidc_gate_testkit::redis::{Account, Authority, Cluster, FakeRedis, HaProxy, Pair, Proxy, Redis, Script};
 
-/// What the shipped configuration has as `session.redis.prefix`.
+/// `session.redis.prefix` in the shipped configuration.
 const PREFIX: &str = "mlflow";
 
 /// A running store.
 #[derive(Debug)]
 pub enum SessionStore {
-    /// A Redis that works.
+    /// A real Redis.
     Redis(Box<Redis>),
-    /// One whose answers can be spoiled.
+    /// A Redis whose replies can be corrupted.
     Proxied(Box<Redis>, Proxy),
-    /// One that does what it is told.
+    /// A fake Redis with a script.
     Fake(FakeRedis, String),
-    /// One that wants TLS and a user.
+    /// A Redis that requires TLS and a user.
     Tls(Box<Redis>, Box<Authority>),
     /// A Redis Cluster.
     Cluster(Cluster),
@@ -25,7 +25,7 @@ pub enum SessionStore {
     Pair(Box<Pair>, HaProxy),
 }
 
-/// A store about to be started.
+/// A store before it is started.
 pub(crate) enum Kind {
     Redis,
     Proxied,
@@ -66,7 +66,7 @@ impl SessionStore {
         })
     }
 
-    /// The configuration of an Envoy that uses it.
+    /// Configures an Envoy to use this store.
     pub(crate) fn configure(&self, config: EnvoyConfig) -> EnvoyConfig {
         let at = |port| config.clone().cluster("redis", "127.0.0.1", port);
         match self {
@@ -85,7 +85,7 @@ impl SessionStore {
         }
     }
 
-    /// The password that a gate is given.
+    /// The password for the gate.
     pub(crate) fn password(&self) -> &str {
         match self {
             Self::Redis(redis) | Self::Proxied(redis, _) => redis.password(),
@@ -96,7 +96,7 @@ impl SessionStore {
         }
     }
 
-    /// Ends a Redis of its own before Envoy starts.
+    /// Stops the store before Envoy starts. It must be a single real Redis.
     pub(crate) fn stop(&self) {
         match self {
             Self::Redis(redis) | Self::Proxied(redis, _) | Self::Tls(redis, _) => redis.stop(),

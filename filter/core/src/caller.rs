@@ -1,26 +1,26 @@
-//! Who sends a request: the client's address, as Envoy knows it. That is the peer's, or what a trusted proxy in front
-//! says (`use_remote_address`, `xff_num_trusted_hops`). Never read from a header.
+//! The client's address, as Envoy determines it: the peer's address, or the one that a trusted proxy reports
+//! (`use_remote_address`, `xff_num_trusted_hops`). The gate never reads it from a header.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Who shares a limit: one host or household, and the network around it.
+/// The client's address, which also stands for those that share a limit with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caller(Option<IpAddr>);
 
 impl Caller {
-    /// From Envoy's attribute `source.address`; whatever is no address counts as one unknown caller.
+    /// Parses Envoy's attribute `source.address`. All texts that are not addresses count as one unknown caller.
     pub fn parse(address: &[u8]) -> Self {
         let text = std::str::from_utf8(address).unwrap_or_default();
         let address = text.parse::<SocketAddr>().map(|socket| socket.ip()).or_else(|_| text.parse()).ok();
         Self(address.map(|address| address.to_canonical()))
     }
 
-    /// The address itself: IPv4, or the /64 that a household has of IPv6.
+    /// The address by which callers are told apart: all of IPv4, or the /64 that one household has of IPv6.
     pub fn address(self) -> Self {
         self.prefix(32, 64)
     }
 
-    /// The network around it: /24 or /48, what is commonly given out as one.
+    /// The network around the address: /24 or /48, the usual size of an assignment.
     pub fn network(self) -> Self {
         self.prefix(24, 48)
     }
@@ -39,7 +39,7 @@ impl Caller {
         Self(self.0.map(masked))
     }
 
-    /// 16 bytes, IPv4 mapped into IPv6; zero for an unknown one.
+    /// 16 bytes, with IPv4 mapped into IPv6. All zero if the address is unknown.
     pub fn key(self) -> [u8; 16] {
         match self.0 {
             Some(IpAddr::V4(address)) => address.to_ipv6_mapped().octets(),

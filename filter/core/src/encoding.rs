@@ -1,4 +1,4 @@
-//! The one place that knows base64: strict base64url for tokens and keys, standard base64 for `Basic` credentials.
+//! All base64 of the gate: strict base64url for tokens and keys, standard base64 for `Basic` credentials.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -13,17 +13,17 @@ pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Decodes base64url in its one legal form.
+/// Decodes base64url in its only valid form.
 ///
 /// # Errors
-/// [`NotBase64Url`] for padding, white space, the other alphabet (`+`, `/`), an impossible length, and for set bits
-/// after the last whole octet: with those, several texts would mean the same bytes, and a token could be changed
-/// without changing what was signed.
+/// [`NotBase64Url`] for padding, white space, the other alphabet (`+`, `/`), an impossible length, and bits after the
+/// last whole octet that are not zero. With such bits several texts would decode to the same bytes, so a token could be
+/// changed without changing what was signed.
 pub fn from_base64url(text: impl AsRef<[u8]>) -> Result<Vec<u8>, NotBase64Url> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| NotBase64Url)
 }
 
-/// Standard base64 with padding (RFC 4648 4), as `Authorization: Basic` wants it (RFC 7617 2).
+/// Standard base64 with padding (RFC 4648 4), as `Authorization: Basic` requires it (RFC 7617 2).
 pub fn base64(bytes: impl AsRef<[u8]>) -> String {
     STANDARD.encode(bytes)
 }

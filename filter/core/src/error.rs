@@ -1,5 +1,5 @@
-//! Why a request is refused. The metric's label and the log's reason come from the same variant; [`crate::http::reply`]
-//! is the one place that turns a [`Rejection`] into an answer.
+//! Why a request is refused. The metric's label and the reason in the log come from the same variant. Only
+//! [`crate::http::reply`] turns a [`Rejection`] into a reply.
 
 mod denial;
 
@@ -13,48 +13,48 @@ use crate::redis::MAX_VALUE_LEN;
 /// Why a request is not forwarded.
 #[derive(Clone, Debug)]
 pub enum Rejection {
-    /// Two parsers could read this request differently, or it is no request for an application at all: 400.
+    /// Parsers could read this request differently, or no application can receive it: 400.
     Malformed(Malformed),
-    /// Nothing that says who it is: 302 to login or 401.
+    /// No credential: 302 to the login, or 401.
     NoCredential,
-    /// `Authorization` is there, but no well-formed Bearer credential (RFC 6750 2.1): 401.
+    /// The `Authorization` header is not a well-formed Bearer credential (RFC 6750 2.1): 401.
     UnusableAuthorization,
-    /// A bearer token that does not verify: 401 `invalid_token`.
+    /// The bearer token is invalid: 401 `invalid_token`.
     InvalidToken(TokenError),
-    /// The session cookie opens nothing that still lives: 302 to login or 401.
+    /// The session cookie belongs to no live session: 302 to the login, or 401.
     SessionEnded(SessionEnd),
-    /// Known, but not in a group that may: 403.
+    /// Authenticated, but not a member of a group that has access: 403.
     NotAllowed(Box<NotAllowed>),
-    /// An unsafe method with a cookie, sent by another site's page: 403.
+    /// Another site's page sent an unsafe method with a cookie: 403.
     CrossSite,
-    /// A browser loads ahead of time what must happen only when somebody goes there: nothing was done.
+    /// A browser prefetches a page with a side effect, such as the login. Nothing was done: 503.
     Speculative,
-    /// A rule hides this path, or it lies in our reserved `/oauth2/`: 404. With the rule, where one says so.
+    /// A rule hides this path, or it is below the reserved `/oauth2/`: 404. Contains the rule if there is one.
     NotFound(Option<RuleName>),
-    /// Ours, but not with this method: 405 with `Allow`.
+    /// One of the gate's endpoints, but with another method: 405 with `Allow`.
     MethodNotAllowed(&'static str),
-    /// A logout token, or a provider's administrative message, that does not verify: 400 (Back-Channel Logout 1.0 2.8).
+    /// A logout token, or an administrative message of the provider, is invalid: 400 (Back-Channel Logout 1.0 2.8).
     InvalidLogoutToken(TokenError),
-    /// A logout that the provider announced could not be carried out, or not everywhere: 400 (2.8).
+    /// A logout requested by the provider failed, or did not reach every Envoy: 400 (2.8).
     LogoutFailed(Dependency),
-    /// A person signs out, and it is not certain that the session has ended: 503, and said so.
+    /// A user signs out, and the gate cannot confirm that the session has ended: 503 with a page that says so.
     SignOutIncomplete(Dependency),
-    /// The callback can't be completed: a page that says what to do.
+    /// The callback failed: a page that says what to do.
     Login(LoginError),
-    /// Somebody we depend on is away, or does not work with us: 503, with Retry-After when it can pass by itself.
+    /// A dependency is unavailable or misconfigured: 503, with Retry-After if waiting can help.
     Unavailable(Dependency),
-    /// Strangers have had as much as they get for now: 503 with Retry-After.
+    /// Unauthenticated clients have used up their limit for now: 503 with Retry-After.
     OverLimit(Limit),
 }
 
-/// A refusal by one of our own endpoints, with what its answer has to carry besides.
+/// A refusal by one of the gate's endpoints, with what its reply must contain.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// Why.
+    /// The reason.
     pub rejection: Rejection,
-    /// `Set-Cookie` values of the answer.
+    /// `Set-Cookie` values of the reply.
     pub cookies: Vec<String>,
-    /// Where "try again" or "sign in" leads.
+    /// Target of the "try again" or "sign in" link.
     pub retry_path: String,
 }
 
@@ -64,142 +64,143 @@ impl<T: Into<Rejection>> From<T> for Refused {
     }
 }
 
-/// What is wrong with the form of a request.
+/// What is wrong with a malformed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// `:method` missing, repeated or unknown.
+    /// `:method` is missing, repeated or unknown.
     Method,
-    /// `:path` missing or not in origin form (RFC 9112 3.2.1).
+    /// `:path` is missing or not in origin form (RFC 9112 3.2.1).
     Target,
-    /// Bytes, escapes or dot segments that parsers disagree about.
+    /// The path has bytes, escapes or dot segments that parsers read differently.
     Path,
-    /// `:authority` missing or a list.
+    /// `:authority` is missing or a list.
     Authority,
     /// An access token in the query (RFC 9700 4.3.2).
     TokenInQuery,
-    /// Parameters missing, repeated or of the wrong form.
+    /// Parameters are missing, repeated or malformed.
     Parameters,
-    /// A body that is missing, too long, or not what its content type says.
+    /// The body is missing, too long, or not of its content type.
     Body,
 }
 
-/// Why a session cookie did not help.
+/// Why a session cookie was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// Not of the form that we issue.
+    /// The value does not have the form of a ticket.
     MalformedTicket,
-    /// Of that form, and not signed with our keys.
+    /// A ticket whose signature was not made with one of the gate's keys.
     Forged,
-    /// More than one session cookie, with different values.
+    /// The request has several session cookies with different values.
     Ambiguous,
-    /// No record: signed out, expired, or never there.
+    /// Redis has no record: the session was signed out, has expired or never existed.
     Unknown,
-    /// A record that this cookie and our keys don't open.
+    /// Neither this cookie nor the gate's keys can decrypt the record.
     Unreadable,
     /// Unused for longer than the idle timeout.
     Idle,
-    /// Older than the absolute timeout, or than what the provider gave for it.
+    /// Older than the absolute timeout, or than the lifetime that the provider set.
     Expired,
-    /// Signed out: here, at the provider, or by an administrator.
+    /// Signed out at the gate, at the provider, or by an administrator.
     SignedOut,
-    /// The provider refused to renew it.
+    /// The provider refused to refresh the session.
     RefreshRefused,
-    /// The provider renewed it with something that does not belong to it.
+    /// The refresh response does not belong to the session.
     RefreshInvalid,
 }
 
-/// Why a login can't be completed.
+/// Why a login failed.
 #[derive(Clone, Debug)]
 pub enum LoginError {
-    /// No login of this browser has that `state`.
+    /// This browser has no login with this `state`.
     MissingState,
-    /// `iss` is wrong, or missing although promised (RFC 9207 2.4).
+    /// `iss` is wrong, or missing although the metadata announces it (RFC 9207 2.4).
     WrongIssuer,
-    /// The provider said no (RFC 6749 4.1.2.1); `error` and `error_description` as it sent them.
+    /// The provider returned an error (RFC 6749 4.1.2.1). The fields are unchanged.
     Provider {
-        /// The error code.
+        /// `error`.
         error: String,
-        /// Human-readable, for developers.
+        /// `error_description`, a text for developers.
         description: Option<String>,
     },
-    /// This code was used before.
+    /// The code was used before.
     CodeUsed,
-    /// The token endpoint refused the code (`invalid_grant` and the like); with its words.
+    /// The token endpoint refused the code (`invalid_grant` and similar), with its message.
     CodeRefused(Rc<str>),
-    /// The token endpoint refused us: client id or secret are wrong, or this client may not do that; with its words.
+    /// The token endpoint refused the client: its id or secret is wrong, or it lacks a permission. With the endpoint's
+    /// message.
     ClientRefused(Rc<str>),
-    /// The token response is not one.
+    /// The token response is malformed.
     TokenResponse(Rc<str>),
-    /// The ID token does not verify.
+    /// The ID token is invalid.
     IdToken(TokenError),
-    /// UserInfo is not one, or the provider does not give it to us.
+    /// The UserInfo response is malformed, or the provider refused the request.
     UserInfo(Rc<str>),
-    /// UserInfo speaks of somebody else than the ID token.
+    /// The `sub` of UserInfo differs from the ID token's.
     UserInfoOfAnother,
-    /// The session would not fit into the store: its size in bytes.
+    /// The session is too large for the store. The field is its size in bytes.
     TooLarge(usize),
-    /// This browser comes back again and again without a session.
+    /// This browser returns from the login repeatedly without having a session.
     Loop,
 }
 
-/// Of what strangers get so much and no more.
+/// What unauthenticated clients may do only within a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Looking for sessions of tickets that carry no signature of ours.
+    /// Look-ups in Redis for tickets that the gate did not sign.
     UnknownTickets,
-    /// Callbacks that bring a code.
+    /// Callbacks with a code.
     Callbacks,
 }
 
-/// On whom we wait.
+/// A dependency of the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dependency {
-    /// Discovery or keys are not there (yet).
+    /// The metadata or keys are not available (yet).
     ProviderMetadata(Trouble),
-    /// The provider does not answer, or refuses what it has to do for us.
+    /// The provider does not answer, or refuses a request of the gate.
     Provider(Trouble),
-    /// Redis does not answer, or not as it should.
+    /// Redis does not answer, or answers with an error.
     Redis(&'static str),
-    /// No randomness, or no signature verification in this host.
+    /// The host provides no randomness or no signature check.
     Host,
-    /// Our clock and the provider's are too far apart to tell whether its tokens are good.
+    /// The gate's and the provider's clocks differ too much to check the times of tokens.
     Clock,
-    /// Envoy does not hand the request's body over (`allow_on_headers_stop_iteration`), or it is very slow.
+    /// Envoy does not deliver the request body (`allow_on_headers_stop_iteration`), or the body is very slow.
     Body,
 }
 
-/// What is wrong with the provider.
+/// A problem with the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// For the log: which endpoint, what it said, in whose words. Without secrets.
+    /// For the log: the endpoint and its answer, without secrets.
     pub detail: Rc<str>,
-    /// Whether waiting helps.
+    /// Whether waiting can help.
     pub outlook: Outlook,
 }
 
-/// Whether waiting helps.
+/// Whether waiting can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
-    /// It can pass by itself: who asks again in a while may be served.
+    /// Waiting can help: a later request may succeed.
     Passing,
-    /// Somebody has to change something: at the provider, in Redis, in Envoy or in the gate's configuration.
+    /// Someone must change something at the provider, in Redis, in Envoy or in the gate's configuration.
     Lasting,
 }
 
 impl Trouble {
-    /// Something that can pass by itself.
+    /// A problem that can pass.
     pub fn passing(detail: impl Into<Rc<str>>) -> Self {
         Self { detail: detail.into(), outlook: Outlook::Passing }
     }
 
-    /// Something that an administrator has to put right.
+    /// A problem that an administrator must correct.
     pub fn lasting(detail: impl Into<Rc<str>>) -> Self {
         Self { detail: detail.into(), outlook: Outlook::Lasting }
     }
 }
 
 impl Rejection {
-    /// Whether asking again helps; `None` where nobody is away and nothing is wrong with the gate.
+    /// Whether a retry can help. `None` if no dependency is the cause.
     pub fn outlook(&self) -> Option<Outlook> {
         match self {
             Self::Unavailable(dependency)
@@ -211,7 +212,7 @@ impl Rejection {
         }
     }
 
-    /// The stable name, for metrics and logs; a named rule adds to it.
+    /// The stable name for metrics and logs. A named rule extends it.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Malformed(malformed) => malformed.label(),
@@ -225,7 +226,7 @@ impl Rejection {
             Self::NotFound(_) => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::InvalidLogoutToken(_) => "invalid_logout_token",
-            // Nothing was read, and nothing will be done later.
+            // The message was not read, so it is not retried later either.
             Self::LogoutFailed(dependency @ Dependency::Body) => dependency.label(),
             Self::LogoutFailed(_) => "logout_failed",
             Self::SignOutIncomplete(_) => "sign_out_incomplete",
@@ -235,7 +236,7 @@ impl Rejection {
         }
     }
 
-    /// What the log adds to the label: precise, and without secrets.
+    /// What the log adds to the label. Contains no secrets.
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidToken(error)
@@ -262,7 +263,7 @@ impl Rejection {
         }
     }
 
-    /// The rule of the policy that refused.
+    /// The rule that refused the request.
     pub fn rule(&self) -> Option<&RuleName> {
         match self {
             Self::NotAllowed(refused) => refused.rule.as_ref(),
@@ -271,7 +272,7 @@ impl Rejection {
         }
     }
 
-    /// Every label, so that the metrics exist before the first refusal.
+    /// All labels. The metrics exist before the first refusal.
     pub const LABELS: &'static [&'static str] = &[
         "malformed_method",
         "malformed_target",
@@ -357,12 +358,12 @@ impl SessionEnd {
 }
 
 impl LoginError {
-    /// Whether somebody else made the answer that should have been the provider's.
+    /// Whether an attacker, and not the provider, may have created the response.
     pub fn is_forgery(&self) -> bool {
         matches!(self, Self::IdToken(error) if error.is_forgery())
     }
 
-    /// Whether asking again helps; `None` for what is about this one login.
+    /// Whether a retry can help. `None` if the error concerns only this login.
     fn outlook(&self) -> Option<Outlook> {
         match self {
             Self::Provider { error, .. } => {
@@ -412,7 +413,7 @@ impl Limit {
 }
 
 impl Dependency {
-    /// The stable name, for metrics and logs.
+    /// The stable name for metrics and logs.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::ProviderMetadata(trouble) | Self::Provider(trouble)
@@ -438,20 +439,21 @@ impl Dependency {
         }
     }
 
-    /// Whether waiting helps.
+    /// Whether waiting can help.
     pub fn outlook(&self) -> Outlook {
         match self {
             Self::ProviderMetadata(trouble) | Self::Provider(trouble) => trouble.outlook,
-            // What Redis itself says can change in a moment: a failover, a new password.
+            // A missing cluster needs a new configuration. Redis' own errors can pass: after a failover, with a new
+            // password.
             Self::Redis("unknown cluster") => Outlook::Lasting,
-            // The clock of another Envoy may be right.
+            // Another Envoy's clock may be right.
             Self::Clock | Self::Redis(_) | Self::Host | Self::Body => Outlook::Passing,
         }
     }
 }
 
 impl Dependency {
-    /// What is wrong with Redis; empty when it is something else.
+    /// What is wrong with Redis. Empty for another dependency.
     pub fn redis(&self) -> &'static str {
         match self {
             Self::Redis(what) => what,

@@ -1,4 +1,4 @@
-//! All that the outside does for the core. The adapter, the unit tests and the simulator each implement [`Host`].
+//! The environment of the core. The adapter, the unit tests and the simulator each implement [`Host`].
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// A future of one thread: the filter runs in a single-threaded Wasm worker.
+/// A future that stays on one thread, because a Wasm worker is single-threaded.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// One HTTP request to an Envoy cluster (or, for a cluster with a TCP connection pool, raw bytes).
+/// One HTTP request to an Envoy cluster. To a cluster with a TCP connection pool, it sends raw bytes.
 #[derive(Clone)]
 pub struct Callout {
     /// The Envoy cluster.
     pub cluster: String,
-    /// Headers, pseudo-headers first (`:method`, `:path`, `:authority`).
+    /// Headers. Pseudo-headers (`:method`, `:path`, `:authority`) come first.
     pub headers: Vec<(String, String)>,
-    /// The body; never empty for a TCP-pool cluster.
+    /// The body. Never empty for a cluster with a TCP connection pool.
     pub body: Vec<u8>,
-    /// The whole call's limit.
+    /// Time limit of the whole call.
     pub timeout: Duration,
 }
 
-/// What came back.
+/// The response to a callout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CalloutReply {
-    /// `:status`; Envoy makes 503 of a failed connection and 504 of a timeout.
+    /// `:status`. Envoy sets 503 for a failed connection and 504 for a timeout.
     pub status: u16,
     /// Header names in lower case.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -34,7 +34,7 @@ pub struct CalloutReply {
 }
 
 impl CalloutReply {
-    /// The first header of that (lower-case) name, when it is printable ASCII.
+    /// The first header with this lower-case name, if it is printable ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -43,35 +43,35 @@ impl CalloutReply {
     }
 }
 
-/// Why a call brought nothing back.
+/// Why a callout got no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CalloutError {
-    /// Envoy has no cluster of that name.
+    /// Envoy has no cluster with this name.
     #[error("unknown cluster")]
     UnknownCluster,
-    /// Circuit breaker, no healthy host, or Envoy refused to send.
+    /// Not sent: a circuit breaker is open, no host is healthy, or Envoy refused.
     #[error("not sent")]
     NotSent,
-    /// Sent, and then reset or cut off before there was an answer.
+    /// Reset after it was sent and before the response was complete.
     #[error("reset before an answer")]
     Reset,
 }
 
-/// The host could not say whether a signature is good.
+/// The host could not check a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the host cannot verify this signature: {0}")]
 pub struct CryptoUnavailable(pub &'static str);
 
-/// The host has no randomness for us.
+/// The host provides no randomness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no randomness")]
 pub struct RandomUnavailable;
 
-/// Another worker wrote first.
+/// Another worker changed the value first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CasMismatch;
 
-/// A signature check that the host can do (BoringSSL in Envoy). The curve comes with the key.
+/// The signature checks that the host supports (BoringSSL in Envoy). The key determines the curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostSignature {
     /// RSASSA-PKCS1-v1_5, SHA-256.
@@ -88,35 +88,35 @@ pub enum HostSignature {
     EcdsaSha512,
 }
 
-/// One counter: its place in the list of [`crate::metrics::names`].
+/// A counter: its index in the list of [`crate::metrics::names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter(pub usize);
 
-/// How much a log line matters.
+/// Severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For somebody who is looking for something.
+    /// Details for debugging.
     Debug,
     /// Ordinary events: started, signed in, signed out.
     Info,
-    /// Refused, retried: somebody may have to act.
+    /// Something was refused or retried. An operator may have to act.
     Warn,
-    /// Cannot work: somebody has to act.
+    /// The gate cannot work. An operator must act.
     Error,
 }
 
-/// The outside world.
+/// The environment of the core.
 ///
-/// Futures are polled by the adapter's executor. Dropping the future of [`Host::call`] forgets the answer; work that
-/// must finish is given to [`Host::spawn`].
+/// The adapter's executor polls the futures. If the future of [`Host::call`] is dropped, its response is discarded.
+/// Work that must finish goes to [`Host::spawn`].
 pub trait Host {
     /// Sends one request through an Envoy cluster.
     fn call(&self, callout: Callout) -> LocalFuture<'static, Result<CalloutReply, CalloutError>>;
-    /// The wall clock.
+    /// The time of the wall clock.
     fn now(&self) -> Timestamp;
-    /// Fills `buffer` from a cryptographic source.
+    /// Fills `buffer` with cryptographically secure random bytes.
     fn random(&self, buffer: &mut [u8]) -> Result<(), RandomUnavailable>;
-    /// Checks `signature` over `signed` with a public key (SPKI, DER). ECDSA signatures are ASN.1 DER here.
+    /// Checks `signature` over `signed` with a public key (SPKI in DER). ECDSA signatures are ASN.1 DER here.
     fn verify_signature(
         &self,
         algorithm: HostSignature,
@@ -124,25 +124,25 @@ pub trait Host {
         signed: &[u8],
         signature: &[u8],
     ) -> Result<bool, CryptoUnavailable>;
-    /// Reads data shared by this Envoy's workers, with its compare-and-swap number.
+    /// Reads data that the workers of this Envoy share, with its compare-and-swap number.
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)>;
-    /// Writes shared data; with `cas`, only over the version that was read.
+    /// Writes shared data. With `cas`, only if the value has not changed since it was read.
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch>;
-    /// Runs a job on the worker's root context: it outlives the request that started it, and is finished before the
-    /// plugin goes, so it has to have an end.
+    /// Runs a job on the worker's root context. It outlives the request that started it. The plugin is not unloaded
+    /// before the job finishes, so every job must end.
     fn spawn(&self, job: LocalFuture<'static, ()>);
-    /// Runs a job on the root context that has no end, and goes with the plugin.
+    /// Runs a job without an end on the root context. It stops when the plugin is unloaded.
     fn spawn_endless(&self, job: LocalFuture<'static, ()>);
-    /// Completes after `duration` (the adapter's tick is about a millisecond).
+    /// Completes after `duration`. The adapter's timer has a resolution of about one millisecond.
     fn sleep(&self, duration: Duration) -> LocalFuture<'static, ()>;
     /// Adds one to a counter.
     fn count(&self, counter: Counter);
-    /// Writes a log line. `message` is printable and without secrets.
+    /// Writes a log line. `message` must be printable and contain no secrets.
     fn log(&self, level: Level, message: &str);
 }
 
-/// Reads shared data to compare and swap it; where there is none yet, `initial` comes first, since a swap needs
-/// something to compare with: in Envoy, number 0 means "write whatever is there".
+/// Reads shared data for a compare-and-swap. If the key does not exist, it is first created with `initial`. In Envoy,
+/// the compare-and-swap number 0 means "write unconditionally", so a missing key cannot be compared.
 pub fn shared_or(host: &dyn Host, key: &str, initial: &[u8]) -> Option<(Vec<u8>, u32)> {
     host.shared_get(key).or_else(|| {
         let _ = host.shared_set(key, initial, None);

@@ -1,4 +1,4 @@
-//! Strict JSON: whatever two parsers could read differently, or could choke on, is refused.
+//! A strict JSON reader. It refuses text that two parsers could read differently, or that could exhaust a parser.
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,25 +15,25 @@ pub use members::{
 
 mod members;
 
-/// Objects and arrays inside each other, the outermost included. The stack of a Wasm worker is small.
+/// How deep objects and arrays may be nested, the outermost included. The stack of a Wasm worker is small.
 pub const MAX_DEPTH: usize = 16;
 
-/// Why a text is not the JSON object it should be.
+/// Why a text is not an acceptable JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// Longer than the caller's limit.
     #[error("longer than allowed")]
     TooLong,
-    /// Not JSON (RFC 8259), not UTF-8, or a number beyond what a double can hold.
+    /// Not JSON (RFC 8259), not UTF-8, or a number outside the range of a double.
     #[error("not well-formed JSON")]
     Syntax,
-    /// A member name occurs twice in one object: readers differ in which value they take (RFC 8259 4).
+    /// An object has two members of the same name. Readers differ in which value they use (RFC 8259 4).
     #[error("duplicate member")]
     DuplicateMember,
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("nested too deeply")]
     TooDeep,
-    /// Well-formed, but an array, a string, a number, a boolean or null.
+    /// Valid JSON, but not an object.
     #[error("not a JSON object")]
     NotAnObject,
 }
@@ -53,10 +53,10 @@ impl JsonError {
 
 /// Parses one JSON object of at most `max_len` bytes.
 ///
-/// Numbers keep `u64`, `i64` or `f64` precision; NaN and infinities can't come out.
+/// Numbers become `u64`, `i64` or `f64`. They are never NaN or infinite.
 ///
 /// # Errors
-/// See [`JsonError`]; each holds at every level of the text, not only at the outermost.
+/// See [`JsonError`]. Each check covers all levels of the text, not only the outermost.
 pub fn parse_object(bytes: &[u8], max_len: usize) -> Result<Map<String, Value>, JsonError> {
     if bytes.len() > max_len {
         return Err(JsonError::TooLong);
@@ -73,7 +73,7 @@ pub fn parse_object(bytes: &[u8], max_len: usize) -> Result<Map<String, Value>, 
     }
 }
 
-/// Builds a [`Value`] and notes in `finding` what serde's own error type can't carry.
+/// Builds a [`Value`]. It stores in `finding` the errors that serde's own error type cannot carry.
 #[derive(Clone, Copy)]
 struct Strict<'a> {
     depth: usize,
@@ -149,7 +149,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let inside = self.inside()?;
         let mut members = Map::new();
-        // The name is compared after its escapes are resolved: `\u0073ub` is `sub`.
+        // Compares names after resolving their escapes: `\u0073ub` is `sub`.
         while let Some(name) = entries.next_key::<String>()? {
             if members.contains_key(&name) {
                 return Err(self.refuse(JsonError::DuplicateMember));

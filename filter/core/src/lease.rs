@@ -1,5 +1,5 @@
-//! A lease in the data that the workers of one Envoy share: one of them works, the others wait. It ends by itself when
-//! its holder does.
+//! A lease in the data that the workers of one Envoy share: one of them does the work, the others wait. The lease
+//! expires, so a worker that dies does not keep it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,24 +7,25 @@ use std::time::Duration;
 use crate::host::{Host, shared_or};
 use crate::time::Timestamp;
 
-/// Something that one worker at a time does, and not before a certain moment.
+/// The right of one worker to do a task. A pause can follow before the next one gets it.
 pub struct Lease {
     host: Rc<dyn Host>,
     key: String,
 }
 
 impl Lease {
-    /// Under this key of the shared data.
+    /// A lease under this key of the shared data.
     pub fn new(host: Rc<dyn Host>, key: String) -> Self {
         Self { host, key }
     }
 
-    /// Takes it for `longest`, unless another worker has it, or it was put off and that time is not over.
+    /// Takes the lease for at most `longest`. Fails if another worker holds it, or during the pause after it was
+    /// released.
     pub fn take(&self, longest: Duration) -> bool {
         let now = self.host.now();
         let Some((bytes, version)) = shared_or(&*self.host, &self.key, b"0") else { return false };
         let until = parse(&bytes);
-        // A clock that was set back must not keep everybody waiting.
+        // If the clock was set back, the lease must not last longer than it was granted for.
         if now < until && until.since(now) <= longest {
             return false;
         }
@@ -32,7 +33,7 @@ impl Lease {
         self.host.shared_set(&self.key, until.as_bytes(), Some(version)).is_ok()
     }
 
-    /// Gives it back; nobody gets it for another `pause`.
+    /// Releases the lease. No worker gets it for another `pause`.
     pub fn put_off(&self, pause: Duration) {
         let until = self.host.now().plus(pause).as_millis().to_string();
         let _ = self.host.shared_set(&self.key, until.as_bytes(), None);

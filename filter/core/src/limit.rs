@@ -1,6 +1,7 @@
-//! How much strangers can have done, shared fairly: so much in all, of which one network gets half and one address a
-//! quarter. Whoever turns out to be no stranger gives back what they took, so that limits need not fit their number.
-//! From then on their address does not compete with strangers, but with its like, which have as much together.
+//! Limits how much unauthenticated clients can make the gate do, and shares the limit fairly: one network gets at most
+//! half of the total, one address a quarter. A client that turns out to be legitimate gets back what it used, so the
+//! limits need not match the number of users. From then on its address no longer competes with unknown addresses. All
+//! proven addresses share a second total of the same size.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -10,35 +11,35 @@ use lru::LruCache;
 use crate::caller::Caller;
 use crate::time::Timestamp;
 
-/// Addresses, and networks, whose share is remembered; the one that asked longest ago goes.
+/// How many addresses, and how many networks, are remembered. The least recently used one is dropped.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
-/// The share of one network, and of one address: a half, a quarter.
+/// The share of one network and of one address: a half and a quarter.
 const NETWORK_SHARE: u64 = 2;
 const ADDRESS_SHARE: u64 = 4;
 /// Levels are counted in millionths.
 const ONE: u64 = 1_000_000;
 
-/// So many at once, and so many in each second after that.
+/// A token bucket: its size, and how fast it is refilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// At once, when nobody has asked for long.
+    /// How many tries are possible at once after a long pause.
     pub burst: u32,
-    /// In a second.
+    /// How many tries are added each second.
     pub per_second: u32,
 }
 
-/// A rate that callers share.
+/// A rate that several callers share.
 pub struct FairLimit {
     rate: Rate,
     all: RefCell<Bucket>,
     all_proven: RefCell<Bucket>,
     networks: RefCell<LruCache<[u8; 16], Bucket>>,
     addresses: RefCell<LruCache<[u8; 16], Bucket>>,
-    /// Addresses from which somebody came who was no stranger.
+    /// Addresses from which a legitimate client came.
     proven: RefCell<LruCache<[u8; 16], ()>>,
 }
 
-/// Leave to do something once.
+/// Permission for one try.
 #[derive(Debug)]
 #[must_use]
 pub struct Pass {
@@ -46,12 +47,12 @@ pub struct Pass {
     taken_from: TakenFrom,
 }
 
-/// Whose share a pass is of.
+/// Which buckets a pass was taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TakenFrom {
-    /// Of the address, its network and all.
+    /// Those of the address, its network and all unknown addresses.
     All,
-    /// Of the address, and of all that are proven.
+    /// Those of the address and all proven addresses.
     Proven,
 }
 
@@ -62,7 +63,7 @@ struct Bucket {
 }
 
 impl FairLimit {
-    /// Nobody has asked yet.
+    /// A limit with full buckets.
     pub fn new(rate: Rate) -> Self {
         Self {
             all: RefCell::new(rate.full(1)),
@@ -74,7 +75,7 @@ impl FairLimit {
         }
     }
 
-    /// Leave for this caller, unless it, its network or all together have had as much as they get.
+    /// A pass for this caller. `None` if the limit of its address, its network or the total is used up.
     pub fn take(&self, caller: Caller, now: Timestamp) -> Option<Pass> {
         let is_proven = self.proven.borrow_mut().get(&caller.address().key()).is_some();
         let from = if is_proven { TakenFrom::Proven } else { TakenFrom::All };
@@ -88,14 +89,14 @@ impl FairLimit {
         Some(Pass { caller, taken_from: from })
     }
 
-    /// Nothing was done.
+    /// Returns a pass that was not used.
     pub fn give_back(&self, Pass { caller, taken_from }: Pass) {
         self.each(caller, taken_from, |rate, share, bucket| {
             bucket.level = bucket.level.saturating_add(ONE).min(rate.most(share));
         });
     }
 
-    /// It was no stranger: this does not count, and the address competes with its like from now on.
+    /// Returns the pass of a legitimate client, and counts its address as proven from now on.
     pub fn recognise(&self, pass: Pass) {
         self.proven.borrow_mut().put(pass.caller.address().key(), ());
         self.give_back(pass);
@@ -130,7 +131,7 @@ impl Rate {
 impl Bucket {
     fn refill(&mut self, rate: Rate, share: u64, now: Timestamp) {
         let millis = u64::try_from(now.since(self.filled).as_millis()).unwrap_or(u64::MAX);
-        // Millionths in a millisecond. With a clock that was set back nothing is added until it goes on from there.
+        // Millionths per millisecond. If the clock was set back, refilling continues from the new time.
         let gain =
             u64::from(rate.per_second).saturating_mul(ONE / 1000).checked_div(share).unwrap_or_default();
         self.level = self.level.saturating_add(gain.saturating_mul(millis)).min(rate.most(share));
@@ -155,7 +156,7 @@ mod tests {
         Caller::parse(address.as_bytes())
     }
 
-    /// How many of so many get through.
+    /// How many of the tries get a pass.
     fn passes(limit: &FairLimit, address: &str, now: Timestamp, tries: u32) -> usize {
         (0..tries).filter(|_| limit.take(caller(address), now).is_some()).count()
     }
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!(passes(&limit, "198.51.100.1:1", at(0), 1000), 10, "another network");
         assert_eq!(passes(&limit, "[2001:db8::1]:1", at(0), 1000), 10);
         assert_eq!(passes(&limit, "203.0.113.1:1", at(0), 1000), 0, "no more in all");
-        // Two of eight in a second.
+        // Two of the eight that are added each second.
         assert_eq!(passes(&limit, "192.0.2.1:1", at(500), 1000), 1);
         assert_eq!(passes(&limit, "192.0.2.1:1", at(999), 1000), 0);
         assert_eq!(passes(&limit, "192.0.2.1:1", at(1000), 1000), 1);
@@ -213,7 +214,7 @@ mod tests {
             assert_eq!(passes(&limit, "192.0.2.2:1", at(second * 1000), 1), 0, "its neighbour is a stranger");
         }
         assert!(passes(&limit, "192.0.2.1:1", at(60_000), 1000) <= 10, "it has its own share and no more");
-        // Somebody who signs in from many addresses has them all bounded together.
+        // All addresses of one client that signs in from many of them share the total for proven addresses.
         let addresses: Vec<String> = (0..100).map(|n| format!("[2001:db8:1:{n:x}::1]:1")).collect();
         for address in &addresses {
             let Some(pass) = limit.take(caller(address), at(120_000)) else { continue };

@@ -1,4 +1,4 @@
 //! The methods that the gate lets through.
 
-/// Methods that applications are sent; any other gets 400.
+/// The methods that an application can receive. All others get 400.
 pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

@@ -1,29 +1,29 @@
-//! The counters. All of them exist from the start; labels are part of the name and are taken out again by Envoy's
-//! `stats_tags`: `oidc_gate_decisions_total.outcome.<outcome>.reason.<reason>`.
+//! The counters. All of them exist from the start. Labels are part of the name, and Envoy's `stats_tags` extract them:
+//! `oidc_gate_decisions_total.outcome.<outcome>.reason.<reason>`.
 //!
-//! Refreshes and logouts are counted besides, once for each session or message: `oidc_gate_refreshes_total` and
-//! `oidc_gate_logouts_total`, with the labels of [`Refresh`] and [`Logout`] as outcome; what is wrong with the log of
-//! endings, `oidc_gate_log_reads_total`, with those of [`LogRead`]; and uses of sessions that could not be written,
-//! `oidc_gate_session_use_total`.
+//! Other counters are `oidc_gate_refreshes_total` and `oidc_gate_logouts_total`, which count once for each session or
+//! message and have the labels of [`Refresh`] and [`Logout`] as outcome; `oidc_gate_log_reads_total` for problems with
+//! the revocation stream, with the labels of [`LogRead`]; and `oidc_gate_session_use_total` for uses of sessions that
+//! could not be written.
 //!
-//! Rules that the operator has named have reasons of their own ([`RuleReasons`]), which stand behind all others.
+//! Rules that the operator named have their own reasons ([`RuleReasons`]). Their counters come after all others.
 
 use crate::config::{MAX_RULE_REASONS, Policy};
 use crate::error::Rejection;
 use crate::host::Counter;
 
-/// How a request ended.
+/// The gate's decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Forwarded: open to anyone.
+    /// Forwarded, because the path is public.
     Public,
     /// Forwarded with a bearer token.
     Bearer,
     /// Forwarded with a session.
     Session,
-    /// Answered by an endpoint of our own.
+    /// Answered by one of the gate's endpoints.
     Endpoint,
-    /// Sent to the provider to sign in.
+    /// Redirected to the provider for a login.
     Login,
     /// Refused.
     Refused,
@@ -46,46 +46,46 @@ impl Outcome {
     }
 }
 
-/// How a refresh ended.
+/// The result of a session refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refresh {
     /// The session was renewed.
     Renewed,
-    /// The provider refused: the session ended.
+    /// The provider refused, so the session ended.
     Refused,
-    /// The answer did not belong to the session: it ended.
+    /// The response did not belong to the session, so the session ended.
     Invalid,
-    /// The ID token was not made by the provider, or not for this login: the session ended.
+    /// The ID token was not issued by the provider or not for this login, so the session ended.
     Forged,
-    /// No usable answer: tried again later.
+    /// No usable response. The gate tries again later.
     Failed,
-    /// Renewed, but Redis did not take it.
+    /// Refreshed at the provider, but Redis did not store the result.
     Lost,
 }
 
-/// What signed somebody out.
+/// Who or what caused a sign-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logout {
-    /// The person, here.
+    /// The user, at the gate.
     Person,
-    /// The person, one or all of their sessions, on the account page.
+    /// The user, on the account page, for one or all of their sessions.
     Account,
-    /// The provider, by a logout token.
+    /// The provider, with a logout token.
     BackChannel,
-    /// The provider, all users of the realm.
+    /// The provider, for all users of the realm.
     Everyone,
-    /// The provider, all that was issued before a moment.
+    /// The provider, for everything issued before a certain time.
     NotBefore,
 }
 
-/// What was wrong with the log of endings.
+/// A problem with the revocation stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogRead {
     /// It could not be read.
     Failed,
-    /// It was reset or trimmed, so endings may have been missed.
+    /// It was reset or trimmed, so revocations may have been missed.
     Reset,
-    /// It had ids ahead of Redis' clock.
+    /// It has ids that are ahead of Redis' clock.
     Ahead,
 }
 
@@ -107,43 +107,43 @@ const LOGOUTS: [(Logout, &str); 5] = [
 const LOG_READS: [(LogRead, &str); 3] =
     [(LogRead::Failed, "failed"), (LogRead::Reset, "reset"), (LogRead::Ahead, "ahead")];
 
-/// The counter for one refresh.
+/// The counter for this result of a refresh.
 pub fn refresh(outcome: Refresh) -> Counter {
     let place = REFRESHES.iter().position(|(known, _)| *known == outcome).unwrap_or_default();
     Counter(decisions().saturating_add(place))
 }
 
-/// The counter for one sign-out.
+/// The counter for this cause of a sign-out.
 pub fn logout(by: Logout) -> Counter {
     let place = LOGOUTS.iter().position(|(known, _)| *known == by).unwrap_or_default();
     Counter(decisions().saturating_add(REFRESHES.len()).saturating_add(place))
 }
 
-/// The counter for what was wrong with the log of endings once.
+/// The counter for this problem with the revocation stream.
 pub fn log_read(outcome: LogRead) -> Counter {
     let place = LOG_READS.iter().position(|(known, _)| *known == outcome).unwrap_or_default();
     Counter(decisions().saturating_add(REFRESHES.len()).saturating_add(LOGOUTS.len()).saturating_add(place))
 }
 
-/// The counter for one use of a session that could not be written.
+/// The counter for uses of sessions that could not be written.
 pub fn session_use_unwritten() -> Counter {
     let others = [REFRESHES.len(), LOGOUTS.len(), LOG_READS.len()];
     Counter(others.into_iter().fold(decisions(), usize::saturating_add))
 }
 
-/// The reasons of refusals by rules that the operator has named: `not_allowed_<rule>`, `not_found_<rule>`.
+/// The reasons of refusals by named rules: `not_allowed_<rule>`, `not_found_<rule>`.
 #[derive(Clone, Debug, Default)]
 pub struct RuleReasons(Vec<String>);
 
 impl RuleReasons {
-    /// Those of a policy; their number is bounded.
+    /// The reasons in a policy. Their number is limited.
     pub fn new(policy: &Policy) -> Self {
         let mut reasons = policy.rule_reasons();
         reasons.truncate(MAX_RULE_REASONS);
         Self(reasons)
     }
 
-    /// The reason that a rule gives to this refusal, and its counter; `None` when it has none besides its label.
+    /// The reason that a named rule gives to this refusal, and its counter. `None` if the refusal has only its label.
     pub fn of(&self, rejection: &Rejection) -> Option<(&str, Counter)> {
         let reason = rejection.rule()?.reason(rejection.label())?;
         let (place, reason) = self.0.iter().enumerate().find(|(_, known)| **known == reason)?;
@@ -156,7 +156,7 @@ fn decisions() -> usize {
     Rejection::LABELS.len().saturating_mul(2).saturating_add(FORWARDED_OR_ANSWERED.len())
 }
 
-/// The counter for one decision; `reason` is a label of [`Rejection`] for logins and refusals.
+/// The counter for a decision. For logins and refusals, `reason` is a label of [`Rejection`].
 pub fn decision(outcome: Outcome, reason: &str) -> Counter {
     let reasons = Rejection::LABELS;
     let reason = reasons.iter().position(|label| *label == reason).unwrap_or_default();
@@ -171,7 +171,7 @@ pub fn decision(outcome: Outcome, reason: &str) -> Counter {
     })
 }
 
-/// Every counter's name, in order; their number does not depend on traffic.
+/// The names of all counters, in order. Their number does not depend on traffic.
 pub fn names(rules: &RuleReasons) -> Vec<String> {
     let name = |outcome: Outcome, reason: &str| {
         format!("oidc_gate_decisions_total.outcome.{}.reason.{reason}", outcome.label())

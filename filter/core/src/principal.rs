@@ -1,4 +1,4 @@
-//! Who a request comes from, after every check.
+//! The verified identity from which a request comes.
 
 mod groups;
 
@@ -12,50 +12,50 @@ use crate::jose::error::TokenError;
 use crate::quote::quote;
 use groups::Groups;
 
-/// A verified identity. People and clients are told apart by `(issuer, subject)` only (OIDC Core 5.7); names and
-/// email addresses are for showing.
+/// A verified identity. Only `(issuer, subject)` identifies it (OIDC Core 5.7). Names and email addresses are for
+/// display.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
     /// `iss`.
     pub issuer: String,
     /// `sub`.
     pub subject: String,
-    /// Whether this is a person or a client acting for itself.
+    /// Whether this is a person, or a client acting for itself.
     pub kind: Kind,
-    /// `preferred_username`; for showing.
+    /// `preferred_username`, for display.
     pub preferred_username: Option<String>,
-    /// `name`; for showing.
+    /// `name`, for display.
     pub name: Option<String>,
-    /// `email`, unless the provider says that it has not verified it; for showing.
+    /// `email`, for display. Absent if the provider says that it is not verified.
     pub email: Option<String>,
-    /// Groups as the claim has them.
+    /// Groups, as the claim contains them.
     pub groups: Vec<String>,
-    /// Whether the provider has groups for it, but sent no list (`_claim_names`).
+    /// Whether the provider sent a reference in place of the list of groups (`_claim_names`).
     #[serde(default)]
     pub groups_elsewhere: bool,
-    /// The provider's session, when there is one.
+    /// The session at the provider, if there is one.
     pub sid: Option<String>,
 }
 
-/// Person or client (RFC 9068 5: the two must not be confused).
+/// Person or client. RFC 9068 5: the two must not be confused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Somebody signed in.
+    /// A user who signed in.
     Person,
-    /// A client with a grant of its own (`client_credentials`).
+    /// A client that acts for itself (`client_credentials`).
     Client,
 }
 
-/// What Keycloak calls the users behind its clients.
+/// The prefix of the names of Keycloak's service accounts, the users that stand for clients.
 const SERVICE_ACCOUNT_PREFIX: &str = "service-account-";
-/// Claims that name the client to which a token was issued.
+/// Claims that name the client to which the token was issued.
 const CLIENTS: [&str; 2] = ["client_id", "azp"];
-/// Claims that only say how to call somebody.
+/// Claims with names for display.
 const NAMES: [&str; 3] = ["preferred_username", "name", "email"];
 
 impl Principal {
-    /// `user` and `sub` as they stand in log lines, escaped.
+    /// `user` and `sub` for a log line, escaped.
     pub fn for_log(&self) -> String {
         format!(
             "user={} sub={}",
@@ -64,13 +64,13 @@ impl Principal {
         )
     }
 
-    /// From the claims of a verified token of the configured issuer.
+    /// Reads the claims of a verified token of the configured issuer.
     ///
-    /// What decides is strict: `sub` and groups. A name, or a session at the provider, that can't be used is left out;
-    /// [`log_left_out`] says which.
+    /// `sub` and groups are read strictly, because they decide about access. An unusable name, or `sid`, is left out;
+    /// [`log_left_out`] logs which.
     ///
     /// # Errors
-    /// `sub` or the groups are of the wrong type; that is never taken for "absent" (IT24).
+    /// `sub` or the groups have the wrong type. This never counts as "absent" (IT24).
     pub fn from_claims(config: &Config, claims: &Claims) -> Result<Self, TokenError> {
         let described = |name| {
             let text = claims.string(name).unwrap_or_default();
@@ -79,8 +79,8 @@ impl Principal {
         let subject = claims.require_subject()?.to_owned();
         let preferred_username = described("preferred_username");
         let sid = claims.sid().unwrap_or_default().map(str::to_owned);
-        // A client that acts for itself is its own subject (RFC 9068 2.2), and with Keycloak a user behind it. Tokens
-        // of people name the client as well, through which they came.
+        // A client that acts for itself is the token's subject (RFC 9068 2.2). With Keycloak the subject is its service
+        // account. A token of a person also names a client: the one through which the person signed in.
         let is_its_own_client =
             CLIENTS.iter().any(|name| claims.string(name).unwrap_or_default() == Some(subject.as_str()));
         let is_client = is_its_own_client
@@ -102,7 +102,7 @@ impl Principal {
         })
     }
 
-    /// About how many bytes it holds.
+    /// Approximate size in memory, in bytes.
     pub fn weight(&self) -> usize {
         let texts = [&self.preferred_username, &self.name, &self.email, &self.sid].into_iter().flatten();
         let texts = texts.chain([&self.issuer, &self.subject]).chain(&self.groups);
@@ -110,8 +110,8 @@ impl Principal {
     }
 }
 
-/// Says which claims [`Principal::from_claims`] did without, since they can't be used. Without a usable `sid` the
-/// provider can end what is this person's by `sub` only.
+/// Logs the claims that [`Principal::from_claims`] left out because they are unusable. Without a usable `sid` the
+/// provider can revoke this person's sessions by `sub` only.
 pub fn log_left_out(host: &dyn Host, claims: &Claims) {
     let names = NAMES.iter().filter_map(|name| claims.string(name).err());
     for error in names.chain(claims.sid().err()).chain(claims.azp().err()) {
@@ -125,7 +125,7 @@ pub fn log_left_out(host: &dyn Host, claims: &Claims) {
     }
 }
 
-/// OpenID Connect Core 5.1: whether the provider stands for the address. Some providers write the flag as text.
+/// OIDC Core 5.1: whether the email address counts as verified. Some providers send the flag as a string.
 fn email_counts(setting: EmailVerified, claims: &Claims) -> bool {
     match claims.members().get("email_verified") {
         Some(Value::Bool(verified)) => *verified,

@@ -1,9 +1,9 @@
-//! What others sent, as it may stand in a log line or an error message: in quotes, escaped, on one line, and cut.
+//! Formats values from outside for log lines and error messages: quoted, escaped, on one line, and shortened.
 
-/// In quotes and escaped; at most `most` characters of it, and then `…`. Never for a secret.
+/// Quotes and escapes at most `most` characters of the text, followed by `…` if more are left. Never for a secret.
 ///
-/// Control characters, line separators, marks that change the direction of writing, and quotes come out as escapes, so
-/// that no value can look like another one, or like a line of its own.
+/// Control characters, line separators, direction marks and quotes are escaped. A value can therefore imitate neither
+/// another value nor a log line.
 pub fn quote(text: &str, most: usize) -> String {
     let mut shown: String = text.chars().take(most).collect();
     if shown.len() < text.len() {
@@ -12,7 +12,7 @@ pub fn quote(text: &str, most: usize) -> String {
     format!("{shown:?}")
 }
 
-/// At most `most` of the values, each as [`quote`] writes it, and how many there are when not all are shown.
+/// Formats at most `most` values with [`quote`], and adds the total number if some are left out.
 pub fn quote_list(values: &[String], most: usize, most_chars: usize) -> String {
     let shown: Vec<String> = values.iter().take(most).map(|value| quote(value, most_chars)).collect();
     let shown = shown.join(", ");

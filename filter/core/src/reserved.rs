@@ -1,19 +1,19 @@
-//! Names of request headers that no client may set: those that control Envoy, and those that an application could take
-//! for an identity, for an address, or for another target than policy was asked about. docs/headers.md lists them for
-//! people.
+//! Names of request headers that no client may set. They control Envoy, or an application could read from them an
+//! identity, an address, or another target than the one that policy has checked. docs/headers.md has the same list for
+//! operators.
 //!
-//! Names are compared as CGI-style servers read them: upper and lower case are the same, and every character that is
-//! neither a letter nor a digit is the same as `-`. To such a server `X+Forwarded.User` and `x-forwarded-user` are one.
+//! Names are compared as CGI-style servers read them: case is ignored, and every character other than a letter or digit
+//! counts as `-`. To such a server `X+Forwarded.User` and `x-forwarded-user` are the same.
 
-/// Whole names.
+/// Complete names.
 const NAMES: &[&str] = &[
-    // Credentials for the gate, or for a proxy.
+    // Credentials for the gate or a proxy.
     "authorization",
     "proxy-authorization",
-    // Envoy's own, see `OF_ENVOY`.
+    // Envoy's own headers, see `OF_ENVOY`.
     "x-client-trace-id",
     "x-request-id",
-    // Where the request comes from.
+    // The client's address.
     "client-ip",
     "fastly-client-ip",
     "forwarded",
@@ -23,14 +23,14 @@ const NAMES: &[&str] = &[
     "x-forwarded",
     "x-originating-ip",
     "x-real-ip",
-    // What is asked for.
+    // The target of the request.
     "path-info",
     "script-name",
     "x-host",
     "x-method-override",
     "x-rewrite-url",
     "x-script-name",
-    // Who asks, by names without a family.
+    // The identity, in names that no prefix covers.
     "auth-password",
     "auth-type",
     "auth-user",
@@ -100,20 +100,20 @@ const NAMES: &[&str] = &[
     "unscoped-affiliation",
 ];
 
-/// What the names of whole families begin with. None begins with another.
+/// The prefixes of header families. None of them is a prefix of another.
 const PREFIXES: &[&str] = &[
-    // What Envoy and meshes are controlled by.
+    // Control of Envoy and service meshes.
     "l5d-",
     "x-envoy-",
     "x-istio-",
-    // Where the request comes from, who asks, and what for.
+    // Address, identity and target.
     "cf-connecting-",
     "x-appengine-",
     "x-azure-",
     "x-forwarded-",
     "x-http-",
     "x-original-",
-    // Who asks. `-ws` is the `$WS…` of WebSphere.
+    // The identity. `-ws` stands for the `$WS…` of WebSphere.
     "-ws",
     "authenticate-",
     "cf-access-",
@@ -170,11 +170,11 @@ const PREFIXES: &[&str] = &[
     "x-webobjects-",
 ];
 
-/// What Envoy's connection manager itself says of a request, in the place of what a client said. In any other spelling
-/// these names are the client's.
+/// Headers that Envoy's connection manager overwrites with its own values. Under any other spelling the value is the
+/// client's.
 const OF_ENVOY: &[&str] = &["x-forwarded-for", "x-forwarded-port", "x-forwarded-proto", "x-request-id"];
 
-/// Names of Envoy that say something and control nothing: an operator may let them through.
+/// Headers of Envoy that inform but control nothing. An operator may let them through.
 const HARMLESS_OF_ENVOY: &[&str] = &[
     "x-envoy-attempt-count",
     "x-envoy-external-address",
@@ -183,7 +183,7 @@ const HARMLESS_OF_ENVOY: &[&str] = &[
     "x-envoy-peer-metadata-id",
 ];
 
-/// Names that carry what the gate itself says, or a credential for it.
+/// Headers that the gate itself sets, and headers that carry credentials for it.
 const OF_THE_GATE: &[&str] = &[
     "authorization",
     "proxy-authorization",
@@ -194,18 +194,18 @@ const OF_THE_GATE: &[&str] = &[
     "x-forwarded-user",
 ];
 
-/// Whether an operator may let a header through as it comes.
+/// Whether an operator may forward a header unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// It may be let through.
+    /// It may be forwarded.
     Possible,
-    /// It is not taken out anyway.
+    /// It is not removed anyway.
     Needless,
-    /// Never, for this reason.
+    /// Never. The field is the reason.
     Never(&'static str),
 }
 
-/// Whether an operator may let the header of this name (in lower case) through.
+/// Whether an operator may forward the header of this name (in lower case) unchanged.
 pub fn trust(name: &str) -> Trust {
     if OF_THE_GATE.contains(&name) || name.starts_with("x-oidc-gate-") {
         Trust::Never("is the gate's own: the application could not tell who set it")
@@ -218,7 +218,7 @@ pub fn trust(name: &str) -> Trust {
     }
 }
 
-/// Which headers are taken out of every request.
+/// The headers that are removed from every request.
 #[derive(Clone, Debug)]
 pub struct Reserved {
     names: Vec<&'static str>,
@@ -227,7 +227,7 @@ pub struct Reserved {
 }
 
 impl Reserved {
-    /// `trusted`: names (in lower case) that the operator lets through in this spelling.
+    /// `trusted` are the names (in lower case) that the operator lets through, in exactly this spelling.
     pub fn new(trusted: Vec<String>) -> Self {
         let [mut names, mut prefixes] = [NAMES.to_vec(), PREFIXES.to_vec()];
         names.sort_unstable();
@@ -235,7 +235,7 @@ impl Reserved {
         Self { names, prefixes, trusted }
     }
 
-    /// Whether a header of this name (in lower case) is taken out. Costs two searches and no allocation.
+    /// Whether a header of this name (in lower case) is removed. This takes two searches and no allocation.
     pub fn covers(&self, name: &str) -> bool {
         (self.has_name(name) || self.has_prefix(name))
             && !OF_ENVOY.contains(&name)
@@ -247,7 +247,7 @@ impl Reserved {
     }
 
     fn has_prefix(&self, name: &str) -> bool {
-        // No prefix begins with another, so only the last one that is not behind the name can be its beginning.
+        // Binary search: no prefix begins with another, so only the last prefix that sorts before the name can match.
         let after = self.prefixes.partition_point(|prefix| prefix.bytes().le(folded(name)));
         let candidate = after.checked_sub(1).and_then(|at| self.prefixes.get(at));
         candidate.is_some_and(|prefix| {
@@ -325,7 +325,7 @@ mod tests {
             "impersonate-user",
         ] {
             assert!(reserved.covers(name), "{name}");
-            // Every character that a header's name can have besides letters and digits (RFC 9110 5.6.2).
+            // All characters of a header name besides letters and digits (RFC 9110 5.6.2).
             for byte in "!#$%&'*+-.^_`|~".chars() {
                 let spelled = name.replace(['-', '$'], &byte.to_string());
                 assert!(reserved.covers(&spelled), "{spelled}");
@@ -405,7 +405,7 @@ mod tests {
         }
     }
 
-    /// The page for people has the same names. (Under Wasm there is no file to read; the text is compiled in.)
+    /// The documentation lists the same names. (Under Wasm there is no file to read, so the text is compiled in.)
     #[test]
     fn the_page_about_headers_lists_exactly_these_names() {
         let page = include_str!("../../../docs/headers.md");

@@ -1,8 +1,9 @@
-//! Authenticated encryption and signatures with a key ring: XChaCha20-Poly1305 and HMAC-SHA-256 under keys derived by
+//! Authenticated encryption and signatures with a key ring: XChaCha20-Poly1305 and HMAC-SHA-256, with keys derived by
 //! HKDF-SHA-256.
 //!
-//! A sealed or signed value says which ring key it was made with, so keys rotate by putting a new one in front. Purpose
-//! and context are bound in, each with its length: a value made for one place counts in no other.
+//! Each value names the ring key that it was made with, so keys can be rotated by adding a new one at the front.
+//! Purpose and context are authenticated, each with its length in front. A value made for one place is therefore
+//! invalid in any other.
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};
@@ -17,19 +18,19 @@ use crate::secret::Secret;
 const VERSION: u8 = 1;
 const KEY_ID_LEN: usize = 4;
 const NONCE_LEN: usize = 24;
-/// The key's name and an HMAC-SHA-256.
+/// The length of a signature: the key id and an HMAC-SHA-256.
 pub const SIGNATURE_LEN: usize = KEY_ID_LEN + 32;
 
-/// What a value is sealed for; a value of one purpose opens for no other.
+/// What a value is sealed for. It cannot be opened for another purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The cookie that carries a login from redirect to callback.
     Login,
-    /// The path in `state`, which only says where a person wanted to go.
+    /// The path in `state` to which a login leads. It grants nothing.
     ReturnPath,
     /// A session record in Redis.
     Session,
-    /// The ticket in a session cookie, which is signed and not sealed.
+    /// The ticket in a session cookie. It is signed, not encrypted.
     Ticket,
 }
 
@@ -44,28 +45,28 @@ impl Purpose {
     }
 }
 
-/// The value does not open: which of the many reasons is nobody's business.
+/// The value cannot be opened. The reason is not given, so that it helps no attacker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("does not open")]
 pub struct Unopenable;
 
-/// What a signature says of a value.
+/// The result of a signature check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signed {
-    /// It was made with a key of this ring.
+    /// Made with a key of this ring.
     Ours,
-    /// It names a key that this ring does not have (any more): nobody here can tell.
+    /// The key is not in this ring, or no longer. The signature cannot be checked.
     UnknownKey,
-    /// It names a key of this ring, and was not made with it.
+    /// The key is in this ring, but the signature is wrong.
     Forged,
 }
 
-/// Sealing keys, newest first, for one tenant.
+/// The sealing keys of one tenant, newest first.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
     keys: Vec<Secret>,
     tenant: Vec<u8>,
-    /// Derived once: each request with a session checks a signature.
+    /// Derived once, because each request with a session checks a signature.
     signers: Vec<Signer>,
 }
 
@@ -76,13 +77,13 @@ struct Signer {
 }
 
 impl KeyRing {
-    /// `tenant` names everything that sets this gate apart from another with the same keys.
+    /// `tenant` identifies the gate among others with the same keys.
     pub fn new(keys: Vec<Secret>, tenant: &[u8]) -> Self {
         let signers = keys.iter().filter_map(|key| Signer::new(key, Purpose::Ticket)).collect();
         Self { keys, tenant: tenant.to_vec(), signers }
     }
 
-    /// Signs a ticket's bytes with the newest key; the signature begins with the key's name.
+    /// Signs a ticket with the newest key. The signature begins with the key id.
     ///
     /// # Errors
     /// There is no key.
@@ -96,10 +97,10 @@ impl KeyRing {
         Ok(signature)
     }
 
-    /// Checks what [`KeyRing::sign`] made, in constant time.
+    /// Checks a signature of [`KeyRing::sign`] in constant time.
     pub fn check(&self, ticket: &[u8], signature: &[u8; SIGNATURE_LEN]) -> Signed {
         let (id, mac) = signature.split_at(KEY_ID_LEN);
-        // The name of a key is no secret.
+        // The key id is not secret, so it is not compared in constant time.
         let Some(signer) = self.signers.iter().find(|signer| signer.id == id) else {
             return Signed::UnknownKey;
         };
@@ -113,8 +114,8 @@ impl KeyRing {
         signer.mac.clone().chain_update(self.aad(Purpose::Ticket, &[ticket]))
     }
 
-    /// Seals with the newest key. `bound` is mixed into the key (such as the secret half of a ticket), `context` is
-    /// authenticated with the value.
+    /// Seals with the newest key. `bound` enters the derivation of the key (such as the secret half of a ticket).
+    /// `context` is authenticated with the value.
     ///
     /// # Errors
     /// No randomness for a nonce, or no key.
@@ -143,7 +144,7 @@ impl KeyRing {
     /// Opens a value that was sealed with any key of the ring.
     ///
     /// # Errors
-    /// The same for every reason (no oracle).
+    /// The same error for every reason, so that it is no oracle for attackers.
     pub fn open(
         &self,
         purpose: Purpose,
@@ -165,7 +166,7 @@ impl KeyRing {
             .map_err(|_| Unopenable)
     }
 
-    /// Each field with its length in front: no two lists of fields have the same bytes (CVE-2023-35941).
+    /// Each field has its length in front, so two different lists never have the same bytes (CVE-2023-35941).
     fn aad(&self, purpose: Purpose, context: &[&[u8]]) -> Vec<u8> {
         let mut aad = Vec::new();
         for field in [purpose.label(), &self.tenant].iter().chain(context) {
@@ -202,7 +203,7 @@ fn derive(key: &Secret, purpose: Purpose, bound: &[u8]) -> Result<Zeroizing<[u8;
     Ok(derived)
 }
 
-/// A short public name of a key, so that opening tries one key and not all.
+/// A short public id of a key, so that opening a value tries only one key.
 fn key_id(key: &Secret) -> [u8; KEY_ID_LEN] {
     let digest = Sha256::new().chain_update(b"oidc-gate/key-id/1").chain_update(key.expose()).finalize();
     let mut id = [0; KEY_ID_LEN];

@@ -1,4 +1,4 @@
-//! Values that must never be printed: they show as `[redacted]` and are wiped when dropped.
+//! Values that must never be printed. They print as `[redacted]` and are erased when dropped.
 
 use std::fmt;
 
@@ -15,24 +15,24 @@ impl Secret {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The bytes, for the one place that needs them.
+    /// The bytes. Call this only where they are needed.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// The text, when it is UTF-8.
+    /// The text, if it is UTF-8.
     pub fn expose_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl PartialEq for Secret {
-    /// In constant time for equal lengths.
+    /// Compares in constant time if the lengths are equal.
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }

@@ -1,4 +1,4 @@
-//! Waiting, in one thread: time limits, events, and jobs that outlive who waits for them.
+//! Waiting within one thread: time limits, events, and jobs that outlive the task that waits for them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use futures_util::future::{Either, select};
 
 use crate::host::{Host, LocalFuture};
 
-/// The future's output, or `None` when it takes longer than `limit`.
+/// The future's output, or `None` if it takes longer than `limit`.
 pub async fn within<T>(host: &dyn Host, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     let future = std::pin::pin!(future);
     match select(future, host.sleep(limit)).await {
@@ -22,18 +22,18 @@ pub async fn within<T>(host: &dyn Host, limit: Duration, future: impl Future<Out
     }
 }
 
-/// Runs `future` as a job of the root context and waits for it. When the waiter goes away, the job still finishes.
-/// `None` only when the job itself was dropped (the plugin is being replaced).
+/// Runs `future` as a job of the root context and waits for it. The job finishes even if the waiting task is dropped.
+/// `None` only if the job itself was dropped, because the plugin is being replaced.
 pub async fn finish<T: 'static>(host: &dyn Host, future: impl Future<Output = T> + 'static) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
     host.spawn(Box::pin(async move {
-        // Nobody left to hear it: the job did its work all the same.
+        // The waiting task may be gone. The job is complete all the same.
         let _ = sender.send(future.await);
     }));
     receiver.await.ok()
 }
 
-/// Something that happens now and then, and that any number of tasks can wait for.
+/// A recurring event that any number of tasks can wait for.
 #[derive(Clone, Default)]
 pub struct Event(Rc<Inner>);
 
@@ -44,14 +44,14 @@ struct Inner {
 }
 
 impl Event {
-    /// It happened: wakes everybody.
+    /// Signals the event and wakes all waiting tasks.
     pub fn notify(&self) {
         self.0.count.set(self.0.count.get().wrapping_add(1));
         let waiting = self.0.waiting.take();
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Completes when it happens next, counted from the call and not from the first poll.
+    /// Completes at the next occurrence after this call, even if it is polled later.
     pub fn next(&self) -> impl Future<Output = ()> + 'static {
         let inner = self.0.clone();
         let seen = inner.count.get();
@@ -67,23 +67,23 @@ impl Event {
         })
     }
 
-    /// Whether somebody waits. Tasks that were dropped count until the next [`Event::notify`].
+    /// Whether a task is waiting. Dropped tasks count until the next [`Event::notify`].
     pub fn is_awaited(&self) -> bool {
         !self.0.waiting.borrow().is_empty()
     }
 }
 
-/// Room for so many at once.
+/// Limits how many tasks do something at once.
 pub struct Room {
     most: usize,
     taken: Rc<Cell<usize>>,
 }
 
-/// The place of one of them; free again when it is dropped.
+/// One place of the room. Dropping it frees the place.
 pub struct Place(Rc<Cell<usize>>);
 
 impl Room {
-    /// Empty.
+    /// An empty room for `most` tasks.
     pub fn new(most: usize) -> Self {
         Self { most, taken: Rc::default() }
     }
@@ -104,18 +104,18 @@ impl Drop for Place {
     }
 }
 
-/// Work that one task does for all who want it at the same time.
+/// Work that one task does for all tasks that need it at the same time.
 pub struct Flights<K>(Rc<RefCell<HashMap<K, Event>>>);
 
-/// What a task does about some work.
+/// A task's part in the work.
 pub enum Role<K: Hash + Eq + Clone> {
-    /// It does it; the others are woken when this is dropped, also when the task itself is dropped in between.
+    /// It does the work. The others are woken when this is dropped, even if the task is dropped before it finishes.
     Lead(Leader<K>),
-    /// It waits until whoever does it has finished or given up.
+    /// It waits until the leader has finished or was dropped.
     Follow(LocalFuture<'static, ()>),
 }
 
-/// Does the work.
+/// Marks the task that does the work.
 pub struct Leader<K: Hash + Eq + Clone> {
     flights: Flights<K>,
     key: K,
@@ -134,7 +134,7 @@ impl<K> Clone for Flights<K> {
 }
 
 impl<K: Hash + Eq + Clone> Flights<K> {
-    /// Begins the work, or waits for whoever has begun it.
+    /// Starts the work, or waits for the task that is doing it.
     pub fn join(&self, key: K) -> Role<K> {
         let mut flights = self.0.borrow_mut();
         match flights.get(&key) {

@@ -1,8 +1,8 @@
-//! One clock type: milliseconds since 1970, with arithmetic that saturates instead of wrapping.
+//! The clock type: milliseconds since 1970, with saturating arithmetic.
 
 use std::time::Duration;
 
-/// A moment, in milliseconds since the Unix epoch.
+/// A point in time, in milliseconds since the Unix epoch.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -30,17 +30,17 @@ impl Timestamp {
         self.0 / 1000
     }
 
-    /// Later by `duration`.
+    /// The time `duration` later, saturating.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// Earlier by `duration`.
+    /// The time `duration` earlier, saturating.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// How long after `earlier` this is; zero when it is not.
+    /// The duration since `earlier`. Zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

@@ -1,4 +1,4 @@
-//! A browser's cookie jar: path, expiry, `Secure` with loopback as trustworthy, and the `__Host-`/`__Secure-` rules.
+//! A browser's cookie jar: paths, expiry, `Secure` (loopback counts as secure) and the `__Host-`/`__Secure-` rules.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use url::{Host, Url};
 /// One stored cookie.
 #[derive(Clone, Debug)]
 pub struct Cookie {
-    /// The name, prefix included.
+    /// The name with its prefix.
     pub name: String,
-    /// The value as it came.
+    /// The value as received.
     pub value: String,
     host: String,
     include_subdomains: bool,
@@ -19,14 +19,15 @@ pub struct Cookie {
     expires: Option<Instant>,
 }
 
-/// All cookies, oldest first. As in a browser, the port makes no difference: every site on localhost shares them.
+/// All cookies, oldest first. As in a browser, the port is ignored: all servers on localhost share them.
 #[derive(Clone, Debug, Default)]
 pub struct Jar {
     cookies: Vec<Cookie>,
 }
 
 impl Jar {
-    /// Stores what an answer from `url` sets; what breaks the rules is ignored, as a browser does (RFC 6265bis 5.7).
+    /// Stores the cookies of a response from `url`. Those that break the rules are ignored, as in a browser
+    /// (RFC 6265bis 5.7).
     pub fn store<'a>(&mut self, url: &Url, set_cookies: impl Iterator<Item = &'a [u8]>) {
         for line in set_cookies {
             let Some(parsed) = std::str::from_utf8(line).ok().and_then(|line| Parsed::parse(line).ok())
@@ -48,14 +49,14 @@ impl Jar {
     /// The Cookie header for a request to `url`.
     pub fn header_for(&self, url: &Url) -> Option<String> {
         let mut cookies: Vec<&Cookie> = self.cookies.iter().filter(|cookie| cookie.goes_to(url)).collect();
-        // Longer paths first, then the older one (RFC 6265bis 5.8.3); the sort is stable.
+        // Longer paths first, then older cookies (RFC 6265bis 5.8.3). The sort is stable.
         cookies.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
         let pairs: Vec<String> =
             cookies.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
-    /// The cookie of that name, when there is exactly one.
+    /// The cookie with this name, if there is exactly one.
     pub fn get(&self, name: &str) -> Option<&Cookie> {
         let mut found = self.cookies.iter().filter(|cookie| cookie.name == name);
         let cookie = found.next()?;
@@ -67,7 +68,7 @@ impl Jar {
         self.cookies.iter().map(|cookie| cookie.name.as_str()).collect()
     }
 
-    /// Puts a cookie in by hand, as somebody who steals or forges one does.
+    /// Adds a cookie directly, as an attacker with a stolen or forged one does.
     pub fn plant(&mut self, host: &str, name: &str, value: &str) {
         self.remove(name);
         self.cookies.push(Cookie {
@@ -81,12 +82,12 @@ impl Jar {
         });
     }
 
-    /// Forgets the cookies of that name.
+    /// Removes the cookies with this name.
     pub fn remove(&mut self, name: &str) {
         self.cookies.retain(|cookie| cookie.name != name);
     }
 
-    /// Forgets everything.
+    /// Removes all cookies.
     pub fn clear(&mut self) {
         self.cookies.clear();
     }
@@ -139,7 +140,7 @@ fn accept(url: &Url, parsed: &Parsed<'_>) -> Option<Cookie> {
     })
 }
 
-/// Chromium treats loopback as it treats https.
+/// Chromium treats loopback like https.
 fn is_trustworthy(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -150,13 +151,13 @@ fn is_trustworthy(url: &Url) -> bool {
     url.scheme() == "https" || loopback
 }
 
-/// RFC 6265bis 5.1.4.
+/// Path matching of RFC 6265bis 5.1.4.
 fn path_matches(path: &str, cookie_path: &str) -> bool {
     path.strip_prefix(cookie_path)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cookie_path.ends_with('/'))
 }
 
-/// RFC 6265bis 5.1.4: up to the last slash, without it.
+/// The default path of RFC 6265bis 5.1.4: everything before the last slash.
 fn default_path(url: &Url) -> String {
     match url.path().rfind('/') {
         Some(0) | None => "/".to_owned(),

@@ -1,4 +1,4 @@
-//! Many requests at once: a burst of so many, or a stream of them that goes on until it is told to stop.
+//! Many requests at once: a burst of a fixed number, or a continuous load that runs until it is stopped.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,11 +10,11 @@ use futures_util::{StreamExt as _, stream};
 use super::{Request, Response};
 use crate::process::{Trouble, wait_until};
 
-/// Sends `total` requests, `at_once` of them at the same time at most, each on a connection of its own. The answers are
-/// in the order of the requests.
+/// Sends `total` requests, at most `at_once` of them concurrently, each on a new connection. The responses are in the
+/// order of the requests.
 ///
 /// # Panics
-/// When there is no runtime for it.
+/// If no runtime can be created.
 pub fn burst(
     total: usize,
     at_once: usize,
@@ -35,27 +35,27 @@ pub fn burst(
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// One request of a [`Load`], and what came of it.
+/// One request of a [`Load`] and its result.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Which of the clients sent it.
+    /// The number of the client that sent it.
     pub client: usize,
-    /// When it was sent.
+    /// When the request was sent.
     pub began: Instant,
-    /// When the answer was complete, or failed.
+    /// When the response was complete, or the request failed.
     pub ended: Instant,
-    /// The answer.
+    /// The response.
     pub result: Result<Response, Trouble>,
 }
 
 impl Outcome {
-    /// The status, when there was an answer.
+    /// The status, if there is a response.
     pub fn status(&self) -> Option<u16> {
         self.result.as_ref().ok().map(|response| response.status)
     }
 }
 
-/// Clients that send one request after the other until they are told to stop.
+/// Clients that send one request after another until they are stopped.
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -75,7 +75,7 @@ impl Shared {
 }
 
 impl Load {
-    /// Starts so many clients; `make` is given the client's number.
+    /// Starts this many clients. `make` gets the number of the client.
     pub fn start(clients: usize, make: impl Fn(usize) -> Request + Send + Sync + 'static) -> Self {
         let shared = Arc::<Shared>::default();
         let make = Arc::new(make);
@@ -95,15 +95,15 @@ impl Load {
         Self { shared, threads }
     }
 
-    /// How many requests are through.
+    /// How many requests are complete.
     pub fn count(&self) -> usize {
         self.shared.outcomes().len()
     }
 
-    /// Waits until a client has got an answer that `wanted` likes, to a request that it sent after this call.
+    /// Waits for a response that `wanted` accepts, to a request that was sent after this call.
     ///
     /// # Errors
-    /// None did within `bound`.
+    /// There was none within `bound`.
     pub fn wait_for(&self, bound: Duration, wanted: impl Fn(&Outcome) -> bool) -> Result<(), Trouble> {
         let since = Instant::now();
         let found = || {
@@ -116,10 +116,10 @@ impl Load {
         Err(Trouble::new(format!("no client got what was waited for in {bound:?}")))
     }
 
-    /// Stops, and tells what came of every request, in the order of the answers.
+    /// Stops the clients and returns all results, in the order of the responses.
     ///
     /// # Panics
-    /// When a client did.
+    /// If a client panicked.
     pub fn stop(mut self) -> Vec<Outcome> {
         self.shared.stopped.store(true, Ordering::SeqCst);
         for thread in self.threads.drain(..) {

@@ -1,4 +1,5 @@
-//! A browser without a screen: navigation and fetch as Chromium labels them, a cookie jar, redirects on request only.
+//! A browser without a screen: navigation and `fetch()` with Chromium's headers, and a cookie jar. It follows redirects
+//! only on request.
 
 mod jar;
 pub mod load;
@@ -19,13 +20,13 @@ pub use response::Response;
 
 use crate::process::Trouble;
 
-/// What Chromium sends when a person opens a page.
+/// Chromium's `Accept` header for a navigation.
 const ACCEPT_PAGE: &str =
     "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
-/// Redirects that [`Client::follow`] follows; Chromium gives up at 20.
+/// How many redirects [`Client::follow`] follows. Chromium has the same limit.
 const MAX_REDIRECTS: usize = 20;
 
-/// An HTTP client. Clones share the cookie jar, as tabs do. Each request has a connection of its own, so requests
+/// An HTTP client. Clones share the cookie jar, as browser tabs do. Each request uses a new connection, so requests are
 /// spread over Envoy's workers.
 #[derive(Clone, Debug, Default)]
 pub struct Client {
@@ -34,25 +35,26 @@ pub struct Client {
 }
 
 impl Client {
-    /// With an empty jar.
+    /// A client with an empty jar.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With an empty jar, on a machine of that address, which has to be one of this machine's: 127.0.0.0/8 has many.
+    /// A client with an empty jar that connects from this address. It must belong to this machine; 127.0.0.0/8 offers
+    /// many.
     pub fn at(address: impl Into<IpAddr>) -> Self {
         Self { source: Some(address.into()), ..Self::default() }
     }
 
-    /// Opens a page: a top-level navigation by typing the address.
+    /// Opens a page as if its address had been typed.
     ///
     /// # Errors
-    /// No complete answer came.
+    /// There is no complete response.
     pub fn navigate(&self, url: &str) -> Result<Response, Trouble> {
         self.navigation("GET", url).send()
     }
 
-    /// A top-level navigation that can still be changed.
+    /// A top-level navigation that can still be modified.
     pub fn navigation(&self, method: &str, url: &str) -> Request {
         self.request(method, url)
             .header("accept", ACCEPT_PAGE)
@@ -62,15 +64,15 @@ impl Client {
             .header("sec-fetch-user", "?1")
     }
 
-    /// What a script of the page does with `fetch()`.
+    /// Sends a `fetch()` as a script on the page does.
     ///
     /// # Errors
-    /// No complete answer came.
+    /// There is no complete response.
     pub fn fetch(&self, url: &str) -> Result<Response, Trouble> {
         self.fetching("GET", url).send()
     }
 
-    /// A `fetch()` that can still be changed.
+    /// A `fetch()` that can still be modified.
     pub fn fetching(&self, method: &str, url: &str) -> Request {
         self.request(method, url)
             .header("accept", "*/*")
@@ -79,10 +81,10 @@ impl Client {
             .header("sec-fetch-site", "same-origin")
     }
 
-    /// Submits a form of a page, as a click on its button does.
+    /// Submits a form on the page, as a click on its button does.
     ///
     /// # Errors
-    /// No complete answer came.
+    /// There is no complete response.
     pub fn submit(&self, url: &str, fields: &[(&str, &str)]) -> Result<Response, Trouble> {
         let origin = Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
         self.navigation("POST", url)
@@ -93,15 +95,15 @@ impl Client {
             .send()
     }
 
-    /// A request with no headers of its own but the jar's cookies: what curl would send.
+    /// A request without headers except the jar's cookies, as curl sends it.
     pub fn request(&self, method: &str, url: &str) -> Request {
         Request::new(self.clone(), method, url)
     }
 
-    /// Follows redirects from `response` until there is none; all answers on the way, `response` first.
+    /// Follows redirects from `response` to the end. Returns all responses, starting with `response`.
     ///
     /// # Errors
-    /// A hop did not answer, or there were more than 20.
+    /// A server did not respond, or there were more than 20 redirects.
     pub fn follow(&self, response: Response) -> Result<Journey, Trouble> {
         let mut hops = vec![response];
         while let Some(next) = hops.last().and_then(Response::redirect_target) {
@@ -113,7 +115,7 @@ impl Client {
         Ok(Journey { hops })
     }
 
-    /// Opens a page and follows wherever it leads.
+    /// Opens a page and follows all redirects.
     ///
     /// # Errors
     /// As [`Client::follow`].
@@ -121,24 +123,24 @@ impl Client {
         self.follow(self.navigate(url)?)
     }
 
-    /// The jar.
+    /// The cookie jar.
     pub fn jar(&self) -> MutexGuard<'_, Jar> {
         self.jar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Redirects, followed to their end.
+/// A chain of redirects that was followed to its end.
 #[derive(Clone, Debug)]
 pub struct Journey {
-    /// Every answer, in order; never empty.
+    /// All responses in order. Never empty.
     pub hops: Vec<Response>,
 }
 
 impl Journey {
-    /// The answer that was no redirect.
+    /// The last response, which is not a redirect.
     ///
     /// # Panics
-    /// Never: a journey has at least one hop.
+    /// Never: there is at least one response.
     pub fn end(&self) -> &Response {
         match self.hops.last() {
             Some(response) => response,

@@ -1,4 +1,4 @@
-//! A request under way, which its client can give up.
+//! A request in progress, which the client can abort.
 
 use std::thread::JoinHandle;
 
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{Request, Response};
 use crate::process::Trouble;
 
-/// A request that was begun and has not been waited for.
+/// A request that was sent and whose response has not been read yet.
 #[derive(Debug)]
 #[must_use]
 pub struct Pending {
@@ -16,7 +16,7 @@ pub struct Pending {
 }
 
 impl Request {
-    /// Sends it from a thread of its own and returns at once.
+    /// Sends the request from another thread and returns immediately.
     pub fn begin(self) -> Pending {
         let (abort, aborted) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
@@ -34,23 +34,23 @@ impl Request {
 }
 
 impl Pending {
-    /// Whether the answer is there, or will never come.
+    /// Whether the response is complete or the request has failed.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Closes the connection in the middle, as a browser does whose tab is closed. When this returns, it is closed.
+    /// Closes the connection before the response, as a browser does when its tab is closed. Returns after it is closed.
     pub fn abort(self) {
         let _ = self.abort.send(());
         let _ = self.thread.join();
     }
 
-    /// Waits for the answer.
+    /// Waits for the response.
     ///
     /// # Errors
-    /// No complete answer came in time.
+    /// There was no complete response in time.
     pub fn finish(self) -> Result<Response, Trouble> {
-        // Kept until the end: dropping it does not abort.
+        // Dropping the sender does not abort the request; only a message does.
         let Self { abort: _abort, thread } = self;
         match thread.join() {
             Ok(Ok(Some(response))) => Ok(response),

@@ -1,4 +1,4 @@
-//! Bytes over TCP, for requests that no HTTP library would send.
+//! Raw bytes over TCP, for requests that no HTTP library would send.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use hyper::body::Bytes;
 use super::Response;
 use crate::process::Trouble;
 
-/// A connection that sends whatever it is given.
+/// A connection that sends any bytes.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -21,23 +21,23 @@ impl Connection {
     /// Connects to a loopback port.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// No server listens there.
     pub fn open(port: u16) -> Result<Self, Trouble> {
         Self::open_to((Ipv4Addr::LOCALHOST, port))
     }
 
-    /// Connects to a port of this or that address.
+    /// Connects to a port of this address.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// No server listens there.
     pub fn open_to(address: impl Into<SocketAddr>) -> Result<Self, Trouble> {
         Self::over(TcpStream::connect_timeout(&address.into(), Duration::from_secs(5))?)
     }
 
-    /// Connects to a loopback port from an address of this machine, of which 127.0.0.0/8 has many.
+    /// Connects to a loopback port from this source address. 127.0.0.0/8 offers many.
     ///
     /// # Errors
-    /// Nobody listens, or the address is not this machine's.
+    /// No server listens there, or the address does not belong to this machine.
     pub fn open_from(source: IpAddr, port: u16) -> Result<Self, Trouble> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -55,16 +55,16 @@ impl Connection {
     /// Sends bytes.
     ///
     /// # Errors
-    /// The peer closed.
+    /// The peer has closed the connection.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Trouble> {
         self.stream.write_all(bytes.as_ref())?;
         Ok(())
     }
 
-    /// Reads until what came so far satisfies `enough`, and returns all of it.
+    /// Reads until the received bytes satisfy `enough`, and returns all of them.
     ///
     /// # Errors
-    /// The peer closed or `bound` went by before; the text shows what had come.
+    /// The peer closed the connection or `bound` passed first. The text shows the received bytes.
     pub fn read_until(&mut self, bound: Duration, enough: impl Fn(&[u8]) -> bool) -> Result<&[u8], Trouble> {
         let start = Instant::now();
         while !enough(&self.read) {
@@ -78,20 +78,20 @@ impl Connection {
         Ok(&self.read)
     }
 
-    /// Reads one answer, and leaves the connection open for the next request.
+    /// Reads one response and keeps the connection open for the next request.
     ///
     /// # Errors
-    /// It did not come before the end or `bound`.
+    /// The response was not complete before the connection closed or `bound` passed.
     pub fn read_answer(&mut self, bound: Duration) -> Result<Response, Trouble> {
         self.read_until(bound, |read| complete_len(read).is_some())?;
         let length = complete_len(&self.read).unwrap_or_default();
         parse(&self.read.drain(..length).collect::<Vec<_>>())
     }
 
-    /// Reads until the peer closes, or `bound` goes by; everything that came.
+    /// Reads until the peer closes the connection or `bound` passes. Returns all received bytes.
     ///
     /// # Errors
-    /// The connection broke.
+    /// The connection failed.
     pub fn read_to_end(mut self, bound: Duration) -> Result<Vec<u8>, Trouble> {
         let start = Instant::now();
         loop {
@@ -113,25 +113,26 @@ impl Connection {
                 Ok(true)
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(true),
-            // Envoy closes at once what it refused to parse; what came before counts.
+            // Envoy closes the connection immediately after a request that it cannot parse. The bytes before that
+            // count.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Sends one request (which should ask for `Connection: close`) and reads the answer to its end. The body is what came,
-/// still in its transfer coding.
+/// Sends one request, which should have `Connection: close`, and reads the whole response. The body is still in its
+/// transfer coding.
 ///
 /// # Errors
-/// Nobody listens, or what came back is no HTTP answer.
+/// No server listens, or the response is not HTTP.
 pub fn exchange(port: u16, request: impl AsRef<[u8]>) -> Result<Response, Trouble> {
     let mut connection = Connection::open(port)?;
     connection.send(request)?;
     parse(&connection.read_to_end(Duration::from_secs(20))?)
 }
 
-/// How long the first answer is, once all of it is there: one whose length is in its head.
+/// The length of the first response once it is complete. It must have a `Content-Length`.
 fn complete_len(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = String::from_utf8_lossy(bytes.get(..head)?).to_ascii_lowercase();

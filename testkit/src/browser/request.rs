@@ -1,4 +1,4 @@
-//! One request: what it says, and the exchange with a server.
+//! One HTTP request, and sending it to a server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use url::Url;
 use super::{Client, Response};
 use crate::process::Trouble;
 
-/// How long one exchange may take unless told otherwise.
+/// Time limit of one exchange, unless set.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A request about to be sent.
+/// A request before it is sent.
 #[derive(Debug)]
 #[must_use]
 pub struct Request {
@@ -41,13 +41,13 @@ impl Request {
         }
     }
 
-    /// Adds a header line; the same name twice gives two lines.
+    /// Adds a header line. Repeating a name adds another line.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
-    /// Takes a header out again.
+    /// Removes a header.
     pub fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(candidate, _)| candidate != name);
         self
@@ -58,45 +58,45 @@ impl Request {
         self.header("authorization", format!("Bearer {token}"))
     }
 
-    /// A body.
+    /// Sets the body.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// A form as body, with its type.
+    /// Sets a form as body, with its content type.
     pub fn form(self, fields: &[(&str, &str)]) -> Self {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         self.header("content-type", "application/x-www-form-urlencoded").body(body)
     }
 
-    /// A JSON body, with its type.
+    /// Sets a JSON body, with its content type.
     pub fn json(self, value: &serde_json::Value) -> Self {
         self.header("content-type", "application/json").body(value.to_string())
     }
 
-    /// HTTP/2 with prior knowledge instead of HTTP/1.1.
+    /// Uses HTTP/2 with prior knowledge instead of HTTP/1.1.
     pub fn http2(mut self) -> Self {
         self.http2 = true;
         self
     }
 
-    /// How long the whole exchange may take (30 s unless told).
+    /// Sets the time limit of the whole exchange (30 s by default).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sends it, and stores the cookies of the answer. Redirects are not followed.
+    /// Sends the request and stores the cookies of the response. Does not follow redirects.
     ///
     /// # Errors
-    /// No connection, no complete answer, or not in time.
+    /// No connection, no complete response, or the time limit has passed.
     pub fn send(self) -> Result<Response, Trouble> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.exchanged())
     }
 
-    /// As [`Request::send`], for those who have a runtime already.
+    /// Like [`Request::send`], for callers that have a runtime.
     pub(crate) async fn exchanged(self) -> Result<Response, Trouble> {
         let method = self.method.clone();
         let url = self.url.clone();
@@ -115,13 +115,13 @@ impl Request {
     }
 
     async fn exchange(self) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
-        // The target goes out byte for byte: a URL parser would resolve the dots that a test is about.
+        // The target is sent byte for byte. A URL parser would resolve the dot segments that a test needs.
         let (origin, target) = split(&self.url)?;
         let authority = origin.trim_start_matches("http://").to_owned();
         let parsed = Url::parse(&self.url)?;
         let port = parsed.port_or_known_default().unwrap_or(80);
         let host = parsed.host_str().unwrap_or_default();
-        // As browsers do for localhost (RFC 6761 6.3); our servers listen on IPv4.
+        // Browsers resolve localhost to loopback (RFC 6761 6.3). The servers here listen only on IPv4.
         let host = if host == "localhost" || host.ends_with(".localhost") { "127.0.0.1" } else { host };
         let peer = lookup_host((host, port)).await?.next().ok_or("the host has no address")?;
         let stream = connect(self.client.source, peer).await?;
@@ -153,7 +153,7 @@ impl Request {
             sender.send_request(request).await?
         };
         let (head, body) = answer.into_parts();
-        // After 101 the bytes are no longer HTTP.
+        // After 101 the connection no longer carries HTTP.
         let body = if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             Bytes::new()
         } else {
@@ -163,7 +163,7 @@ impl Request {
     }
 }
 
-/// Connects, from an address of this machine where one is named.
+/// Connects, from this source address if there is one.
 pub(super) async fn connect(source: Option<IpAddr>, target: SocketAddr) -> std::io::Result<TcpStream> {
     let Some(source) = source else { return TcpStream::connect(target).await };
     let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -171,7 +171,7 @@ pub(super) async fn connect(source: Option<IpAddr>, target: SocketAddr) -> std::
     socket.connect(target).await
 }
 
-/// `http://host:port` and the rest, which begins with `/`.
+/// Splits into `http://host:port` and the rest, which begins with `/`.
 fn split(url: &str) -> Result<(&str, &str), Trouble> {
     let rest = url.strip_prefix("http://").ok_or_else(|| Trouble::new(format!("{url} is not http://")))?;
     let at = rest.find(['/', '?']).map_or(url.len(), |at| at + "http://".len());

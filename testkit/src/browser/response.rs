@@ -1,4 +1,4 @@
-//! A complete answer, and what tests ask about it.
+//! A complete HTTP response, with accessors for tests.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use hyper::body::Bytes;
 use serde_json::Value;
 use url::Url;
 
-/// A complete HTTP answer.
+/// A complete HTTP response.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// What was asked.
+    /// The URL of the request.
     pub url: String,
     /// The status.
     pub status: u16,
@@ -21,7 +21,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// The value of a header that is there once and is text.
+    /// The value of a header that occurs once and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
@@ -31,23 +31,23 @@ impl Response {
         value.to_str().ok()
     }
 
-    /// All values of a header, lossily as text.
+    /// All values of a header, as lossy text.
     pub fn header_lines(&self, name: &str) -> Vec<String> {
         let values = self.headers.get_all(name).iter();
         values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
     }
 
-    /// The body, lossily as text.
+    /// The body, as lossy text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; `null` when it is none.
+    /// The body as JSON. `null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Where a redirect leads, absolute; `None` for any other answer.
+    /// The absolute target of a redirect. `None` if the response is not one.
     pub fn redirect_target(&self) -> Option<String> {
         if !(300..400).contains(&self.status) {
             return None;
@@ -59,13 +59,13 @@ impl Response {
         Url::parse(&self.url).ok()?.join(location).ok().map(Into::into)
     }
 
-    /// A query parameter of the redirect.
+    /// A query parameter of the redirect's target.
     pub fn redirect_parameter(&self, name: &str) -> Option<String> {
         let url = Url::parse(&self.redirect_target()?).ok()?;
         url.query_pairs().find(|(candidate, _)| candidate == name).map(|(_, value)| value.into_owned())
     }
 
-    /// Where the page's first form leads, absolute.
+    /// The absolute target of the page's first form.
     pub fn form_action(&self) -> Option<String> {
         let text = self.text();
         let form = text.split_once("<form")?.1;
@@ -74,7 +74,7 @@ impl Response {
     }
 }
 
-/// The whole answer, for the text of a failed assertion.
+/// The whole response, for failed assertions.
 impl fmt::Display for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} from {}", self.status, self.url)?;

@@ -1,4 +1,4 @@
-//! What an administrator does to users and sessions, and what the client hears of it.
+//! Actions of an administrator on users and sessions, and the messages that the client receives about them.
 
 use super::back_channel::{Delivery, Outgoing, send_all};
 use super::realm::Realm;
@@ -10,28 +10,28 @@ use super::{Provider, RealmSettings, lock};
 pub struct SessionInfo {
     /// `sid`.
     pub sid: String,
-    /// Whose it is.
+    /// The user's name.
     pub username: String,
-    /// Whether the client still belongs to it; reuse of a code or of a refresh token ends that.
+    /// Whether the client still belongs to the session. Reuse of a code or refresh token detaches it.
     pub attached: bool,
-    /// Begun with `offline_access`.
+    /// Whether it was started with `offline_access`.
     pub offline: bool,
 }
 
-/// An administrator's action of which clients are told.
+/// An administrator's action that is reported to clients.
 pub(super) enum Change {
-    /// One call for each of their online sessions.
+    /// One call for each online session of the user.
     LogOutUser(String),
     /// One call.
     DeleteSession(String),
-    /// No logout token; `k_logout` where an `adminUrl` is registered.
+    /// No logout token. `k_logout` if an `adminUrl` is registered.
     LogOutAll,
     /// `k_push_not_before`, with the realm's "not before".
     PushNotBefore,
 }
 
 impl Change {
-    /// Does it; the calls that have to be made one after the other.
+    /// Applies the change. Returns the calls to make, one after the other.
     pub fn apply(self, realm: &mut Realm) -> Vec<Outgoing> {
         let now = realm.now();
         match self {
@@ -40,7 +40,7 @@ impl Change {
                     user.not_before = now;
                 }
                 let online = realm.sids_of(&username);
-                // What was begun offline is not ended, but its tokens are stale now.
+                // Offline sessions continue, but their tokens become stale.
                 let online =
                     online.into_iter().filter(|sid| !realm.sessions.get(sid).is_some_and(|s| s.offline));
                 let online: Vec<_> = online.collect();
@@ -69,22 +69,22 @@ impl Realm {
 }
 
 impl Provider {
-    /// Changes settings of realm or client.
+    /// Changes settings of the realm or client.
     pub fn settings(&self, edit: impl FnOnce(&mut RealmSettings)) {
         edit(&mut self.lock().settings);
     }
 
-    /// Adds a user, or replaces the one of that name.
+    /// Adds a user, or replaces the one with this name.
     pub fn add_user(&self, user: User) {
         let mut realm = self.lock();
         realm.users.retain(|other| other.username != user.username);
         realm.users.push(user);
     }
 
-    /// A user as they are now.
+    /// The current state of a user.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     pub fn user(&self, username: &str) -> User {
         match self.lock().user(username) {
             Some(user) => user.clone(),
@@ -92,10 +92,10 @@ impl Provider {
         }
     }
 
-    /// Changes a user. Nobody is told.
+    /// Changes a user. The client is not notified.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     pub fn edit_user(&self, username: &str, edit: impl FnOnce(&mut User)) {
         match self.lock().user_mut(username) {
             Some(user) => edit(user),
@@ -103,20 +103,20 @@ impl Provider {
         }
     }
 
-    /// Puts a user into these groups and no others (full paths). Nobody is told; the next refresh shows it.
+    /// Sets the groups of a user (full paths). The client is not notified; the next refresh has the new groups.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     pub fn set_groups(&self, username: &str, groups: &[&str]) {
         self.edit_user(username, |user| {
             user.groups = groups.iter().map(|group| (*group).to_owned()).collect();
         });
     }
 
-    /// Disables a user. Nobody is told; refreshes and introspection say so from now on.
+    /// Disables a user. The client is not notified; refreshes and introspection fail from now on.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     pub fn disable_user(&self, username: &str) {
         self.edit_user(username, |user| user.enabled = false);
     }
@@ -124,45 +124,46 @@ impl Provider {
     /// Enables a user again.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     pub fn enable_user(&self, username: &str) {
         self.edit_user(username, |user| user.enabled = true);
     }
 
-    /// Deletes a user with their sessions. Nobody is told.
+    /// Deletes a user with all sessions. The client is not notified.
     pub fn delete_user(&self, username: &str) {
         let mut realm = self.lock();
         realm.users.retain(|user| user.username != username);
         realm.sessions.retain(|_, session| session.username != username);
     }
 
-    /// "Log out" of a user in the console: ends their sessions, and sends a logout token for each that is online, one
-    /// after the other, waiting up to 5 s for each answer.
+    /// "Log out" of a user in the console. Ends the user's sessions and sends a logout token for each online one, one
+    /// after the other, waiting up to 5 s for each response.
     pub fn log_out_user(&self, username: &str) -> Vec<Delivery> {
         self.change(Change::LogOutUser(username.to_owned()))
     }
 
-    /// Deletes one session, and sends its logout token. Nothing is sent of a session that is gone, detached or offline.
+    /// Deletes one session and sends its logout token. Sends nothing if the session does not exist, is detached or
+    /// offline.
     pub fn delete_session(&self, sid: &str) -> Vec<Delivery> {
         self.change(Change::DeleteSession(sid.to_owned()))
     }
 
-    /// "Logout all" of the realm: ends every session, sets "not before" to now, and posts `k_logout` to the `adminUrl`.
+    /// "Logout all" of the realm. Ends every session, sets "not before" to now, and posts `k_logout` to the `adminUrl`.
     pub fn log_out_all(&self) -> Vec<Delivery> {
         self.change(Change::LogOutAll)
     }
 
-    /// Sets the realm's "not before". Nobody is told.
+    /// Sets the realm's "not before". The client is not notified.
     pub fn set_not_before(&self, seconds_since_1970: i64) {
         self.lock().not_before = seconds_since_1970;
     }
 
-    /// "Push" of the realm's "not before": posts `k_push_not_before` to the `adminUrl`.
+    /// "Push" of the realm's "not before". Posts `k_push_not_before` to the `adminUrl`.
     pub fn push_not_before(&self) -> Vec<Delivery> {
         self.change(Change::PushNotBefore)
     }
 
-    /// Ends all sessions of a user. Nobody is told.
+    /// Ends all sessions of a user. The client is not notified.
     pub fn end_sessions_of(&self, username: &str) {
         let mut realm = self.lock();
         for sid in realm.sids_of(username) {
@@ -170,7 +171,7 @@ impl Provider {
         }
     }
 
-    /// Lets a session time out. Nobody is told.
+    /// Lets a session time out. The client is not notified.
     pub fn expire_session(&self, sid: &str) {
         let mut realm = self.lock();
         let long_ago = realm.now() - realm.settings.sso_session_max_lifespan;
@@ -179,7 +180,7 @@ impl Provider {
         }
     }
 
-    /// How many sessions live.
+    /// How many live sessions there are.
     pub fn sessions(&self) -> usize {
         self.lock().sessions.len()
     }
@@ -195,16 +196,16 @@ impl Provider {
         realm.sids_of(username).into_iter().filter_map(info).collect()
     }
 
-    /// Every call to the client so far, with its answer: those of the methods above, and those made while a browser was
+    /// All calls to the client so far, with the responses: those of the methods above, and those made when a browser
     /// signed out at the provider.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.lock().deliveries.clone()
     }
 
-    /// Posts a logout token to the registered address, as Keycloak posts its own.
+    /// Posts a logout token to the registered address, as Keycloak does.
     ///
     /// # Panics
-    /// When no address is registered.
+    /// If no address is registered.
     pub fn deliver_logout_token(&self, token: &str) -> Delivery {
         let Some(url) = self.lock().setup.backchannel_logout_url.clone() else {
             panic!("no address for back-channel logout is registered")
@@ -212,10 +213,10 @@ impl Provider {
         self.send_one(Outgoing::LogoutToken { url, token: token.to_owned() })
     }
 
-    /// Posts a callback to `<adminUrl>/<path>`, as Keycloak posts its own.
+    /// Posts a callback to `<adminUrl>/<path>`, as Keycloak does.
     ///
     /// # Panics
-    /// When no address is registered.
+    /// If no address is registered.
     pub fn deliver_callback(&self, path: &str, token: &str) -> Delivery {
         let Some(url) = self.lock().setup.admin_url.clone() else { panic!("no adminUrl is registered") };
         self.send_one(Outgoing::Callback { url: format!("{url}/{path}"), token: token.to_owned() })
@@ -233,7 +234,7 @@ impl Provider {
         self.send(calls)
     }
 
-    /// Makes the calls without holding the realm: whoever answers them may ask the provider first.
+    /// Makes the calls without locking the realm, because the receiver may query the provider before it responds.
     fn send(&self, calls: Vec<Outgoing>) -> Vec<Delivery> {
         let deliveries = send_all(calls).unwrap_or_else(|trouble| panic!("{trouble}"));
         self.lock().deliveries.extend(deliveries.iter().cloned());

@@ -1,5 +1,5 @@
-//! The few calls of Keycloak's Admin API with which an administrator ends sessions, for the light stack. There is no
-//! password: the provider listens on loopback and knows development users only.
+//! The calls of Keycloak's Admin API that end sessions, for the light stack. They need no password: the provider
+//! listens on loopback and has only development users.
 
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ use super::realm::Realm;
 
 const PREFIX: &str = "/admin/realms/mlflow";
 
-/// Answers a call to the Admin API; 404 to everything else.
+/// Answers a call to the Admin API. All other requests get 404.
 pub(super) async fn answer(realm: &Mutex<Realm>, head: &Parts) -> Reply {
     let not_found = || Reply::json(404, &json!({"error": "not found"}));
     let Some(path) = head.uri.path().strip_prefix(PREFIX) else { return not_found() };

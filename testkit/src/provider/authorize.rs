@@ -1,4 +1,4 @@
-//! Signing in: the authorization endpoint and its form.
+//! The authorization endpoint and its sign-in form.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ use super::{Recorded, random_text};
 /// The cookie that keeps a browser signed in at the provider.
 const COOKIE: &str = "TESTKIT_IDENTITY";
 
-/// The authorization endpoint: the form, or back to the client at once.
+/// The authorization endpoint. Shows the form or redirects back to the client immediately.
 pub(super) fn authorize(realm: &mut Realm, request: &Recorded) -> Reply {
     if let Err(refusal) = check_authorization_request(realm, request) {
         return refusal;
@@ -33,7 +33,7 @@ pub(super) fn authorize(realm: &mut Realm, request: &Recorded) -> Reply {
     }
 }
 
-/// The form comes back.
+/// Handles the submitted sign-in form.
 pub(super) fn sign_in(realm: &mut Realm, request: &Recorded) -> Reply {
     if let Err(refusal) = check_authorization_request(realm, request) {
         return refusal;
@@ -50,7 +50,7 @@ pub(super) fn sign_in(realm: &mut Realm, request: &Recorded) -> Reply {
     }
 }
 
-/// RFC 6749 4.1.2.1: with a wrong client or redirect_uri nothing goes back to the client.
+/// RFC 6749 4.1.2.1: if the client or redirect_uri is wrong, there is no redirect to the client.
 fn check_authorization_request(realm: &Realm, request: &Recorded) -> Result<(), Reply> {
     let page = |text: &str| Err(Reply::html(400, pages::error(text)));
     if let Some(twice) = request.repeated_parameter() {

@@ -1,14 +1,14 @@
-//! What the provider says to the client behind people's backs: logout tokens, and the callbacks to `adminUrl`.
+//! The provider's direct calls to the client: logout tokens, and callbacks to the `adminUrl`.
 
 use std::time::{Duration, Instant};
 
 use crate::browser::Client;
 use crate::process::Trouble;
 
-/// Keycloak waits so long for an answer, and does not try again.
+/// How long Keycloak waits for a response. It does not try again.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A call about to be made.
+/// A call before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outgoing {
     /// A form with `logout_token`.
@@ -17,18 +17,18 @@ pub(super) enum Outgoing {
     Callback { url: String, token: String },
 }
 
-/// A call that was made, and its answer.
+/// A call that was made, with its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Where it went.
+    /// The target URL.
     pub url: String,
     /// The token.
     pub token: String,
-    /// The status of the answer; `None` when there was none in 5 s. Keycloak does not look at it.
+    /// The status of the response. `None` if there was none within 5 s. Keycloak ignores it.
     pub status: Option<u16>,
-    /// The body of the answer, or why there was none.
+    /// The body of the response, or the error.
     pub answer: String,
-    /// How long it took.
+    /// How long the call took.
     pub took: Duration,
 }
 
@@ -57,10 +57,10 @@ impl Outgoing {
     }
 }
 
-/// Makes the calls one after the other, as Keycloak does, and blocks until the last is answered or given up.
+/// Makes the calls one after the other, as Keycloak does. Blocks until the last one has a response or has timed out.
 ///
 /// # Errors
-/// There is no runtime for it.
+/// No runtime can be created.
 pub(super) fn send_all(calls: Vec<Outgoing>) -> Result<Vec<Delivery>, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {

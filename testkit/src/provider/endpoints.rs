@@ -1,4 +1,4 @@
-//! The provider's endpoints: each turns one request into one answer, as Keycloak 26 words it.
+//! The provider's endpoints. Each turns one request into one response, in the form of Keycloak 26.
 
 use serde_json::Value;
 
@@ -8,13 +8,13 @@ use super::realm::Realm;
 use super::target::Endpoint;
 use super::{authorize, sessions, token};
 
-/// An answer before it goes on the wire.
+/// A response before it is sent.
 #[derive(Clone, Debug)]
 pub(super) struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Calls that have to be answered, or given up, before this goes out.
+    /// Calls that must be complete, or have timed out, before this response is sent.
     pub first: Vec<Outgoing>,
 }
 
@@ -46,14 +46,14 @@ impl Reply {
         self
     }
 
-    /// Not before these calls are through.
+    /// Delays the response until these calls are complete.
     pub fn after(mut self, calls: impl IntoIterator<Item = Outgoing>) -> Self {
         self.first.extend(calls);
         self
     }
 }
 
-/// The right answer.
+/// The correct response.
 pub(super) fn answer(realm: &mut Realm, request: &Recorded) -> Reply {
     match request.endpoint {
         Endpoint::Discovery => document(realm, request, realm.discovery()),
@@ -68,13 +68,13 @@ pub(super) fn answer(realm: &mut Realm, request: &Recorded) -> Reply {
     }
 }
 
-/// A document, with the edits that were asked for.
+/// A document, with the edits that the test requested.
 pub(super) fn document(realm: &Realm, request: &Recorded, mut document: Value) -> Reply {
     realm.misbehaviour.apply_to_document(request, &mut document);
     Reply::json(200, &document)
 }
 
-/// Registered addresses end in `*` when anything may follow.
+/// A registered address that ends in `*` matches all addresses with this prefix.
 pub(super) fn is_registered(registered: &[String], uri: &str) -> bool {
     registered.iter().any(|known| match known.strip_suffix('*') {
         Some(prefix) => uri.starts_with(prefix) && !uri.contains(".."),

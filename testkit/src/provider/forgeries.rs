@@ -1,14 +1,14 @@
-//! Tables of logout tokens and callbacks that nobody may act on, each wrong in one thing.
+//! Tables of invalid logout tokens and callbacks. Each is wrong in one respect.
 
 use serde_json::{Value, json};
 
 use super::mint::LOGOUT_EVENT;
 use super::{Forgery, Provider, SigningKey};
 
-/// What it is, and how to make it.
+/// A description, and the forgery.
 pub type Wrong = (&'static str, Forgery);
 
-/// Logout tokens that must change nothing (OpenID Connect Back-Channel Logout 1.0 2.4 and 2.6).
+/// Logout tokens that must have no effect (OpenID Connect Back-Channel Logout 1.0 2.4 and 2.6).
 pub fn wrong_logout_tokens(provider: &Provider) -> Vec<Wrong> {
     let now = provider.now();
     let mut wrong = wrong_signatures(provider);
@@ -45,7 +45,7 @@ pub fn wrong_logout_tokens(provider: &Provider) -> Vec<Wrong> {
     ] {
         wrong.push((name, with("events", value)));
     }
-    // 2.4: a logout token must not contain a nonce, so that it is no ID token.
+    // 2.4: a logout token must not contain a nonce, so that it cannot pass as an ID token.
     for (name, value) in
         [("a nonce", json!("n")), ("a nonce that is empty", json!("")), ("a null nonce", json!(null))]
     {
@@ -103,8 +103,8 @@ pub fn wrong_logout_tokens(provider: &Provider) -> Vec<Wrong> {
     wrong
 }
 
-/// Callbacks to `adminUrl` that must change nothing. They name neither issuer nor audience: the key, the client in
-/// `resource`, the path's own `action`, the expiry and an `id` that is new are all there is to check.
+/// Callbacks to the `adminUrl` that must have no effect. They contain neither issuer nor audience. Only the key, the
+/// client in `resource`, the `action` of the path, the expiry and a new `id` can be checked.
 pub fn wrong_callbacks(provider: &Provider) -> Vec<Wrong> {
     let now = provider.now();
     let mut wrong = wrong_signatures(provider);
@@ -141,7 +141,7 @@ pub fn wrong_callbacks(provider: &Provider) -> Vec<Wrong> {
     wrong
 }
 
-/// "Logout" messages of Keycloak whose list of sessions can't be read. Taken for "absent", it would mean everybody.
+/// "Logout" messages of Keycloak with a malformed list of sessions. If it counted as absent, it would mean all users.
 pub fn wrong_lists() -> Vec<Wrong> {
     let values = [json!("abc"), json!({}), json!(null), json!(1), json!(false), json!([1]), json!([null])];
     let of = |claim: &'static str| values.clone().into_iter().map(move |value| (claim, with(claim, value)));
@@ -184,7 +184,7 @@ fn unsigned(algorithm: &'static str) -> Forgery {
     Forgery::new().key(SigningKey::Unsigned).header(move |header| header["alg"] = json!(algorithm))
 }
 
-/// The last character of base64url carries unused bits; the one before does not.
+/// The last character of base64url may have unused bits. The one before has none.
 fn flip_last_but_one(token: String) -> String {
     let mut characters: Vec<char> = token.chars().collect();
     let at = characters.len().saturating_sub(2);
@@ -227,7 +227,7 @@ fn without(names: &'static [&'static str]) -> Forgery {
     })
 }
 
-/// A second member of that name, in front.
+/// Adds a second member of this name, in front of the other.
 fn twice(claim: &'static str) -> Forgery {
     Forgery::new().payload_text(move |text| text.replacen('{', &format!("{{\"{claim}\":\"x\","), 1))
 }

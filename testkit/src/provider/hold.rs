@@ -1,4 +1,4 @@
-//! Answers that wait until the test lets them go.
+//! Holds responses back until the test releases them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::process::{Trouble, wait_until};
 
-/// Holds back whatever meets it, until [`Hold::release`]. What comes after that passes. Clones are the same hold.
+/// Holds requests back until [`Hold::release`]. Later requests pass. Clones share their state.
 #[derive(Clone)]
 pub struct Hold {
     moment: Moment,
@@ -28,12 +28,12 @@ struct State {
 }
 
 impl Hold {
-    /// Requests wait before anything is done: no token is spent yet.
+    /// Holds requests before they are processed, so no token is spent yet.
     pub fn unspent() -> Self {
         Self::new(Moment::Unspent)
     }
 
-    /// What was asked for is done at once (the token is spent), and the answer waits.
+    /// Processes requests immediately, so tokens are spent, but holds the responses.
     pub fn spent() -> Self {
         Self::new(Moment::Spent)
     }
@@ -43,15 +43,15 @@ impl Hold {
         Self { moment, state: Arc::new(State { held: AtomicUsize::new(0), open }) }
     }
 
-    /// How many requests have come here, ever.
+    /// How many requests have been held so far.
     pub fn held(&self) -> usize {
         self.state.held.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many requests have come here.
+    /// Waits until this many requests have been held.
     ///
     /// # Errors
-    /// They did not within `bound`.
+    /// There were fewer within `bound`.
     pub fn wait_for(&self, requests: usize, bound: Duration) -> Result<(), Trouble> {
         if wait_until(bound, || self.held() >= requests) {
             return Ok(());
@@ -60,19 +60,19 @@ impl Hold {
         Err(Trouble::new(format!("{held} of {requests} requests came to be held back within {bound:?}")))
     }
 
-    /// Lets everything go, now and from now on.
+    /// Releases all held requests and lets later ones pass.
     pub fn release(&self) {
         self.state.open.send_replace(true);
     }
 
-    /// Waits here, when this hold is about requests of which nothing is done yet.
+    /// Waits here if this hold applies before processing.
     pub(super) async fn before(&self) {
         if self.moment == Moment::Unspent {
             self.wait().await;
         }
     }
 
-    /// Waits here, when this hold is about answers.
+    /// Waits here if this hold applies to responses.
     pub(super) async fn after(&self) {
         if self.moment == Moment::Spent {
             self.wait().await;

@@ -1,4 +1,4 @@
-//! Signing keys, the JWK set that shows their public halves, and tokens of any shape.
+//! Signing keys, the JWK set with their public parts, and tokens of any form.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,12 +15,12 @@ use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// RSA keys take most of a second to make, so all providers of one process draw from the same row of them.
+/// Generating an RSA key takes almost a second, so all providers of a process share these keys.
 static RSA_KEYS: Mutex<Vec<Arc<PrivateKey>>> = Mutex::new(Vec::new());
 
 const RSA_BITS: usize = 2048;
 
-/// What a token is signed with. Its algorithm is fixed by the key, whatever a header says.
+/// A key that signs tokens. It determines the algorithm, whatever the header says.
 #[derive(Clone)]
 pub enum SigningKey {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -65,7 +65,7 @@ impl SigningKey {
         Self::Es256(p256::ecdsa::SigningKey::generate_from_rng(&mut system_random()))
     }
 
-    /// The `alg` that says the truth about this key.
+    /// The correct `alg` for this key.
     pub fn algorithm(&self) -> &'static str {
         match self {
             Self::Rs256(_) => "RS256",
@@ -76,17 +76,17 @@ impl SigningKey {
         }
     }
 
-    /// The key id: 43 base64url characters, as Keycloak's are.
+    /// The key id: 43 base64url characters, like Keycloak's.
     pub fn kid(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.public_parts().to_string()))
     }
 
-    /// A header that says the truth.
+    /// A header with the correct `alg` and `kid`.
     pub fn header(&self, typ: &str) -> Value {
         json!({"alg": self.algorithm(), "typ": typ, "kid": self.kid()})
     }
 
-    /// The public key as a JWK for signatures; `null` for keys that have no public half.
+    /// The public key as a JWK for signatures. `null` for keys without a public part.
     pub fn jwk(&self) -> Value {
         let mut jwk = self.public_parts();
         if let Some(members) = jwk.as_object_mut() {
@@ -131,7 +131,7 @@ impl SigningKey {
         }
     }
 
-    /// A compact JWS of these very texts, whether or not they are JSON.
+    /// A compact JWS with exactly this header and payload, which need not be JSON.
     pub fn token(&self, header: &str, payload: &str) -> String {
         let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
         let signature = URL_SAFE_NO_PAD.encode(self.sign(input.as_bytes()));
@@ -156,16 +156,16 @@ fn system_random() -> rsa::rand_core::UnwrapErr<getrandom::SysRng> {
 /// The keys of a realm.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
-    /// Those the JWK set shows; the first of an algorithm signs.
+    /// The keys in the JWK set. The first key of each algorithm signs.
     pub listed: Vec<SigningKey>,
     rsa_made: usize,
     encryption: Value,
 }
 
 impl KeyRing {
-    /// One RSA and one EC key, and the encryption key that Keycloak always lists too.
+    /// One RSA and one EC key, and an encryption key, which Keycloak always lists too.
     pub fn new() -> Self {
-        // Nobody decrypts with it: any odd number of that size will do.
+        // It is never used for decryption, so any odd number of this size will do.
         let mut modulus = super::random_bytes::<256>();
         modulus[0] |= 0x80;
         modulus[255] |= 1;
@@ -176,10 +176,10 @@ impl KeyRing {
         Self { listed: vec![SigningKey::rsa(0), SigningKey::ec()], rsa_made: 1, encryption }
     }
 
-    /// The key that signs with `algorithm` now.
+    /// The current signing key for `algorithm`.
     ///
     /// # Panics
-    /// When the realm has no key for it: a typing error in a test.
+    /// If the realm has none, which is a typing error in the test.
     pub fn active(&self, algorithm: &str) -> SigningKey {
         match self.listed.iter().find(|key| key.algorithm() == algorithm) {
             Some(key) => key.clone(),
@@ -187,7 +187,7 @@ impl KeyRing {
         }
     }
 
-    /// New keys sign from now on.
+    /// Replaces the signing keys.
     pub fn rotate(&mut self, old: OldKeys) {
         let mut listed = vec![SigningKey::rsa(self.rsa_made), SigningKey::ec()];
         self.rsa_made += 1;
@@ -211,11 +211,11 @@ impl Default for KeyRing {
     }
 }
 
-/// What a rotation does to the keys before.
+/// What a rotation does to the previous keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldKeys {
     /// Their tokens stay valid (Keycloak: passive).
     StayListed,
-    /// Their tokens are worthless at once (Keycloak: disabled).
+    /// Their tokens become invalid immediately (Keycloak: disabled).
     Removed,
 }

@@ -1,4 +1,4 @@
-//! The tokens and documents that the provider makes of what it knows.
+//! Creates the provider's tokens and documents.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,19 +10,19 @@ use super::random_text;
 use super::realm::{AccessToken, Realm, RefreshToken};
 use super::user::User;
 
-/// Scopes that the client has.
+/// The scopes of the client.
 pub(super) const SCOPES: [&str; 5] = ["openid", "profile", "email", "basic", "offline_access"];
 
-/// Seconds that an offline session lasts without being used.
+/// How long an offline session may stay unused, in seconds.
 const OFFLINE_IDLE: i64 = 2_592_000;
-/// Seconds that a logout token and a callback are good for.
+/// Lifetime of logout tokens and callbacks, in seconds.
 const LOGOUT_TOKEN_LIFETIME: i64 = 120;
 const CALLBACK_LIFETIME: i64 = 30;
 
 /// The event of OpenID Connect Back-Channel Logout 1.0 2.4.
 pub(super) const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
-/// Whom a token is made for.
+/// Whom a token is for.
 pub(super) struct Holder<'a> {
     pub user: &'a User,
     /// Absent for client_credentials.
@@ -33,7 +33,7 @@ pub(super) struct Holder<'a> {
 }
 
 impl Realm {
-    /// A token response as Keycloak's.
+    /// A token response in Keycloak's form.
     pub fn token_response(&mut self, holder: &Holder<'_>) -> Value {
         let key = self.keys.active(self.algorithm);
         let access_claims = self.access_claims(holder);
@@ -75,7 +75,7 @@ impl Realm {
         self.access_tokens.insert(token.to_owned(), record);
     }
 
-    /// Seconds for which ID and access tokens are good: never longer than the session can last.
+    /// Lifetime of ID and access tokens in seconds. It never exceeds the rest of the session.
     fn lifespan(&self, sid: Option<&str>) -> i64 {
         let session = sid.and_then(|sid| self.sessions.get(sid)).filter(|session| !session.offline);
         let left = session.map_or(i64::MAX, |session| {
@@ -84,7 +84,7 @@ impl Realm {
         self.settings.access_token_lifespan.min(left)
     }
 
-    /// The token, and the seconds until it expires.
+    /// The token, and its remaining lifetime in seconds.
     fn issue_refresh_token(&mut self, sid: &str, holder: &Holder<'_>) -> (String, i64) {
         let now = self.now();
         let session = self.sessions.get(sid);
@@ -113,7 +113,7 @@ impl Realm {
         (token, expires - now)
     }
 
-    /// The claims of an access token, before any forgery.
+    /// The claims of an access token, before a forgery is applied.
     pub fn access_claims(&self, holder: &Holder<'_>) -> Value {
         let mut claims = self.common_claims(holder, "Bearer");
         claims.insert("jti".into(), json!(format!("onrtac:{}", random_text(36))));
@@ -125,11 +125,11 @@ impl Realm {
         Value::Object(claims)
     }
 
-    /// The claims of an ID token, before any forgery.
+    /// The claims of an ID token, before a forgery is applied.
     pub fn id_claims(&self, holder: &Holder<'_>, access_token: &str) -> Value {
         let mut claims = self.common_claims(holder, "ID");
         claims.insert("jti".into(), json!(random_text(36)));
-        // OIDC Core 3.1.3.6: the left half of the hash, of the algorithm that signs.
+        // OIDC Core 3.1.3.6: the left half of the hash that belongs to the signature algorithm.
         let hash = Sha256::digest(access_token);
         let half: Vec<u8> = hash.iter().take(16).copied().collect();
         claims.insert("at_hash".into(), json!(URL_SAFE_NO_PAD.encode(half)));
@@ -159,13 +159,13 @@ impl Realm {
         claims
     }
 
-    /// A logout token as Keycloak's, but for `forgery`. It uses the ID token's algorithm.
+    /// A logout token in Keycloak's form, with `forgery` applied. It uses the ID token's algorithm.
     pub fn logout_token(&self, subject: Option<&str>, sid: Option<&str>, forgery: &Forgery) -> String {
         let now = self.now();
         let mut claims = json!({
             "exp": now + LOGOUT_TOKEN_LIFETIME, "iat": now, "jti": random_text(36), "iss": self.issuer,
             "aud": self.setup.client_id, "typ": "Logout",
-            // Keycloak's own second member, a boolean.
+            // Keycloak adds this boolean as a second member.
             "events": {LOGOUT_EVENT: {}, "revoke_offline_access": true},
         });
         if let Some(subject) = subject {
@@ -177,7 +177,8 @@ impl Realm {
         forgery.mint(&self.keys.active(self.algorithm), "logout+jwt", claims)
     }
 
-    /// What is posted to `<adminUrl>/k_…`, but for `forgery`: no `iss`, no `aud`, always RS256.
+    /// The token that is posted to `<adminUrl>/k_…`, with `forgery` applied. It has no `iss` or `aud`, and always uses
+    /// RS256.
     pub fn callback(&self, action: &str, not_before: i64, forgery: &Forgery) -> String {
         let claims = json!({
             "id": random_text(36), "expiration": self.now() + CALLBACK_LIFETIME,
@@ -186,7 +187,7 @@ impl Realm {
         forgery.mint(&self.keys.active("RS256"), "JWT", claims)
     }
 
-    /// What UserInfo says of an access token's owner.
+    /// The UserInfo response for the owner of an access token.
     pub fn userinfo(&self, user: &User) -> Value {
         let mut claims = Map::new();
         claims.insert("sub".into(), json!(user.subject));

@@ -1,4 +1,4 @@
-//! How a provider is told to misbehave: whole answers, members of documents, parameters, tokens.
+//! How a test makes the provider misbehave: whole responses, members of documents, parameters, tokens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::hold::Hold;
 use super::keys::SigningKey;
 use super::{Recorded, Target};
 
-/// What happens instead of the right answer.
+/// What replaces the correct response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// This very answer, and nothing is done.
+    /// Exactly this response. The request is not processed.
     Answer {
         /// The status.
         status: u16,
@@ -22,50 +22,50 @@ pub enum Behaviour {
         /// The body.
         body: Vec<u8>,
     },
-    /// The right answer, late.
+    /// The correct response, delayed.
     Delay(Duration),
-    /// The right answer, when the test says so.
+    /// The correct response, once the test releases it.
     Hold(Hold),
-    /// Never an answer; nothing is done.
+    /// No response at all. The request is not processed.
     Hang,
-    /// The connection is closed without a word; nothing is done.
+    /// The connection is closed without a response. The request is not processed.
     Refuse,
-    /// The right answer is made (a code or a refresh token is spent), and the connection closed without a word of it.
+    /// The request is processed, so a code or refresh token is spent. Then the connection is closed without a response.
     DropAnswer,
-    /// The right answer, whose connection is closed after half of the body.
+    /// The correct response, but the connection is closed after half of the body.
     CloseMidBody,
 }
 
 impl Behaviour {
-    /// An answer with one content type.
+    /// A response with this content type.
     pub fn answer(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("content-type".to_owned(), content_type.to_owned())];
         Self::Answer { status, headers, body: body.into() }
     }
 
-    /// A JSON answer.
+    /// A JSON response.
     pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self::answer(status, "application/json", body)
     }
 }
 
-/// How often a misbehaviour happens.
+/// How often a misbehaviour occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// For so many calls, then never again.
+    /// For the next calls, this many times.
     Next(usize),
-    /// Until the provider is told to behave.
+    /// Until [`super::Provider::behave`] is called.
     Always,
 }
 
-/// Which token.
+/// The kind of token to forge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// The ID token.
     Id,
     /// The access token.
     Access,
-    /// The logout token, and the callbacks to `adminUrl`.
+    /// The logout token, and callbacks to the `adminUrl`.
     Logout,
 }
 
@@ -73,7 +73,7 @@ type EditValue = Arc<dyn Fn(&mut Value) + Send + Sync>;
 type EditText = Arc<dyn Fn(String) -> String + Send + Sync>;
 type EditPairs = Arc<dyn Fn(&mut Vec<(String, String)>) + Send + Sync>;
 
-/// What becomes of a token before and while it is signed.
+/// Changes to a token before and after it is signed.
 #[derive(Clone, Default)]
 pub struct Forgery {
     header: Option<EditValue>,
@@ -90,40 +90,40 @@ impl fmt::Debug for Forgery {
 }
 
 impl Forgery {
-    /// Changes nothing yet.
+    /// A forgery that changes nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Edits the JOSE header.
+    /// Changes the JOSE header.
     #[must_use]
     pub fn header(mut self, edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         self.header = Some(Arc::new(edit));
         self
     }
 
-    /// Edits the claims.
+    /// Changes the claims.
     #[must_use]
     pub fn claims(mut self, edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         self.claims = Some(Arc::new(edit));
         self
     }
 
-    /// Edits the payload's JSON text: duplicate members, arrays, no JSON at all.
+    /// Changes the payload's JSON text, for duplicate members, arrays or invalid JSON.
     #[must_use]
     pub fn payload_text(mut self, edit: impl Fn(String) -> String + Send + Sync + 'static) -> Self {
         self.payload_text = Some(Arc::new(edit));
         self
     }
 
-    /// Signs with another key; `alg` and `kid` of the header follow it, unless edited.
+    /// Signs with another key. The header's `alg` and `kid` follow the key, unless they are changed explicitly.
     #[must_use]
     pub fn key(mut self, key: SigningKey) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Edits the finished token.
+    /// Changes the finished token.
     #[must_use]
     pub fn token(mut self, edit: impl Fn(String) -> String + Send + Sync + 'static) -> Self {
         self.token = Some(Arc::new(edit));
@@ -151,7 +151,7 @@ impl Forgery {
     }
 }
 
-/// Everything a provider was told to do wrong.
+/// All active misbehaviour of a provider.
 #[derive(Clone, Default)]
 pub(super) struct Misbehaviour {
     behaviours: Vec<(Target, Times, Behaviour)>,
@@ -175,7 +175,7 @@ impl Misbehaviour {
         self.authorization_response = Some(edit);
     }
 
-    /// What this call meets, if anything; oldest instruction first.
+    /// The behaviour for this call, if there is one. The oldest instruction comes first.
     pub fn take(&mut self, request: &Recorded) -> Option<Behaviour> {
         let due = |(target, times, _): &(Target, Times, Behaviour)| {
             target.covers(request) && *times != Times::Next(0)

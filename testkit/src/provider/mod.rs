@@ -1,9 +1,9 @@
-//! An OpenID provider that looks like Keycloak 26 on the wire, counts who asks what, and misbehaves on request.
+//! An OpenID provider that behaves like Keycloak 26 on the wire. It counts requests and misbehaves on request.
 //!
-//! It has the users `mlflow_user`, `mlflow_admin` and `outsider` (password `password123`), one client, RS256 and ES256
-//! keys. People get a sign-in form; tests say [`Provider::sign_in_as`] and are redirected at once. What an
-//! administrator does is a method ([`Provider::log_out_user`] …), and so is what a test wants to go wrong
-//! ([`Provider::misbehave`], [`Provider::hold`], [`Provider::forge`]).
+//! It has the users `mlflow_user`, `mlflow_admin` and `outsider` (password `password123`), one client, and RS256 and
+//! ES256 keys. Browsers get a sign-in form. After [`Provider::sign_in_as`] they are redirected without it. Actions of
+//! an administrator are methods ([`Provider::log_out_user`] …), and so are faults ([`Provider::misbehave`],
+//! [`Provider::hold`], [`Provider::forge`]).
 
 mod admin;
 mod admin_api;
@@ -50,10 +50,10 @@ use crate::process::{Trouble, free_port};
 use crate::server::{Answer, Server};
 use realm::Realm;
 
-/// The realm's path.
+/// The path of the realm.
 const REALM: &str = "/realms/mlflow";
 
-/// What a provider is started with.
+/// The settings that a provider is started with.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The port on 127.0.0.1.
@@ -62,23 +62,23 @@ pub struct Setup {
     pub client_id: String,
     /// `client_secret`.
     pub client_secret: String,
-    /// Where browsers may be sent back to, after login and logout; `*` at the end stands for anything.
+    /// Addresses to which browsers may be redirected after login and logout. A `*` at the end matches anything.
     pub redirect_uris: Vec<String>,
-    /// Where logout tokens are posted (`backchannel.logout.url`).
+    /// The address for logout tokens (`backchannel.logout.url`).
     pub backchannel_logout_url: Option<String>,
-    /// Below which `k_logout` and `k_push_not_before` are posted (`adminUrl`).
+    /// The address below which `k_logout` and `k_push_not_before` are posted (`adminUrl`).
     pub admin_url: Option<String>,
 }
 
 impl Setup {
     /// The client `mlflow` on a free port, for a gate at `public_url`.
     pub fn for_gate(public_url: &str) -> Self {
-        // "+", "%", "/" and "=" show whether a Basic header is form-encoded (RFC 6749 2.3.1).
+        // "+", "%", "/" and "=" reveal whether the Basic header is form-encoded (RFC 6749 2.3.1).
         let secret = format!("s+/%={}", random_text(32));
         Self { port: free_port(), ..Self::new(0, "mlflow", &secret, public_url) }
     }
 
-    /// A client of a gate at `public_url`, registered with all its endpoints.
+    /// A client for a gate at `public_url`, with all of its endpoints registered.
     pub fn new(port: u16, client_id: &str, client_secret: &str, public_url: &str) -> Self {
         Self {
             port,
@@ -91,7 +91,7 @@ impl Setup {
     }
 }
 
-/// A running provider; dropping it closes its port and every connection.
+/// A running provider. Dropping it closes its port and all connections.
 pub struct Provider {
     setup: Setup,
     realm: Arc<Mutex<Realm>>,
@@ -105,10 +105,10 @@ impl fmt::Debug for Provider {
 }
 
 impl Provider {
-    /// Starts it.
+    /// Starts the provider.
     ///
     /// # Errors
-    /// The port is taken.
+    /// The port is in use.
     pub fn start(setup: Setup) -> Result<Self, Trouble> {
         let issuer = format!("http://localhost:{}{REALM}", setup.port);
         let realm = Arc::new(Mutex::new(Realm::new(issuer, setup.clone())));
@@ -117,7 +117,7 @@ impl Provider {
         Ok(provider)
     }
 
-    /// Closes the port and every connection; sessions and keys are kept.
+    /// Closes the port and all connections. Sessions and keys are kept.
     pub fn stop(&self) {
         drop(self.server().take());
     }
@@ -125,7 +125,7 @@ impl Provider {
     /// Opens the same port again.
     ///
     /// # Errors
-    /// Somebody took the port.
+    /// The port is in use.
     pub fn resume(&self) -> Result<(), Trouble> {
         let mut server = self.server();
         drop(server.take());
@@ -159,17 +159,17 @@ impl Provider {
         &self.setup.client_secret
     }
 
-    /// From now on whoever comes to the authorization endpoint is this user, without a form.
+    /// From now on the authorization endpoint signs every browser in as this user, without a form.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     pub fn sign_in_as(&self, username: &str) {
         let mut realm = self.lock();
         assert!(realm.user(username).is_some(), "the provider has no user {username}");
         realm.sign_in_as = Some(username.to_owned());
     }
 
-    /// People see the form again, unless their browser has a session at the provider.
+    /// Shows the form again, unless the browser has a session at the provider.
     pub fn ask_for_password(&self) {
         self.lock().sign_in_as = None;
     }
@@ -179,23 +179,23 @@ impl Provider {
         edit(&mut self.lock().service_account);
     }
 
-    /// Tokens are signed with this algorithm from now on: `RS256` (as at the start) or `ES256`.
+    /// Signs tokens with this algorithm from now on: `RS256` (the default) or `ES256`.
     pub fn sign_with(&self, algorithm: &'static str) {
         self.lock().algorithm = algorithm;
     }
 
-    /// The key that signs with `algorithm` now.
+    /// The current signing key for `algorithm`.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     pub fn key(&self, algorithm: &str) -> SigningKey {
         self.lock().keys.active(algorithm)
     }
 
-    /// An RSA key that is none of this provider's.
+    /// An RSA key that does not belong to this provider.
     ///
     /// # Panics
-    /// When the system has no randomness.
+    /// If the system has no randomness.
     pub fn strangers_key(&self) -> SigningKey {
         let listed: Vec<String> = self.lock().keys.listed.iter().map(SigningKey::kid).collect();
         let strangers = (0..).map(SigningKey::rsa).find(|key| !listed.contains(&key.kid()));
@@ -205,12 +205,12 @@ impl Provider {
         }
     }
 
-    /// New keys sign from now on.
+    /// Replaces the signing keys.
     pub fn rotate_keys(&self, old: OldKeys) {
         self.lock().keys.rotate(old);
     }
 
-    /// Sets the provider's clock so many seconds ahead (or back).
+    /// Sets the provider's clock ahead by this many seconds (or back, if negative).
     pub fn set_clock_offset(&self, seconds: i64) {
         self.lock().clock_offset = seconds;
     }
@@ -220,18 +220,18 @@ impl Provider {
         self.lock().now()
     }
 
-    /// Instead of the right answer of an endpoint (or to one grant), does this, so many times.
+    /// Replaces the correct response of an endpoint (or to one grant) by this behaviour, this many times.
     pub fn misbehave(&self, target: impl Into<Target>, times: Times, behaviour: Behaviour) {
         self.lock().misbehaviour.add(target.into(), times, behaviour);
     }
 
-    /// Holds back what comes to an endpoint (or for one grant) until the hold is released; [`Provider::behave`] does
-    /// not release it, but lets later requests pass by.
+    /// Holds requests to an endpoint (or for one grant) back until the hold is released. [`Provider::behave`] does not
+    /// release it, but later requests pass.
     pub fn hold(&self, target: impl Into<Target>, hold: &Hold) {
         self.misbehave(target, Times::Always, Behaviour::Hold(hold.clone()));
     }
 
-    /// Edits the JSON that an endpoint (or one grant) answers with, until told to behave.
+    /// Changes the JSON responses of an endpoint (or to one grant) until [`Provider::behave`].
     pub fn edit_document(
         &self,
         target: impl Into<Target>,
@@ -240,7 +240,7 @@ impl Provider {
         self.lock().misbehaviour.edit_document(target.into(), Arc::new(edit));
     }
 
-    /// Edits the parameters with which browsers are sent back, until told to behave.
+    /// Changes the parameters of redirects to the client until [`Provider::behave`].
     pub fn edit_authorization_response(
         &self,
         edit: impl Fn(&mut Vec<(String, String)>) + Send + Sync + 'static,
@@ -248,7 +248,7 @@ impl Provider {
         self.lock().misbehaviour.edit_authorization_response(Arc::new(edit));
     }
 
-    /// Forges the tokens that it hands out, until told to behave.
+    /// Forges the tokens that the provider issues until [`Provider::behave`].
     pub fn forge(&self, kind: TokenKind, forgery: Forgery) {
         let mut realm = self.lock();
         match kind {
@@ -258,49 +258,50 @@ impl Provider {
         }
     }
 
-    /// Takes back every misbehaviour, edit and forgery.
+    /// Ends all misbehaviour, edits and forgeries.
     pub fn behave(&self) {
         self.lock().misbehaviour = misbehaviour::Misbehaviour::default();
     }
 
-    /// Every request so far to one endpoint (or for one grant), oldest first, those that were misbehaved to included.
+    /// All requests so far to an endpoint (or for one grant), oldest first. Requests that got a wrong response are
+    /// included.
     pub fn requests(&self, target: impl Into<Target>) -> Vec<Recorded> {
         let target = target.into();
         self.lock().traffic.recorded.iter().filter(|request| target.covers(request)).cloned().collect()
     }
 
-    /// How many requests one endpoint (or grant) has had.
+    /// How many requests an endpoint (or grant) has received.
     pub fn count(&self, target: impl Into<Target>) -> usize {
         let target = target.into();
         self.lock().traffic.recorded.iter().filter(|request| target.covers(request)).count()
     }
 
-    /// How many requests to it there were at the same time, at most, ever.
+    /// The largest number of concurrent requests so far.
     pub fn most_at_once(&self, target: impl Into<Target>) -> usize {
         self.lock().traffic.most_at_once(target.into())
     }
 
-    /// How many requests to it are under way now.
+    /// The current number of requests in progress.
     pub fn under_way(&self, target: impl Into<Target>) -> usize {
         self.lock().traffic.now(target.into())
     }
 
-    /// How often the token endpoint granted that, whether or not the answer arrived.
+    /// How often the token endpoint granted this, whether or not the response arrived.
     pub fn granted(&self, grant: Grant) -> usize {
         self.lock().traffic.granted.iter().filter(|granted| **granted == grant).count()
     }
 
-    /// What the token endpoint refused of that, oldest first.
+    /// The refusals of this grant by the token endpoint, oldest first.
     pub fn refused(&self, grant: Grant) -> Vec<Refusal> {
         self.lock().traffic.refused.iter().filter(|refusal| refusal.grant == grant).cloned().collect()
     }
 
-    /// How often somebody came with a code or a refresh token that was spent before: each time cost a session.
+    /// How often a spent code or refresh token was used again. Each time the client lost a session.
     pub fn spent_twice(&self) -> usize {
         self.lock().spent_twice
     }
 
-    /// Every secret that this provider handed out or was given: nothing of it may appear in a log or a page.
+    /// All secrets that this provider issued or received. None of them may appear in a log or page.
     pub fn secrets(&self) -> Vec<String> {
         let realm = self.lock();
         let mut secrets = vec![realm.setup.client_secret.clone()];
@@ -338,7 +339,7 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Random base64url text of `length` characters, 64 at most.
+/// Random base64url text of `length` characters, at most 64.
 pub fn random_text(length: usize) -> String {
     URL_SAFE_NO_PAD.encode(random_bytes::<48>()).chars().take(length).collect()
 }

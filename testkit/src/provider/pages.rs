@@ -1,4 +1,4 @@
-//! The provider's pages for people.
+//! The provider's HTML pages.
 
 use maud::{DOCTYPE, html};
 
@@ -30,7 +30,7 @@ pub(super) fn sign_in(realm: &Realm, request: &Recorded, error: Option<&str>) ->
     .into_string()
 }
 
-/// One sentence.
+/// A page with one sentence.
 pub(super) fn error(text: &str) -> String {
     html! {
         (DOCTYPE)

@@ -1,4 +1,4 @@
-//! What the provider knows: users, sessions, codes, tokens; and when each of them counts no more.
+//! The provider's state (users, sessions, codes, tokens), and when each part becomes invalid.
 
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use super::traffic::Traffic;
 use super::user::User;
 use super::{Setup, random_text};
 
-/// Seconds, as the realm file has it.
+/// In seconds, as in the realm file.
 const CODE_LIFETIME: i64 = 60;
 
 #[derive(Clone, Debug)]
@@ -23,11 +23,11 @@ pub(super) struct Session {
     pub started: i64,
     pub auth_time: i64,
     pub last_refresh: i64,
-    /// Whether our client still belongs to it: reuse of a code or of a refresh token ends that.
+    /// Whether the client still belongs to the session. Reuse of a code or refresh token detaches it.
     pub attached: bool,
-    /// How often the client was detached; tokens from before stay dead when it comes back.
+    /// How often the client was detached. Older tokens stay invalid when it returns.
     pub epoch: u32,
-    /// Begun with `offline_access`.
+    /// Whether it was started with `offline_access`.
     pub offline: bool,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct AccessToken {
     pub claims: Value,
 }
 
-/// All state of one provider.
+/// The whole state of a provider.
 pub(super) struct Realm {
     pub issuer: String,
     pub setup: Setup,
@@ -77,19 +77,19 @@ pub(super) struct Realm {
     /// Seconds since 1970.
     instant: i64,
     pub clock_offset: i64,
-    /// Tokens issued before count no more.
+    /// Tokens issued earlier are invalid.
     pub not_before: i64,
     pub sign_in_as: Option<String>,
     pub sessions: HashMap<String, Session>,
-    /// Browser cookie → sid.
+    /// Browser cookie → `sid`.
     pub browsers: HashMap<String, String>,
     pub codes: HashMap<String, Code>,
     pub refresh_tokens: HashMap<String, RefreshToken>,
     pub access_tokens: HashMap<String, AccessToken>,
-    /// ID tokens that were handed out → sid.
+    /// Issued ID tokens → `sid`.
     pub id_tokens: HashMap<String, Option<String>>,
     pub traffic: Traffic,
-    /// Uses of a code or a refresh token that was spent before.
+    /// How often a spent code or refresh token was used again.
     pub spent_twice: usize,
     pub deliveries: Vec<Delivery>,
     pub misbehaviour: Misbehaviour,
@@ -128,12 +128,13 @@ impl Realm {
         }
     }
 
-    /// Seconds since 1970 on the provider's clock, when the realm was locked: what is made together has one time.
+    /// Seconds since 1970 on the provider's clock, read when the realm was locked. All tokens of one response have the
+    /// same time.
     pub fn now(&self) -> i64 {
         self.instant.saturating_add(self.clock_offset)
     }
 
-    /// For whoever locks the realm.
+    /// Called when the realm is locked.
     pub fn read_clock(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.instant = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -147,14 +148,14 @@ impl Realm {
         self.users.iter_mut().find(|user| user.username == username)
     }
 
-    /// The user or service account of a token, while it may use one.
+    /// The user or service account of a token, if it is enabled.
     fn enabled_owner(&self, username: &str) -> Option<&User> {
         let service = (self.service_account.username == username).then_some(&self.service_account);
         self.user(username).or(service).filter(|user| user.enabled)
     }
 
-    /// A session of that user; the one this browser has, if it is the same user's. Several logins of one browser share
-    /// one `sid`.
+    /// A session of this user: the browser's, if it belongs to the same user, otherwise a new one. Several logins of
+    /// one browser share a `sid`.
     pub fn begin_session(&mut self, user: &User, browser: Option<&str>) -> String {
         let now = self.now();
         let known = browser.and_then(|cookie| self.browsers.get(cookie)).cloned();
@@ -167,7 +168,7 @@ impl Realm {
             }
             return sid;
         }
-        // 24 base64url characters, no UUID.
+        // 24 base64url characters, not a UUID.
         let sid = random_text(24);
         let session = Session {
             username: user.username.clone(),
@@ -183,19 +184,19 @@ impl Realm {
         sid
     }
 
-    /// A session that neither ended nor timed out.
+    /// A session that has neither ended nor timed out.
     pub fn live_session(&self, sid: &str) -> Option<&Session> {
         self.sessions.get(sid).filter(|session| self.session_ends(session) > self.now())
     }
 
-    /// When a session ends unless it is refreshed.
+    /// When the session ends unless it is refreshed.
     pub fn session_ends(&self, session: &Session) -> i64 {
         let idle = session.last_refresh.saturating_add(self.settings.sso_session_idle_timeout);
         idle.min(session.started.saturating_add(self.settings.sso_session_max_lifespan))
     }
 
-    /// Keycloak takes a second use of a code or a refresh token for theft, and takes the client out of the session: all
-    /// tokens of all its logins die, and a later logout says nothing to the client.
+    /// Keycloak treats a second use of a code or refresh token as theft and detaches the client from the session. All
+    /// tokens of all its logins become invalid, and a later logout does not notify the client.
     pub fn detach(&mut self, sid: &str) {
         self.spent_twice += 1;
         if let Some(session) = self.sessions.get_mut(sid) {
@@ -204,7 +205,7 @@ impl Realm {
         }
     }
 
-    /// Ends a session; what the client has to be told about it.
+    /// Ends a session. Returns the call that notifies the client, if any.
     pub fn end_session(&mut self, sid: &str) -> Option<Outgoing> {
         let live = self.live_session(sid).is_some();
         self.browsers.retain(|_, other| other != sid);
@@ -226,13 +227,13 @@ impl Realm {
         sessions.into_iter().map(|(sid, _)| sid.clone()).collect()
     }
 
-    /// Whether a token of that user, issued then, is older than what an administrator lets count. Whole seconds: a
-    /// token of the same second survives.
+    /// Whether the token of a user, issued at this time, is older than "not before". In whole seconds: a token from the
+    /// same second stays valid.
     pub fn is_stale(&self, user: &User, issued: i64) -> bool {
         issued < self.not_before.max(user.not_before)
     }
 
-    /// An access token that counts, with its owner as they are now.
+    /// A valid access token, with the current state of its owner.
     pub fn active_access_token(&self, token: &str) -> Option<(&AccessToken, &User)> {
         let token = self.access_tokens.get(token).filter(|token| token.expires > self.now())?;
         let user = self.enabled_owner(&token.username)?;

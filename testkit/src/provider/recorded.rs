@@ -1,4 +1,4 @@
-//! One request to the provider, kept for the test to ask about.
+//! A request to the provider, recorded for the test.
 
 use std::collections::HashSet;
 
@@ -6,18 +6,18 @@ use http::request::Parts;
 
 use super::Endpoint;
 
-/// One request as it arrived.
+/// A request as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// Where it went.
+    /// The endpoint.
     pub endpoint: Endpoint,
     /// The method.
     pub method: String,
-    /// Path and query as they came.
+    /// Path and query as received.
     pub target: String,
-    /// Header lines, names in lower case.
+    /// Header lines. Names are in lower case.
     pub headers: Vec<(String, String)>,
-    /// The form in its body, decoded; empty when there was none.
+    /// The decoded form in the body. Empty if there is none.
     pub form: Vec<(String, String)>,
 }
 
@@ -31,7 +31,7 @@ impl Recorded {
         Self { endpoint, method: head.method.to_string(), target, headers, form }
     }
 
-    /// The first header of that (lower-case) name.
+    /// The first header with this name (in lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
     }
@@ -46,12 +46,12 @@ impl Recorded {
         self.form.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
     }
 
-    /// RFC 6749 3.1: parameters must not be included more than once.
+    /// RFC 6749 3.1: a parameter must not occur more than once.
     pub(super) fn repeated_parameter(&self) -> Option<String> {
         repeated(self.query().map(|(name, _)| name))
     }
 
-    /// RFC 6749 3.2: the same of the token endpoint.
+    /// RFC 6749 3.2: the same for the token endpoint.
     pub(super) fn repeated_form_field(&self) -> Option<String> {
         repeated(self.form.iter().map(|(name, _)| name.clone()))
     }

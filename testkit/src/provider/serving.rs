@@ -1,4 +1,4 @@
-//! One request to the provider: recorded, misbehaved to when so told, answered.
+//! Serves one request to the provider: records it, misbehaves if told to, and responds.
 
 use std::sync::{Arc, Mutex};
 
@@ -27,10 +27,10 @@ pub(super) async fn serve(realm: Arc<Mutex<Realm>>, request: Request<Incoming>) 
     let under_way = UnderWay::begin(&realm, &request);
     let behaviour = lock(&realm).misbehaviour.take(&request);
     if behaviour == Some(Behaviour::Hang) {
-        // Until the client gives up: then this future is dropped.
+        // The future is dropped when the client disconnects.
         return std::future::pending().await;
     }
-    // A real provider goes on when the client has gone away; so this is a task of its own.
+    // A separate task, because a real provider continues after the client has disconnected.
     let task = tokio::spawn(async move {
         let _under_way = under_way;
         respond(&realm, &request, behaviour).await
@@ -67,7 +67,7 @@ async fn respond(
     }
 }
 
-/// The right answer, once the client has been told what it has to know before.
+/// The correct response, after the calls to the client that must come first.
 async fn right(realm: &Mutex<Realm>, request: &Recorded) -> Reply {
     let mut reply = endpoints::answer(&mut lock(realm), request);
     for call in std::mem::take(&mut reply.first) {
@@ -82,7 +82,7 @@ fn on_the_wire(reply: &Reply) -> Response<Body> {
     crate::server::response(reply.status, &headers, reply.body.clone())
 }
 
-/// Promises the whole body, sends half of it, and closes.
+/// Announces the whole body, sends half of it, and closes the connection.
 fn broken_off(reply: &Reply) -> Response<Body> {
     let length = reply.body.len().to_string();
     let half: Bytes = reply.body.iter().take(reply.body.len() / 2).copied().collect();

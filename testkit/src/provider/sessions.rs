@@ -1,4 +1,4 @@
-//! What a client asks about its tokens and sessions once it has them: UserInfo, introspection, revocation, sign-out.
+//! The endpoints for existing tokens and sessions: UserInfo, introspection, revocation, logout.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ pub(super) fn userinfo(realm: &Realm, request: &Recorded) -> Reply {
     }
 }
 
-/// RFC 7662. False for whatever is no access token of ours that counts; refresh tokens too.
+/// RFC 7662. Inactive for everything except a valid access token of this provider, including refresh tokens.
 pub(super) fn introspect(realm: &Realm, request: &Recorded) -> Reply {
     if request.method != "POST" {
         return refusal((405, "invalid_request", "Only POST"));
@@ -47,7 +47,7 @@ pub(super) fn introspect(realm: &Realm, request: &Recorded) -> Reply {
     document(realm, request, answer)
 }
 
-/// Whether a token's `aud` has the asking client.
+/// Whether the token's `aud` contains the requesting client.
 fn names(claims: &Value, realm: &Realm) -> bool {
     let client_id = realm.setup.client_id.as_str();
     match &claims["aud"] {
@@ -56,8 +56,8 @@ fn names(claims: &Value, realm: &Realm) -> bool {
     }
 }
 
-/// RFC 7009: a refresh token takes its session with it, an access token only itself; nobody is told. Keycloak answers
-/// 200 even to garbage.
+/// RFC 7009: revoking a refresh token ends its session, revoking an access token only the token. The client is not
+/// notified. Keycloak returns 200 even for invalid tokens.
 pub(super) fn revoke(realm: &mut Realm, request: &Recorded) -> Reply {
     if let Err(error) = authenticate_client(realm, request) {
         return refusal(error);
@@ -75,7 +75,7 @@ pub(super) fn revoke(realm: &mut Realm, request: &Recorded) -> Reply {
     Reply::new(200, "text/plain", "")
 }
 
-/// RP-initiated logout, for browsers. The client hears of it by the back channel before the browser is sent on.
+/// RP-initiated logout, for browsers. The client is notified through the back channel before the browser is redirected.
 pub(super) fn end_session(realm: &mut Realm, request: &Recorded) -> Reply {
     // OpenID Connect RP-Initiated Logout 2: GET with a query or POST with a form.
     let parameter =
@@ -99,7 +99,7 @@ pub(super) fn end_session(realm: &mut Realm, request: &Recorded) -> Reply {
         }
     }
     let Some(sid) = hinted else { return Reply::html(200, pages::error("Do you want to log out?")) };
-    // end_session does not end what was begun with offline_access.
+    // end_session does not end sessions with offline_access.
     let online = sid.filter(|sid| realm.sessions.get(sid).is_some_and(|session| !session.offline));
     let told = online.and_then(|sid| realm.end_session(&sid));
     let reply = match back_to {

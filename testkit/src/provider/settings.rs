@@ -1,21 +1,21 @@
-//! What an administrator sets for the realm and the client, in Keycloak's own words.
+//! An administrator's settings of realm and client, with Keycloak's names.
 
-/// Settings of realm and client; at the start as `keycloak/realm-mlflow.example.json` has them. Times are seconds.
+/// Settings of realm and client. The defaults are those of `keycloak/realm-mlflow.example.json`. Times are in seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealmSettings {
-    /// Refresh tokens are good once (rotation). Off: as often as anybody likes.
+    /// Whether a refresh token can be used only once (rotation). If not, it can be used any number of times.
     pub revoke_refresh_token: bool,
-    /// How many more times than once.
+    /// How many more times it can be used.
     pub refresh_token_max_reuse: u32,
-    /// `exp` − `iat` of ID and access tokens, `expires_in`.
+    /// Lifetime of ID and access tokens (`exp` − `iat`), and `expires_in`.
     pub access_token_lifespan: i64,
-    /// A session that is not refreshed for so long ends; `refresh_expires_in`.
+    /// A session ends if it is not refreshed for this long; also `refresh_expires_in`.
     pub sso_session_idle_timeout: i64,
-    /// A session ends so long after its login; what is left of it caps both of the above.
+    /// A session ends this long after its login. The time that is left limits both of the above.
     pub sso_session_max_lifespan: i64,
-    /// Whether the client gets refresh tokens at all.
+    /// Whether the client gets refresh tokens.
     pub use_refresh_tokens: bool,
-    /// Whether logout tokens name the session; else the user only.
+    /// Whether logout tokens contain `sid`. Otherwise they contain only the user.
     pub backchannel_logout_session_required: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What of the provider a test speaks about: an endpoint, or one grant at the token endpoint.
+//! What a test refers to: an endpoint of the provider, or one grant at the token endpoint.
 
 use super::Recorded;
 
@@ -11,7 +11,7 @@ pub enum Endpoint {
     Jwks,
     /// The authorization endpoint, for browsers.
     Authorization,
-    /// Where the sign-in form leads.
+    /// The target of the sign-in form.
     SignIn,
     /// The token endpoint.
     Token,
@@ -26,7 +26,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Which endpoint a path below the issuer is.
+    /// The endpoint of a path below the issuer.
     pub(super) fn at(path: &str) -> Option<Self> {
         Some(match path {
             "/.well-known/openid-configuration" => Self::Discovery,
@@ -43,21 +43,21 @@ impl Endpoint {
     }
 }
 
-/// What a client asks the token endpoint for: `grant_type`.
+/// What a client requests from the token endpoint: `grant_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Grant {
-    /// A code is exchanged: a login.
+    /// The code exchange of a login.
     AuthorizationCode,
     /// A refresh.
     RefreshToken,
-    /// A service.
+    /// A service's own grant.
     ClientCredentials,
     /// A person's password, for tests.
     Password,
 }
 
 impl Grant {
-    /// From `grant_type`.
+    /// The grant of a `grant_type`.
     pub(super) fn named(grant_type: &str) -> Option<Self> {
         Some(match grant_type {
             "authorization_code" => Self::AuthorizationCode,
@@ -72,9 +72,9 @@ impl Grant {
 /// An endpoint, or one grant at the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// Everything at that endpoint.
+    /// All requests to this endpoint.
     Endpoint(Endpoint),
-    /// That grant at the token endpoint.
+    /// Only this grant at the token endpoint.
     Grant(Grant),
 }
 

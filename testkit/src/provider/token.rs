@@ -16,7 +16,7 @@ use super::user::User;
 /// Status, `error`, `error_description`.
 pub(super) type TokenError = (u16, &'static str, &'static str);
 
-/// What Keycloak says of a refresh token that comes a second time.
+/// Keycloak's message about a refresh token that is used again.
 const REUSED: &str = "Maximum allowed refresh token reuse exceeded";
 
 /// The token endpoint.
@@ -94,7 +94,7 @@ pub(super) fn authenticate_client(realm: &Realm, request: &Recorded) -> Result<(
 fn basic_credentials(encoded: &str) -> Option<(String, String)> {
     let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
     let (id, secret) = decoded.split_once(':')?;
-    // A form decoder lets "&" and "=" pass; in a value they must have been escaped.
+    // A form decoder accepts "&" and "=", but in a value they must be escaped.
     let decode = |text: &str| {
         let field = format!("v={text}");
         let mut pairs = form_urlencoded::parse(field.as_bytes());
@@ -131,7 +131,7 @@ fn redeem_code(realm: &mut Realm, request: &Recorded) -> Result<Value, TokenErro
     let (auth_time, username) = (session.auth_time, session.username.clone());
     let user = enabled(realm, &username)?;
     if scope.split(' ').any(|scope| scope == "offline_access") {
-        // There is no online session beside it: the browser is not signed in at the provider.
+        // The session has no online counterpart: the browser is not signed in at the provider.
         realm.browsers.retain(|_, other| *other != sid);
         if let Some(session) = realm.sessions.get_mut(&sid) {
             session.offline = true;
@@ -163,7 +163,7 @@ fn refresh(realm: &mut Realm, request: &Recorded) -> Result<Value, TokenError> {
         session.last_refresh = now;
     }
     Ok(realm.token_response(&Holder {
-        // As the user is now: fresh groups.
+        // The current state of the user, with current groups.
         user: &user,
         sid: Some(&token.sid),
         auth_time: Some(auth_time),
@@ -172,7 +172,7 @@ fn refresh(realm: &mut Realm, request: &Recorded) -> Result<Value, TokenError> {
     }))
 }
 
-/// Everything but whether it was used before; Keycloak's order.
+/// All checks except for reuse, in Keycloak's order.
 fn check_refresh_token(realm: &Realm, token: &RefreshToken) -> Result<(User, i64), TokenError> {
     if token.expires <= realm.now() {
         return Err(refuse("Token is not active"));
@@ -189,7 +189,7 @@ fn check_refresh_token(realm: &Realm, token: &RefreshToken) -> Result<(User, i64
         return Err(refuse("Session doesn't have required client"));
     }
     if session.epoch != token.epoch {
-        // Keycloak's own spelling.
+        // The spelling is Keycloak's.
         return Err(refuse("Refresh toked issued before the client session started"));
     }
     if realm.is_stale(&user, token.issued) {

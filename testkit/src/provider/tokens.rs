@@ -1,4 +1,4 @@
-//! Tokens made by hand, good and forged.
+//! Tokens that are created directly, valid and forged.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ pub enum Callback {
 }
 
 impl Callback {
-    /// Where it is posted, below the `adminUrl`.
+    /// The path below the `adminUrl`.
     pub fn path(self) -> &'static str {
         match self {
             Self::LogOut => "k_logout",
@@ -34,10 +34,10 @@ impl Callback {
 }
 
 impl Provider {
-    /// A good access token of that user in a session of its own, as the password grant gives it.
+    /// A valid access token of this user in a new session, as from the password grant.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     pub fn access_token(&self, username: &str) -> String {
         let (user, mut realm) = (self.user(username), self.lock());
         let sid = realm.begin_session(&user, None);
@@ -49,10 +49,10 @@ impl Provider {
         token
     }
 
-    /// A good access token in an existing session, as a refresh gives it.
+    /// A valid access token in an existing session, as from a refresh.
     ///
     /// # Panics
-    /// When there is no such session.
+    /// If there is no such session.
     pub fn access_token_in(&self, sid: &str) -> String {
         let mut realm = self.lock();
         let user = realm.sessions.get(sid).and_then(|session| realm.user(&session.username)).cloned();
@@ -65,10 +65,10 @@ impl Provider {
         token
     }
 
-    /// An access token of that user, good but for `forgery`; the provider itself does not know it.
+    /// An access token of this user with `forgery` applied. The provider does not store it.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     pub fn forged_access_token(&self, username: &str, forgery: &Forgery) -> String {
         let (user, mut realm) = (self.user(username), self.lock());
         let sid = realm.begin_session(&user, None);
@@ -76,10 +76,10 @@ impl Provider {
         forgery.mint(&key, "at+jwt", realm.access_claims(&bearer(&user, &sid)))
     }
 
-    /// An ID token of that user, as a login that sent `nonce` gives it.
+    /// An ID token of this user, as from a login that sent `nonce`.
     ///
     /// # Panics
-    /// When there is no such user.
+    /// If there is no such user.
     pub fn id_token(&self, username: &str, nonce: &str) -> String {
         let (user, mut realm) = (self.user(username), self.lock());
         let sid = realm.begin_session(&user, None);
@@ -90,27 +90,28 @@ impl Provider {
         key.token(&key.header("JWT").to_string(), &claims.to_string())
     }
 
-    /// A logout token about a session, as Keycloak's but for `forgery`. It ends nothing here, and is not sent.
+    /// A logout token for a session in Keycloak's form, with `forgery` applied. It is not sent and ends no session at
+    /// the provider.
     ///
     /// # Panics
-    /// When there is no such session.
+    /// If there is no such session.
     pub fn logout_token(&self, sid: &str, forgery: &Forgery) -> String {
         let realm = self.lock();
         let Some(session) = realm.sessions.get(sid) else { panic!("the provider has no session {sid}") };
         realm.logout_token(Some(&session.subject), Some(sid), forgery)
     }
 
-    /// A logout token about whatever is named, or about nothing.
+    /// A logout token for the given subject and session. Both may be absent.
     pub fn logout_token_about(&self, subject: Option<&str>, sid: Option<&str>, forgery: &Forgery) -> String {
         self.lock().logout_token(subject, sid, forgery)
     }
 
-    /// The JWT of a callback with that "not before", as Keycloak's but for `forgery`. It is not sent.
+    /// The JWT of a callback with this "not before" in Keycloak's form, with `forgery` applied. It is not sent.
     pub fn callback(&self, callback: Callback, not_before: i64, forgery: &Forgery) -> String {
         self.lock().callback(callback.action(), not_before, forgery)
     }
 
-    /// A token of any header and claims under any key.
+    /// A token with any header and claims, signed with any key.
     pub fn sign(&self, header: &Value, claims: &Value, key: &SigningKey) -> String {
         key.token(&header.to_string(), &claims.to_string())
     }

@@ -1,4 +1,4 @@
-//! Who asked the provider for what, what came of it, and how much of it at once.
+//! The requests to the provider: their order, results and concurrency.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use super::{Endpoint, Grant, Recorded, Target, lock};
 /// A grant that the token endpoint refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was asked for.
+    /// The requested grant.
     pub grant: Grant,
     /// `error`.
     pub error: String,
@@ -17,7 +17,7 @@ pub struct Refusal {
     pub description: String,
 }
 
-/// The log of one provider.
+/// The recorded requests of a provider.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     pub recorded: Vec<Recorded>,
@@ -58,7 +58,7 @@ impl Traffic {
     }
 }
 
-/// One request under way; it is over when this is dropped.
+/// A request in progress. It ends when this is dropped.
 pub(super) struct UnderWay {
     realm: Arc<Mutex<Realm>>,
     targets: Vec<Target>,
@@ -85,7 +85,7 @@ impl Drop for UnderWay {
 }
 
 impl Recorded {
-    /// What a request to the token endpoint asked for.
+    /// The grant that a request to the token endpoint asks for.
     pub fn grant(&self) -> Option<Grant> {
         let at_token = self.endpoint == Endpoint::Token;
         self.form_field("grant_type").filter(|_| at_token).and_then(Grant::named)

@@ -1,24 +1,24 @@
-//! People, and a client's service account.
+//! Users, and the client's service account.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// A person, or a client's service account.
+/// A user, or the client's service account.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// What is typed into the form.
+    /// The name for the sign-in form.
     pub username: String,
     /// The password.
     pub password: String,
     /// `sub`.
     pub subject: String,
-    /// Full paths (`/mlflow_users`), as Keycloak's mapper prints them.
+    /// Full paths (`/mlflow_users`), as Keycloak's mapper writes them.
     pub groups: Vec<String>,
-    /// Claims besides or instead of the usual ones.
+    /// Claims that extend or replace the usual ones.
     pub claims: Map<String, Value>,
-    /// Disabled users sign in no more, and their tokens count no more; nobody is told.
+    /// Disabled users cannot sign in, and their tokens are invalid. The client is not notified.
     pub enabled: bool,
-    /// Tokens issued before (seconds since 1970) count no more: set by an administrator's "log out".
+    /// Tokens issued earlier (seconds since 1970) are invalid. Set when an administrator logs the user out.
     pub not_before: i64,
 }
 
@@ -28,7 +28,7 @@ impl User {
         let hash = Sha256::digest(username);
         let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
-        // The same at every start, so that a developer's cookies and data stay theirs.
+        // Fixed values, so that a developer's cookies and data stay valid after a restart.
         let subject = [
             part(0, 8),
             part(8, 12),
@@ -47,13 +47,13 @@ impl User {
         }
     }
 
-    /// The claims about the person, as Keycloak has them in ID token, access token and UserInfo.
+    /// The user's claims, as Keycloak writes them to ID token, access token and UserInfo.
     pub(super) fn profile(&self) -> Map<String, Value> {
         let mut claims = Map::new();
         let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
         set("email_verified", json!(true));
         set("name", json!(format!("{} Example", self.username)));
-        // No group: the claim is absent, not an empty list.
+        // Without groups the claim is absent, not an empty list.
         if !self.groups.is_empty() {
             set("groups", json!(self.groups));
         }

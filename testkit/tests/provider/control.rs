@@ -1,4 +1,4 @@
-//! What a test can make the provider do, and ask it afterwards.
+//! What a test can make the provider do, and what it can query afterwards.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whom the provider tells of an ending, in what words, and what it ends without a word.
+//! Which clients the provider notifies when sessions end, with which messages, and which sessions end without one.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn signing_out_at_the_provider_tells_the_client_before_the_browser_goes_on() {
     let out = browser.navigate(&format!("{}?{query}", endpoint(&provider, "logout"))).unwrap();
     assert_eq!(out.status, 302, "{out}");
     assert_eq!(gate.claims()[0]["sid"], tokens["session_state"]);
-    // Once more: the session is gone, and there is nothing to tell.
+    // The second time the session no longer exists, so the client is not notified.
     assert_eq!(browser.navigate(&format!("{}?{query}", endpoint(&provider, "logout"))).unwrap().status, 302);
     assert_eq!(gate.posted().len(), 1);
 }

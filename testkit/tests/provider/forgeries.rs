@@ -1,4 +1,4 @@
-//! The tables of wrong tokens: a plain reading of the rules takes the right token and none of the others.
+//! The tables of forged tokens: a simple implementation of the rules accepts the correct token and none of the others.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -47,7 +47,7 @@ fn is_logout_token(provider: &Provider, token: &str) -> bool {
     let Some(claims) = payload(provider, token, "logout+jwt") else { return false };
     let (now, number) = (provider.now(), |name| claims.get(name).and_then(Value::as_i64));
     let word = |name| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    // Absent, or a text.
+    // Absent, or a string.
     let optional = |name| claims.get(name).is_none() || word(name).is_some();
     word("iss") == Some(provider.issuer().as_str())
         && word("aud") == Some(provider.client_id())
@@ -72,11 +72,11 @@ fn is_callback(provider: &Provider, callback: Callback, token: &str) -> bool {
         && number("notBefore").is_some()
 }
 
-/// The claims of a token that the realm signed with RS256, in the one right form.
+/// The claims of a token if the realm signed it with RS256 and it has the only valid form.
 fn payload(provider: &Provider, token: &str, typ: &str) -> Option<Map<String, Value>> {
     let [header, payload, signature] = token.split('.').collect::<Vec<_>>().try_into().ok()?;
     let key = provider.key("RS256");
-    // This signature has no chance in it: signing again gives the same.
+    // This signature algorithm is deterministic: signing again gives the same bytes.
     let right = key.sign(format!("{header}.{payload}").as_bytes());
     if URL_SAFE_NO_PAD.decode(signature).ok()? != right || object(header)? != *key.header(typ).as_object()? {
         return None;

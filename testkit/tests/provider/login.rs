@@ -25,7 +25,7 @@ fn a_code_buys_tokens_that_look_like_keycloaks() {
     assert_eq!(id["sid"], response["session_state"]);
     provider.sign_in_as("outsider");
     let outsider = authorize(&provider, &Client::new(), |_| {}).redirect_parameter("code").unwrap();
-    // No group: the claim is absent, not an empty list.
+    // Without groups the claim is absent, not an empty list.
     assert_eq!(claims(&redeem(&provider, &outsider, VERIFIER).json()["id_token"]).get("groups"), None);
 }
 
@@ -38,7 +38,7 @@ fn a_code_is_good_once_and_only_with_its_verifier() {
     let refresh_token =
         redeem(&provider, &code, VERIFIER).json()["refresh_token"].as_str().unwrap().to_owned();
     assert_eq!(redeem(&provider, &code, VERIFIER).json()["error_description"], "Code not valid");
-    // A replay detaches the client from the session.
+    // A replayed code detaches the client from the session.
     let refused = token(&provider, &[("grant_type", "refresh_token"), ("refresh_token", &refresh_token)]);
     assert_eq!(refused.json()["error_description"], "Session doesn't have required client");
 }

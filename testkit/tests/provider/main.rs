@@ -1,5 +1,5 @@
-//! The provider keeps the rules that the gate's tests rely on: what it grants, what it refuses, whom it tells, how it
-//! misbehaves.
+//! The provider follows the rules that the gate's tests rely on: what it grants, what it refuses, whom it notifies, and
+//! how it misbehaves.
 
 mod control;
 mod endings;

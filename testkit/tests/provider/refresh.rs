@@ -1,4 +1,4 @@
-//! Refresh tokens as Keycloak 26 keeps them: rotation, reuse, and every reason to refuse one.
+//! Refresh tokens as in Keycloak 26: rotation, reuse, and every reason to refuse one.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::{Grant, User};
@@ -100,10 +100,10 @@ fn lifetimes_are_as_set_and_never_longer_than_the_session() {
     let access = claims(&first["access_token"]);
     assert_eq!(access["exp"].as_i64().unwrap() - access["iat"].as_i64().unwrap(), 40);
     assert_eq!(first["expires_in"], json!(40));
-    // A slow machine may take seconds between the sign-in and the tokens.
+    // On a slow machine seconds may pass between sign-in and tokens.
     let idle = first["refresh_expires_in"].as_i64().unwrap();
     assert!((60..=100).contains(&idle), "{first}");
-    // A refresh renews the idle time, until the session's end cuts it.
+    // A refresh restarts the idle time, which is limited by the session's end.
     provider.set_clock_offset(95);
     let second = refresh(&provider, &first).json();
     let left = second["refresh_expires_in"].as_i64().unwrap();
@@ -131,7 +131,7 @@ fn every_reason_to_refuse_has_keycloaks_words() {
     assert_eq!(refusal(&provider, &timed_out), "Session not active");
     assert_eq!(refusal(&provider, &json!({"refresh_token": "garbage"})), "Invalid refresh token");
     assert!(is_active(&provider, &stale));
-    // Whole seconds: a token of the same second survives.
+    // In whole seconds: a token from the same second stays valid.
     let issued = claims(&stale["access_token"])["iat"].as_i64().unwrap();
     provider.set_not_before(issued);
     assert!(is_active(&provider, &stale));

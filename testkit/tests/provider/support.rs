@@ -1,4 +1,4 @@
-//! Talking to the provider as a client, a browser and a protected application do.
+//! Requests to the provider as a client, a browser and a protected application send them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -77,7 +77,7 @@ pub fn claims(token: &Value) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
-/// The tokens of a login of that user in that browser.
+/// The tokens of a login of this user in this browser.
 pub fn tokens(provider: &Provider, browser: &Client, username: &str) -> Value {
     tokens_with(provider, browser, username, "openid profile email")
 }
@@ -129,7 +129,7 @@ pub fn is_active(provider: &Provider, tokens: &Value) -> bool {
     introspected
 }
 
-/// A client's back-channel endpoint: what was posted to it, and what it says.
+/// A client's back-channel endpoint. Records the received messages and sends a fixed response.
 pub struct BackChannel {
     pub url: String,
     posted: Arc<Mutex<Vec<Posted>>>,
@@ -144,7 +144,7 @@ pub struct Posted {
 }
 
 impl BackChannel {
-    /// Answers everything with this status; with none it never answers.
+    /// Always responds with this status. With `None` it never responds.
     pub fn start(status: Option<u16>) -> Self {
         let posted = Arc::<Mutex<Vec<Posted>>>::default();
         let for_handler = Arc::clone(&posted);
@@ -170,7 +170,7 @@ impl BackChannel {
         Self { url: format!("http://localhost:{port}"), posted, _server }
     }
 
-    /// A provider that knows this address.
+    /// A provider that has this address registered.
     pub fn provider(&self) -> Provider {
         let setup = Setup::for_gate(&self.url);
         Provider::start(Setup { redirect_uris: vec![format!("{GATE}/*")], ..setup }).unwrap()
@@ -180,7 +180,7 @@ impl BackChannel {
         self.posted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The claims of the tokens that were posted.
+    /// The claims of the received tokens.
     pub fn claims(&self) -> Vec<Value> {
         self.posted()
             .iter()

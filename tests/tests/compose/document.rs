@@ -9,7 +9,7 @@ struct Block {
     text: String,
 }
 
-/// What is printed under a name, as a shell script; with the block that it says it comes after.
+/// The commands under a name as a shell script, preceded by those of the block that they come after.
 pub fn printed(name: &str) -> String {
     let blocks = blocks();
     let block = blocks.get(name).unwrap_or_else(|| panic!("no page prints {name}"));
@@ -42,7 +42,7 @@ fn blocks() -> BTreeMap<String, Block> {
     found
 }
 
-/// The files of these tests.
+/// The source files of these tests.
 fn sources() -> Vec<String> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compose");
     let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
@@ -55,7 +55,7 @@ fn sources() -> Vec<String> {
 #[test]
 fn every_block_that_says_it_is_run_is_run_by_a_test() {
     let sources = sources();
-    // However it is broken into lines.
+    // Compare without white space, because calls may be broken into lines.
     let sources: Vec<String> = sources.iter().map(|source| source.split_whitespace().collect()).collect();
     let blocks = blocks();
     assert!(blocks.len() > 15, "the pages have lost their marks");
@@ -101,7 +101,7 @@ fn rust_files(folder: &std::path::Path, into: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// What a page has between backquotes and looks like the name of a test: a sentence of four words or more.
+/// All texts in backquotes that look like names of tests: sentences of at least four words.
 fn names_of_tests(page: &str) -> Vec<&str> {
     let words = |name: &str| {
         name.split('_').count() > 3
@@ -112,7 +112,7 @@ fn names_of_tests(page: &str) -> Vec<&str> {
 
 #[test]
 fn every_test_that_another_page_names_exists_somewhere_in_the_workspace() {
-    // Of Envoy.
+    // Settings of Envoy, which look similar.
     const SETTINGS: [&str; 5] = [
         "match_typed_subject_alt_names",
         "max_active_downstream_connections",

@@ -1,4 +1,4 @@
-//! What the files of the repository say of each other: variables, versions, blocks of the pages.
+//! Consistency of the repository's files: variables, versions, blocks of the pages.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ fn variables(file: &str) -> BTreeSet<&str> {
     found
 }
 
-/// The names of variables that a container gets as they are in `.env`, or not at all.
+/// The names of variables that a container gets from `.env` unchanged, or not at all if they are unset.
 fn passed_on(file: &str) -> impl Iterator<Item = &str> {
     let names = file.lines().filter_map(|line| line.trim().strip_suffix(':'));
     names.filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
@@ -39,7 +39,7 @@ fn every_variable_of_the_compose_files_is_in_env_example_and_no_other() {
     assert!(used.len() > 30, "{used:?}");
     used.extend(OF_COMPOSE);
     used.extend(COMPOSE_FILES.iter().flat_map(|file| passed_on(file)));
-    // Named only to say that it is not read.
+    // Mentioned only in a note that it is not read.
     used.remove("OIDC_SCOPES");
     let explained: BTreeSet<&str> = ENV_EXAMPLE
         .lines()
@@ -72,7 +72,7 @@ fn whatever_builds_the_filter_does_it_with_the_toolchain_of_the_repository() {
     }
     let minimum = format!("rust-version = \"{}\"", channel.rsplit_once('.').unwrap().0);
     assert!(include_str!("../../../Cargo.toml").contains(&minimum), "Cargo.toml says {minimum}");
-    // The stand-in takes it from there by itself.
+    // The stand-in reads it from there itself.
     assert!(include_str!("../../../.ci/images.sh").contains("rust-toolchain.toml\")-slim"));
 }
 

@@ -1,14 +1,14 @@
-//! What the file promises of every service, read from what Compose makes of it and from what runs.
+//! What docker-compose.yml promises for every service, checked in Compose's resolved configuration and in the running
+//! containers.
 
 use serde_json::{Value, json};
 
 use crate::stack::{SECRETS, SERVICES, Stack, UNUSED_SECRETS, said};
 
-/// Services that end at once.
+/// Services that stop after their work is done.
 const ONE_SHOT: [&str; 2] = ["bucket", "check-env"];
 
-/// Each way to start the stack, as options of `docker compose`: the file by itself, and with each file that goes over
-/// it.
+/// All ways to start the stack, as options of `docker compose`: the file alone, and with each file that extends it.
 fn starts(stack: &Stack) -> Vec<String> {
     let entries = std::fs::read_dir(stack.checkout()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut over: Vec<_> = entries
@@ -23,17 +23,17 @@ fn starts(stack: &Stack) -> Vec<String> {
     std::iter::once("-f docker-compose.yml".to_owned()).chain(over).collect()
 }
 
-/// What a file over another one may require.
+/// The variable that an extending file may require.
 const REQUIRED: &str =
     "export MLFLOW_PUBLIC_URL=https://mlflow.example.com KEYCLOAK_PUBLIC_URL=https://login.example.com";
 
-/// What Compose makes of the files.
+/// Compose's resolved configuration of the files.
 fn config(stack: &Stack, files: &str) -> Value {
     let text = stack.shell(&format!("{REQUIRED}; docker compose {files} --profile '*' config --format json"));
     serde_json::from_str(&text).unwrap()
 }
 
-/// The same in a copy that has no settings yet.
+/// The same in a copy that has no `.env` yet.
 fn config_without_env(stack: &Stack, options: &str) -> Value {
     let text = stack.shell(&format!("{UNUSED_SECRETS}; docker compose {options} config --format json"));
     serde_json::from_str(&text).unwrap()
@@ -46,7 +46,7 @@ fn compose_finds_nothing_to_complain_about() {
         let output = stack.output(&format!("{REQUIRED}; docker compose {files} config --quiet"));
         assert!(output.status.success() && output.stderr.is_empty(), "{files}: {}", said(&output));
     }
-    // It does complain about what it is asked to read, and not about nothing.
+    // Check that Compose reports an error in a broken file, so that silence means something.
     let broken = "{services: {planted: {image: 'a:1', depends_on: [nobody]}}}";
     let output = stack.output(&format!("echo \"{broken}\" | docker compose -f - config --quiet"));
     assert!(!output.status.success() && said(&output).contains("nobody"), "{}", said(&output));
@@ -72,7 +72,7 @@ fn every_service_has_least_privilege_limits_and_rotated_logs() {
     assert_eq!(seen, expected);
 }
 
-/// What a service should have and has not.
+/// What a service should have but lacks.
 fn lacks(name: &str, service: &Value) -> Vec<&'static str> {
     let one_shot = ONE_SHOT.contains(&name);
     let image = service["image"].as_str().unwrap_or_default();
@@ -88,7 +88,7 @@ fn lacks(name: &str, service: &Value) -> Vec<&'static str> {
         ("a network of its own", service.get("network_mode").is_none_or(|mode| mode == "none")),
         ("a memory limit", service["mem_limit"].is_string()),
         ("rotated logs", service["logging"]["options"] == json!({"max-size": "10m", "max-file": "3"})),
-        // `start` builds Keycloak for its database first, in its own folder.
+        // `start` first builds Keycloak for its database, in Keycloak's own folder.
         ("a read-only root", service["read_only"] == true || name == "keycloak"),
         ("an image with a tag", image.contains(':') && !image.ends_with(":latest")),
         ("an end", !one_shot || service["restart"] == "no"),
@@ -150,7 +150,7 @@ fn no_image_is_built_for_two_services_at_once() {
         }
     }
     assert_eq!(built.len(), 2, "{built:?}");
-    // Whatever takes one of them without building it must not ask a registry for it.
+    // Services that use one of these images without building it must not pull it from a registry.
     for (name, service) in config["services"].as_object().unwrap() {
         let taken = service.get("build").is_none() && built.contains(&service["image"].as_str().unwrap());
         assert_eq!(taken, service["pull_policy"] == "never", "{name}");
@@ -169,7 +169,7 @@ fn what_runs_is_no_root_with_capabilities_and_only_the_printed_ports_are_open_on
         assert_eq!(line("CapEff:"), "0000000000000000", "{service}");
         assert_eq!(line("CapPrm:"), "0000000000000000", "{service}");
         assert_eq!(line("NoNewPrivs:"), "1", "{service}");
-        // MinIO's volume belongs to root in its image.
+        // In MinIO's image the volume belongs to root.
         assert!(service == "minio" || !line("Uid:").starts_with('0'), "{service} runs as root");
     }
     let listed = stack.compose("ps --format json");
@@ -226,7 +226,7 @@ fn each_service_reaches_only_those_that_it_has_to() {
     ];
     let mut probes = String::new();
     for (from, to, port) in forbidden {
-        // It could, if it were there to be reached: the probe works in this container, and something listens there.
+        // The probe works in this container, and the server listens. Only the network can make the probe fail.
         let own = PORTS.iter().find(|(service, _)| *service == from).unwrap().1;
         assert!(reaches(from, from, own), "in {from} the probe reaches nothing at all");
         assert!(reaches(to, to, port), "{to} does not listen on {port}");
@@ -235,7 +235,7 @@ fn each_service_reaches_only_those_that_it_has_to() {
             probes.push_str(&format!("{{ {probe} && echo '{from} reaches {to} at {address}'; }} &\n"));
         }
     }
-    // What is not answered takes all of its time, so they wait together; one that is answered is among them.
+    // Probes without an answer take their whole time limit, so all run at once. One that is answered is among them.
     let known = probe(20, "envoy", "redis", 6379);
     assert_eq!(stack.shell(&format!("{probes}{{ {known} && echo known; }} &\nwait")).trim(), "known");
     for address in addresses(&stack, "redis") {
@@ -243,7 +243,7 @@ fn each_service_reaches_only_those_that_it_has_to() {
     }
 }
 
-/// What each service listens on.
+/// The port of each service.
 const PORTS: [(&str, u16); 6] = [
     ("envoy", 5000),
     ("keycloak", 8080),
@@ -253,7 +253,7 @@ const PORTS: [(&str, u16); 6] = [
     ("redis", 6379),
 ];
 
-/// The addresses of a service in each of its networks.
+/// The addresses of a service in all of its networks.
 fn addresses(stack: &Stack, service: &str) -> Vec<String> {
     let listed = stack.shell(&format!(
         "docker inspect -f '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}} {{{{end}}}}' \
@@ -291,7 +291,7 @@ fn no_secret_is_in_an_image_a_log_or_a_process_list() {
         "for id in $(docker compose ps -q); do image=$(docker inspect -f '{{.Image}}' $id); docker inspect $image; \
          docker history --no-trunc $image; done",
     );
-    // All of it was really looked at.
+    // Check that all services were covered.
     for service in SERVICES {
         let container = match service {
             "mlflow" => "server",
@@ -310,7 +310,7 @@ fn no_secret_is_in_an_image_a_log_or_a_process_list() {
             assert!(!text.contains(&value), "{name} is in {place}");
         }
     }
-    // Nor does git take the file that has them.
+    // Git must not track the file with the secrets either.
     let repository = std::env::var("OIDC_GATE_REPOSITORY").unwrap();
     stack.shell(&format!("git -C '{repository}' check-ignore -q .env"));
 }

@@ -1,4 +1,4 @@
-//! The images: built by the printed commands, with what they should hold and nothing else.
+//! The images that the printed commands build contain what they should, and nothing else.
 
 use crate::stack::{Stack, UNUSED_SECRETS, said};
 
@@ -27,7 +27,7 @@ fn the_filter_image_holds_the_filter_and_nothing_else() {
     let files = stack.shell(
         "id=$(docker create localhost/oidc-gate-filter:test x)\ndocker export $id | tar -t\ndocker cp -q $id:/plugin.wasm - 2>/dev/null | tar -xO >plugin.wasm || docker cp $id:/plugin.wasm plugin.wasm\ndocker rm $id >/dev/null",
     );
-    // The engine adds its own mount points to a container.
+    // The engine adds its mount points to a container's files.
     let ours: Vec<_> = files.lines().filter(|name| name.ends_with(".wasm")).collect();
     assert_eq!(ours, ["plugin.wasm"]);
     stack.shell("cmp plugin.wasm dist/oidc_gate.wasm && rm plugin.wasm");

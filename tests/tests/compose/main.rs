@@ -1,8 +1,9 @@
-//! docker-compose.yml as its users meet it: the commands of docs/compose.md as they are printed, in a real Docker
-//! engine.
+//! docker-compose.yml from its users' point of view: the commands of docs/compose.md, exactly as printed, in a real
+//! Docker engine.
 //!
-//! Run with `cargo xtask test compose`, which copies the repository for them. They share one stack and some of them
-//! take it down, so each has it for itself, and brings up what it needs; those that need only the copy run beside them.
+//! Run with `cargo xtask test compose`, which copies the repository for these tests. They share one stack. Some of them
+//! take it down, so each test locks the stack and brings up what it needs. Tests that need only the copy run in
+//! parallel.
 
 #[path = "../stack/browser.rs"]
 #[allow(dead_code, reason = "the browser of the stack tests, of which these use a part")]

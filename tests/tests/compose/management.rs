@@ -1,4 +1,4 @@
-//! Logs, stopping, deleting, new users, and Keycloak's configuration from outside of its container.
+//! Logs, stopping, deleting, new users, and configuring Keycloak from outside of its container.
 
 use oidc_gate_testkit::browser::Client;
 
@@ -85,7 +85,7 @@ fn the_printed_commands_migrate_mlflows_database_and_keep_runs_and_sessions() {
         )
     };
     let newest = version();
-    // As a version before left it.
+    // In the state that an earlier version left it.
     stack.shell(
         "docker compose stop mlflow\n\
          docker compose run --rm -T mlflow python -c 'import os; from alembic import command\n\

@@ -1,4 +1,4 @@
-//! Alerts, dashboard and metrics listener, against what the running Envoy serves.
+//! Alerts, dashboard and metrics listener, compared with what the running Envoy serves.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::stack::{Stack, said};
 
-/// Asks a port of Envoy's container from inside.
+/// Sends a request to a port of Envoy's container, from inside of it.
 fn ask(stack: &Stack, port: u16, request: &str) -> String {
     stack.shell(&format!(
         "docker compose exec -T envoy bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; \
@@ -14,9 +14,9 @@ fn ask(stack: &Stack, port: u16, request: &str) -> String {
     ))
 }
 
-/// The metrics that a text names.
+/// The names of metrics in a text.
 fn metrics(text: &str) -> BTreeSet<String> {
-    // Labels look alike.
+    // Labels that look like metrics.
     const LABELS: [&str; 3] =
         ["envoy_cluster_name", "envoy_http_conn_manager_prefix", "envoy_response_code_class"];
     text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
@@ -29,7 +29,7 @@ fn metrics(text: &str) -> BTreeSet<String> {
 #[test]
 fn every_metric_of_the_alerts_and_the_dashboard_is_one_that_envoy_serves() {
     let stack = Stack::up();
-    // Some are there only after the first request.
+    // Some counters appear only after the first request.
     assert_eq!(stack.api(&stack.token("mlflow_user")).status, 200);
     let served = ask(&stack, 9901, "GET /stats/prometheus");
     for text in [
@@ -43,7 +43,7 @@ fn every_metric_of_the_alerts_and_the_dashboard_is_one_that_envoy_serves() {
             assert!(there, "Envoy serves no {name}");
         }
     }
-    // And each reason that an alert is about is one that the gate counts.
+    // Each reason in an alert must be one that the gate counts.
     for reason in [
         "redis_unavailable",
         "provider_unavailable",
@@ -70,7 +70,7 @@ fn promtool_accepts_configuration_and_alerts_and_their_tests_pass() {
 fn prometheus_scrapes_and_the_metrics_listener_gives_away_metrics_and_nothing_else_of_the_admin_port() {
     let stack = Stack::up();
     stack.run("monitoring");
-    // Envoy is another one now, and counts from here on.
+    // Envoy was replaced, so its counters start from zero.
     stack.wait_for_gate();
     let prometheus = |path: &str| -> Value {
         serde_json::from_str(&stack.shell(&format!("curl -sf 'http://localhost:9090/api/v1/{path}'")))
@@ -78,7 +78,7 @@ fn prometheus_scrapes_and_the_metrics_listener_gives_away_metrics_and_nothing_el
     };
     let up = || prometheus("targets")["data"]["activeTargets"][0]["health"] == "up";
     stack.eventually("Prometheus scrapes the gate", up);
-    // It says so before a query finds what it has scraped.
+    // Prometheus reports a scrape before queries return its data.
     stack.eventually("Prometheus has what it scraped: one Envoy that lives", || {
         prometheus("query?query=sum(envoy_server_live)")["data"]["result"][0]["value"][1] == "1"
     });

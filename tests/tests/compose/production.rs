@@ -1,4 +1,4 @@
-//! docs/production.md: TLS at both names, and secrets that are exchanged while people are signed in.
+//! docs/production.md: TLS at both host names, and the replacement of secrets while users are signed in.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,14 +9,14 @@ use oidc_gate_testkit::redis::Authority;
 
 use crate::stack::{BOUND, PASSWORD, Stack, said};
 
-/// curl as a browser: it speaks TLS, believes one authority, keeps cookies, and finds both names on this machine.
+/// curl as a browser with TLS. It trusts one authority, keeps cookies, and resolves both host names to this machine.
 struct Curl<'a> {
     authority: &'a Authority,
     jar: &'a Path,
 }
 
 impl Curl<'_> {
-    /// The answer with its headers; the last one, if it follows others.
+    /// The response with its headers. With redirects, the last one.
     fn get(&self, arguments: &[&str]) -> Result<String, String> {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "-i", "--max-time", "30", "-H", "accept: text/html", "--cacert"])
@@ -34,7 +34,7 @@ impl Curl<'_> {
     }
 }
 
-/// Puts a certificate for both names where the page takes it from, and does what the page says with it.
+/// Puts a certificate for both names at the place that the page names, and runs the page's commands.
 fn install(stack: &Stack, authority: &Authority) {
     let issued = authority.issue(&["mlflow.example.com", "login.example.com"]).unwrap();
     std::fs::copy(issued.chain, stack.checkout().join("fullchain.pem")).unwrap();
@@ -84,25 +84,25 @@ fn with_the_printed_settings_mlflow_and_keycloak_are_https_and_people_sign_in_an
     };
     assert!(signed_in(&authority));
 
-    // Nothing is served without TLS any more.
+    // Plain http is no longer served.
     for port in ["MLFLOW_PORT", "KEYCLOAK_PORT"] {
         let plain = format!("http://localhost:{}/", std::env::var(port).unwrap());
         assert!(!stack.output(&format!("curl -sf -o /dev/null {plain}")).status.success(), "{port}");
     }
 
-    // A new certificate, of another authority, is taken without a restart.
+    // A new certificate of another authority is loaded without a restart.
     let next = Authority::new().unwrap();
     assert!(!signed_in(&next));
     install(&stack, &next);
     stack.eventually("Envoy has the new certificate", || signed_in(&next));
 
-    // With metrics, too.
+    // The same with metrics.
     stack.run("monitoring-with-tls");
     stack.compose("up --wait --no-deps envoy");
     stack.shell("docker compose exec -T envoy bash -c 'exec 3<>/dev/tcp/127.0.0.1/9902'");
     stack.eventually("the session is good after Envoy's start", || signed_in(&next));
 
-    // Keycloak's logout message finds its way, on the plain port inside.
+    // Keycloak's logout message arrives through the plain port of the internal network.
     stack.kcadm(
         "user=$(kcadm get users -r mlflow -q username=ada -q exact=true --fields id --format csv --noquotes)\n\
          kcadm create users/$user/logout -r mlflow -s realm=mlflow -s user=$user",

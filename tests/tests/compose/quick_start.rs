@@ -1,4 +1,4 @@
-//! From a fresh clone to a person who sees MLflow.
+//! From a fresh clone to a user who sees MLflow.
 
 use oidc_gate_testkit::browser::Client;
 
@@ -33,7 +33,7 @@ fn every_address_of_the_table_answers() {
     let port = std::env::var("MINIO_CONSOLE_PORT").unwrap();
     let minio = client.visit(&format!("http://localhost:{port}/")).unwrap();
     assert_eq!(minio.end().status, 200, "{}", minio.end());
-    // The password of .env is the one that opens Keycloak's admin console.
+    // The password in .env opens Keycloak's admin console.
     assert!(!stack.run_and("admin-token", "echo $USER_ID").trim().is_empty());
 }
 
@@ -70,7 +70,7 @@ fn configure_keycloak_makes_the_realm_from_nothing_and_people_sign_in() {
     }
     let again = stack.run("configure-keycloak");
     assert!(again.contains("nothing was changed"), "{again}");
-    // The realm's keys are new ones.
+    // The realm has new keys.
     stack.eventually("a token of the new realm is accepted", || {
         stack.api(&stack.token("mlflow_user")).status == 200
     });
@@ -117,7 +117,7 @@ fn configure_keycloak_repairs_what_was_changed_by_hand_and_says_what() {
 #[ignore = "slow: kcadm.sh starts a JVM for each step"]
 fn configure_keycloak_passes_no_secret_on_a_command_line() {
     let stack = Stack::up();
-    // A kcadm.sh that notes what it is called with; the script takes it for Keycloak's own.
+    // A kcadm.sh that records its calls. The script uses it in place of Keycloak's own.
     let configure = |before: &str| {
         stack.kcadm(&format!(
             "client=$(kcadm get clients -r mlflow -q clientId=mlflow --fields id --format csv --noquotes)\n{before}"
@@ -162,7 +162,7 @@ fn a_run_of_the_python_client_is_in_postgresql_and_its_artifact_in_the_bucket() 
          print(*(o[\"Key\"] for o in s3.list_objects_v2(Bucket=os.environ[\"S3_BUCKET\"])[\"Contents\"]), sep=\"\\n\")'",
     );
     assert!(objects.lines().any(|key| key.contains(&run) && key.ends_with("/greeting.txt")), "{objects}");
-    // And back, through the gate.
+    // The way back, through the gate.
     let token = stack.token("mlflow_user");
     let read = stack.shell(&format!(
         "MLFLOW_TRACKING_URI=http://localhost:5000 MLFLOW_TRACKING_TOKEN={token} python3 -c \

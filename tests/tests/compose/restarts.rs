@@ -1,4 +1,4 @@
-//! A restart of each service in turn loses nothing, and neither does another image of Envoy.
+//! Restarting any service loses nothing. The same holds for a new image of Envoy.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use oidc_gate_testkit::process::wait_until;
 use crate::browser::Browser;
 use crate::stack::{PASSWORD, SERVICES, Stack};
 
-/// How long MLflow's page may take to fetch what it shows.
+/// How long MLflow's page may take to load its data.
 const DRAWN_BOUND: Duration = Duration::from_secs(20);
 
 #[test]
@@ -24,8 +24,8 @@ fn a_person_stays_signed_in_through_a_restart_of_each_service_in_turn() {
             stack.may_use_mlflow(&client)
         });
     }
-    // And all of it still works: a login, a token, a run with an artifact. A worker may know the
-    // session of before while Redis is not there yet to write a new one to.
+    // Everything still works: a login, a token, a run with an artifact. A worker may still have the old session in its
+    // cache while Redis is not ready to store a new one.
     stack.eventually("a login works", || {
         let fresh = Client::new();
         stack.sign_in(&fresh, "mlflow_admin", PASSWORD);
@@ -43,7 +43,7 @@ fn a_browser_stays_signed_in_through_restarts_of_redis_envoy_and_mlflow() {
     let session = browser.session_cookie();
     for service in ["redis", "envoy", "mlflow"] {
         stack.restart(service);
-        // A page that is there but not drawn yet must not be loaded anew.
+        // The page must not be reloaded while it is still being drawn.
         stack.eventually(&format!("MLflow is shown after {service}'s restart"), || {
             browser.try_open(&stack.url("/")).is_ok()
                 && wait_until(DRAWN_BOUND, || browser.text().contains("Default"))

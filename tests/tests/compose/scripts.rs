@@ -1,4 +1,4 @@
-//! The scripts by themselves, without a stack: what they decide from their settings.
+//! The scripts alone, without a stack: the decisions that they derive from their settings.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,8 +13,8 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Puts a program there that stands in for another one. A child writes it: a file that this process has open
-/// for writing is open in each child that another thread begins, too, and while it is nobody can run it.
+/// Writes a program that replaces another one. A child process writes it. If this process had the file open for
+/// writing, children that other threads start would inherit it, and a file that is open for writing cannot be executed.
 fn stand_in(program: &Path, script: &str) {
     let mut writer = Command::new("sh")
         .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
@@ -26,8 +26,7 @@ fn stand_in(program: &Path, script: &str) {
     assert!(writer.wait().unwrap().success(), "{}", program.display());
 }
 
-/// Stands in for kcadm.sh, before a Keycloak that has a realm and, with `USERS`, its test users. Notes what it is
-/// asked.
+/// Replaces kcadm.sh for a Keycloak that has a realm and, if `USERS` is set, its test users. It records its calls.
 const KCADM: &str = r#"#!/bin/bash
 echo "$*" >>"$NOTES"
 case "$1 $2" in
@@ -39,7 +38,7 @@ create\ *) echo made-id ;;
 esac
 "#;
 
-/// What configure-keycloak.sh says, and what it asks kcadm.sh for.
+/// The output of configure-keycloak.sh, and its calls of kcadm.sh.
 fn configure(options: &[&str], settings: &[(&str, &str)]) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     let kcadm = folder.path().join("kcadm.sh");
@@ -89,7 +88,7 @@ fn configure_keycloak_makes_test_users_only_where_nobody_else_comes_by_or_when_i
     }
 }
 
-/// Stands in for a docker that has no Compose plugin.
+/// Replaces docker, without the Compose plugin.
 const PLAIN_DOCKER: &str = r#"#!/bin/bash
 echo "docker: unknown command: docker $1" >&2
 echo "Run 'docker --help' for more information" >&2
@@ -133,7 +132,7 @@ fn configure_keycloak_disables_test_users_by_their_name_and_says_when_one_may_be
     }
 }
 
-/// What compose/check-env.sh says of settings that are otherwise in order, and whether it accepts them.
+/// The output of compose/check-env.sh with these settings, which are otherwise valid, and whether it accepts them.
 fn check_env(settings: &[(&str, &str)]) -> (bool, String) {
     let mut check = Command::new("sh");
     check
@@ -228,7 +227,7 @@ fn configure_keycloak_reads_groups_and_the_address_as_the_gate_does() {
     );
 }
 
-/// What compose/start-envoy.sh says and starts, with this cluster's `transport_socket` in envoy.yaml.
+/// The output and command of compose/start-envoy.sh, with this `transport_socket` in the cluster of envoy.yaml.
 fn start_envoy(transport_socket: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     stand_in(&folder.path().join("envoy"), "#!/bin/sh\necho \"started: $*\"\n");
@@ -279,7 +278,7 @@ fn f705_the_start_warns_of_tls_that_accepts_any_certificate() {
     }
 }
 
-/// What generate-env.sh says of an `.env`, and makes of it.
+/// The output of generate-env.sh for an `.env`, and the resulting file.
 fn generate_env(env: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     for name in ["generate-env.sh", ".env.example"] {
@@ -305,16 +304,16 @@ fn generate_env_makes_no_password_for_the_roles_of_a_database_that_was_made_with
             assert!(value.is_none_or(|value| value.len() < 3), "{name}: {made}");
         }
     }
-    // One of the two is left as it is, too.
+    // If only one of the two is set, it is left unchanged too.
     let (said, made) = generate_env("POSTGRES_PASSWORD=of-a-database\nMLFLOW_DB_PASSWORD=of-mlflow\n");
     assert!(made.contains("\nMLFLOW_DB_PASSWORD=of-mlflow\n") && !made.contains("KEYCLOAK_DB"), "{made}");
     assert!(said.contains("left out: KEYCLOAK_DB_PASSWORD") && !said.contains("left out: MLFLOW"), "{said}");
-    // Where there is no database yet, each role has one of its own.
+    // Without a database, each role gets its own password.
     let (said, made) = generate_env("POSTGRES_PASSWORD=\n");
     assert!(!said.contains("left out") && made.contains("\nMLFLOW_DB_PASSWORD="), "{said}{made}");
 }
 
-/// Stands in for docker: `FAILING` is the command that fails after some output. A container is this machine.
+/// Replaces docker. The command in `FAILING` fails after some output. The container's files are those of this machine.
 const DOCKER: &str = r#"#!/bin/bash
 asked="$1 $2"
 echo "$asked" >>docker-was-asked
@@ -326,7 +325,7 @@ fi
 [[ $asked != "$FAILING" ]]
 "#;
 
-/// Stands in for the container's tar, which ends with `TAR`.
+/// Replaces the container's tar. It exits with the status in `TAR`.
 const TAR: &str = r#"#!/bin/sh
 echo "tar $*"
 exit "$TAR"
@@ -336,12 +335,12 @@ exit "$TAR"
 fn the_printed_backup_is_for_its_owner_and_takes_the_place_of_the_one_before_only_when_it_is_complete() {
     for (failing, tar, complete) in [
         ("", "0", true),
-        // MinIO changed a file meanwhile.
+        // MinIO changed a file while tar was reading.
         ("", "1", true),
         ("", "2", false),
         ("compose exec", "0", false),
         ("volume inspect", "0", false),
-        // It ends with 1 as well, and then it is docker's.
+        // docker exits with 1 too, and then the error is docker's.
         ("run --rm", "0", false),
         ("run --rm", "1", false),
     ] {

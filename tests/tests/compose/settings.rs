@@ -1,4 +1,4 @@
-//! `.env`: what is missing or weak stops the start and is named; groups are those that it names.
+//! `.env`: missing or weak settings stop the start and are named. Groups are those that it names.
 
 use oidc_gate_testkit::browser::Client;
 use serde_json::Value;
@@ -77,7 +77,7 @@ fn the_development_realm_is_not_imported_where_others_can_reach_it() {
     }
 }
 
-/// What check-env says of the settings as they are.
+/// The output of check-env with the current settings.
 fn checked(stack: &Stack) -> (bool, String) {
     let output = stack.output("docker compose run --rm -T check-env");
     (output.status.success(), said(&output))
@@ -135,7 +135,7 @@ fn an_https_address_that_others_reach_is_refused_without_the_override_file_that_
     let _tls = stack.edit_settings(&[("COMPOSE_FILE", "docker-compose.yml:docker-compose.tls.yml")]);
     let (accepted, said) = checked(&stack);
     assert!(accepted, "{said}");
-    // As -f on a command line does.
+    // Like `-f` on the command line.
     let plain = stack.output("docker compose -f docker-compose.yml run --rm -T check-env");
     assert!(!plain.status.success(), "{}", crate::stack::said(&plain));
 }
@@ -200,7 +200,7 @@ fn keycloak_believes_a_proxy_only_when_env_says_so() {
 #[test]
 fn an_env_of_the_stack_before_is_told_what_it_lacks_and_generate_env_adds_it() {
     let stack = Stack::beside();
-    // What that stack's README asks for, and no more.
+    // Only what the README of that stack asks for.
     let secrets: String = REQUIRED.iter().map(|name| format!("{name}={}\n", stack.setting(name))).collect();
     let image = "MLFLOW_IMAGE=ghcr.io/mlflow-oidc/mlflow-oidc-server:latest\n";
     let old = format!("{secrets}OIDC_SCOPE=\"openid profile email\"\nOIDC_GROUP_NAME=mlflow_users\n{image}");
@@ -213,11 +213,11 @@ fn an_env_of_the_stack_before_is_told_what_it_lacks_and_generate_env_adds_it() {
 
     std::fs::write(&file, old.replace(image, "")).unwrap();
     let made = stack.shell("./generate-env.sh");
-    // No passwords for the roles of a database that has them already.
+    // No new passwords for the roles of an existing database.
     assert!(made.contains("made in .env: COMPOSE_PROFILES\n"), "{made}");
     let (accepted, said) = checked(&stack);
     assert!(accepted, "{said}");
-    // Whoever has another place for artifacts is left alone.
+    // If artifacts are stored elsewhere, the setting is not changed.
     let elsewhere = old.replace(image, "S3_ENDPOINT_URL=https://s3.example.org\n");
     std::fs::write(&file, elsewhere).unwrap();
     assert!(!stack.shell("./generate-env.sh").contains("COMPOSE_PROFILES"));
@@ -228,7 +228,7 @@ fn an_env_of_the_stack_before_is_told_what_it_lacks_and_generate_env_adds_it() {
 #[test]
 fn files_that_the_containers_cannot_read_are_named_and_generate_env_mends_them() {
     let stack = Stack::beside();
-    // As a clone under that umask leaves them.
+    // File modes as in a clone with this umask.
     stack.shell(
         "rm -rf closed && umask 077 && mkdir closed && cp .env docker-compose.yml generate-env.sh init-db.sh closed && \
          cp -r compose envoy keycloak mlflow monitoring closed && chmod -R go= closed",

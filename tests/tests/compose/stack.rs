@@ -1,4 +1,4 @@
-//! The stack in the engine: commands in the fresh copy, settings in its `.env`, and people who sign in.
+//! The stack in the Docker engine: commands in the fresh copy, settings in its `.env`, and users who sign in.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use crate::document;
 pub const PASSWORD: &str = "password123";
 /// The gate's session cookie on a loopback address without TLS.
 pub const SESSION_COOKIE: &str = "oidc-gate";
-/// How long anything may take that needs no part to start: the machine may be busy.
+/// Time limit for anything that does not start a service. The machine may be busy.
 pub const BOUND: Duration = Duration::from_secs(60);
-/// How long a service may take to start.
+/// Time limit for the start of a service.
 pub const START_BOUND: Duration = Duration::from_secs(300);
-/// The services that stay up.
+/// The services that keep running.
 pub const SERVICES: [&str; 6] = ["envoy", "keycloak", "minio", "mlflow", "postgres", "redis"];
 
 /// The settings that are secrets.
@@ -35,34 +35,34 @@ pub const SECRETS: [&str; 8] = [
     "MINIO_ROOT_PASSWORD",
 ];
 
-/// Lets `docker compose` read its files where there is no `.env`: each secret that they require has a value.
+/// Values for all secrets that Compose's files require, so that `docker compose` can read them without an `.env`.
 pub const UNUSED_SECRETS: &str = "for name in SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD KEYCLOAK_ADMIN_PASSWORD \
      REDIS_PASSWORD MINIO_ROOT_PASSWORD; do export $name=unused; done";
 
-/// What is known of the one stack that all tests use. Whoever has the lock has the stack for itself.
+/// The state of the stack that all tests share. Holding the lock gives exclusive use of the stack.
 static STACK: Mutex<Known> = Mutex::new(Known { up_with: None, quick_start: None });
 
 struct Known {
-    /// The `.env` with which it was last brought up, so that a stack that is as it should be is left alone.
+    /// The `.env` with which it was last started, so that a correct stack is not started again.
     up_with: Option<String>,
-    /// What the printed commands of the quick start took, since they were run.
+    /// How long the printed commands of the quick start took, once they have run.
     quick_start: Option<Duration>,
 }
 
-/// The stack of this run. When a test fails, dropping it prints what the services logged last.
+/// The stack of this run. If a test fails, dropping it prints the last log lines of the services.
 pub struct Stack {
     checkout: PathBuf,
     url: String,
     keycloak: String,
     failures: PathBuf,
-    /// The Compose project, where it is not that of this run.
+    /// The Compose project, if it is not that of this run.
     project: Option<String>,
-    // Given back last.
+    // Released last.
     known: Option<MutexGuard<'static, Known>>,
 }
 
 impl Stack {
-    /// The copy of the repository, whatever runs; other tests go on meanwhile.
+    /// Only the copy of the repository. Other tests may use the stack meanwhile.
     pub fn copy() -> Self {
         Self {
             checkout: path("OIDC_GATE_CHECKOUT"),
@@ -80,14 +80,15 @@ impl Stack {
         stack
     }
 
-    /// The stack with the settings of `.env.example` and generated secrets, up and healthy, and for this test alone.
+    /// The stack with the settings of `.env.example` and generated secrets, running and healthy, exclusively for this
+    /// test.
     pub fn up() -> Self {
         let mut stack = Self::alone();
         stack.bring_up();
         stack
     }
 
-    /// Brings it up again, if it is not as [`Stack::up`] promises.
+    /// Restores the state that [`Stack::up`] promises, if necessary.
     pub fn bring_up(&mut self) {
         if !self.env_file().exists() {
             self.quick_start();
@@ -98,7 +99,7 @@ impl Stack {
         self.wait_for_gate();
     }
 
-    /// Envoy is healthy a moment before the gate in it knows Keycloak. Until then nobody signs in.
+    /// Envoy becomes healthy shortly before the gate has Keycloak's metadata. Nobody can sign in before that.
     #[track_caller]
     pub fn wait_for_gate(&self) {
         self.eventually("the gate knows Keycloak", || {
@@ -106,7 +107,7 @@ impl Stack {
         });
     }
 
-    /// As [`Stack::up`], brought up in this run by the commands of the quick start; and how long they took.
+    /// Like [`Stack::up`], but started by the commands of the quick start. Returns how long they took.
     pub fn fresh() -> (Self, Duration) {
         let took = lock().quick_start;
         if let Some(took) = took {
@@ -122,16 +123,16 @@ impl Stack {
         (stack, took)
     }
 
-    /// Another stack with the same settings, of which nothing is started yet and nothing is left at the end. For starts
-    /// that fail.
+    /// Another stack with the same settings. Nothing is started yet, and everything is removed at the end. For starts
+    /// that must fail.
     pub fn beside() -> Self {
         let mut stack = Self::up();
         stack.project = Some(format!("{}-refused", variable("COMPOSE_PROJECT_NAME")));
         stack
     }
 
-    /// A stack of its own in the place of the one that all use, which is down meanwhile: from empty volumes, of which
-    /// nothing is started yet and nothing is left at the end.
+    /// A stack with empty volumes that replaces the shared one, which is stopped meanwhile. Nothing is started yet, and
+    /// everything is removed at the end.
     pub fn instead() -> Self {
         let mut stack = Self::alone();
         if !stack.env_file().exists() {
@@ -143,12 +144,12 @@ impl Stack {
         stack
     }
 
-    /// Gives the stack to the other tests, and goes on beside them.
+    /// Lets other tests use the stack while this test continues.
     pub fn share(&mut self) {
         self.known = None;
     }
 
-    /// Has the stack for itself again, up as [`Stack::up`] promises.
+    /// Takes exclusive use of the stack again, in the state that [`Stack::up`] promises.
     pub fn take(&mut self) {
         self.known = Some(lock());
         self.bring_up();
@@ -172,7 +173,7 @@ impl Stack {
         self.known.as_mut().expect("the stack is ours").up_with = settings;
     }
 
-    /// Whether everything is healthy, and of the settings that are in `.env`.
+    /// Whether all services are healthy and run with the current settings in `.env`.
     fn is_up(&self) -> bool {
         let settings = std::fs::read_to_string(self.env_file()).ok();
         let up_with = self.known.as_ref().and_then(|known| known.up_with.clone());
@@ -182,19 +183,19 @@ impl Stack {
         }
     }
 
-    /// Runs what docs/compose.md prints under a name, and returns what it wrote.
+    /// Runs the commands that docs/compose.md prints under a name. Returns their output.
     #[track_caller]
     pub fn run(&self, name: &str) -> String {
         self.shell(&document::printed(name))
     }
 
-    /// As [`Stack::run`], and more lines after it.
+    /// Like [`Stack::run`], with more lines after the printed ones.
     #[track_caller]
     pub fn run_and(&self, name: &str, then: &str) -> String {
         self.shell(&format!("{}{then}\n", document::printed(name)))
     }
 
-    /// Runs a script that must end well, and returns what it wrote to standard output.
+    /// Runs a script that must succeed. Returns its standard output.
     #[track_caller]
     pub fn shell(&self, script: &str) -> String {
         let output = self.output(script);
@@ -202,17 +203,17 @@ impl Stack {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs a script in the copy. The ports and names that the documentation prints are those of this run.
+    /// Runs a script in the copy. Ports and names that the documentation prints are replaced by those of this run.
     pub fn output(&self, script: &str) -> Output {
         let script = script
             .replace("localhost:5000", &format!("localhost:{}", variable("MLFLOW_PORT")))
-            // Inside Keycloak's container the port is Keycloak's own.
+            // Inside Keycloak's container the port is always 8080.
             .replace("--server http://localhost:8080", "--server http://LOCALHOST:8080")
             .replace("localhost:8080", &format!("localhost:{}", variable("KEYCLOAK_PORT")))
             .replace("--server http://LOCALHOST:8080", "--server http://localhost:8080")
             .replace("mlflow.example.com", &format!("mlflow.example.com:{}", variable("MLFLOW_PORT")))
             .replace("login.example.com:8443", &format!("login.example.com:{}", variable("KEYCLOAK_PORT")))
-            // Whatever the pages open to others stays on loopback here.
+            // Ports that the pages open to other machines stay on loopback here.
             .replace("=0.0.0.0", "=127.0.0.1")
             .replace("localhost:9090", &format!("localhost:{}", variable("PROMETHEUS_PORT")))
             .replace("mlflow-oidc-gate_", &format!("{}_", variable("COMPOSE_PROJECT_NAME")))
@@ -225,7 +226,7 @@ impl Stack {
         }
         bash.args(["-euo", "pipefail", "-c", &script])
             .current_dir(&self.checkout)
-            // A python3 that has MLflow, as its users have.
+            // A python3 that has MLflow installed, like its users'.
             .env("PATH", format!("{python}:{}", std::env::var("PATH").unwrap_or_default()))
             .env_remove("MLFLOW_TRACKING_USERNAME")
             .env_remove("MLFLOW_TRACKING_PASSWORD")
@@ -233,20 +234,20 @@ impl Stack {
             .expect("there is a bash")
     }
 
-    /// `docker compose …`, which must end well.
+    /// Runs `docker compose …`, which must succeed.
     #[track_caller]
     pub fn compose(&self, words: &str) -> String {
         self.shell(&format!("docker compose {words}"))
     }
 
-    /// A value of `.env`.
+    /// The value of a variable in `.env`.
     pub fn setting(&self, name: &str) -> String {
         let text = std::fs::read_to_string(self.checkout.join(".env")).expect("there is an .env");
         let line = text.lines().rev().find_map(|line| line.strip_prefix(&format!("{name}=")));
         line.unwrap_or_else(|| panic!(".env has no {name}")).trim_matches('"').to_owned()
     }
 
-    /// Sets variables in `.env` and brings the stack up with them, until the guard goes.
+    /// Sets variables in `.env` and starts the stack with them, until the guard is dropped.
     #[track_caller]
     pub fn with_settings(&mut self, settings: &[(&str, &str)]) -> Changed {
         self.known.as_mut().expect("the stack is ours").up_with = None;
@@ -256,7 +257,7 @@ impl Stack {
         changed
     }
 
-    /// Sets variables in `.env` without doing anything with them, until the guard goes.
+    /// Sets variables in `.env` until the guard is dropped. Starts nothing.
     pub fn edit_settings(&self, settings: &[(&str, &str)]) -> Changed {
         let file = self.env_file();
         let before = std::fs::read_to_string(&file).expect("there is an .env");
@@ -268,32 +269,32 @@ impl Stack {
         Changed { file, before }
     }
 
-    /// The copy's folder.
+    /// The folder of the copy.
     pub fn checkout(&self) -> &Path {
         &self.checkout
     }
 
-    /// An address behind the gate.
+    /// The URL of a path behind the gate.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
-    /// The origin of Keycloak.
+    /// Keycloak's origin.
     pub fn keycloak(&self) -> &str {
         &self.keycloak
     }
 
-    /// Where a failed test leaves its pictures.
+    /// The folder for screenshots of failed tests.
     pub fn folder(&self) -> &Path {
         &self.failures
     }
 
-    /// The health of a service: `healthy`, and otherwise something else.
+    /// The health of a service: `healthy`, or another state.
     pub fn health(&self, service: &str) -> String {
         self.states().remove(service).unwrap_or_default()
     }
 
-    /// The health of every service, or its state where it has none.
+    /// The health of every service, or its state if it has no health check.
     fn states(&self) -> BTreeMap<String, String> {
         let listed = self.compose("ps --all --format json");
         let services = listed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -305,7 +306,7 @@ impl Stack {
         services.map(|service| (text(&service, "Service"), state(&service))).collect()
     }
 
-    /// Restarts a service as its users do, and waits until it is healthy.
+    /// Restarts a service as a user does, and waits until it is healthy.
     #[track_caller]
     pub fn restart(&self, service: &str) {
         self.compose(&format!("restart {service}"));
@@ -313,7 +314,7 @@ impl Stack {
         assert!(healthy, "{service} is {} after its restart", self.health(service));
     }
 
-    /// Signs somebody in as a browser does, by Keycloak's form; the last page is what they get to see.
+    /// Signs a user in through Keycloak's form, like a browser. Returns the last page.
     pub fn sign_in(&self, client: &Client, user: &str, password: &str) -> Response {
         let form = client.visit(&self.url("/")).unwrap();
         let action = form.end().form_action();
@@ -322,24 +323,24 @@ impl Stack {
         client.follow(answer).unwrap().end().clone()
     }
 
-    /// Whether a session is good for MLflow's API.
+    /// Whether MLflow's API accepts the session.
     pub fn may_use_mlflow(&self, client: &Client) -> bool {
         self.ask_mlflow(client).is_ok_and(|response| response.status == 200)
     }
 
-    /// Asks MLflow's API as its page does. A session that is over gets 401, and 503 is no answer about it.
+    /// Calls MLflow's API as its page does. An ended session gets 401. A 503 tells nothing about the session.
     pub fn ask_mlflow(&self, client: &Client) -> Result<Response, Trouble> {
         client.fetch(&self.url("/ajax-api/2.0/mlflow/experiments/search?max_results=1"))
     }
 
-    /// An access token by the password grant.
+    /// An access token from the password grant.
     pub fn token(&self, user: &str) -> String {
         let answer = self.tokens(&[("grant_type", "password"), ("username", user), ("password", PASSWORD)]);
         let token = answer.json()["access_token"].as_str().map(str::to_owned);
         token.unwrap_or_else(|| panic!("no token: {answer}"))
     }
 
-    /// Asks the token endpoint as the client `mlflow`.
+    /// Sends a request to the token endpoint as the client `mlflow`.
     pub fn tokens(&self, form: &[(&str, &str)]) -> Response {
         let url = format!("{}/realms/mlflow/protocol/openid-connect/token", self.keycloak);
         let secret = self.setting("OIDC_CLIENT_SECRET");
@@ -348,21 +349,21 @@ impl Stack {
         Client::new().request("POST", &url).form(&all).send().unwrap()
     }
 
-    /// Seconds that a new access token lives, rounded up to tens. Keycloak reads its clock twice, so `expires_in` may
-    /// be one second below the setting.
+    /// Lifetime of a new access token in seconds, rounded up to tens. Keycloak reads its clock twice, so `expires_in`
+    /// may be one second less than configured.
     pub fn access_token_lifetime(&self) -> Option<u64> {
         let answer =
             self.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
         Some(answer.json()["expires_in"].as_u64()?.next_multiple_of(10))
     }
 
-    /// Asks MLflow's API with a token.
+    /// Calls MLflow's API with a token.
     pub fn api(&self, token: &str) -> Response {
         let url = self.url("/api/2.0/mlflow/experiments/search?max_results=1");
         Client::new().request("GET", &url).bearer(token).send().unwrap()
     }
 
-    /// Commands of kcadm.sh in Keycloak's container, signed in; `kcadm` is the command.
+    /// Runs commands of kcadm.sh in Keycloak's container, signed in. `kcadm` is the command.
     #[track_caller]
     pub fn kcadm(&self, script: &str) -> String {
         self.shell(&format!(
@@ -374,13 +375,13 @@ impl Stack {
         ))
     }
 
-    /// The latest lines of Envoy's access log. Envoy writes them in batches, some seconds late.
+    /// The last lines of Envoy's access log. Envoy writes them in batches, with a delay of some seconds.
     pub fn access_log(&self) -> Vec<String> {
         let log = self.compose("logs --no-log-prefix --tail 400 envoy");
         log.lines().filter(|line| line.starts_with('{')).map(str::to_owned).collect()
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     #[track_caller]
     pub fn eventually(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(wait_until(BOUND, condition), "not within {BOUND:?}: {what}");
@@ -399,7 +400,7 @@ impl Drop for Stack {
     }
 }
 
-/// Settings that go back to what they were.
+/// Changed settings. Dropping this restores the previous ones.
 pub struct Changed {
     file: PathBuf,
     before: String,
@@ -407,7 +408,7 @@ pub struct Changed {
 
 impl Drop for Changed {
     fn drop(&mut self) {
-        // The next test brings the stack up with it.
+        // The next test starts the stack with it.
         if let Err(error) = std::fs::write(&self.file, &self.before) {
             eprintln!(".env could not be put back: {error}");
         }
@@ -415,11 +416,11 @@ impl Drop for Changed {
 }
 
 fn lock() -> MutexGuard<'static, Known> {
-    // A test that failed leaves a stack that the next one looks at anyway.
+    // After a failed test, the next one checks the stack anyway.
     STACK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All that a script wrote.
+/// The whole output of a script.
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -1,4 +1,4 @@
-//! The token table: create, use, list, delete, rotate, expiry, by the printed commands.
+//! The table of tokens: create, use, list, delete, rotate and expire, with the printed commands.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::stack::{PASSWORD, Stack};
 
-/// How far the clocks of gate and provider may differ, and the second that a token lives.
+/// The clock leeway of the gate, plus the second that a token lives.
 const LEEWAY: Duration = Duration::from_secs(62);
 
 #[test]
@@ -64,8 +64,8 @@ fn sessions_that_the_admin_api_ends_are_over_at_the_gate_and_others_go_on() {
     assert!(stack.may_use_mlflow(&ended) && stack.may_use_mlflow(&other));
     assert_eq!(stack.api(&token).status, 200);
     stack.run("end-sessions");
-    // By itself the gate would find out when it renews the session, after minutes.
-    // Connections are spread over the workers.
+    // Without a message the gate would notice only at the next refresh, minutes later. Connections are spread over the
+    // workers.
     stack.eventually("the session is refused by every worker", || {
         (0..8).all(|_| stack.ask_mlflow(&ended).is_ok_and(|answer| answer.status == 401))
     });
@@ -123,7 +123,7 @@ fn an_expired_token_gets_401() {
     let token = stack.token("mlflow_admin");
     stack.kcadm("kcadm update realms/mlflow -s accessTokenLifespan=300");
     assert_eq!(stack.api(&token).status, 200, "the gate allows for clocks that differ by a minute");
-    // A minute in which other tests have the stack.
+    // Other tests may use the stack for a minute.
     stack.share();
     let issued = Instant::now();
     assert!(wait_until(LEEWAY * 2, || issued.elapsed() > LEEWAY));

@@ -1,4 +1,5 @@
-//! Each row of the troubleshooting section: the trouble is made, seen as the page says, and ended as the page says.
+//! Each row of the troubleshooting section: the test causes the problem, sees it as the page describes, and solves it
+//! as the page describes.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
@@ -57,7 +58,7 @@ fn a_user_who_is_not_allowed_gets_in_after_joining_the_group() {
     assert!(stack.may_use_mlflow(&client));
 }
 
-/// Whether a line of the access log is about an answer of MLflow's own with that status.
+/// Whether a line of the access log is about a response of MLflow itself with this status.
 fn is_mlflows(line: &str, status: u16) -> bool {
     line.contains(&format!("\"status\":{status},")) && line.contains("\"details\":\"via_upstream\"")
 }
@@ -73,13 +74,13 @@ fn an_internal_server_error_is_mlflows_and_in_its_log() {
     };
     let artifacts = format!("/api/2.0/mlflow/artifacts/list?run_id={run}");
     assert_eq!(ask(&artifacts).status, 200);
-    // Earlier tests made it complain, too.
+    // Earlier tests may have caused the same message.
     let complaints = || {
         let log = stack.run("mlflow-log");
         ["Traceback", "EndpointConnectionError"].map(|complaint| log.matches(complaint).count())
     };
     let before = complaints();
-    // MLflow without its bucket is one that fails.
+    // Without its bucket, MLflow fails.
     stack.compose("stop minio");
     let failed = ask(&artifacts);
     assert_eq!(failed.status, 500, "{failed}");
@@ -101,7 +102,7 @@ fn an_mlflow_without_its_database_answers_503_by_itself_and_says_why_in_its_log(
     let mut stack = Stack::up();
     let token = stack.token("mlflow_user");
     let complaints = || stack.run("mlflow-log").matches("OperationalError").count();
-    // Earlier tests took the database away, too.
+    // Earlier tests may have stopped the database too.
     let before = complaints();
     stack.compose("stop postgres");
     let answer = stack.api(&token);
@@ -118,7 +119,7 @@ fn an_mlflow_without_its_database_answers_503_by_itself_and_says_why_in_its_log(
 #[test]
 #[ignore = "slow: services start again"]
 fn a_keycloak_that_does_not_start_says_why_in_its_log_and_sessions_go_on() {
-    // What Keycloak says when the name of its database leads nowhere, and when nothing answers there.
+    // Keycloak's messages if the host name of its database is unknown, and if nothing listens there.
     const WITHOUT_DATABASE: [&str; 2] = ["UnknownHostException", "Failed to obtain JDBC connection"];
     let mut stack = Stack::up();
     let client = Client::new();
@@ -129,9 +130,9 @@ fn a_keycloak_that_does_not_start_says_why_in_its_log_and_sessions_go_on() {
         WITHOUT_DATABASE.iter().map(|complaint| log.matches(complaint).count()).sum::<usize>()
     };
     stack.compose("stop keycloak postgres");
-    // Earlier tests took the database away, too.
+    // Earlier tests may have stopped the database too.
     let before = complaints();
-    // Without its database it can't start.
+    // Keycloak cannot start without its database.
     stack.compose("start --no-deps keycloak 2>/dev/null || docker start $(docker compose ps -aq keycloak)");
     let complains = wait_until(START_BOUND, || complaints() > before);
     assert!(complains, "Keycloak's log does not say what it misses");
@@ -151,7 +152,7 @@ fn a_keycloak_that_does_not_start_says_why_in_its_log_and_sessions_go_on() {
         form.as_ref().map_or(true, |page| page.form_action().is_none()),
         "there is a login form: {form:?}"
     );
-    // but whoever was signed in is let through: the page itself needs no database.
+    // but existing sessions still work, and the page itself needs no database.
     let page = client.navigate(&stack.url("/")).unwrap();
     assert_eq!(page.status, 200, "{page}");
     let page = Client::new().navigate(&stack.url("/oauth2/callback?code=x&state=y")).unwrap();

@@ -1,4 +1,4 @@
-//! The account page: who is signed in, where else, and the way out of one session or all of them.
+//! The account page: who is signed in, in which sessions, and how to end one or all of them.
 
 use oidc_gate_testkit::browser::{Client, Response};
 use oidc_gate_tests::{Gate, assert_everywhere, assert_refused, assert_soon_everywhere};
@@ -15,7 +15,7 @@ fn page(gate: &Gate, browser: &Client) -> Response {
     page
 }
 
-/// Where the page's forms lead, absolute.
+/// The targets of the page's forms, as absolute URLs.
 fn forms(page: &Response) -> Vec<String> {
     let text = page.text();
     let actions = text.split("action=\"").skip(1).filter_map(|rest| rest.split_once('"'));
@@ -53,7 +53,7 @@ fn one_other_session_is_signed_out_by_its_button_everywhere() {
     let actions = forms(&page(&gate, &here));
     let others: Vec<_> = actions.iter().filter(|form| form.contains("session=")).collect();
     assert_eq!(others.len(), 2, "{actions:?}");
-    // The latest comes first.
+    // The newest session comes first.
     let back = here.submit(others[1], &[]).unwrap();
     assert_eq!(back.status, 303, "{back}");
     assert!(here.follow(back).unwrap().end().url.ends_with(PAGE));
@@ -68,7 +68,7 @@ fn sign_out_everywhere_ends_all_sessions_and_tokens_of_this_person_and_nobody_el
     let (here, elsewhere) = (gate.signed_in("mlflow_user"), gate.signed_in("mlflow_user"));
     let token = gate.provider.access_token("mlflow_user");
     let other = gate.signed_in("mlflow_admin");
-    // Whole seconds: what was issued before this one ends, by whatever name.
+    // Revocations count in whole seconds, so the sign-out must come in a later second than the tokens.
     let now = gate.provider.now();
     oidc_gate_testkit::process::wait_until(oidc_gate_tests::BOUND, || gate.provider.now() > now);
     let actions = forms(&page(&gate, &here));

@@ -1,4 +1,4 @@
-//! Keycloak's administrative callbacks, the only announcement of "logout all" and of a pushed "not before".
+//! Keycloak's administrative callbacks, its only messages about "logout all" and a pushed "not before".
 
 use oidc_gate_testkit::browser::{Client, Response};
 use oidc_gate_testkit::provider::forgeries::{wrong_callbacks, wrong_lists};
@@ -46,7 +46,7 @@ fn lo08_a_wrong_callback_is_400_and_ends_nothing() {
         let get = Client::new().request("GET", &gate.url(&format!("/oauth2/{}", callback.path())));
         assert_eq!(get.send().unwrap().status, 405);
     }
-    // One that would lock everybody out for good.
+    // A "not before" in the future, which would lock everybody out.
     let future = gate.provider.now() + 86_400;
     let locked = gate.provider.callback(Callback::PushNotBefore, future, &Forgery::new());
     assert_eq!(post(&gate, Callback::PushNotBefore, &locked).status, 400);
@@ -90,7 +90,7 @@ fn f1002_a_logout_that_names_no_session_of_ours_ends_nobody() {
         let response = say(members.clone());
         assert_eq!(response.status, 200, "{members}: {response}");
     }
-    // Every worker has heard of them when it has heard of what came after.
+    // A worker that knows the later message knows the earlier ones too.
     assert_eq!(say(json!({"keycloakSessionIds": [sid]})).status, 200);
     assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
     assert_everywhere(&gate, 200, "/x", |url| other.fetching("GET", url));
@@ -111,7 +111,7 @@ fn lo10_a_callback_lets_nobody_in_and_is_no_logout_token() {
 fn lo09_a_callback_that_comes_again_does_not_end_what_began_after_it() {
     let gate = gate();
     let old = gate.signed_in("mlflow_user");
-    // Without a moment it means "everything until now", each time it would be believed.
+    // Without a time it means "everything until now". If replays were accepted, it would apply each time.
     let until_now = Forgery::new().claims(|claims| {
         claims.as_object_mut().unwrap().remove("notBefore");
     });
@@ -120,7 +120,7 @@ fn lo09_a_callback_that_comes_again_does_not_end_what_began_after_it() {
     gate.provider.behave();
     assert!([Some(200), Some(204)].contains(&delivery.status), "{delivery:?}");
     assert_soon_everywhere(&gate, 401, "/x", |url| old.fetching("GET", url));
-    // Whole seconds: what begins in the same second is ended by it, too.
+    // In whole seconds: sessions that begin in the same second end too.
     let not_before = gate.provider.user("mlflow_user").not_before.max(gate.provider.now());
     oidc_gate_testkit::process::wait_until(oidc_gate_tests::BOUND, || gate.provider.now() > not_before + 1);
     let new = gate.signed_in("mlflow_user");
@@ -150,7 +150,7 @@ fn a_pushed_not_before_ends_what_is_older_and_nothing_else() {
     assert_soon_everywhere(&gate, 401, "/x", |url| Client::new().request("GET", url).bearer(&old_token));
     assert_everywhere(&gate, 200, "/x", |url| new.fetching("GET", url));
     assert_everywhere(&gate, 200, "/x", |url| Client::new().request("GET", url).bearer(&new_token));
-    // Without a moment it means nothing.
+    // Without a time it has no effect.
     let nothing = Forgery::new().claims(|claims| claims["notBefore"] = json!(0));
     let nothing = gate.provider.callback(Callback::PushNotBefore, 0, &nothing);
     post(&gate, Callback::PushNotBefore, &nothing);

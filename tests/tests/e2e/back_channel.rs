@@ -1,4 +1,4 @@
-//! Back-channel logout: which logout tokens count, how they have to come, and whom they end.
+//! Back-channel logout: which logout tokens are valid, how they must be sent, and which sessions they end.
 
 use oidc_gate_testkit::browser::{Client, Response, raw};
 use oidc_gate_testkit::process::wait_until;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 const PATH: &str = "/oauth2/backchannel-logout";
 
-/// Whatever ends in these tests ends because it was told so: caches and tokens live for long.
+/// Caches and tokens live long, so sessions in these tests end only because of a message.
 fn gate() -> Gate {
     Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1m".into()).start()
 }
@@ -42,7 +42,7 @@ fn lo01_to_lo10_a_wrong_logout_token_is_400_and_ends_nothing() {
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     assert_everywhere(&gate, 200, "/x", |url| Client::new().request("GET", url).bearer(&bearer));
     assert_workers_alive(&gate);
-    // The right one works: what was refused was refused for what is wrong with it.
+    // The correct token works, so the others were refused for their defects.
     let delivery = gate.provider.deliver_logout_token(&gate.provider.logout_token(&sid, &Forgery::new()));
     assert_done(&delivery);
     assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
@@ -104,7 +104,7 @@ fn lo11_the_token_comes_by_post_in_a_form_once() {
         assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200, "{name}: the session is gone");
     }
     assert_workers_alive(&gate);
-    // In pieces, with other fields, and an upper-case content type.
+    // In pieces, with other fields, and with a content type in upper case.
     let good = format!("a=b&{}&c=d", form(&token()));
     let (first, second) = good.split_at(good.len() / 2);
     let chunked = format!(
@@ -169,7 +169,7 @@ fn lo13_a_sid_of_another_issuer_is_nobody_and_a_user_without_sid_is_all_of_that_
     let token = gate.provider.access_token("mlflow_user");
     let foreign = Forgery::new().claims(|claims| claims["iss"] = json!("http://localhost:1/realms/other"));
     assert_eq!(post(&gate, &gate.provider.logout_token(&sid, &foreign)).status, 400);
-    // A name that only looks alike.
+    // A similar name.
     let subject = gate.provider.user("mlflow_user").subject;
     for other in [subject.to_uppercase(), format!("{subject} "), format!("{subject}\0")] {
         let token = gate.provider.logout_token_about(Some(&other), None, &Forgery::new());
@@ -178,7 +178,7 @@ fn lo13_a_sid_of_another_issuer_is_nobody_and_a_user_without_sid_is_all_of_that_
     for browser in [&first, &second, &admin] {
         assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     }
-    // The token may be of the same second as the logout: it ends (F1004).
+    // The token may be from the same second as the logout. It ends too (F1004).
     let by_user = gate.provider.logout_token_about(Some(&subject), None, &Forgery::new());
     assert_done(&gate.provider.deliver_logout_token(&by_user));
     for browser in [&first, &second] {
@@ -203,7 +203,7 @@ fn lo09_a_logout_token_that_comes_again_does_not_end_what_began_after_it() {
     for token in [&by_user, &by_sid] {
         assert_done(&gate.provider.deliver_logout_token(token));
     }
-    // Every worker has heard of it when it has heard of what came after.
+    // A worker that knows the later message knows the earlier one too.
     let (marker, marker_sid) = gate.signed_in_with_sid("mlflow_admin");
     assert_done(&gate.provider.delete_session(&marker_sid)[0]);
     assert_soon_everywhere(&gate, 401, "/x", |url| marker.fetching("GET", url));
@@ -231,7 +231,7 @@ fn f304_a_logout_token_with_a_plain_type_or_none_ends_the_session_and_lets_nobod
     }
 }
 
-/// The Envoy that took the first delivery could not write it, and then it is gone.
+/// The Envoy that received the first delivery could not write the revocation, and is killed afterwards.
 #[test]
 fn f1003_a_logout_whose_first_delivery_failed_is_carried_out_by_the_second_at_another_envoy() {
     let mut gate = Gate::builder()
@@ -260,7 +260,7 @@ fn f1003_a_logout_whose_first_delivery_failed_is_carried_out_by_the_second_at_an
     assert_eq!(second.status, 200, "{second}");
     assert_soon_everywhere(&gate, 401, "/x", by_token);
     assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
-    // Done is done: the same message ends nothing that began since then.
+    // The message was carried out: a second delivery ends no session that began since.
     let new = gate.signed_in("mlflow_user");
     assert_eq!(deliver(&gate, 1).status, 200);
     assert_everywhere(&gate, 200, "/x", |url| new.fetching("GET", url));
@@ -280,7 +280,7 @@ fn f1004_a_token_of_the_very_second_of_a_logout_of_its_user_ends_on_every_envoy(
     assert_done(&gate.provider.deliver_logout_token(&by_user));
     assert_soon_everywhere(&gate, 401, "/x", |url| with(&token, url));
     assert_everywhere(&gate, 200, "/x", |url| with(&other, url));
-    // A sign-in of that second is not touched, and nobody is sent around in circles.
+    // A login in the same second is not affected, and there is no redirect loop.
     let again = gate.signed_in("mlflow_user");
     assert_everywhere(&gate, 200, "/x", |url| again.fetching("GET", url));
 }
@@ -306,7 +306,7 @@ fn lo15_a_flood_of_wrong_tokens_fetches_no_keys_and_stops_nobody() {
     });
     assert!(answers.into_iter().all(|answer| answer.unwrap().status == 400));
     let fetched = gate.provider.count(Endpoint::Jwks) - before;
-    // An unknown key asks for a fetch out of turn, every 10 s at most, however many ask.
+    // An unknown key causes an extra fetch, at most one per 10 s, however many tokens arrive.
     assert!(fetched <= 4, "{fetched} fetches of the keys");
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     assert_done(&gate.provider.delete_session(&sid)[0]);
@@ -324,11 +324,11 @@ fn signing_out_here_is_answered_to_the_provider_while_the_browser_is_on_its_way(
     assert_eq!(deliveries.len(), 1, "{deliveries:?}");
     assert_done(&deliveries[0]);
     println!("the provider waited {:?} for our answer", deliveries[0].took);
-    // Tokens of the same session end with it.
+    // Bearer tokens of the same session end too.
     assert_soon_everywhere(&gate, 401, "/x", |url| Client::new().request("GET", url).bearer(&other_tab));
 }
 
-/// Keycloak waits for five seconds, and tells nobody twice.
+/// Keycloak waits five seconds for a response, and sends each message only once.
 #[test]
 fn a_logout_whose_sender_gave_up_while_redis_was_silent_counts_on_every_envoy() {
     let gate = Gate::builder()

@@ -1,4 +1,4 @@
-//! API clients with a token.
+//! API clients with a bearer token.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::{Endpoint, Forgery, OldKeys, SigningKey};
@@ -149,12 +149,12 @@ fn bt03_to_bt08_tokens_that_are_not_good_in_every_respect_are_refused_alike() {
             "{name}: {response}"
         );
         assert_eq!(response.json()["error_code"], "UNAUTHENTICATED", "{name}: {response}");
-        // All but the request id, which the header has, too (F407).
+        // Everything except the request id, which is also in the header (F407).
         let id = response.header("x-request-id").unwrap_or_default().to_owned();
         assert!(!id.is_empty() && response.json()["request_id"] == id.as_str(), "{name}: {response}");
         answers.insert(response.text().replace(&id, "ID"));
     }
-    // CF05: nobody learns from the answer which check it was.
+    // CF05: the response does not reveal which check failed.
     assert_eq!(answers.len(), 1, "{answers:#?}");
 }
 
@@ -254,7 +254,7 @@ fn bt16_only_the_exact_group_counts() {
         let token = gate.provider.forged_access_token("mlflow_user", &forgery);
         let reached = gate.echo.count();
         let response = Client::new().request("GET", &gate.url(API)).bearer(&token).send().unwrap();
-        // A claim of the wrong type makes the token worthless or the person a member of nothing.
+        // A claim of the wrong type makes the token invalid, or leaves the person without groups.
         assert!([401, 403].contains(&response.status), "{groups}: {response}");
         assert_eq!(gate.echo.count(), reached, "{groups}");
     }
@@ -324,7 +324,7 @@ fn bt18_a_client_that_acts_for_itself_is_passed_on_without_a_persons_name() {
     assert_eq!(received.values("x-forwarded-preferred-username"), Vec::<&str>::new());
 }
 
-/// A gate without browser login has no use for the endpoints of one, and none for Redis.
+/// A bearer-only gate needs neither the login's endpoints nor Redis.
 #[test]
 fn f202_a_bearer_only_gate_works_with_metadata_that_names_nothing_but_keys() {
     let gate = Gate::builder()
@@ -350,7 +350,7 @@ fn f202_a_bearer_only_gate_works_with_metadata_that_names_nothing_but_keys() {
 }
 
 fn flip_last(token: &str) -> String {
-    // The last character may hold unused bits; the one in the middle of the signature does not.
+    // The last character may have unused bits. A character in the middle of the signature has none.
     let at = token.rfind('.').unwrap() + 20;
     let flipped = if token.as_bytes()[at] == b'A' { "B" } else { "A" };
     format!("{}{flipped}{}", &token[..at], &token[at + 1..])

@@ -1,4 +1,4 @@
-//! What happens only when a person wants it: not ahead of time, and not because of what stands in a page.
+//! Actions that need the user's intent. Neither a prefetch nor content in a page may cause them.
 
 use oidc_gate_testkit::browser::{Client, Request};
 use oidc_gate_testkit::provider::Endpoint;
@@ -16,7 +16,7 @@ fn from_site(request: Request, site: &str) -> Request {
     request.without("sec-fetch-site").header("sec-fetch-site", site)
 }
 
-/// A navigation that nobody has clicked on.
+/// A navigation without a click.
 fn unclicked(browser: &Client, url: &str, site: &str) -> Request {
     from_site(browser.navigation("GET", url), site).without("sec-fetch-user")
 }
@@ -71,7 +71,7 @@ fn f1201_what_stands_in_a_page_of_the_application_signs_nobody_out() {
     let gate = Gate::start();
     let browser = gate.signed_in("mlflow_user");
     let url = gate.url("/oauth2/logout");
-    // `<meta http-equiv=refresh>`, and the same just after a click anywhere on the page.
+    // `<meta http-equiv=refresh>`, and the same shortly after a click anywhere on the page.
     for refresh in
         [unclicked(&browser, &url, "same-origin"), from_site(browser.navigation("GET", &url), "same-origin")]
     {
@@ -80,7 +80,7 @@ fn f1201_what_stands_in_a_page_of_the_application_signs_nobody_out() {
         assert!(asks.text().contains("<form method=\"post\" action=\"/oauth2/logout\">"), "{asks}");
     }
     for target in [url.as_str(), &gate.url("/oauth2/account/sign-out?everywhere=true")] {
-        // `<a ping>`, as browsers with Fetch Metadata send it and as older ones do; a fetch; a form in a frame.
+        // `<a ping>`, as sent by browsers with Fetch Metadata and by older ones; a fetch; a form in a frame.
         let post =
             || from_site(browser.request("POST", target), "same-origin").header("origin", gate.origin());
         let of =
@@ -95,7 +95,7 @@ fn f1201_what_stands_in_a_page_of_the_application_signs_nobody_out() {
     }
     assert_eq!(gate.provider.count(Endpoint::EndSession), 0);
     assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
-    // The question's own button does.
+    // The button on the confirmation page works.
     let journey = browser.follow(browser.submit(&url, &[]).unwrap()).unwrap();
     assert!(journey.end().url.starts_with(&gate.url("/oauth2/signed-out")), "{:#?}", journey.urls());
 }

@@ -1,4 +1,4 @@
-//! The authorization response: accepted once, from the browser that asked, from the provider that was asked.
+//! The authorization response: accepted once, from the browser that started the login, and from the expected provider.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
@@ -6,7 +6,7 @@ use oidc_gate_testkit::provider::{Behaviour, Endpoint, Hold, Times};
 use oidc_gate_tests::{BOUND, Gate, assert_refused};
 use std::time::Duration;
 
-/// Replaces (or takes out) one parameter of a callback address.
+/// Replaces or removes one parameter of a callback URL.
 fn with(callback: &str, name: &str, value: Option<&str>) -> String {
     let (path, query) = callback.split_once('?').unwrap();
     let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(candidate, _)| candidate != name);
@@ -25,7 +25,7 @@ fn cb03_cb04_a_callback_in_another_browser_is_refused_and_no_code_is_spent() {
     let callback = gate.callback_of(&attacker, "mlflow_admin", "/");
     let response = assert_refused(&gate, 400, || victim.navigate(&callback));
     assert!(response.text().contains("Missing OAuth state"), "{response}");
-    // A login of the victim's own under way makes no difference.
+    // A login that the victim has started does not help the attacker.
     victim.navigate(&gate.url("/")).unwrap();
     assert_refused(&gate, 400, || victim.navigate(&callback));
     assert_eq!(gate.provider.count(Endpoint::Token), 0);
@@ -43,7 +43,7 @@ fn cb06_a_used_callback_never_reaches_the_token_endpoint_again() {
     let session = gate.session_cookie(&browser);
     assert!(session.is_some());
     let sessions = gate.provider.sessions();
-    // The back button: with the cookies of now, and with those of then.
+    // The back button, with the current cookies and with the earlier ones.
     let again = browser.navigate(&callback).unwrap();
     assert!(again.status < 500 && again.header("cache-control") == Some("no-store"), "{again}");
     *browser.jar() = cookies_before;
@@ -72,12 +72,12 @@ fn f603_the_first_of_six_tabs_is_led_back_to_its_page_by_the_button() {
     gate.provider.ask_for_password();
     assert_eq!(journey.end().url, gate.url(&page(0)), "{}", journey.end());
     assert_eq!(journey.end().status, 200, "{}", journey.end());
-    // A browser that never began it gets the same link, and no login.
+    // A browser that did not start the login opens the same URL, and is not signed in.
     let stranger = Client::new();
     let refused = assert_refused(&gate, 400, || stranger.navigate(&callbacks[5]));
     assert!(refused.text().contains("rd=%2Fexperiments%2F5%2Fruns"), "{refused}");
     assert_eq!(gate.session_cookie(&stranger), None);
-    // What is no state of ours leads to the first page.
+    // A `state` that the gate did not create leads to the start page.
     let forged = with(&callbacks[5], "state", Some(&format!("{}//evil.example", "A".repeat(43))));
     let refused = assert_refused(&gate, 400, || stranger.navigate(&forged));
     assert!(refused.text().contains("rd=%2F\"") && !refused.text().contains("evil"), "{refused}");
@@ -235,7 +235,7 @@ fn az13_errors_of_the_provider_are_explained_and_escaped() {
 #[test]
 fn cb07_the_login_cookie_lives_no_longer_than_a_login_may_take() {
     let gate = Gate::builder().plugin(|plugin| plugin["login"]["timeout"] = "1m".into()).start();
-    // What is inside counts as well; the core's own tests turn the clock for that.
+    // The time inside the cookie counts too. The core's unit tests change the clock for that.
     let response = Client::new().navigate(&gate.url("/")).unwrap();
     let cookie =
         response.header_lines("set-cookie").into_iter().find(|line| line.starts_with("oidc-gate-login-"));
@@ -251,7 +251,7 @@ fn cb18_no_page_of_a_callback_tells_another_site_where_it_came_from_or_loads_any
         Client::new().navigate(&callback),
         browser.navigate(&with(&callback, "iss", Some("http://evil.example"))),
         browser.navigate(&with(&callback, "error", Some("access_denied"))),
-        // The login cookie is gone with the error, so begin again.
+        // The error deleted the login cookie, so the login starts again.
         {
             let callback = gate.callback_of(&browser, "mlflow_user", "/");
             browser.navigate(&callback)
@@ -281,7 +281,8 @@ fn it21_whatever_the_token_endpoint_does_is_a_page_and_no_session() {
         headers: vec![("location".into(), "http://evil.example/".into())],
         body: Vec::new(),
     };
-    // An answer that was not asked for in this form is not unpacked: nothing to blow up (CK16 for the wire).
+    // A response in an encoding that was not requested is not decompressed, so it cannot expand (CK16 for this
+    // connection).
     let gzip = Behaviour::Answer {
         status: 200,
         headers: vec![
@@ -322,7 +323,7 @@ fn it21_whatever_the_token_endpoint_does_is_a_page_and_no_session() {
         assert_eq!(page.header("cache-control"), Some("no-store"), "{name}: {page}");
         assert_eq!(gate.session_cookie(&browser), None, "{name}");
         assert_eq!(gate.echo.count(), reached, "{name}");
-        // A code is spent once, whatever came of it.
+        // A code is spent once, whatever the result.
         assert_eq!(gate.provider.count(Endpoint::Token) - before, 1, "{name}");
         oidc_gate_tests::assert_workers_alive(&gate);
     }
@@ -361,7 +362,7 @@ fn a_client_that_goes_away_during_the_callback_leaves_no_broken_worker() {
     hold.wait_for(1, BOUND).unwrap();
     tab.abort();
     hold.release();
-    // What was begun with the code goes on to its end.
+    // The work that started with the code continues to its end.
     let finished = || gate.redis().keys("mlflow:s:*").unwrap().len() == 1;
     assert!(wait_until(BOUND, finished), "{}", gate.envoy().trouble("writes no session"));
     assert_eq!(gate.provider.count(Endpoint::Token), 1);

@@ -1,4 +1,4 @@
-//! What only a real browser does by itself: refreshes, frames, pings, pages that are loaded ahead of time.
+//! What only a real browser does by itself: refreshes, frames, pings, prefetched pages.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use oidc_gate_testkit::provider::Endpoint;
 use oidc_gate_tests::{Chromium, Gate, assert_workers_alive};
 use thirtyfour::By;
 
-/// The machine may be busy.
+/// Long, because the machine may be busy.
 const BOUND: Duration = Duration::from_secs(60);
 const COOKIE: &str = "oidc-gate";
 
-/// What a page of the application has in it, and how it is set off: by itself, or by a click on what it hides behind.
+/// Content of an application's page, and its trigger: none, or a click on the element that hides it.
 const IN_A_PAGE: [(&str, &str, Option<&str>); 18] = [
     ("refresh", "<meta http-equiv=refresh content='0;url=/oauth2/logout'>", None),
     // The reader clicks on something else meanwhile.
@@ -54,7 +54,7 @@ const IN_A_PAGE: [(&str, &str, Option<&str>); 18] = [
     ("fetch", "<script>fetch('/oauth2/logout', {method: 'POST'})</script>", None),
 ];
 
-/// The same of another site, or of another port of the same one. `GATE` is the gate.
+/// The same on another site, or on another port of the same site. `GATE` stands for the gate.
 const ELSEWHERE: [(&str, &str, Option<&str>); 5] = [
     ("form", "<form id=f method=post action=GATE/oauth2/logout></form><script>f.submit()</script>", None),
     ("refresh", "<meta http-equiv=refresh content='0;url=GATE/oauth2/logout'>", None),
@@ -63,7 +63,7 @@ const ELSEWHERE: [(&str, &str, Option<&str>); 5] = [
     ("frame", "<iframe src=GATE/oauth2/logout></iframe>", None),
 ];
 
-/// A person in front of a browser.
+/// A user with a browser.
 struct Person<'a> {
     gate: &'a Gate,
     chromium: Chromium,
@@ -96,7 +96,8 @@ impl Person<'_> {
         Some(cookie.value)
     }
 
-    /// Looks at a page that leads to the sign-out, with or without a click, until the gate was asked: still signed in.
+    /// Opens a page that leads to the sign-out, with or without a click, and waits until the gate gets a request.
+    /// Asserts that the user is still signed in.
     #[track_caller]
     fn assert_stays(&self, what: &str, url: &str, click: Option<&str>) {
         let (cookie, before) = (self.cookie(), self.asked());
@@ -118,7 +119,7 @@ impl Person<'_> {
         assert_eq!(self.gate.provider.count(Endpoint::EndSession), 0, "{what}");
     }
 
-    /// A window in the background loads nothing ahead of time.
+    /// Closes other windows, because a window in the background does not prefetch.
     fn close_other_windows(&self) {
         let driver = self.chromium.driver();
         let close = async {
@@ -179,7 +180,7 @@ fn f1201_in_chromium_nothing_in_a_page_signs_anybody_out_and_a_click_of_a_person
     let logout = gate.url("/oauth2/logout");
     for (path, button) in [
         ("/form", "button"),
-        // The question that a link or a refresh leads to.
+        // The confirmation page that a link or refresh leads to.
         ("/link", "form[action='/oauth2/logout'] button"),
         ("/refresh", "form[action='/oauth2/logout'] button"),
         ("/oauth2/account", "form[action='/oauth2/logout'] button"),

@@ -1,4 +1,4 @@
-//! Configurations: what is refused, and what goes on meanwhile.
+//! Configurations: which ones are refused, and what continues meanwhile.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::envoy::Verdict;
@@ -87,7 +87,7 @@ fn cb17_a_login_that_began_before_a_new_configuration_ends_after_it() {
     assert_allowed(&gate, || browser.navigate(&gate.url("/deep?a=b")));
 }
 
-/// Whether the new listener has served ten good requests in a row.
+/// Whether the new listener has served ten valid requests in a row.
 fn assert_settled(gate: &Gate) -> bool {
     let token = gate.provider.access_token("mlflow_user");
     let good = || {

@@ -1,4 +1,4 @@
-//! Headers by which a client could control Envoy: none has an effect, wherever the client is.
+//! Request headers that control Envoy have no effect, wherever the client connects from.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,14 +11,14 @@ use oidc_gate_testkit::process::wait_until;
 use oidc_gate_tests::{BOUND, Gate};
 use serde_json::{Value, json};
 
-/// An address that Envoy takes for internal where it is told to.
+/// An address that Envoy may be configured to treat as internal.
 const PRIVATE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 20, 30, 40));
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What no log, no answer, no name of a statistic and no request to the application may have.
+/// A text that must not appear in any log, response, statistic or forwarded request.
 const MARK: &str = "f801mark";
 
-/// Everything that Envoy, its filters or a mesh read under this prefix, with values that would be noticed.
+/// All headers with this prefix that Envoy, its filters or a mesh read, with values whose effect would be visible.
 const CONTROL: [(&str, &str); 41] = [
     ("x-envoy-attempt-count", "f801mark"),
     ("x-envoy-auth-partial-body", "true"),
@@ -63,7 +63,7 @@ const CONTROL: [(&str, &str); 41] = [
     ("x-envoy-upstream-stream-duration-ms", "1"),
 ];
 
-/// All at once, and each with those without which some have no effect.
+/// All headers at once, and each one together with those that it needs to have an effect.
 fn combinations() -> Vec<Vec<(&'static str, &'static str)>> {
     let mut combinations = vec![CONTROL.to_vec()];
     let retries = ["x-envoy-retry-on", "x-envoy-max-retries", "x-envoy-retriable-status-codes"];
@@ -72,7 +72,8 @@ fn combinations() -> Vec<Vec<(&'static str, &'static str)>> {
     combinations
 }
 
-/// A listener as somebody else may have configured it: it takes the neighbours for internal and removes nothing early.
+/// The listener in another possible configuration: it treats private addresses as internal and does not remove Envoy's
+/// headers early.
 fn trusting(config: EnvoyConfig) -> EnvoyConfig {
     config.bootstrap(|bootstrap| {
         let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
@@ -87,7 +88,8 @@ fn statistics(gate: &Gate) -> BTreeSet<String> {
     text.lines().map(|line| line.split(':').next().unwrap_or_default().to_owned()).collect()
 }
 
-/// Sends a request with control headers: the application gets it once, without them, and its answer comes back.
+/// Sends a request with control headers. The application must receive it once, without them, and the client must get
+/// its response.
 #[track_caller]
 fn assert_without_effect(gate: &Gate, headers: &[(&str, &str)], status: u16, request: Request) {
     let reached = gate.echo.count();
@@ -103,7 +105,7 @@ fn assert_without_effect(gate: &Gate, headers: &[(&str, &str)], status: u16, req
     assert!(!said.contains(MARK) && !said.contains("x-envoy-"), "{headers:?}: {said}");
 }
 
-/// None of the headers has an effect on what is let through: publicly, with a token, with a session.
+/// Asserts that no header has an effect on forwarded requests: public, with a token, with a session.
 fn assert_no_header_has_an_effect(gate: &Gate, from: IpAddr) {
     let url = |path: &str| format!("http://{from}:{}{path}", gate.port());
     let host = format!("localhost:{}", gate.port());
@@ -112,12 +114,12 @@ fn assert_no_header_has_an_effect(gate: &Gate, from: IpAddr) {
     let cookie = format!("{}={}", gate.session_cookie_name(), gate.session_cookie(&browser).unwrap());
     let before = statistics(gate);
     for headers in combinations() {
-        // An answer that a retry policy would not take.
+        // A status that a retry policy would act on.
         let public = Client::new().request("GET", &url("/health?status=503")).header("host", &host);
         assert_without_effect(gate, &headers, 503, public);
         let write = Client::new().fetching("POST", &url("/x?status=503")).header("host", &host);
         assert_without_effect(gate, &headers, 503, write.header("cookie", &cookie).body("once"));
-        // Refused here, with nothing of what was sent.
+        // Refused by the gate. The response contains nothing from the request.
         let refused =
             headers.iter().fold(Client::new().navigation("POST", &url("/x")), |request, (name, value)| {
                 request.header(name, value)
@@ -125,7 +127,7 @@ fn assert_no_header_has_an_effect(gate: &Gate, from: IpAddr) {
         let refused = refused.send().unwrap();
         assert!(refused.status == 401 && !refused.text().contains(MARK), "{refused}");
     }
-    // An answer that takes longer than the shortest of the limits: all of it arrives.
+    // A response that takes longer than the shortest time limit arrives completely.
     for headers in [&CONTROL[..], &[("x-envoy-upstream-rq-timeout-ms", "1")]] {
         let slow = Client::new().request("GET", &url("/sse?events=5&interval=100"));
         let slow = slow.header("host", &host).bearer(&token);
@@ -150,7 +152,7 @@ fn f801_no_header_of_a_client_controls_envoy_from_loopback_or_from_a_private_add
             [EnvoyConfig::on_every_address, |config: EnvoyConfig| trusting(config.on_every_address())]
         {
             let gate = Gate::builder().envoy(listener).start();
-            // The fixture searches the whole log for it in the end.
+            // At the end the fixture searches the whole log for it.
             gate.plant_secret(MARK);
             for from in [LOOPBACK, PRIVATE] {
                 assert_no_header_has_an_effect(&gate, from);
@@ -160,8 +162,8 @@ fn f801_no_header_of_a_client_controls_envoy_from_loopback_or_from_a_private_add
     .unwrap();
 }
 
-/// What Envoy's connection manager takes a client for: it says so to the filters, and the access log can show it of a
-/// request that was refused.
+/// Whether Envoy's connection manager treats the client as internal. It tells the filters, and the access log can show
+/// it even for a refused request.
 fn is_internal(gate: &Gate, from: IpAddr, path: &str) -> bool {
     let url = format!("http://{from}:{}{path}", gate.port());
     let refused = Client::new().request("GET", &url).header("x-envoy-internal", "true").send().unwrap();
@@ -178,7 +180,7 @@ fn is_internal(gate: &Gate, from: IpAddr, path: &str) -> bool {
     line["internal"] == "true"
 }
 
-/// The listener with a word about that in its access log.
+/// Adds this to the listener's access log.
 fn telling(config: EnvoyConfig) -> EnvoyConfig {
     config.on_every_address().bootstrap(|bootstrap| {
         let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
@@ -202,14 +204,14 @@ fn f801_nobody_is_internal() {
     .unwrap();
 }
 
-/// Requests that are sent at once on one connection, how often, and on how many connections: 20,000 in all.
+/// Requests that are sent at once on one connection, how often, and on how many connections: 20,000 in total.
 const PIPELINED: usize = 25;
 const ROUNDS: usize = 10;
 const CONNECTIONS: usize = 80;
 const AT_ONCE: usize = 8;
-/// A name that Envoy would keep for ever, several times over.
+/// Length of a header name that Envoy would keep, in bytes.
 const NAME_LEN: usize = 1024;
-/// What an Envoy may grow by while it serves 20,000 requests; that many names would take 160 MB.
+/// How much an Envoy may grow while it serves 20,000 requests. That many names would take 160 MB.
 const MAX_GROWTH: u64 = 24 << 20;
 
 #[test]
@@ -219,7 +221,7 @@ fn f801_memory_stays_flat_over_twenty_thousand_made_up_names_of_statistics() {
             [EnvoyConfig::on_every_address, |config: EnvoyConfig| trusting(config.on_every_address())]
         {
             let gate = Gate::builder().envoy(listener).start();
-            // Connections, buffers and the caches of the workers have their size after these.
+            // After this, connections, buffers and caches have reached their size.
             flood(&gate, CONNECTIONS / 4);
             let (bytes, names) = (gate.envoy().resident_bytes().unwrap(), statistics(&gate).len());
             flood(&gate, CONNECTIONS);
@@ -231,7 +233,7 @@ fn f801_memory_stays_flat_over_twenty_thousand_made_up_names_of_statistics() {
     .unwrap();
 }
 
-/// Requests with made-up names, from loopback and from the private address in turn.
+/// Sends requests with invented header names, alternately from loopback and from the private address.
 fn flood(gate: &Gate, connections: usize) {
     let port = gate.port();
     std::thread::scope(|scope| {
@@ -276,7 +278,7 @@ fn f802_the_request_id_is_envoys_own_and_what_a_client_says_of_itself_is_shown_n
     let received = gate.echo.last().unwrap();
     assert!(received.headers.iter().all(|(_, value)| !value.contains(MARK)), "{received:?}");
     assert!(received.header("x-request-id").is_some_and(|id| id.len() == 36), "{received:?}");
-    // A page that shows the id, and the log line about it.
+    // A page with the request id, and the log line about it.
     let outsider = Client::new();
     gate.provider.sign_in_as("outsider");
     outsider.visit(&gate.url("/")).unwrap();

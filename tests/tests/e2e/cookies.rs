@@ -1,4 +1,4 @@
-//! The gate's cookies: how they are set, and what happens to those that are not ours or no longer so.
+//! The gate's cookies: how they are set, and how invalid or expired ones are treated.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::random_text;
@@ -22,7 +22,7 @@ fn ck01_every_cookie_is_http_only_lax_and_for_the_whole_site() {
             assert!(line.contains(attribute), "{line}");
         }
         assert!(!line.to_ascii_lowercase().contains("domain="), "{line}");
-        // Plain http on loopback: a browser would drop Secure cookies of some hosts, and Safari of all.
+        // Plain http on loopback: browsers drop Secure cookies of some hosts, and Safari drops those of all.
         assert!(!line.contains("; Secure") && !line.starts_with("__"), "{line}");
     }
     let login = ours.iter().find(|line| line.starts_with("oidc-gate-login-")).expect("a login cookie");
@@ -55,7 +55,7 @@ fn ck05_a_session_cookie_with_one_character_changed_opens_nothing() {
         thief.jar().plant("localhost", name, &forged);
         let response = thief.fetch(&gate.url("/x")).unwrap();
         assert_eq!(response.status, 401, "position {at}: {response}");
-        // All but the request id.
+        // Everything except the request id.
         let id = response.header("x-request-id").unwrap_or_default();
         answers.insert(response.text().replace(id, "ID"));
     }
@@ -67,7 +67,7 @@ fn ck05_a_session_cookie_with_one_character_changed_opens_nothing() {
         thief.jar().plant("localhost", name, &longer);
         assert_eq!(thief.fetch(&gate.url("/x")).unwrap().status, 401, "{longer}");
     }
-    // No oracle: which check failed does not show.
+    // No oracle: the response does not reveal which check failed.
     assert_eq!(answers.len(), 1, "{answers:#?}");
     assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
 }
@@ -113,11 +113,11 @@ fn every_login_gets_a_session_cookie_of_its_own_and_the_one_before_is_worth_noth
     let second = gate.session_cookie(&browser).unwrap();
     gate.plant_secret(&second);
     assert_ne!(first, second);
-    // Session fixation: what somebody knew before the login opens nothing after it.
+    // Session fixation: a cookie from before the login opens nothing afterwards.
     let thief = Client::new();
     thief.jar().plant("localhost", gate.session_cookie_name(), &first);
     let bound = std::time::Duration::from_secs(10);
-    // Each worker has a cache of its own.
+    // Each worker has its own cache.
     let ended = || (0..20).all(|_| thief.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 401));
     assert!(oidc_gate_testkit::process::wait_until(bound, ended), "the session before lives on");
 }
@@ -143,7 +143,7 @@ fn ck10_ck11_cookie_headers_of_any_shape_are_survived() {
     let many = "a=b; ".repeat(4000);
     let long = format!("oidc-gate={}", "A".repeat(50_000));
     let long_name = format!("{}=1; oidc-gate-login-{}=1", "n".repeat(20_000), "n".repeat(20_000));
-    // CK10: what would be pieces of a cookie elsewhere are names like any other here.
+    // CK10: names that other gates use for parts of a cookie have no meaning here.
     let pieces = "oidc-gate-0=a; oidc-gate-1=b; oidc-gate-99999999999=c; oidc-gate-count=1e9; oidc-gate_0=a";
     for value in [
         "",
@@ -179,7 +179,7 @@ fn ck08_a_login_cookie_that_is_too_old_completes_nothing_although_the_browser_st
         browser.jar().names().iter().find(|name| name.starts_with("oidc-gate-login-")).unwrap().to_string();
     let sealed = browser.jar().get(&name).unwrap().value.clone();
     oidc_gate_tests::wait_for_age(began, std::time::Duration::from_secs(31));
-    // Max-Age is a wish; this browser does not grant it.
+    // Max-Age is only a request to the browser, and this browser ignores it.
     browser.jar().plant("localhost", &name, &sealed);
     let response = browser.navigate(&callback).unwrap();
     assert!([302, 400].contains(&response.status), "{response}");

@@ -1,4 +1,4 @@
-//! What Envoy's listener does before and beside the filter, as it is shipped: limits of headers, time and connections.
+//! What Envoy's shipped listener does besides the filter: limits on headers, times and connections.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use oidc_gate_testkit::process::wait_until;
 use oidc_gate_tests::{BOUND, Gate, assert_allowed};
 use serde_json::json;
 
-/// As many as a browser keeps for one host.
+/// As many cookies as a browser keeps for one host.
 const COOKIES: usize = 180;
 
 #[test]
@@ -22,7 +22,7 @@ fn f602_a_browser_full_of_cookies_is_let_in_over_http2_as_over_http1() {
     let whole = others.join("; ");
     let over_http1 =
         Client::new().fetching("GET", &gate.url("/x")).header("cookie", format!("{whole}; {ours}"));
-    // A field for each, as browsers send them (RFC 9113 8.2.3), beside some fifteen other headers.
+    // One field per cookie, as browsers send them over HTTP/2 (RFC 9113 8.2.3), and about fifteen other headers.
     let over_http2 = Client::new().fetching("GET", &gate.url("/x")).http2();
     let over_http2 =
         (0..10).fold(over_http2, |request, number| request.header(&format!("x-other-{number}"), "1"));
@@ -34,7 +34,7 @@ fn f602_a_browser_full_of_cookies_is_let_in_over_http2_as_over_http1() {
     }
 }
 
-/// The listener with short times, after a look at what is shipped; between two requests `idle`.
+/// The listener with short times, after checking the shipped ones. `idle` is the time between two requests.
 fn with_short_times(config: EnvoyConfig, idle: &'static str) -> EnvoyConfig {
     config.bootstrap(move |bootstrap| {
         let listener = &mut bootstrap["static_resources"]["listeners"][0];
@@ -51,7 +51,7 @@ fn with_short_times(config: EnvoyConfig, idle: &'static str) -> EnvoyConfig {
 
 #[test]
 fn f903_a_connection_that_begins_no_request_is_closed_and_one_that_works_is_not() {
-    // What closes a connection without a request must not be the time between two.
+    // The idle time is long, so it cannot be what closes a connection without a request.
     let gate = Gate::builder().envoy(|config| with_short_times(config, "3600s")).start();
     let cookie = gate.session_cookie(&gate.signed_in("mlflow_user")).unwrap();
     let mut events = Connection::open(gate.port()).unwrap();
@@ -70,17 +70,17 @@ fn f903_a_connection_that_begins_no_request_is_closed_and_one_that_works_is_not(
     all_are_closed(
         idle.port(),
         &[
-            // HTTP/2's preface and empty settings, and no request.
+            // The preface and an empty SETTINGS frame of HTTP/2, but no request.
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
-            // A whole request, and no other.
+            // One complete request, but no second one.
             b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ],
     );
-    // Longer than any of these times.
+    // Longer than all of these times.
     events.read_until(BOUND, |read| String::from_utf8_lossy(read).contains("event 60")).unwrap();
 }
 
-/// Connections that begin so and send nothing else.
+/// Opens connections that send only these bytes, and waits until Envoy closes them.
 fn all_are_closed(port: u16, begun: &[&[u8]]) {
     std::thread::scope(|scope| {
         for begun in begun {
@@ -88,7 +88,7 @@ fn all_are_closed(port: u16, begun: &[&[u8]]) {
                 let mut connection = Connection::open(port).unwrap();
                 connection.send(begun).unwrap();
                 let began = Instant::now();
-                // It returns when Envoy closes; what breaks off is closed, too.
+                // Returns when Envoy closes the connection. A reset counts as closed too.
                 let _ = connection.read_to_end(2 * BOUND);
                 assert!(began.elapsed() < 2 * BOUND, "still open: {:?}", String::from_utf8_lossy(begun));
             });
@@ -117,7 +117,8 @@ fn f1202_a_stricter_policy_reaches_connections_that_are_open() {
         answer.is_ok_and(|answer| answer.status == 403)
     };
     assert!(wait_until(BOUND, denied), "{}", gate.envoy().trouble("still lets new connections in"));
-    // The old one gets one more answer at most, and no stream of the old policy outlives the drain time.
+    // The old connection gets at most one more response, and no stream of the old configuration outlives the drain
+    // time.
     let _ = kept.send(format!("GET /x HTTP/1.1\r\n{head}\r\n"));
     for (what, connection) in [("kept open", kept), ("a stream of events", events)] {
         let began = Instant::now();
@@ -134,7 +135,7 @@ fn f1202_a_stricter_policy_reaches_connections_that_are_open() {
 
 #[test]
 fn f705_a_certificate_for_another_host_is_refused_although_its_authority_is_trusted() {
-    // The test's Redis has a certificate for localhost.
+    // The certificate of the test's Redis is for localhost.
     for (expected, healthy) in [("localhost", true), ("login.example.com", false)] {
         let gate = Gate::builder()
             .redis_tls()

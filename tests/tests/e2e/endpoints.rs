@@ -1,4 +1,4 @@
-//! The gate as a client of the provider: which host it calls, and what becomes of an answer that is a refusal.
+//! The gate as a client of the provider: which host it calls, and how it handles errors.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,10 +10,10 @@ use oidc_gate_testkit::provider::{Behaviour, Endpoint, Times};
 use oidc_gate_tests::{Builder, Gate, assert_refused, assert_workers_alive};
 use serde_json::{Value, json};
 
-/// Endpoints that the gate calls itself, by their names in the metadata.
+/// Endpoints that the gate calls, by their names in the metadata.
 const ON_ANOTHER_HOST: [&str; 2] = ["token_endpoint", "userinfo_endpoint"];
 
-/// A gate whose provider has two of its endpoints at another port, with what listens there.
+/// A gate whose provider has two endpoints at another port, and the server that listens there.
 fn split(builder: Builder, members: &Value) -> (Gate, Balancer, String) {
     let port = free_port();
     let origin = format!("http://localhost:{port}");
@@ -73,7 +73,7 @@ fn f702_a_code_and_the_secret_reach_the_host_of_the_token_endpoint_and_no_other(
         assert_ne!(request.header("host"), Some(host));
     }
 
-    // Without a cluster for it, nothing is sent: not to the other host, and not to the issuer's.
+    // Without a cluster for that origin nothing is sent, neither to it nor to the issuer.
     let (gate, _balancer, origin) = split(Gate::builder(), &json!({"allowed_origins": ["ORIGIN"]}));
     let page = assert_refused(&gate, 503, || Client::new().navigate(&gate.url("/x")));
     assert!(page.text().contains("An administrator has to act"), "{page}");
@@ -85,7 +85,7 @@ fn f702_a_code_and_the_secret_reach_the_host_of_the_token_endpoint_and_no_other(
         assert!(log.contains(&said), "{name}: {log}");
     }
     assert_eq!(gate.provider.count(Endpoint::Token) + gate.provider.count(Endpoint::UserInfo), 0);
-    // Bearer tokens need neither.
+    // Bearer tokens need neither endpoint.
     assert_workers_alive(&gate);
 }
 

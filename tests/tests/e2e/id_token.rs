@@ -1,4 +1,4 @@
-//! The ID token of a login: anything wrong with it, and there is no session.
+//! The ID token of a login. If anything is wrong with it, there is no session.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, SigningKey, Times, TokenKind, User};
@@ -15,7 +15,7 @@ fn without(name: &'static str) -> Forgery {
     })
 }
 
-/// Logs in while ID tokens are forged; whether there is a session afterwards.
+/// Logs in while ID tokens are forged. Returns whether there is a session.
 fn login(gate: &Gate, forgery: Forgery) -> bool {
     gate.provider.forge(TokenKind::Id, forgery);
     let browser = Client::new();
@@ -51,7 +51,7 @@ fn it01_to_it25_an_id_token_with_anything_wrong_makes_no_session() {
         ("aud is a list of numbers", set("aud", json!([1]))),
         ("aud is an object", set("aud", json!({}))),
         ("aud is absent", without("aud")),
-        // OIDC Core 3.1.3.7 (3): audiences that we don't trust.
+        // OIDC Core 3.1.3.7 (3): audiences that are not trusted.
         ("aud has others besides us", set("aud", json!(["mlflow", "account"]))),
         ("azp is another", set("azp", json!("other"))),
         ("sub is absent", without("sub")),
@@ -169,7 +169,8 @@ fn what_a_provider_may_do_is_accepted() {
 #[test]
 fn it28_clocks_may_differ_by_the_leeway_and_no_more() {
     let gate = Gate::builder().plugin(|plugin| plugin["clock_leeway"] = "30s".into()).start();
-    // Backwards it is the token's end: providers back-date `iat`, so that tells nothing of their clock.
+    // A clock that is behind shows only in the token's end. Providers back-date `iat`, so it tells nothing about their
+    // clock.
     for (offset, accepted) in [(0, true), (20, true), (-20, true), (-45, true), (45, false), (-340, false)] {
         gate.provider.set_clock_offset(offset);
         assert_eq!(
@@ -218,7 +219,7 @@ fn it23_userinfo_of_somebody_else_makes_no_session() {
 fn it26_people_are_told_apart_by_their_subject_and_by_nothing_else() {
     let gate = Gate::start();
     let admin = gate.provider.user("mlflow_admin");
-    // All that an administrator has, but for the subject and the groups.
+    // The same claims as the administrator's, except for subject and groups.
     let mut twin = User::new("twin", &[]);
     twin.claims.insert("preferred_username".into(), json!(admin.username));
     twin.claims.insert("email".into(), json!("mlflow_admin@example.com"));
@@ -244,7 +245,7 @@ fn it26_people_are_told_apart_by_their_subject_and_by_nothing_else() {
         assert_eq!(received.header("x-forwarded-user"), Some(twin.subject.as_str()), "{email:?}");
         assert_ne!(twin.subject, admin.subject);
         assert_eq!(received.header("x-forwarded-groups"), Some("/mlflow_users"), "{email:?}");
-        // Shown as it is: nothing trimmed, folded or cut at a NUL.
+        // Shown unchanged: not trimmed, not folded, not cut at a NUL.
         assert_eq!(
             received.header("x-forwarded-email"),
             Some(email.replace('\0', "%00").as_str()),
@@ -265,7 +266,7 @@ fn it27_metadata_of_another_issuer_leaves_the_gate_closed_and_says_why() {
         .start();
     let response = Client::new().navigate(&gate.url("/")).unwrap();
     assert_eq!(response.status, 503, "{response}");
-    // F410: it does not become right by waiting.
+    // F410: waiting does not help.
     assert!(response.header("retry-after").is_none(), "{response}");
     assert!(response.text().contains("An administrator has to act"), "{response}");
     assert_eq!(gate.echo.count(), 0);

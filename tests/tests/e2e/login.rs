@@ -1,4 +1,4 @@
-//! Signing in with a browser.
+//! Browser login.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::Endpoint;
@@ -134,7 +134,7 @@ fn f604_a_login_at_another_name_of_the_gate_begins_at_its_public_address() {
         let browser = Client::new();
         let elsewhere = format!("http://{name}:{}{target}", gate.port());
         let first = match name {
-            // No resolver is asked.
+            // This name must not go to a resolver.
             "LOCALHOST." => browser.navigation("GET", &gate.url(target)).header("host", name).send().unwrap(),
             _ => browser.navigate(&elsewhere).unwrap(),
         };
@@ -149,7 +149,7 @@ fn f604_a_login_at_another_name_of_the_gate_begins_at_its_public_address() {
         assert_eq!(journey.end().status, 200, "{}", journey.end());
         gate.provider.ask_for_password();
     }
-    // Only a person who would sign in is sent anywhere.
+    // Only a navigation that leads to a login is redirected.
     let reached = gate.echo.count();
     let url = format!("http://127.0.0.1:{}{target}", gate.port());
     assert_refused(&gate, 401, || Client::new().fetch(&url));
@@ -166,7 +166,7 @@ fn f604_a_proxy_in_front_that_changes_host_costs_one_redirect_and_no_loop() {
     let gate = Gate::start();
     let browser = Client::new();
     gate.provider.sign_in_as("mlflow_user");
-    // The browser is at the public address, and Envoy sees another Host each time.
+    // The browser already uses the public address, but Envoy sees another Host each time.
     let changed =
         |url: &str| browser.navigation("GET", url).header("host", "envoy.internal:8080").send().unwrap();
     let page = gate.url("/deep?a=b");
@@ -255,7 +255,7 @@ fn az12_a_provider_that_always_sends_people_back_ends_in_a_page_and_not_in_a_loo
             parameters.push(("error_description".into(), "authentication_expired".into()));
         });
         let browser = Client::new();
-        // However often somebody tries again.
+        // However often the user tries again.
         for _ in 0..10 {
             let journey = browser.visit(&gate.url("/")).unwrap();
             assert!(journey.end().status >= 400, "{}", journey.end());

@@ -1,5 +1,5 @@
-//! The gate from outside: each test starts a gate of its own and looks at what people, scripts and the application see.
-//! Names begin with the id of the line of the threat list that they cover, where there is one.
+//! The gate from outside. Each test starts its own gate and checks what users, scripts and the application see. If a
+//! test covers a row of docs/threats.md, its name begins with the row's id.
 
 mod account;
 mod admin_callbacks;

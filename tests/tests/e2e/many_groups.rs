@@ -1,4 +1,4 @@
-//! People with hundreds of groups, up to the limits of Envoy and of a session.
+//! Users with hundreds of groups, up to the limits of Envoy and of a session.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::User;
@@ -7,7 +7,7 @@ use oidc_gate_tests::{Gate, RefusedBy, assert_allowed, assert_refused, assert_re
 #[test]
 fn f601_hundreds_of_long_groups_get_in_by_login_and_as_bearer_up_to_envoys_limit() {
     let gate = Gate::start();
-    // Names of 45 characters, and the group that matters.
+    // Names of 45 characters, and the group that grants access.
     let add = |username: &str, number: usize| {
         let names = (0..number).map(|n| format!("/department/research-and-development/team-{n:03}"));
         let names: Vec<String> = names.chain(["/mlflow_users".to_owned()]).collect();
@@ -25,7 +25,7 @@ fn f601_hundreds_of_long_groups_get_in_by_login_and_as_bearer_up_to_envoys_limit
             assert_eq!(received.header("x-forwarded-groups"), Some("/mlflow_users"), "{username}");
             assert_eq!(received.header("authorization"), None);
         }
-        // The ID token is too long for a hint; signing out works without.
+        // The ID token is too long for `id_token_hint`. Signing out works without it.
         let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
         let location = response.header("location").unwrap_or_default().to_owned();
         assert!(location.contains("client_id=mlflow") && !location.contains("id_token_hint"), "{response}");
@@ -33,7 +33,7 @@ fn f601_hundreds_of_long_groups_get_in_by_login_and_as_bearer_up_to_envoys_limit
         assert!(journey.end().status == 200, "{username}: {}", journey.end());
         assert_refused(&gate, 401, || browser.fetch(&gate.url("/x")));
     }
-    // Over Envoy's limit for headers, and still a session; then over the limit of a session.
+    // First over Envoy's limit for headers, where there is still a session; then over the limit of a session.
     add("busiest", 1100);
     let token = gate.provider.access_token("busiest");
     assert_refused_by(&gate, RefusedBy::Envoy, 431, || {

@@ -1,4 +1,4 @@
-//! Redis or the provider is away: nobody gets in, nobody is thrown out for good, nothing has to be restarted.
+//! Redis or the provider is unavailable: nobody gets access, no session is lost, and nothing must be restarted.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
     let browser = gate.signed_in("mlflow_user");
     gate.redis().stop();
     let url = gate.url("/x");
-    // Each worker has a cache of its own.
+    // Each worker has its own cache.
     let unavailable = || (0..20).all(|_| browser.navigate(&url).is_ok_and(|response| response.status == 503));
     assert!(wait_until(BOUND, unavailable), "served from a cache for too long");
     let page = assert_refused(&gate, 503, || browser.navigate(&url));
@@ -26,7 +26,7 @@ fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
     assert!(json.header("retry-after").is_some() && json.json()["error_code"].is_string(), "{json}");
 
     gate.redis().resume().unwrap();
-    // It came back empty: the session is gone, and the person signs in again.
+    // Redis came back empty, so the session is gone and the user signs in again.
     let back = || browser.navigate(&url).is_ok_and(|response| response.status == 302);
     assert!(wait_until(BOUND, back), "{}", gate.envoy().trouble("does not recover"));
     gate.sign_in(&browser, "mlflow_user", "/x");
@@ -69,7 +69,7 @@ fn a_frozen_redis_is_503_within_its_timeout() {
 fn answers_that_redis_would_not_give_are_503_and_never_a_session() {
     let gate = Gate::builder().fake_redis(Script::Close).start();
     let cookie = {
-        // A well-formed ticket: what another gate issued.
+        // A well-formed ticket that another gate issued.
         let elsewhere = Gate::start();
         let browser = elsewhere.signed_in("mlflow_user");
         elsewhere.session_cookie(&browser).unwrap()
@@ -92,7 +92,8 @@ fn answers_that_redis_would_not_give_are_503_and_never_a_session() {
         ("noise", Script::Reply(vec![0xff; 70_000])),
         ("the answer and more", Script::Reply(b"+OK\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n".to_vec())),
     ] {
-        // About the session: the log of endings is asked for all the time. Who closes at once hears neither.
+        // Calls about the session, because the revocation stream is read all the time. A server that closes immediately
+        // records neither.
         let closes = script == Script::Close;
         let asked = || if closes { fake.connections() } else { fake.heard("mlflow:s:") };
         fake.play(script);
@@ -149,7 +150,7 @@ fn with_the_provider_down_sessions_and_known_tokens_go_on() {
     }
     let login = Client::new();
     let response = login.navigate(&gate.url("/")).unwrap();
-    // Metadata is known: the browser is sent there, and finds out.
+    // The metadata is known, so the browser may still be redirected to the provider.
     assert!([302, 503].contains(&response.status), "{response}");
 }
 
@@ -180,7 +181,7 @@ fn discovery_documents_of_any_shape_leave_the_gate_closed_and_alive() {
     }
 }
 
-/// A provider that is down is asked once in this time while somebody waits for it, by all workers together.
+/// The shortest time between two calls to an unavailable provider while a request waits, over all workers.
 const AWAITED_PAUSE: Duration = Duration::from_millis(900);
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the application is told, and what it is not.
+//! Which headers the application receives, and which not.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, Times, User};
 use oidc_gate_tests::{BOUND, Gate, assert_allowed, assert_refused};
 use serde_json::json;
 
-/// Names that an application could take for an identity.
+/// Names that an application could read an identity from.
 const FORGED: [&str; 14] = [
     "X-Forwarded-User",
     "X-Forwarded-Preferred-Username",
@@ -51,7 +51,8 @@ fn hd01_identity_headers_are_what_the_gate_knows_and_nothing_that_the_client_sen
     }
 }
 
-/// One of each family of docs/headers.md, as no client may send it; and spellings that CGI-style servers fold together.
+/// One header of each family in docs/headers.md, which no client may set, and spellings that CGI-style servers treat as
+/// the same.
 const IDENTITIES: [&str; 32] = [
     "proxy-authorization",
     "x-webauth-groups",
@@ -227,11 +228,11 @@ fn f1203_a_segment_that_some_server_could_climb_by_is_refused() {
     ] {
         assert_refused(&gate, 400, || Client::new().request("GET", &gate.url(path)).send());
     }
-    // Envoy resolves a plain `..` itself, and the application sees what is left.
+    // Envoy resolves a plain `..` itself. The application sees the result.
     let received =
         assert_allowed(&gate, || Client::new().request("GET", &gate.url("/pub/%25252e%25252e/..")).send());
     assert_eq!(received.target, "/pub/");
-    // What an application that decodes once more would take for another path is not public.
+    // A path that becomes another one if the application decodes once more is not public.
     for path in ["/pub%252f..hidden", "/%2570ub/x", "/pub%ef%bc%8fx"] {
         assert_refused(&gate, 401, || Client::new().request("GET", &gate.url(path)).send());
     }
@@ -353,7 +354,7 @@ fn az05_the_application_sees_the_real_client_and_the_public_host() {
     let spoofed: Vec<_> =
         received.headers.iter().filter(|(_, v)| v.contains("evil") || v.contains("127.0.0.9")).collect();
     assert_eq!(spoofed, Vec::<&(String, String)>::new());
-    // One address, Envoy's: it stands for a loopback peer with the machine's own.
+    // One address, Envoy's own: for a loopback peer Envoy uses an address of the machine.
     assert!(
         received.header("x-forwarded-for").is_some_and(|address| address.parse::<IpAddr>().is_ok()),
         "{received:?}"
@@ -371,7 +372,7 @@ fn rx10_a_large_upload_passes_whole_and_a_refused_one_not_at_all() {
     let received = assert_allowed(&gate, || browser.fetching("PUT", &url).body(artifact.clone()).send());
     assert_eq!(received.body_bytes, artifact.len() as u64);
     let before = gate.echo.count();
-    // The answer may come before all of the body is sent; then the connection ends under the sender.
+    // The response may come before the whole body is sent. Then the connection closes while the client is sending.
     let refused = Client::new().request("PUT", &url).body(artifact).send();
     if let Ok(response) = refused {
         assert_eq!(response.status, 401, "{response}");
@@ -397,7 +398,7 @@ fn rx10_an_upload_that_comes_before_the_decision_is_held_back_and_then_passes_wh
     assert_eq!(received.body_bytes, artifact.len() as u64);
 }
 
-/// A stream of events, opened by somebody who is signed in.
+/// An event stream of a signed-in user.
 fn open_events(gate: &Gate, wishes: &str) -> raw::Connection {
     let cookie = gate.session_cookie(&gate.signed_in("mlflow_user")).unwrap();
     let mut connection = raw::Connection::open(gate.port()).unwrap();
@@ -415,7 +416,7 @@ fn open_events(gate: &Gate, wishes: &str) -> raw::Connection {
 #[test]
 fn events_arrive_one_by_one() {
     let gate = Gate::start();
-    // Whatever waited for the next event, or for the end, would wait for an hour.
+    // A gate that waited for the next event, or for the end, would wait for an hour.
     for (wishes, event) in
         [("events=2&interval=3600000", "event 0"), ("events=36000&interval=100", "event 5")]
     {

@@ -1,10 +1,10 @@
-//! What Envoy says of its readiness: from then on people can sign in.
+//! Envoy's readiness: as soon as Envoy is ready, users can sign in.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_tests::Gate;
 
-/// Starts of Envoy, and logins right after each: each of their requests has a connection of its own, which the kernel
-/// gives to one of the two workers.
+/// How often Envoy is started. A login follows immediately. Each of its requests uses another connection, which the
+/// kernel assigns to one of the two workers.
 const STARTS: usize = 4;
 const LOGINS: usize = 8;
 
@@ -14,7 +14,7 @@ fn f704_as_soon_as_envoy_is_ready_everybody_can_sign_in_on_every_worker() {
     gate.provider.sign_in_as("mlflow_user");
     for start in 0..STARTS {
         gate.kill_envoy(0);
-        // Waits for /ready of the admin port, and for nothing else.
+        // Waits only for /ready of the admin port.
         gate.start_envoy_without_redis(0);
         for login in 0..LOGINS {
             let journey = Client::new().visit(&gate.url("/x")).unwrap();

@@ -1,4 +1,4 @@
-//! Redis with TLS and a user of its own, behind a front that follows the primary, and as a cluster.
+//! Redis with TLS and an ACL user, behind a proxy that follows the primary, and as a cluster.
 
 use std::collections::BTreeSet;
 
@@ -18,9 +18,9 @@ fn tls_and_an_acl_user_are_all_that_redis_takes_and_sessions_work() {
     let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     assert_eq!(browser.navigate(&gate.url("/oauth2/account")).unwrap().status, 200);
-    // Nobody came as the user that may do everything, but for the kit itself.
+    // Only the test kit itself may connect as the default user, which has all permissions.
     let clients: String = gate.redis().query(&["CLIENT", "LIST"]).unwrap();
-    // Who has said nothing yet is listed under that name, too: during the handshake, and until AUTH.
+    // Connections are listed as the default user during the TLS handshake and until AUTH.
     let strangers = |line: &&str| line.contains("addr=127.0.0.1") && !line.contains("cmd=NULL");
     assert!(clients.lines().filter(strangers).all(|line| !line.contains("user=default")), "{clients}");
     gate.provider.delete_session(&sid);
@@ -51,7 +51,7 @@ fn cf06_a_redis_whose_certificate_nobody_vouches_for_is_not_told_anything() {
     assert_eq!(monitor.commands().unwrap(), []);
 }
 
-/// A browser that signs in as soon as Redis takes writes; until then each try ends with 503.
+/// A browser that signs in as soon as Redis accepts writes. Until then each try ends with 503.
 fn signed_in_soon(gate: &Gate, username: &str) -> Client {
     let browser = Client::new();
     gate.provider.sign_in_as(username);
@@ -79,14 +79,14 @@ fn behind_a_front_that_follows_the_primary_a_failover_costs_no_session() {
     pair.wait_until_replicated().unwrap();
     pair.hand_over().unwrap();
     assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
-    // The old primary answers reads until the front has noticed; writes it refuses.
+    // The old primary answers reads until HAProxy notices. It refuses writes.
     let second = signed_in_soon(&gate, "mlflow_admin");
     pair.wait_until_replicated().unwrap();
     pair.fail_over().unwrap();
     for browser in [&browser, &second] {
         assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     }
-    // Endings go on from where they were.
+    // Revocations continue where they were.
     let deliveries = gate.provider.log_out_user("mlflow_user");
     assert!(deliveries.iter().all(|delivery| delivery.status == Some(200)), "{deliveries:?}");
     assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
@@ -112,11 +112,11 @@ fn in_a_cluster_sessions_live_on_all_nodes_and_follow_their_slots() {
     assert_eq!(keys.len(), browsers.len(), "{keys:?}");
     let slots: BTreeSet<u16> = keys.iter().map(|key| cluster.slot_of(key).unwrap()).collect();
     let owners: BTreeSet<usize> = slots.iter().map(|slot| cluster.owner_of(*slot).unwrap()).collect();
-    // Nine keys leave a third of the slots out in 8 of 100 runs; that is no failure of the gate.
+    // With nine keys, one node gets no key in 8 of 100 runs. That is not a failure of the gate.
     println!("sessions on nodes {owners:?}");
     assert!(owners.len() > 1, "all sessions on one node");
 
-    // Each slot moves on: first answered with ASK, then with MOVED.
+    // Each slot moves: Redis first answers with ASK, then with MOVED.
     for slot in &slots {
         let to = (cluster.owner_of(*slot).unwrap() + 1) % NODES;
         cluster.begin_move(*slot, to).unwrap();
@@ -158,7 +158,7 @@ fn in_a_cluster_that_lost_a_node_its_sessions_are_503_and_come_back() {
     node.resume_with(oidc_gate_testkit::redis::Data::Saved).unwrap();
     cluster.wait_until_whole().unwrap();
     assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
-    // Another one is away: it has none of this session.
+    // Another node is stopped. It has no data of this session.
     let other = cluster.node((owner + 1) % NODES);
     other.freeze();
     let works = || browser.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 200);
@@ -168,7 +168,7 @@ fn in_a_cluster_that_lost_a_node_its_sessions_are_503_and_come_back() {
     assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
 }
 
-/// The one Redis of this gate for a node of a Redis Cluster.
+/// Presents the gate's only Redis as a node of a Redis Cluster.
 fn as_a_node(config: EnvoyConfig) -> EnvoyConfig {
     let mut port = 0;
     let config = config.edit_cluster("redis", |cluster| {
@@ -178,7 +178,7 @@ fn as_a_node(config: EnvoyConfig) -> EnvoyConfig {
     config.redis_cluster(&[u16::try_from(port).unwrap()])
 }
 
-/// What `CLUSTER NODES` answers with these ports.
+/// The answer to `CLUSTER NODES` with these ports.
 fn nodes(ports: &[u16]) -> Fault {
     let line = |port: &u16| format!("07c3 127.0.0.1:{port}@1 master - 0 1 1 connected 0-16383\n");
     let text: String = ports.iter().map(line).collect();
@@ -193,7 +193,7 @@ fn f1205_a_node_that_sends_the_gate_elsewhere_gets_nobody_in_and_no_password_out
         .plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into())
         .start();
     let proxy = gate.redis_proxy();
-    // It would take a password, and say yes to everything.
+    // This server would accept the password and confirm every command.
     let trap = FakeRedis::start(Script::Reply(b"+OK\r\n".to_vec())).unwrap();
     let browser = gate.signed_in("mlflow_user");
     let redirect = |kind: &str, address: &str, known: &[u16]| {
@@ -213,7 +213,7 @@ fn f1205_a_node_that_sends_the_gate_elsewhere_gets_nobody_in_and_no_password_out
     assert_eq!(trap.connections(), 0);
     proxy.behave();
     assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
-    // Once the configured node says that it is one of the cluster, it is asked: the trap works.
+    // As soon as the configured node lists it, the gate contacts it. This shows that the trap works.
     redirect("MOVED", &format!("127.0.0.1:{}", trap.port()), &[proxy.port(), trap.port()]);
     let asked = || browser.fetch(&gate.url("/x")).is_ok() && trap.heard("AUTH") > 0;
     assert!(wait_until(BOUND, asked), "{}", gate.envoy().trouble("does not learn of a new node"));

@@ -1,5 +1,5 @@
-//! Redis as it really fails, in the middle of everything: nobody gets in wrongly, nobody is thrown out for good, and
-//! nothing has to be restarted.
+//! Realistic failures of Redis at any moment: nobody gets access without a session, no session is lost, and nothing
+//! must be restarted.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use oidc_gate_tests::{
     BOUND, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive, wait_for_age,
 };
 
-/// What Redis says when it can't or won't.
+/// Error replies of Redis.
 const ERRORS: [&str; 11] = [
     "LOADING Redis is loading the dataset in memory",
     "READONLY You can't write against a read only replica.",
@@ -26,10 +26,10 @@ const ERRORS: [&str; 11] = [
     "CLUSTERDOWN The cluster is down",
 ];
 
-/// How long Redis may be silent; on a busy machine it answers late as well.
+/// How long Redis may be silent. On a busy machine it may answer late.
 const TIMEOUT: &str = "3s";
 
-/// A gate that asks Redis at every request, through a proxy.
+/// A gate that asks Redis for every request, through a proxy.
 fn gate() -> Gate {
     Gate::builder()
         .redis_proxy()
@@ -84,7 +84,7 @@ fn ss03_ss04_an_error_where_a_session_is_read_is_503_and_neither_a_login_nor_a_w
         assert_eq!(gate.echo.count(), reached, "{name}: let through");
         assert!(proxy.struck() > struck, "{name}: Redis was not asked");
         proxy.behave();
-        // At once: no connection of before is used again.
+        // Immediately: no earlier connection is used again.
         assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     }
     assert_workers_alive(&gate);
@@ -136,7 +136,7 @@ fn ss03_a_login_that_redis_does_not_take_is_503_and_costs_nothing_but_another_tr
             gate.sign_in(&browser, "mlflow_user", "/x");
         }
     }
-    // No code went to the provider twice.
+    // No code was sent to the provider twice.
     assert_eq!(gate.provider.spent_twice(), 0);
     assert_eq!(gate.provider.refused(Grant::AuthorizationCode), []);
     assert_workers_alive(&gate);
@@ -160,7 +160,7 @@ fn ss06_a_sign_out_that_redis_does_not_confirm_says_so_and_is_completed_later() 
         eprintln!("{fault:?}");
         let page = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
         assert_eq!(page.status, 503, "{fault:?}: {page}");
-        // Whatever Redis still has: here it is over.
+        // Whatever Redis still stores, the session has ended here.
         assert_everywhere(&gate, 401, "/x", |url| kept.fetching("GET", url));
         gate.redis_proxy().behave();
         let gone = || gate.redis().keys("mlflow:s:*").unwrap().is_empty();
@@ -223,7 +223,7 @@ fn rf06_what_a_refresh_bought_is_kept_although_redis_does_not_take_it_at_first()
         gate.provider.hold(Grant::RefreshToken, &hold);
         let waiting = browser.fetching("GET", &gate.url("/x")).begin();
         hold.wait_for(1, BOUND).unwrap();
-        // The lease is taken and the token spent; now Redis is in trouble, for the first writes.
+        // The lease is taken and the token is spent. Now Redis fails for the first writes.
         gate.redis_proxy().fail(On::Script("mlflow:s:"), Times::Next(2), fault.clone());
         hold.release();
         eprintln!("{fault:?}");

@@ -1,4 +1,4 @@
-//! Redis under the load of browsers and API clients: gone and back again, and how often it is asked at all.
+//! Redis under load from browsers and API clients: how the gate recovers, and how often it calls Redis.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ fn redis_killed_and_restarted_under_load_lets_nobody_in_wrongly_and_throws_nobod
         answered(BROWSER, 200);
         println!("{how}: the browser is served again {:?} after Redis came back", back.elapsed());
         answered(STRANGER, 401);
-        // The other Envoy has no load on it, and looks for Redis in its own rhythm.
+        // The other Envoy has no load. It finds Redis at its next health check.
         assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
         println!("{how}: by every worker of both Envoys after {:?}", back.elapsed());
     }
@@ -118,7 +118,7 @@ fn in_steady_state_redis_is_asked_once_per_cache_ttl_session_and_worker_at_most(
     };
     let scripts = scripts_about("mlflow:s:");
     let reads = about_sessions.count();
-    // One more for each, since the period begins and ends anywhere in a lifetime of the cache.
+    // One more for each, since the period may start and end anywhere within the lifetime of a cache entry.
     let periods = u32::try_from(took.as_millis() / TTL.as_millis()).unwrap() + 1;
     let most = usize::try_from((periods + 1) * sessions * WORKERS).unwrap();
     println!(
@@ -129,7 +129,7 @@ fn in_steady_state_redis_is_asked_once_per_cache_ttl_session_and_worker_at_most(
     );
     assert!(reads + scripts <= most, "{reads} reads, {scripts} scripts, {most} allowed: {commands:#?}");
     assert!(outcomes.len() > most * 2, "too few page views to tell");
-    // What is read besides: the log of endings, twice a second for the whole Envoy.
+    // Other reads: the revocation stream, twice a second for the whole Envoy.
     let polls = scripts_about("mlflow:revoked");
     let polls_allowed = usize::try_from(took.as_millis() / 400).unwrap() + 2;
     assert!(polls <= polls_allowed, "{polls} looks into the log of endings in {took:?}");

@@ -1,4 +1,5 @@
-//! Refresh: once for a session, ahead of its end, for all workers of all Envoys, whatever becomes of who asked for it.
+//! Refresh: once for each session, ahead of expiry, for all workers of all Envoys, even if the client that caused it
+//! disconnects.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,11 +14,11 @@ use oidc_gate_tests::{
     wait_for_age,
 };
 
-/// Seconds for which access tokens live where a test waits for their end.
+/// Lifetime of access tokens, in seconds, in tests that wait for expiry.
 const SHORT: i64 = 2;
 const EXPIRED: Duration = Duration::from_secs(3);
 
-/// Tokens of the first login are short-lived, those of a refresh are not: what happens at the first expiry happens
+/// Tokens of the first login are short-lived, those of a refresh are not. So the first expiry has an effect exactly
 /// once.
 fn short_lived(builder: Builder) -> Builder {
     builder
@@ -29,8 +30,7 @@ fn long_lived_from_now_on(gate: &Gate) {
     gate.provider.settings(|settings| settings.access_token_lifespan = 300);
 }
 
-/// A browser whose access token has ended. Signing in may have taken so long that the first one was renewed
-/// already.
+/// A browser whose access token has expired. If signing in was slow, the first token may have been refreshed already.
 fn expired(gate: &Gate, username: &str) -> Client {
     gate.provider.settings(|settings| settings.access_token_lifespan = SHORT);
     let browser = gate.signed_in(username);
@@ -98,7 +98,7 @@ fn a_session_is_renewed_ahead_in_the_background_and_nobody_waits_for_it() {
     gate.provider.hold(Grant::RefreshToken, &hold);
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     assert_eq!(hold.held(), 0, "renewed long before it has to be");
-    // Half of its life at most.
+    // At most half of the token's lifetime ahead.
     wait_for_age(signed_in, Duration::from_secs(9));
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     hold.wait_for(1, BOUND).unwrap();
@@ -144,7 +144,8 @@ fn rf02_an_envoy_killed_after_the_token_was_spent_costs_this_session_at_most() {
     gate.provider.behave();
     hold.release();
     let url = gate.url_at(1, "/x");
-    // What was bought is lost. Then the session ends, cleanly: it is never 200 for somebody else, nor 5xx for ever.
+    // The new tokens are lost, so the session ends cleanly: there is never a 200 for another user, and the 5xx do not
+    // last.
     let mut last = 0;
     let settled = || {
         last = browser.fetch(&url).unwrap().status;
@@ -165,7 +166,7 @@ fn rf02_an_envoy_killed_before_the_token_was_spent_costs_nothing() {
     let mut gate = short_lived(Gate::builder()).envoys(2).start();
     let browser = expired(&gate, "mlflow_user");
     let before = gate.provider.granted(Grant::RefreshToken);
-    // It never gets to the provider's ears.
+    // The request never reaches the provider.
     gate.provider.misbehave(Grant::RefreshToken, Times::Next(1), Behaviour::Hang);
     let waiting = browser.fetching("GET", &gate.url_at(0, "/x")).begin();
     assert!(wait_until(BOUND, || gate.provider.under_way(Grant::RefreshToken) == 1));
@@ -198,7 +199,7 @@ fn rf06_each_refresh_token_is_used_once_and_its_successor_the_next_time() {
     let tokens: HashSet<_> = requests.iter().map(|request| request.form_field("refresh_token")).collect();
     assert_eq!(tokens.len(), requests.len(), "a token came twice");
     for request in &requests {
-        // RFC 6749 6: what was granted stays what it is.
+        // RFC 6749 6: without `scope`, the granted scope stays the same.
         assert_eq!(request.form_field("scope"), None);
         assert!(request.header("authorization").is_some_and(|value| value.starts_with("Basic ")));
     }
@@ -247,7 +248,7 @@ fn rf08_a_group_that_was_taken_away_is_denied_after_the_next_refresh_and_one_tha
 fn two_logins_of_one_browser_share_a_session_at_the_provider_and_are_renewed_side_by_side() {
     let gate = short_lived(Gate::builder()).start();
     let (first, sid) = gate.signed_in_with_sid("mlflow_user");
-    // The same browser once more, with another jar for the gate: its session at the provider is known by a cookie
+    // The same browser with another cookie jar for the gate. A cookie at the provider still identifies its session
     // there.
     let second = Client::new();
     *second.jar() = first.jar().clone();
@@ -276,7 +277,7 @@ fn without_refresh_tokens_a_session_ends_with_its_access_token_or_is_kept_as_con
             .provider(|provider| {
                 provider.settings(|settings| {
                     settings.use_refresh_tokens = false;
-                    // Nothing makes it longer: it has to last until the first answers.
+                    // There is no refresh, so the token must last until the first responses.
                     settings.access_token_lifespan = 5;
                 });
             })
@@ -311,7 +312,7 @@ fn rf09_a_route_that_rewrites_the_host_changes_nothing_about_sessions() {
     assert!(journey.end().url.starts_with(&gate.url("/oauth2/signed-out")), "{:?}", journey.urls());
 }
 
-/// A configuration that takes another one's place ends the work that was begun under it no sooner than it is done.
+/// A new configuration replaces the old one, but work that was started under the old one is finished.
 #[test]
 fn rf07_a_new_configuration_does_not_lose_a_refresh_that_is_under_way() {
     let gate = Gate::builder()
@@ -332,7 +333,7 @@ fn rf07_a_new_configuration_does_not_lose_a_refresh_that_is_under_way() {
     hold.wait_for(1, BOUND).unwrap();
     let next = gate.config.clone().plugin(|plugin| plugin["clock_leeway"] = "30s".into());
     assert_eq!(gate.envoy().push_listener(&next).unwrap(), Verdict::Accepted);
-    // The listener that began the refresh is gone.
+    // The listener that started the refresh is gone.
     let draining =
         |what| gate.envoy().stats().unwrap().get(&format!("listener_manager.total_{what}_draining")).copied();
     let is_gone = || ["listeners", "filter_chains"].iter().all(|what| draining(what) == Some(0));

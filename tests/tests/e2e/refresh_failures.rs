@@ -1,4 +1,4 @@
-//! A refresh that does not succeed: what ends a session, what only delays it, and that nobody hammers the provider.
+//! Failed refreshes: which ones end a session, which ones only delay it, and that the provider is not called too often.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn gate() -> Gate {
     builder().start()
 }
 
-/// A browser whose access token has ended; what a refresh brings is good for long.
+/// A browser whose access token has expired. The token from a refresh is valid for long.
 fn expired(gate: &Gate, username: &str) -> Client {
     gate.provider.settings(|settings| settings.access_token_lifespan = SHORT);
     let browser = gate.signed_in(username);
@@ -80,7 +80,7 @@ fn rf04_whatever_the_provider_no_longer_knows_ends_now_on_every_worker() {
             "deleted" => gate.provider.delete_user(name),
             "timed-out" => gate.provider.expire_session(&sid),
             _ => {
-                // Somebody else comes with a code of this session once more.
+                // An attacker presents a code of this session again.
                 let code = gate.provider.requests(Grant::AuthorizationCode).pop().unwrap();
                 let token = format!("{}/protocol/openid-connect/token", gate.provider.issuer());
                 let form: Vec<_> = code.form.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -103,11 +103,11 @@ fn rf04_whatever_the_provider_no_longer_knows_ends_now_on_every_worker() {
 
 #[test]
 fn rf05_a_provider_in_trouble_gives_503_and_no_logout_and_is_not_hammered() {
-    // Silence lasts so long; an answer that is only late must not be taken for it.
+    // The time limit of a silent provider. It must be long enough for a slow response.
     let gate = builder().plugin(|plugin| plugin["issuer"]["timeout"] = "3s".into()).start();
     let garbage = Behaviour::answer(200, "text/html", "<html>");
     let page = Behaviour::answer(403, "text/html", "<h1>Who are you?</h1>");
-    // F402: what does not pass by itself is not to be tried again in a few seconds, and the log has its words.
+    // F402: if waiting does not help, there is no Retry-After, and the log has the provider's message.
     for (name, passes, behaviour, said) in [
         ("500", true, Behaviour::json(500, "{}"), "status 500"),
         (
@@ -222,7 +222,7 @@ fn an_answer_that_is_lost_ends_the_session_cleanly_or_is_forgiven_by_the_provide
             let first = browser.fetch(&gate.url("/x")).unwrap();
             assert!([401, 503].contains(&first.status), "{behaviour:?}: {first}");
             assert_soon_everywhere(&gate, expected, "/x", |url| browser.fetching("GET", url));
-            // Nobody else is concerned, and the person can sign in again.
+            // Other users are not affected, and this user can sign in again.
             let again = gate.signed_in("mlflow_user");
             assert_everywhere(&gate, 200, "/x", |url| again.fetching("GET", url));
         }

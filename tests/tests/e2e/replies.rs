@@ -1,4 +1,4 @@
-//! What the gate answers, to whom.
+//! The gate's replies to different clients.
 
 use oidc_gate_testkit::browser::{Client, raw};
 use oidc_gate_tests::{Gate, RefusedBy, assert_allowed, assert_refused, assert_refused_by};
@@ -55,7 +55,7 @@ fn az10_whoever_is_no_navigation_gets_401_without_cookies_and_never_a_redirect()
         let response = assert_refused(&gate, 401, || request.send());
         assert_eq!(response.json()["error_code"], "UNAUTHENTICATED", "{name}: {response}");
         let challenge = response.header("www-authenticate").unwrap_or_default();
-        // RFC 6750 3: no error code when no credentials were sent.
+        // RFC 6750 3: no error code if no credentials were sent.
         assert!(challenge.starts_with("Bearer ") && !challenge.contains("error="), "{name}: {response}");
         assert_eq!(response.header_lines("set-cookie"), Vec::<String>::new(), "{name}");
     }
@@ -115,7 +115,7 @@ fn an_ended_session_sends_pages_to_login_and_gives_scripts_401() {
     gate.redis().flush().unwrap();
     let url = gate.url("/experiments");
     let bound = std::time::Duration::from_secs(10);
-    // Each worker has a cache of its own.
+    // Each worker has its own cache.
     let ended = || (0..20).all(|_| browser.fetch(&url).is_ok_and(|response| response.status == 401));
     assert!(oidc_gate_testkit::process::wait_until(bound, ended), "the session outlives its record");
     let response = browser.navigate(&url).unwrap();

@@ -1,13 +1,13 @@
-//! Where a login leads back to, and what of the address that began it shows on the way.
+//! Where a login leads, and which parts of the original URL appear in redirects.
 
 use oidc_gate_testkit::browser::{Client, Response, raw};
 use oidc_gate_tests::{Gate, RefusedBy, assert_refused_by, assert_workers_alive};
 
-/// Opens a raw request target as a browser's navigation, and signs in from there; the cookies are carried by hand.
+/// Opens a raw request target as a browser's navigation, and signs in from there. The test carries the cookies itself.
 fn land(gate: &Gate, head: &str) -> Response {
     let first = raw::exchange(
         gate.port(),
-        // Whoever comes by another name was sent to the public address already.
+        // A browser at another host name was redirected to the public address first.
         format!(
             "{head}\r\nCookie: oidc-gate-redirected=1\r\nAccept: text/html\r\nSec-Fetch-Dest: document\r\n\
              Connection: close\r\n\r\n"
@@ -27,7 +27,7 @@ fn land(gate: &Gate, head: &str) -> Response {
     response
 }
 
-/// One Location, without a fragment and without a byte that ends a header line.
+/// Asserts that there is one Location, without a fragment and without bytes that end a header line.
 #[track_caller]
 fn assert_clean(response: &Response) {
     let lines = response.header_lines("location");
@@ -45,7 +45,7 @@ fn az02_az04_a_request_target_that_names_another_site_leads_back_to_this_one() {
     let gate = Gate::start();
     let host = format!("Host: localhost:{}", gate.port());
     for (head, landed) in [
-        // Envoy takes a backslash for a slash and merges slashes, before anybody looks.
+        // Envoy first converts backslashes to slashes and merges slashes.
         (format!("GET /\\evil.example HTTP/1.1\r\n{host}"), "/evil.example"),
         (format!("GET //evil.example/x HTTP/1.1\r\n{host}"), "/evil.example/x"),
         (format!("GET ///evil.example HTTP/1.1\r\n{host}"), "/evil.example"),
@@ -88,7 +88,7 @@ fn az05_headers_of_the_client_change_neither_the_rules_nor_the_way_back() {
         ("X-Envoy-Original-Path", "/health"),
         ("X-HTTP-Method-Override", "OPTIONS"),
     ] {
-        // The public page behind the header's name would be open.
+        // The public page must not open because of the header.
         let response =
             Client::new().fetching("GET", &gate.url("/secret")).header(&name.to_lowercase(), value).send();
         assert_eq!(response.unwrap().status, 401, "{name}");
@@ -103,14 +103,14 @@ fn az05_headers_of_the_client_change_neither_the_rules_nor_the_way_back() {
 fn az06_line_ends_and_control_characters_of_the_address_reach_no_header() {
     let gate = Gate::start();
     let host = format!("Host: localhost:{}", gate.port());
-    // In a query they are text like any other, and stay as escaped as they came.
+    // In a query these are ordinary text, and stay escaped as they were.
     for query in ["%0d%0aSet-Cookie:x=y", "a=%0d", "a=%0a%20b", "a=%e9%ff", "a=%E5%98%8A%E5%98%8D"] {
         let head = format!("GET /x?{query} HTTP/1.1\r\n{host}");
         let response = land(&gate, &head);
         let expected = format!("/x?{query}");
         assert_eq!(response.header("location"), Some(expected.as_str()), "{query}: {response}");
     }
-    // In a path nobody needs them.
+    // In a path they are never needed.
     for path in ["/x%0d%0aSet-Cookie:x=y", "/x%0d", "/x%0a", "/x%00", "/x%7f"] {
         let reached = gate.echo.count();
         let request =
@@ -119,7 +119,7 @@ fn az06_line_ends_and_control_characters_of_the_address_reach_no_header() {
         assert_eq!(response.status, 400, "{path}: {response}");
         assert_eq!(gate.echo.count(), reached, "{path}");
     }
-    // Bytes that are no text at all, anywhere in the request line.
+    // Bytes that are not text, anywhere in the request line.
     for target in [&b"/caf\xe9"[..], b"/x?q=\xff\xfe", b"/\x01"] {
         let request =
             [b"GET ", target, b" HTTP/1.1\r\n", host.as_bytes(), b"\r\nConnection: close\r\n\r\n"].concat();

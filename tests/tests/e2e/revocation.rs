@@ -1,5 +1,5 @@
-//! What an administrator does in Keycloak, and how soon it takes effect: on every worker of every Envoy, for cookies
-//! and for bearer tokens. Caches live for a minute here, and tokens for five: what ends soon ends because it was told.
+//! How soon an administrator's action in Keycloak takes effect: on every worker of every Envoy, for cookies and for
+//! bearer tokens. Caches live for a minute and tokens for five, so what ends soon ends because of a message.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ struct Signed {
 }
 
 impl Signed {
-    /// Signs in, and has every worker remember both.
+    /// Signs in, and lets every worker cache both.
     fn in_as(gate: &Gate, username: &str) -> Self {
         let (browser, sid) = gate.signed_in_with_sid(username);
         let signed = Self { browser, token: gate.provider.access_token_in(&sid), sid };
@@ -47,7 +47,7 @@ impl Signed {
         assert_everywhere(gate, status, PATH, |url| self.by_token(url));
     }
 
-    /// It ends soon everywhere, for good.
+    /// Asserts that both are soon refused everywhere, permanently.
     #[track_caller]
     fn assert_ends(&self, gate: &Gate) -> Duration {
         let cookie = assert_soon_everywhere(gate, 401, PATH, |url| self.by_cookie(url));
@@ -71,7 +71,7 @@ fn a_user_signed_out_by_an_administrator_is_out_on_both_envoys_and_may_sign_in_a
     let (first, second) = (Signed::in_as(&gate, "mlflow_user"), Signed::in_as(&gate, "mlflow_user"));
     let other = Signed::in_as(&gate, "mlflow_admin");
     assert_accepted(&gate.provider.log_out_user("mlflow_user"), 2);
-    // In the same second: a new login is not touched.
+    // A new login in the same second is not affected.
     let again = Signed::in_as(&gate, "mlflow_user");
     println!("signed out everywhere after {:?}", first.assert_ends(&gate));
     second.assert_ends(&gate);
@@ -86,7 +86,7 @@ fn a_deleted_session_ends_with_all_logins_that_share_it_and_no_other() {
     let gate = two_envoys().start();
     let gone = Signed::in_as(&gate, "mlflow_user");
     let stays = Signed::in_as(&gate, "mlflow_user");
-    // The same browser once more: another session of ours, the same one at the provider.
+    // The same browser again: another session of the gate, the same one at the provider.
     let twin = Client::new();
     *twin.jar() = gone.browser.jar().clone();
     twin.jar().remove(gate.session_cookie_name());
@@ -127,12 +127,12 @@ fn signing_out_in_the_browser_ends_it_on_the_other_envoy_too() {
     assert_everywhere(&gate, 200, PATH, |url| thief.fetching("GET", url));
     let response = signed.browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
     signed.browser.follow(response).unwrap();
-    // CK09: whoever kept the cookie has nothing.
+    // CK09: a stolen copy of the cookie is useless.
     assert_soon_everywhere(&gate, 401, PATH, |url| thief.fetching("GET", url));
     assert_soon_everywhere(&gate, 401, PATH, |url| signed.by_token(url));
 }
 
-/// What Keycloak does not announce: with `check_interval` it is noticed while the session or the token is used.
+/// Keycloak does not report everything. With `check_interval` the gate notices while the session or token is in use.
 #[test]
 fn what_is_not_announced_is_noticed_within_the_check_interval_by_cookie_and_by_bearer() {
     let gate = two_envoys()
@@ -148,7 +148,7 @@ fn what_is_not_announced_is_noticed_within_the_check_interval_by_cookie_and_by_b
         ("timed-out", |gate, signed| gate.provider.expire_session(&signed.sid), 401, 401),
         ("ended", |gate, _| gate.provider.end_sessions_of("ended"), 401, 401),
         ("stale", |gate, _| gate.provider.edit_user("stale", |user| user.not_before = i64::MAX), 401, 401),
-        // A token says what it said; the session learns of its groups at its next refresh.
+        // The groups in a token do not change. The session gets the new groups at its next refresh.
         ("moved", |gate, _| gate.provider.set_groups("moved", &[]), 403, 200),
     ];
     for (name, action, by_cookie, by_token) in actions {
@@ -204,7 +204,7 @@ fn while_introspection_fails_a_token_that_needs_it_is_503_and_never_let_through_
     let gate = Gate::builder()
         .plugin(|plugin| {
             plugin["bearer"]["check_interval"] = "1s".into();
-            // Silence lasts so long; an answer that is only late must not be taken for it.
+            // The time limit of a silent provider. It must be long enough for a slow response.
             plugin["issuer"]["timeout"] = "3s".into();
         })
         .start();
@@ -239,7 +239,7 @@ fn an_envoy_that_was_away_learns_what_ended_meanwhile_before_it_lets_anybody_in(
     assert_accepted(&gate.provider.log_out_user("mlflow_user"), 1);
     assert_soon_everywhere(&gate, 401, PATH, |url| signed.by_token(url));
     gate.start_envoy(1);
-    // From its very first answer, which waits for a second until it is known what has ended.
+    // This holds for the very first response, which waits until revocations are known.
     let asked = Instant::now();
     let first = signed.by_token(&gate.url_at(1, PATH)).send().unwrap();
     assert!(first.status == 401 || asked.elapsed() >= Duration::from_secs(1), "{first}");
@@ -253,7 +253,7 @@ fn an_ending_that_redis_could_not_take_is_in_force_here_at_once_and_reaches_the_
     let signed = Signed::in_as(&gate, "mlflow_user");
     gate.redis().freeze();
     let delivery = gate.provider.log_out_user("mlflow_user").remove(0);
-    // Back-Channel Logout 1.0 2.8: what could not be done is said to have failed. Keycloak does not look.
+    // Back-Channel Logout 1.0 2.8: a failed logout must be reported as an error. Keycloak ignores it.
     assert_eq!(delivery.status.unwrap_or(400), 400, "{delivery:?}");
     gate.redis().thaw();
     signed.assert_ends(&gate);
@@ -266,12 +266,12 @@ fn a_log_of_endings_that_was_lost_brings_nobody_back() {
     assert_accepted(&gate.provider.log_out_user("mlflow_user"), 1);
     signed.assert_ends(&gate);
     let goes_on = Signed::in_as(&gate, "mlflow_admin");
-    // Both Envoys have read the ending: who has read nothing misses nothing.
+    // Wait until both Envoys have read the stream. One that has read nothing cannot notice that something is missing.
     let polls = || gate.redis().calls_of("xrange").unwrap();
     let enough = polls() + 16;
     assert!(wait_until(BOUND, || polls() >= enough), "nobody reads the log of endings");
     gate.redis().flush().unwrap();
-    // What workers remember of sessions counts no more, since an ending may be among what was lost.
+    // Cached sessions no longer count, because the lost part may have contained a revocation.
     assert_soon_everywhere(&gate, 401, PATH, |url| goes_on.by_cookie(url));
     signed.assert(&gate, 401);
     assert_everywhere(&gate, 200, PATH, |url| goes_on.by_token(url));
@@ -289,14 +289,14 @@ fn lo19_a_logout_while_the_session_is_renewed_stays_a_logout() {
         let cookie = gate.session_cookie(&signed.browser).unwrap();
         let hold = Hold::spent();
         gate.provider.hold(Grant::RefreshToken, &hold);
-        // Every request waits for the check now, until it is through.
+        // After the check interval, every request waits for the check.
         let waiting: Vec<_> = (0..4).map(|number| signed.by_cookie(&gate.url_at(number % 2, PATH))).collect();
         let since = Instant::now();
         oidc_gate_tests::wait_for_age(since, Duration::from_millis(1100));
         let waiting: Vec<_> = waiting.into_iter().map(Request::begin).collect();
         hold.wait_for(1, BOUND).unwrap();
         if logout == "by the person" {
-            // Not followed: only our own sign-out races with the refresh.
+            // Redirects are not followed: only the gate's own sign-out races with the refresh.
             let out = signed.browser.submit(&gate.url_at(1, "/oauth2/logout"), &[]);
             assert_eq!(out.unwrap().status, 303);
         } else {
@@ -308,11 +308,11 @@ fn lo19_a_logout_while_the_session_is_renewed_stays_a_logout() {
             assert!([200, 401, 503].contains(&answer.status), "{logout}: {answer}");
         }
         gate.provider.behave();
-        // The browser forgot its cookie at sign-out; somebody may have kept it.
+        // The browser deletes its cookie at sign-out, but there may be a stolen copy.
         let kept = Client::new();
         kept.jar().plant("localhost", gate.session_cookie_name(), &cookie);
         assert_soon_everywhere(&gate, 401, PATH, |url| kept.fetching("GET", url));
-        // And stays so: nothing that was still under way brings it back, here or in Redis.
+        // It stays that way: no request still in progress restores the session, neither here nor in Redis.
         let gone = || gate.redis().keys("mlflow:s:*").unwrap().is_empty();
         assert!(wait_until(BOUND, gone), "{logout}: {}", gate.envoy().trouble("brings it back"));
         for _ in 0..5 {

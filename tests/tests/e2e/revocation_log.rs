@@ -1,4 +1,4 @@
-//! The stream of revocations in a Redis that somebody else can write to, or that is not there yet.
+//! The revocation stream in a Redis that others can write to, or that is not available yet.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ fn redis(gate: &Gate, words: &[&str]) {
     gate.redis().command(words).unwrap();
 }
 
-/// Ends a session of the provider at the first Envoy; how long the second one takes to refuse its bearer token and its
-/// browser session.
+/// Ends a session of the provider at the first Envoy. Returns how long the second one takes to refuse its bearer token
+/// and its browser session.
 fn assert_heard_of(gate: &Gate) -> Duration {
     let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
     let token = gate.provider.access_token_in(&sid);
@@ -40,7 +40,7 @@ fn assert_heard_of(gate: &Gate) -> Duration {
     took
 }
 
-/// How often the Envoys counted that.
+/// The sum of this counter over all Envoys.
 fn counted(gate: &Gate, outcome: &str) -> u64 {
     let name = format!("wasmcustom.oidc_gate_log_reads_total.outcome.{outcome}.reason.none");
     gate.envoys().map(|(_, envoy)| envoy.stat(&name).unwrap_or_default()).sum()
@@ -63,7 +63,7 @@ fn f1001_an_entry_with_the_largest_id_hides_no_revocation_while_it_is_there_or_a
     redis(&gate, &["XADD", STREAM, LARGEST, "e", "x"]);
     println!("with the entry: after {:?}", assert_heard_of(&gate));
     assert_reported(&gate, "ahead", "ids ahead of Redis' clock");
-    // Redis goes on from the id that it gave out last, although no entry has it any more.
+    // Redis continues from the last id, although no entry has it any more.
     redis(&gate, &["XADD", STREAM, LARGEST, "e", "x"]);
     redis(&gate, &["XDEL", STREAM, LARGEST]);
     println!("after XDEL: after {:?}", assert_heard_of(&gate));
@@ -74,7 +74,7 @@ fn f1001_an_entry_with_the_largest_id_hides_no_revocation_while_it_is_there_or_a
     assert_workers_alive(&gate);
 }
 
-/// Meanwhile it is as with an Envoy that does not reach Redis; what was written meanwhile is written then.
+/// Until it is gone, each Envoy is on its own. Revocations of that time are written afterwards.
 #[test]
 fn f1001_another_type_in_the_place_of_the_stream_is_reported_and_nothing_is_lost_when_it_is_gone() {
     let gate = two_envoys();
@@ -117,7 +117,7 @@ fn f1001_a_stream_that_is_deleted_in_a_loop_is_reported_and_heals() {
     let post = Client::new().request("POST", &gate.url_at(0, "/oauth2/backchannel-logout"));
     assert_eq!(post.form(&[("logout_token", &logout)]).send().unwrap().status, 200);
     redis(&gate, &["DEL", STREAM]);
-    // What was written and deleted is written again by the Envoy that wrote it.
+    // An entry that was deleted is written again by the Envoy that had written it.
     assert_soon_everywhere(&gate, 401, "/x", by_token);
     println!("the next one: after {:?}", assert_heard_of(&gate));
     assert_workers_alive(&gate);
@@ -136,7 +136,7 @@ fn f1001_entries_that_are_no_revocations_hide_none() {
     assert_workers_alive(&gate);
 }
 
-/// Its health check is not done, or Redis starts later: a token that was ended before does not pass meanwhile.
+/// The health check has not finished, or Redis starts later. Even then a revoked token must not be accepted.
 #[test]
 fn f1005_the_first_requests_after_a_start_wait_until_the_revocations_could_be_read() {
     let mut gate = Gate::builder().redis_proxy().workers(1).start();

@@ -1,4 +1,4 @@
-//! Sessions in Redis: what is kept of them, what a changed record is worth, and when they end by themselves.
+//! Sessions in Redis: what is stored, how changed records are treated, and when sessions end by themselves.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use oidc_gate_tests::{
     wait_for_age,
 };
 
-/// A gate that asks Redis at every request.
+/// A gate that asks Redis for every request.
 fn gate() -> Gate {
     Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into()).start()
 }
@@ -53,7 +53,8 @@ fn ss02_nothing_but_a_well_formed_ticket_reaches_redis() {
     let asked: Vec<_> = monitor.commands().unwrap();
     let about_sessions = asked.iter().filter(|command| command.key().is_some_and(|key| key.contains(":s:")));
     assert_eq!(about_sessions.count(), 0, "{asked:#?}");
-    // A well-formed one that nobody has is asked for under a name from which it can't be told.
+    // A well-formed ticket without a session. Redis is asked for it under a name from which the ticket cannot be
+    // derived.
     let unknown = random_text(64);
     assert_refused(&gate, 401, || with_cookie(&gate, &unknown).fetch(&gate.url("/x")));
     let asked = monitor.commands().unwrap();
@@ -111,7 +112,7 @@ fn ss05_a_record_that_was_changed_in_redis_is_no_session() {
         script(&change, &[key, &keys_before[0]]);
         let reached = gate.echo.count();
         let response = browser.fetch(&gate.url("/x")).unwrap();
-        // A record that is too large to be read as a whole is Redis' trouble, and not an answer.
+        // A record that is too large to be read completely counts as a failure of Redis, not as an answer.
         let expected = if name == "large" { vec![401, 503] } else { vec![401] };
         assert!(expected.contains(&response.status), "{name}: {response}");
         assert_eq!(gate.echo.count(), reached, "{name}: let through");
@@ -148,7 +149,8 @@ fn ss07_redis_keeps_a_session_no_longer_than_its_limits() {
     assert!(!keys.is_empty());
     for key in keys {
         let left: i64 = gate.redis().query(&["PTTL", &key]).unwrap();
-        // Not only for the idle timeout: Redis may take no writes, and then could not be told that it is in use.
+        // The record may outlive the idle timeout: while Redis accepts no writes, it cannot learn that the session is
+        // in use.
         assert!((1..=60_000).contains(&left), "{key} lives for {left} ms");
     }
 }
@@ -169,7 +171,7 @@ fn ss07_a_record_that_redis_did_not_forget_opens_nothing_after_the_absolute_time
     let ended = || {
         let status = browser.fetch(&gate.url("/x")).unwrap().status;
         if status == 200 {
-            // The latest copy: its last use was just now, so that no idle timeout ends it.
+            // The latest copy. Its last use was just now, so it does not time out.
             evaluate("redis.call('COPY', KEYS[1], KEYS[2], 'REPLACE') redis.call('PERSIST', KEYS[2])")
                 .unwrap();
         }
@@ -252,7 +254,7 @@ fn ss09_an_index_that_names_what_is_gone_is_harmless_and_a_user_s_logout_ends_wh
     let page = lives.navigate(&gate.url("/oauth2/account")).unwrap();
     let page = if page.status == 200 { page } else { gone.navigate(&gate.url("/oauth2/account")).unwrap() };
     assert_eq!(page.status, 200, "{page}");
-    // The indexes are lost as a whole.
+    // All indexes are lost.
     for key in gate
         .redis()
         .keys("mlflow:su[bd]:*")
@@ -318,7 +320,7 @@ fn ss12_gates_with_one_redis_and_one_key_do_not_open_each_others_sessions() {
         gate
     };
     let browser = here.signed_in("mlflow_admin");
-    // Another prefix, and the same prefix for another public address, where the session of here is, too.
+    // Another prefix, and the same prefix for another public URL. In the latter, this gate's session is stored too.
     for (prefix, sessions) in [("other", 1), ("mlflow", 2)] {
         let there = tenant(prefix);
         let response = browser.fetch(&there.url("/x")).unwrap();
@@ -338,9 +340,9 @@ fn cf08_ck07_keys_rotate_old_ones_open_and_reseal_and_a_removed_one_ends_its_ses
         .env("SECRET_KEY", &old)
         .plugin(|plugin| {
             plugin["session"]["cache_ttl"] = "0s".into();
-            // One text with commas; as an item of a list, the comma would be part of the key.
+            // One text with commas. In an item of a list, the comma would be part of the key.
             plugin["session"]["keys"] = serde_json::json!({"env": "SECRET_KEY"});
-            // Each refresh writes, and so seals anew.
+            // Each refresh writes the record, and thereby seals it with the new key.
             plugin["session"]["refresh_ahead"] = "0s".into();
             plugin["session"]["check_interval"] = "1s".into();
         })
@@ -403,7 +405,7 @@ fn ck13_sign_out_deletes_the_cookie_with_the_attributes_with_which_it_was_set() 
     }
 }
 
-/// More sessions than a worker's memory is allowed to hold; each takes about 36 KB there.
+/// More sessions than the memory limit of a worker allows. Each takes about 36 KB.
 #[test]
 fn ss10_a_workers_memory_does_not_grow_with_the_number_of_sessions() {
     let gate = Gate::builder().workers(1).start();
@@ -419,9 +421,9 @@ fn ss10_a_workers_memory_does_not_grow_with_the_number_of_sessions() {
         held.push(gate.envoy().resident_bytes().unwrap() >> 10);
     }
     println!("Envoy's memory after 1000 and 1400 sessions, in KiB: {held:?}");
-    // They are full after 1000. Were nothing forgotten, 400 more would take about 12 MiB.
+    // The cache is full after 1000. Without a limit, 400 more would take about 12 MiB.
     assert!(held[1] < held[0] + 6 * 1024, "{held:?} KiB");
-    // The oldest is long forgotten here, and found in Redis.
+    // The oldest session is no longer cached. It is read from Redis.
     assert_everywhere(&gate, 200, "/x", |url| first.fetching("GET", url));
     assert_workers_alive(&gate);
 }

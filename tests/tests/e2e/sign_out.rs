@@ -25,11 +25,11 @@ fn signing_out_ends_the_session_here_and_at_the_provider_and_offers_a_way_back()
     assert_eq!(gate.provider.sessions(), 0);
     assert_eq!(gate.redis().keys("mlflow:s:*").unwrap(), Vec::<String>::new());
 
-    // Whoever kept the cookie has nothing, and whoever comes back has to sign in.
+    // A stolen copy of the cookie is useless, and the user must sign in again.
     let thief = Client::new();
     thief.jar().plant("localhost", gate.session_cookie_name(), &cookie);
     let bound = std::time::Duration::from_secs(10);
-    // Each worker has a cache of its own.
+    // Each worker has its own cache.
     let ended = || (0..20).all(|_| thief.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 401));
     assert!(oidc_gate_testkit::process::wait_until(bound, ended), "the session outlives the sign-out");
     let again = browser.visit(&gate.url("/")).unwrap();
@@ -41,7 +41,7 @@ fn lo16_another_site_cannot_sign_anybody_out() {
     let gate = Gate::start();
     let browser = gate.signed_in("mlflow_user");
     let url = gate.url("/oauth2/logout");
-    // On a page of theirs, or written into one of the application's.
+    // On another site's page, or in content of the application.
     for site in ["cross-site", "same-origin"] {
         assert_refused(&gate, 403, || {
             let image = browser.request("GET", &url).header("sec-fetch-site", site);

@@ -1,4 +1,4 @@
-//! TLS at the edge, with the listener that docs/production.md prints. curl is the browser: it speaks TLS.
+//! TLS at the edge, with the listener that docs/production.md prints. curl is the browser, because it supports TLS.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const BOUND: Duration = Duration::from_secs(20);
 
-/// A block of the page, by the first words of its first line, with a folder of the test in the place of /etc/envoy.
+/// A block of the page, found by its first words. The test's folder replaces /etc/envoy.
 fn printed(first: &str, folder: &Path) -> String {
     let page = include_str!("../../../docs/production.md");
     let (_, rest) = page.split_once(&format!("```yaml\n# {first}")).expect("the page prints it");
@@ -22,7 +22,7 @@ fn printed(first: &str, folder: &Path) -> String {
     lines.replace("/etc/envoy", &folder.display().to_string())
 }
 
-/// Puts a certificate into the watched folder as the page says: by moves, the key first.
+/// Installs a certificate in the watched folder as the page describes: by moving files, the key first.
 fn install(authority: &Authority, folder: &Path) {
     let issued = authority.issue(&["localhost"]).unwrap();
     for (from, name) in [(issued.key, "tls.key"), (issued.chain, "tls.crt")] {
@@ -80,7 +80,8 @@ fn the_printed_tls_listener_serves_a_login_with_host_cookies_and_takes_a_new_cer
     let session: Vec<_> = session.unwrap_or_else(|| panic!("{cookies}")).split('\t').collect();
     assert_eq!(session.get(2..4), Some(["/", "TRUE"].as_slice()), "for the whole host, and by TLS only");
 
-    // The next certificate is another authority's: whoever trusts only that one gets in when Envoy has it.
+    // The next certificate comes from another authority. A client that trusts only that one can connect once Envoy has
+    // loaded it.
     let next = Authority::new().unwrap();
     assert!(curl(&next, &jar, &[&url]).is_err());
     install(&next, folder.path());
@@ -100,7 +101,7 @@ fn f604_plain_http_leads_to_the_public_address_before_a_login_begins() {
     let first = browser.navigate(&gate.url(target).replace("https://", "http://")).unwrap();
     let public = format!("https://localhost:{}{target}", gate.port());
     assert_eq!((first.status, first.header("location")), (302, Some(public.as_str())), "{first}");
-    // What ends TLS in front and does not say so: the browser comes again, and the login begins.
+    // A proxy terminates TLS and does not say so. The browser is redirected once, then the login begins.
     let second = browser.navigate(&gate.url(target).replace("https://", "http://")).unwrap();
     let redirect_uri = format!("https://localhost:{}/oauth2/callback", gate.port());
     assert_eq!(second.redirect_parameter("redirect_uri"), Some(redirect_uri), "{second}");

@@ -1,4 +1,4 @@
-//! A real Redis that can be read and takes no writes.
+//! A real Redis that can be read but accepts no writes.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use oidc_gate_tests::{
 
 const IDLE: Duration = Duration::from_secs(4);
 
-/// A gate whose sessions are soon taken for idle, and read from Redis each time.
+/// A gate with a short idle timeout that reads every session from Redis each time.
 fn gate() -> Gate {
     Gate::builder()
         .envoys(2)
@@ -26,7 +26,7 @@ fn unwritten(gate: &Gate) -> u64 {
     gate.envoys().map(|(_, envoy)| envoy.stat(name).unwrap()).sum()
 }
 
-/// Takes writes away from Redis in a way, and gives them back.
+/// One way to make Redis refuse writes, and to restore it.
 struct Way {
     kind: &'static str,
     take: fn(&Gate),
@@ -46,14 +46,14 @@ const WAYS: [Way; 4] = [
     },
     Way {
         kind: "READONLY",
-        // A replica of nobody: it goes on answering with what it has.
+        // A replica without a primary. It continues to answer with its data.
         take: |gate| drop(gate.redis().command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap()),
         give: |gate| drop(gate.redis().command(&["REPLICAOF", "NO", "ONE"]).unwrap()),
     },
     Way { kind: "MISCONF", take: fill_disk, give: free_disk },
 ];
 
-/// Redis' disk is as good as full: where its snapshot belongs is a folder.
+/// Makes Redis' snapshot fail like a full disk: a folder is in its place.
 fn fill_disk(gate: &Gate) {
     let redis = gate.redis();
     std::fs::create_dir(redis.socket().with_file_name("dump.rdb")).unwrap();
@@ -134,12 +134,12 @@ fn f203_a_redis_that_cannot_save_does_not_take_reads_down() {
     assert!(wait_until(BOUND, || checks(&gate) > before + 2));
     assert_eq!(gate.envoy().stat("cluster.redis.membership_healthy").unwrap(), 1);
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
-    // Whoever wants it out says so.
+    // An operator who wants to take Redis out of service sets this key.
     free_disk(&gate);
     gate.redis().command(&["SET", "mlflow:maintenance", "1"]).unwrap();
     assert_soon_everywhere(&gate, 503, "/x", |url| browser.fetching("GET", url));
     gate.redis().command(&["DEL", "mlflow:maintenance"]).unwrap();
-    // It was not used meanwhile, as far as anybody knows: it goes on, or is idle.
+    // As far as anyone knows, it was not used meanwhile: it continues, or is idle.
     let healthy = || gate.envoy().stat("cluster.redis.membership_healthy").unwrap() == 1;
     assert!(wait_until(BOUND, healthy));
 }

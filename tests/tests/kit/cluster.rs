@@ -1,4 +1,4 @@
-//! Three real nodes: keys are where their slot is, and slots move.
+//! Three real nodes: each key is on the node of its slot, and slots can be moved.
 
 use oidc_gate_testkit::process::required_path;
 use oidc_gate_testkit::redis::{Cluster, NODES};

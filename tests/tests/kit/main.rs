@@ -1,4 +1,4 @@
-//! The parts of the test kit that need real programs: they do what the end-to-end tests rely on.
+//! The parts of the test kit that need real programs. The end-to-end tests rely on this behaviour.
 
 mod cluster;
 mod netns;

@@ -1,4 +1,4 @@
-//! A test in a network of its own.
+//! A test in its own network namespace.
 
 use std::net::{IpAddr, TcpListener, TcpStream};
 
@@ -11,7 +11,7 @@ fn a_namespace_has_addresses_that_the_machine_has_not() {
         let listener = TcpListener::bind((private, 0)).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (_, peer) = listener.accept().unwrap();
-        // A setting of the kernel, for this namespace only.
+        // A kernel setting that applies only to this namespace.
         std::fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "0").unwrap();
         peer.ip()
     });

@@ -1,4 +1,4 @@
-//! A primary and its replica, and HAProxy that always leads to the primary.
+//! A primary and its replica behind HAProxy, which always forwards to the primary.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The proxy in front of Redis: everything passes, but for what it was told.
+//! The proxy in front of Redis forwards everything except what it was told to disturb.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -10,17 +10,17 @@ use oidc_gate_testkit::redis::{Fault, On, Proxy, Redis};
 
 use crate::server::redis;
 
-/// How long something that is bound to come may take.
+/// Time limit for something that must happen.
 const BOUND: Duration = Duration::from_secs(10);
-/// How long it is looked whether something comes that should not.
+/// How long the test checks that something does not happen.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// What comes back for a pipeline, sent and half-closed as Envoy does.
+/// The reply to a pipeline that is sent and half-closed as Envoy does.
 fn pipeline(redis: &Redis, port: u16, commands: &[&[&str]]) -> Option<String> {
     pipeline_within(BOUND, redis, port, commands)
 }
 
-/// As [`pipeline`]; `None` when nothing comes for so long.
+/// Like [`pipeline`]. `None` if nothing arrives in this time.
 fn pipeline_within(patience: Duration, redis: &Redis, port: u16, commands: &[&[&str]]) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(patience)).unwrap();
@@ -80,7 +80,7 @@ fn each_fault_spoils_the_answer_and_the_command_is_done_or_not() {
         let patience = if answer.is_some() { BOUND } else { SHORT };
         let came = pipeline_within(patience, &redis, proxy.port(), &commands);
         assert_eq!(came.as_deref(), answer, "{fault:?}");
-        // Whoever got no answer does not know whether the command has come yet.
+        // A missing reply does not tell whether Redis has received the command yet.
         assert!(wait_until(BOUND, || proxy.struck() == 1), "{fault:?}");
         assert!(wait_until(BOUND, || redis.keys("*").unwrap().is_empty() != done), "{fault:?}");
         let again = pipeline(&redis, proxy.port(), &commands);

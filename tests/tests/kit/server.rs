@@ -1,4 +1,4 @@
-//! One Redis: crashes, restarts, freezes, TLS with a user of its own, and what it tells of its commands.
+//! A single Redis: crashes, restarts, freezes, TLS with an ACL user, and the commands that it has recorded.
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ fn tls_is_all_it_speaks_and_its_user_may_touch_its_own_keys_only() {
     };
     let program = required_path("OIDC_GATE_REDIS").unwrap();
     let redis = Redis::with_tls(&program, &authority, account).unwrap();
-    // As after a restart.
+    // Like after a restart.
     redis.resume().unwrap();
     let cli = |authority: &Authority, words: &[&str]| {
         let port = redis.port().to_string();

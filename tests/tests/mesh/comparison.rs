@@ -1,10 +1,10 @@
-//! Whether a mesh's Envoy has all that `envoy/envoy.yaml` has: each member, with its value.
+//! Checks that a mesh's Envoy has every member of `envoy/envoy.yaml`, with the same value.
 
 use serde_json::{Value, json};
 
 use crate::manifests::resources;
 
-/// A member of `envoy/envoy.yaml` that a mesh need not have as it is. Its path has dots.
+/// A member of `envoy/envoy.yaml` that may differ in a mesh, with the reason. Its path has dots.
 #[derive(Clone, Copy)]
 pub enum Exception {
     /// It may be absent, but not have another value.
@@ -23,8 +23,8 @@ impl Exception {
     }
 }
 
-/// The parts of a listener that a mesh must have alike: what a connection buffers and how long its first bytes may
-/// take, the connection manager, its access log's format, its first route, the gate's filter and the router.
+/// The parts of a listener that must be the same in a mesh: limits on buffers and on the time of the first bytes, the
+/// connection manager, the format of its access log, its first route, the gate's filter and the router.
 pub fn edge(listener: &Value) -> Value {
     let mut listener = plain(listener);
     let mut manager = listener["filter_chains"][0]["filters"][0]["typed_config"].take();
@@ -57,7 +57,7 @@ pub fn edge(listener: &Value) -> Value {
     }))
 }
 
-/// A cluster without what must differ: its name and where its servers are.
+/// A cluster without the parts that must differ: its name and the addresses of its servers.
 pub fn cluster(cluster: &Value) -> Value {
     let mut cluster = plain(cluster);
     let members = cluster.as_object_mut().expect("a cluster has members");
@@ -66,17 +66,17 @@ pub fn cluster(cluster: &Value) -> Value {
     cluster
 }
 
-/// The parts of the listener of `envoy/envoy.yaml`.
+/// These parts of the listener in `envoy/envoy.yaml`.
 pub fn shipped_edge() -> Value {
     edge(&resources("envoy.yaml")[0]["static_resources"]["listeners"][0])
 }
 
-/// How long a handshake may take, in the filter chain that docker-compose.tls.yml makes.
+/// The time limit of the TLS handshake, in the filter chain of docker-compose.tls.yml.
 pub fn shipped_handshake_timeout() -> Value {
     resources("tls-socket.yaml")[0]["transport_socket_connect_timeout"].clone()
 }
 
-/// F801: fails unless Envoy takes nobody for internal, and removes its own headers before it looks at a request.
+/// F801: fails if Envoy treats any client as internal, or does not remove its own headers before it reads them.
 #[track_caller]
 pub fn assert_nobody_is_internal(manager: &Value) {
     let manager = plain(manager);
@@ -88,7 +88,7 @@ pub fn assert_nobody_is_internal(manager: &Value) {
     assert!(mutations.expect("headers are removed early").contains(&removed));
 }
 
-/// F705: fails unless a TLS context names the host beside the authorities.
+/// F705: fails if a TLS context does not check the host name besides the authority.
 #[track_caller]
 pub fn assert_names_the_host(context: &Value) {
     let context = plain(context);
@@ -106,8 +106,8 @@ pub fn shipped_cluster(name: &str) -> Value {
     cluster(clusters.iter().find(|cluster| cluster["name"] == name).unwrap())
 }
 
-/// Fails unless `made` has each member of `shipped` with its value. Then takes each of them away, and gives it another
-/// value, and fails unless that is found.
+/// Fails if `made` lacks a member of `shipped`, or has another value. Then removes and changes each member in turn, and
+/// fails if that is not detected.
 #[track_caller]
 pub fn assert_lacks_nothing(shipped: &Value, made: &Value, exceptions: &[Exception]) {
     let found = lacking(shipped, made, exceptions);
@@ -139,7 +139,7 @@ pub fn assert_lacks_nothing(shipped: &Value, made: &Value, exceptions: &[Excepti
     }
 }
 
-/// The members of `shipped` that `made` has not, or not so.
+/// The members of `shipped` that `made` lacks, or has with another value.
 fn lacking(shipped: &Value, made: &Value, exceptions: &[Exception]) -> Vec<String> {
     let mut found = Vec::new();
     compare(shipped, Some(made), "", exceptions, &mut found);
@@ -180,13 +180,13 @@ fn compare(
     }
 }
 
-/// Durations have more than one form: 0.5s and 0.500s.
+/// A duration has several forms: 0.5s and 0.500s.
 fn same(one: &Value, other: &Value) -> bool {
     let seconds = |value: &Value| value.as_str()?.strip_suffix('s')?.parse::<f64>().ok();
     one == other || seconds(one).is_some_and(|one| seconds(other) == Some(one))
 }
 
-/// The names of protobuf's fields as `envoy.yaml` writes them, where JSON has them in camel case.
+/// Renames protobuf fields from JSON's camel case to the form in `envoy.yaml`.
 fn plain(value: &Value) -> Value {
     let name = |name: &String| {
         let of_a_field = name.starts_with(|first: char| first.is_ascii_lowercase())
@@ -216,7 +216,7 @@ fn without_nulls(mut value: Value) -> Value {
     value
 }
 
-/// The pointers of all members that have no members.
+/// The pointers of all members that have no members themselves.
 fn leaves(value: &Value, path: String, found: &mut Vec<String>) {
     let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
     match value {

@@ -1,7 +1,7 @@
-//! Envoy Gateway: what its own translation makes of the manifests.
+//! Envoy Gateway: its own translation of the manifests.
 //!
-//! `envoy-gateway.json` is what egctl answered; `cargo xtask test mesh` asks it again. Here it is loaded into Envoy,
-//! with the addresses of the test in it and without TLS, which the test's servers do not speak.
+//! `envoy-gateway.json` is the output of egctl. `cargo xtask test mesh` runs egctl again. Here the output is loaded
+//! into Envoy, with the test's addresses and without TLS, which the test's servers do not support.
 
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_tests::Gate;
@@ -21,7 +21,7 @@ fn translation() -> Value {
     serde_json::from_str(include_str!("envoy-gateway.json")).expect("egctl's answer is JSON")
 }
 
-/// The resources of one kind, as they lie in Envoy's configuration dump.
+/// The resources of one kind, in the form of Envoy's configuration dump.
 fn dumped(kind: &str, list: &str, path: &str) -> Vec<Value> {
     let translation = translation();
     let found = translation[kind][list].as_array().cloned().unwrap_or_default();
@@ -51,7 +51,7 @@ fn gate_filter(manager: &mut Value) -> &mut Value {
     &mut ours.expect("the filter is among them")["typedConfig"]["config"]
 }
 
-/// A Gateway as Envoy Gateway translates one, with the addresses of the test in it.
+/// The configuration that Envoy Gateway creates for a Gateway, with the test's addresses.
 fn as_envoy_gateway_translates_it(config: EnvoyConfig) -> EnvoyConfig {
     config.bootstrap(|bootstrap| {
         let address = |name: &str| {
@@ -65,7 +65,7 @@ fn as_envoy_gateway_translates_it(config: EnvoyConfig) -> EnvoyConfig {
                 "oidc-gate-redis" => address("redis"),
                 "oidc-gate-keycloak" => address("keycloak"),
                 name if name.starts_with("httproute/mlflow/mlflow/") => address("mlflow"),
-                // Envoy Gateway's own.
+                // Clusters that Envoy Gateway adds for itself.
                 _ => continue,
             };
             let name = cluster["name"].clone();
@@ -77,7 +77,7 @@ fn as_envoy_gateway_translates_it(config: EnvoyConfig) -> EnvoyConfig {
             cluster.as_object_mut().unwrap().remove("@type");
         }
         all.retain(|cluster| cluster.get("loadAssignment").is_some());
-        // The fixture waits for it.
+        // The fixture waits for this cluster.
         let shipped = bootstrap["static_resources"]["clusters"].as_array().unwrap();
         all.extend(shipped.iter().filter(|cluster| cluster["name"] == "redis").cloned());
 
@@ -156,7 +156,7 @@ fn envoy_gateways_listener_is_that_of_the_shipped_configuration() {
     let manager = listener.pointer_mut(CONNECTION_MANAGER).unwrap();
     assert_nobody_is_internal(manager);
     manager["routeConfig"] = routes();
-    // Envoy Gateway allows them for each route.
+    // Envoy Gateway allows upgrades per route.
     manager["upgradeConfigs"] =
         manager["routeConfig"]["virtualHosts"][0]["routes"][0]["route"]["upgradeConfigs"].clone();
     assert_lacks_nothing(

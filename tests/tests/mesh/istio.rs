@@ -1,8 +1,8 @@
-//! Istio: the filter, its cluster and the hardening of the listener as istiod makes them of the manifests.
+//! Istio: the filter, its cluster and the hardening of the listener, as istiod creates them from the manifests.
 //!
-//! istiod is not run. What it does with a WasmPlugin is a dozen lines (`buildWasmConfig` and `buildVMConfig` in
-//! pilot/pkg/model/extensions.go), which are repeated here, and so is how it replaces a filter (`patchHTTPFilters` in
-//! pilot/pkg/networking/core/envoyfilter/listener_patch.go); an EnvoyFilter is Envoy's own configuration already.
+//! istiod does not run here. Its handling of a WasmPlugin is a dozen lines (`buildWasmConfig` and `buildVMConfig` in
+//! pilot/pkg/model/extensions.go), which are repeated here. So is the replacement of a filter (`patchHTTPFilters` in
+//! pilot/pkg/networking/core/envoyfilter/listener_patch.go). An EnvoyFilter contains Envoy's own configuration.
 
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_tests::Gate;
@@ -16,10 +16,10 @@ use crate::comparison::{
 use crate::journey;
 use crate::manifests::{merge, resource};
 
-/// How istiod names the filter that it makes of the WasmPlugin.
+/// The name that istiod gives to the filter of the WasmPlugin.
 const GENERATED: &str = "extensions.istio.io/trafficextension/mlflow.oidc-gate";
 
-/// What istiod makes of a WasmPlugin.
+/// The filter that istiod creates from a WasmPlugin.
 fn plugin_config(plugin: &Value) -> Value {
     let spec = &plugin["spec"];
     let environment = spec["vmConfig"]["env"].as_array().cloned().unwrap_or_default();
@@ -29,7 +29,7 @@ fn plugin_config(plugin: &Value) -> Value {
         "name": format!("{}.{}", "mlflow", plugin["metadata"]["name"].as_str().unwrap()),
         "root_id": spec["pluginName"],
         "failure_policy": spec["failStrategy"],
-        // As text: istiod turns the structure into JSON.
+        // As text, because istiod converts the structure to JSON.
         "configuration": {
             "@type": "type.googleapis.com/google.protobuf.StringValue",
             "value": spec["pluginConfig"].to_string(),
@@ -45,7 +45,7 @@ fn plugin_config(plugin: &Value) -> Value {
     })
 }
 
-/// The patches of an EnvoyFilter that apply to what is named.
+/// The patches of an EnvoyFilter that apply to this kind of object.
 fn patches(file: &str, name: &str, apply_to: &str) -> Vec<Value> {
     let filter = resource(file, "EnvoyFilter", name);
     let patches = filter["spec"]["configPatches"].as_array().unwrap();
@@ -61,7 +61,8 @@ fn istio_may_hand_the_gateway_its_certificate() {
     let file = "istio/gateway-deployment.yaml";
     let gateway = resource("istio/gateway.yaml", "Gateway", "mlflow");
     let secret = gateway["spec"]["servers"][0]["tls"]["credentialName"].as_str().unwrap();
-    // A name by itself is one in the gateway's own namespace; istiod asks whether its account may list Secrets there.
+    // A plain name refers to the gateway's own namespace. istiod checks that the gateway's account may list Secrets
+    // there.
     assert!(!secret.contains(['/', ':']), "{secret}");
     let deployment = resource(file, "Deployment", "mlflow-gateway");
     let account = &deployment["spec"]["template"]["spec"]["serviceAccountName"];
@@ -74,12 +75,11 @@ fn istio_may_hand_the_gateway_its_certificate() {
         role["rules"],
         json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "watch", "list"]}])
     );
-    // Its pods have no token with which a break-in could use that.
+    // The pods get no token, so an attacker in one cannot use this permission.
     assert_eq!(deployment["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
 }
 
-/// What the filter that istiod makes of the WasmPlugin is replaced with, and the configuration that it then asks istiod
-/// for.
+/// The filter that replaces the one of the WasmPlugin, and the configuration that it requests from istiod.
 fn replacement() -> (Value, Value) {
     let filter = resource("istio/announced-logouts.yaml", "EnvoyFilter", "oidc-gate-announced-logouts");
     let of_the_generated = |patch: &&Value| {
@@ -95,7 +95,7 @@ fn replacement() -> (Value, Value) {
     (replaced, offered)
 }
 
-/// A gateway as Istio configures one, with the addresses of the test in it.
+/// The configuration that Istio creates for a gateway, with the test's addresses.
 fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
     config.bootstrap(|bootstrap| {
         let clusters = bootstrap["static_resources"]["clusters"].take();
@@ -109,7 +109,8 @@ fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
             <[Value; 1]>::try_from(patches("istio/redis.yaml", "oidc-gate-redis", "CLUSTER")).unwrap();
         ours["load_assignment"]["endpoints"] = redis;
         clusters.push(ours);
-        // What istiod makes of the ServiceEntry; without TLS, which the test's provider does not speak.
+        // The cluster that istiod creates from the ServiceEntry, without TLS, which the test's provider does not
+        // support.
         let service = resource("istio/keycloak.yaml", "ServiceEntry", "keycloak");
         let host = service["spec"]["hosts"][0].as_str().unwrap();
         let name = format!("outbound|{}||{host}", service["spec"]["ports"][0]["number"]);
@@ -135,7 +136,7 @@ fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
             .expect("the shipped configuration has a connection manager");
         let wasm = manager["http_filters"][0]["typed_config"]["config"]["vm_config"]["code"].take();
         let routes = manager["route_config"].take();
-        // istiod's own connection manager, as far as it concerns a gateway; all hardening comes from the manifest.
+        // istiod's connection manager, as far as it matters for a gateway. All hardening comes from the manifest.
         *manager = json!({
             "@type": manager["@type"],
             "stat_prefix": "outbound_0.0.0.0_8443",
@@ -148,9 +149,9 @@ fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
         });
         let (replaced, offered) = replacement();
         let mut plugin = offered["typed_config"].clone();
-        // istio-agent has put the code into a local file.
+        // istio-agent has stored the code in a local file.
         plugin["config"]["vm_config"]["code"] = wasm;
-        // The test's provider and listener have addresses of their own; everything else is as it stands.
+        // The test's provider and listener have other addresses. All other settings are unchanged.
         let settings = &mut plugin["config"]["configuration"]["value"];
         assert_eq!(
             settings["issuer"]["cluster"],
@@ -252,7 +253,7 @@ fn istios_hardening_is_that_of_the_shipped_configuration() {
             ),
         ],
     );
-    // And nothing that the shipped configuration has not.
+    // It also has nothing that the shipped configuration lacks.
     for (name, value) in hardened["manager"].as_object().unwrap() {
         assert_eq!(&shipped["manager"][name], value, "{name}");
     }

@@ -1,4 +1,4 @@
-//! What a gate must do, whoever configured it.
+//! What a gate must do, whatever configured it.
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::Forgery;
@@ -7,9 +7,9 @@ use oidc_gate_tests::{
     assert_soon_everywhere,
 };
 
-/// A login, a token, their refusals, and the two ends of a session: by its user, and announced by the provider.
+/// A login, a token, refusals of both, and the end of a session: by its user, and by the provider.
 pub fn works(gate: &Gate) {
-    // The cluster that the filter asks, which is not the one that the fixture waits for.
+    // The filter uses this cluster. The fixture waits for another one.
     gate.envoy().wait_for_healthy("oidc-gate-redis", BOUND).unwrap();
     let client = gate.signed_in("mlflow_user");
     assert_allowed(gate, || client.navigate(&gate.url("/some/page")));
@@ -29,7 +29,7 @@ pub fn works(gate: &Gate) {
             .send()
     };
     assert_refused_by(gate, RefusedBy::Envoy, 400, spoofed);
-    // The browser forgets its cookie at sign-out; somebody may have kept it.
+    // The browser deletes its cookie at sign-out, but there may be a stolen copy.
     let kept = Client::new();
     kept.jar().plant("localhost", gate.session_cookie_name(), &gate.session_cookie(&client).unwrap());
     let ended = client.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
@@ -39,7 +39,7 @@ pub fn works(gate: &Gate) {
     announced_logout(gate);
 }
 
-/// The provider tells the gate by itself that a session is over.
+/// The provider notifies the gate that a session has ended.
 fn announced_logout(gate: &Gate) {
     let (client, sid) = gate.signed_in_with_sid("mlflow_user");
     assert_everywhere(gate, 200, "/api", |url| client.fetching("GET", url));

@@ -1,4 +1,4 @@
-//! Reading the manifests.
+//! Reads the manifests.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ pub fn resources(file: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The one resource of that kind and name.
+/// The resource of this kind and name. There must be exactly one.
 pub fn resource(file: &str, kind: &str, name: &str) -> Value {
     let mut found =
         resources(file).into_iter().filter(|one| one["kind"] == kind && one["metadata"]["name"] == name);
@@ -20,7 +20,7 @@ pub fn resource(file: &str, kind: &str, name: &str) -> Value {
     resource
 }
 
-/// Puts the members of `patch` into `target`, as Istio's MERGE does: messages member by member, lists by appending.
+/// Merges `patch` into `target` like Istio's MERGE: messages member by member, lists by appending.
 pub fn merge(target: &mut Value, patch: &Value) {
     match (target, patch) {
         (Value::Object(target), Value::Object(patch)) => {

@@ -1,4 +1,4 @@
-//! MLflow's API with nothing but HTTP, as curl calls it.
+//! MLflow's API over plain HTTP, as with curl.
 
 use oidc_gate_testkit::browser::Response;
 use serde_json::json;
@@ -36,14 +36,14 @@ fn without_a_good_token_the_api_answers_401_and_json_and_never_a_redirect() {
         ("nonsense", "nonsense"),
         ("three parts of nothing", "a.b.c"),
         ("a changed signature", changed.as_str()),
-        // Keycloak's own tokens of another kind.
+        // Tokens of Keycloak of other kinds.
         ("a refresh token", tokens["refresh_token"].as_str().unwrap()),
         ("an ID token", tokens["id_token"].as_str().unwrap()),
     ] {
         assert_invalid(&stack.call_api(SEARCH, Some(token)), what);
     }
-    // Another realm of the very same Keycloak. The gate asks it for a key that it does not know, and can't
-    // tell while there is no answer.
+    // A token of another realm of the same Keycloak. Its key is unknown, so the gate asks Keycloak and has no verdict
+    // before the response.
     let administrator = stack.admin_token();
     let mut response = stack.call_api(SEARCH, Some(&administrator));
     stack.eventually("a verdict on an administrator's token", || {

@@ -1,4 +1,4 @@
-//! Headless Chromium, driven like a person drives it: addresses, clicks, keys, tabs.
+//! Headless Chromium, driven like a user does: addresses, clicks, keys, tabs.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use thirtyfour::{By, WebDriver, WindowHandle};
 
 use crate::stack::{BOUND, PASSWORD, SESSION_COOKIE, Stack};
 
-/// A browser with a profile of its own. When the test fails, dropping it leaves a picture of what it showed.
+/// A browser with a new profile. If the test fails, dropping it leaves a screenshot.
 pub struct Browser {
     chromium: Chromium,
     failures: PathBuf,
@@ -20,34 +20,34 @@ pub struct Browser {
 pub struct Tab(WindowHandle);
 
 impl Browser {
-    /// Starts one.
+    /// Starts a browser.
     pub fn start(stack: &Stack) -> Self {
         let chromium = Chromium::start().unwrap_or_else(|trouble| panic!("{trouble}"));
         Self { chromium, failures: stack.folder().join("failures") }
     }
 
-    /// Types an address, and waits until its page is loaded.
+    /// Opens an address and waits until the page is loaded.
     #[track_caller]
     pub fn open(&self, url: &str) {
         self.try_open(url).unwrap_or_else(|error| panic!("{url} is not shown: {error}"));
     }
 
-    /// As [`Browser::open`], where it may be that nobody answers.
+    /// Like [`Browser::open`], if the server may be unreachable.
     pub fn try_open(&self, url: &str) -> WebDriverResult<()> {
         self.chromium.block_on(self.driver().goto(url))
     }
 
-    /// Loads the page anew.
+    /// Reloads the page.
     pub fn reload(&self) {
         self.chromium.block_on(self.driver().refresh()).unwrap();
     }
 
-    /// The address bar.
+    /// The current address.
     pub fn url(&self) -> String {
         self.chromium.block_on(self.driver().current_url()).map(String::from).unwrap_or_default()
     }
 
-    /// All that can be read on the page; nothing while another one is being loaded.
+    /// The visible text of the page. Empty while another page is loading.
     pub fn text(&self) -> String {
         self.evaluate("return document.body ? document.body.innerText : ''")
             .as_str()
@@ -55,41 +55,41 @@ impl Browser {
             .to_owned()
     }
 
-    /// The status that the page came with.
+    /// The HTTP status of the page.
     pub fn status(&self) -> Option<u64> {
         self.evaluate("return performance.getEntriesByType('navigation')[0].responseStatus").as_u64()
     }
 
-    /// What a script returns; null when the page goes away meanwhile.
+    /// The result of a script. Null if the page is replaced meanwhile.
     pub fn evaluate(&self, script: &str) -> serde_json::Value {
         let result = self.chromium.block_on(self.driver().execute(script, Vec::new()));
         result.map(|value| value.json().clone()).unwrap_or_default()
     }
 
-    /// What a script hands to its last argument, when it gets there.
+    /// What a script passes to its last argument, if it does.
     pub fn evaluate_async(&self, script: &str) -> serde_json::Value {
         let result = self.chromium.block_on(self.driver().execute_async(script, Vec::new()));
         result.map(|value| value.json().clone()).unwrap_or_else(|error| panic!("{error}\n{}", self.shown()))
     }
 
-    /// Whether the page has such an element.
+    /// Whether the page has an element that matches.
     pub fn has(&self, selector: &str) -> bool {
         self.chromium.block_on(self.driver().find(By::Css(selector))).is_ok()
     }
 
-    /// Clicks the first such element.
+    /// Clicks the first element that matches.
     #[track_caller]
     pub fn click(&self, selector: &str) {
         self.try_click(selector)
             .unwrap_or_else(|error| panic!("{selector} can't be clicked: {error}\n{}", self.shown()));
     }
 
-    /// As [`Browser::click`], on a page that may go away meanwhile, as a person clicks: too late, at times.
+    /// Like [`Browser::click`], on a page that may be replaced before the click arrives.
     pub fn try_click(&self, selector: &str) -> WebDriverResult<()> {
         self.chromium.block_on(async { self.driver().find(By::Css(selector)).await?.click().await })
     }
 
-    /// Types into the first such element.
+    /// Types into the first element that matches.
     #[track_caller]
     pub fn write(&self, selector: &str, text: &str) {
         self.try_write(selector, text)
@@ -104,33 +104,33 @@ impl Browser {
         })
     }
 
-    /// Waits until the page is as wanted.
+    /// Waits until a condition on the page holds.
     #[track_caller]
     pub fn wait_for(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(wait_until(BOUND, condition), "not within {BOUND:?}: {what}\n{}", self.shown());
     }
 
-    /// Waits until a text can be read on the page.
+    /// Waits until the text is visible on the page.
     #[track_caller]
     pub fn wait_for_text(&self, text: &str) {
         self.wait_for(text, || self.text().contains(text));
     }
 
-    /// Waits for Keycloak's login form, which must be Keycloak's.
+    /// Waits for Keycloak's login form. It must be on Keycloak's origin.
     #[track_caller]
     pub fn wait_for_login_form(&self, stack: &Stack) {
         self.wait_for("Keycloak's login form", || self.has("#kc-form-login"));
         assert!(self.url().starts_with(stack.keycloak()), "{}", self.shown());
     }
 
-    /// Fills in Keycloak's login form and sends it.
+    /// Fills in and submits Keycloak's login form.
     #[track_caller]
     pub fn submit_login(&self, user: &str) {
         self.try_submit_login(user)
             .unwrap_or_else(|error| panic!("the form can't be sent: {error}\n{}", self.shown()));
     }
 
-    /// As [`Browser::submit_login`], with a form that may go on by itself meanwhile.
+    /// Like [`Browser::submit_login`], for a form that may submit itself meanwhile.
     pub fn try_submit_login(&self, user: &str) -> WebDriverResult<()> {
         self.try_write("#username", user)?;
         self.try_write("#password", PASSWORD)?;
@@ -155,17 +155,17 @@ impl Browser {
         Some(cookie.value)
     }
 
-    /// Takes a cookie of the page that is shown away.
+    /// Deletes a cookie of the current page.
     pub fn forget_cookie(&self, name: &str) {
         self.chromium.block_on(self.driver().delete_cookie(name)).unwrap();
     }
 
-    /// The tab that is in front.
+    /// The current tab.
     pub fn tab(&self) -> Tab {
         Tab(self.chromium.block_on(self.driver().window()).unwrap())
     }
 
-    /// Opens a tab and brings it to the front.
+    /// Opens a tab and switches to it.
     pub fn new_tab(&self) -> Tab {
         let tab = self.chromium.block_on(self.driver().new_tab()).unwrap();
         let tab = Tab(tab);
@@ -173,19 +173,19 @@ impl Browser {
         tab
     }
 
-    /// Brings a tab to the front.
+    /// Switches to a tab.
     pub fn switch_to(&self, tab: &Tab) {
         self.chromium.block_on(self.driver().switch_to_window(tab.0.clone())).unwrap();
     }
 
-    /// Takes a picture for the documentation, when somebody asked for pictures by naming a folder.
+    /// Takes a screenshot for the documentation, if a folder for screenshots is set.
     pub fn picture(&self, name: &str) {
         if let Some(folder) = std::env::var_os("OIDC_GATE_SCREENSHOTS") {
             self.screenshot(&PathBuf::from(folder).join(name)).unwrap();
         }
     }
 
-    /// What the browser shows, for the text of a failed assertion.
+    /// The current state of the browser, for failed assertions.
     pub fn shown(&self) -> String {
         format!("the browser is at {} (status {:?}) and shows:\n{}", self.url(), self.status(), self.text())
     }

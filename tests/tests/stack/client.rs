@@ -104,7 +104,7 @@ answer({
 })
 "#,
     );
-    // The client has an exception of its own for uploads; it quotes the answer.
+    // The client has a separate exception for uploads, which quotes the response.
     let upload = answer["upload"]["text"].as_str().unwrap_or_default();
     assert!(upload.contains("401") && upload.contains("UNAUTHENTICATED"), "{answer}");
     assert_eq!(answer["metric"]["code"], "UNAUTHENTICATED", "{answer}");

@@ -1,4 +1,4 @@
-//! Who is known, but in no group that may use MLflow.
+//! Users who are authenticated but not in a group that may use MLflow.
 
 use crate::browser::Browser;
 use crate::stack::{SEARCH, Stack};
@@ -14,7 +14,7 @@ fn an_outsider_is_told_who_they_are_and_which_group_is_missing_and_can_sign_out(
     for text in ["outsider", "mlflow_users", "mlflow_admins"] {
         browser.wait_for_text(text);
     }
-    // The page is the gate's whole answer: nothing of MLflow is behind another address either.
+    // Other addresses get the gate's page too, and nothing from MLflow.
     browser.open(&stack.url("/ajax-api/2.0/mlflow/experiments/get?experiment_id=0"));
     assert_eq!(browser.status(), Some(403), "{}", browser.shown());
 
@@ -25,7 +25,7 @@ fn an_outsider_is_told_who_they_are_and_which_group_is_missing_and_can_sign_out(
     assert_eq!(browser.session_cookie(), None);
     assert_eq!(stack.keycloak_sessions("outsider"), Vec::<serde_json::Value>::new());
 
-    // Somebody who may can now log in with the same browser.
+    // Another user with access can now log in with the same browser.
     browser.click("a.button");
     browser.wait_for_login_form(&stack);
     browser.submit_login("mlflow_admin");
@@ -52,7 +52,7 @@ fn a_job_that_acts_for_itself_is_refused_until_its_service_account_is_in_a_group
     let membership = stack.service_account_joins("mlflow_users");
     let response = stack.call_api(SEARCH, Some(&stack.client_credentials_token()));
     assert_eq!(response.status, 200, "{response}");
-    // The groups are those of the token, not of a moment ago.
+    // The groups in an existing token do not change.
     assert_eq!(stack.call_api(SEARCH, Some(&before)).status, 403);
     drop(membership);
     assert_eq!(stack.call_api(SEARCH, Some(&stack.client_credentials_token())).status, 403);

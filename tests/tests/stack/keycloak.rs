@@ -1,4 +1,4 @@
-//! The real Keycloak of the stack: tokens from it, and its Admin API to look at sessions and to change groups.
+//! The real Keycloak of the stack: its tokens, and its Admin API for sessions and groups.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::stack::{PASSWORD, Stack, variable};
 
-/// The gate's name at the provider.
+/// The gate's `client_id` at the provider.
 const CLIENT_ID: &str = "mlflow";
 
-/// Somebody is in a group until this is dropped, also after a failure: the next test counts on it.
+/// A user's membership in a group until this is dropped. It ends even if the test fails, because the next test depends
+/// on it.
 #[derive(Debug)]
 #[must_use]
 pub struct Membership<'a> {
@@ -24,7 +25,7 @@ impl Drop for Membership<'_> {
     }
 }
 
-/// The realm is as it was when this is dropped.
+/// A change of the realm. Dropping this restores the previous state.
 #[derive(Debug)]
 #[must_use]
 pub struct RealmChange<'a> {
@@ -38,7 +39,7 @@ impl Drop for RealmChange<'_> {
     }
 }
 
-/// Somebody is not in a group until this is dropped.
+/// A user's absence from a group until this is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Absence<'a> {
@@ -53,12 +54,12 @@ impl Drop for Absence<'_> {
 }
 
 impl Stack {
-    /// An access token of a user, by the password grant.
+    /// An access token of a user, from the password grant.
     pub fn token(&self, user: &str) -> String {
         member(&self.tokens(user), "access_token")
     }
 
-    /// All that the password grant gives: access, refresh and ID token.
+    /// The response of the password grant: access, refresh and ID token.
     pub fn tokens(&self, user: &str) -> Value {
         self.grant(&[
             ("grant_type", "password"),
@@ -85,21 +86,21 @@ impl Stack {
         member(&granted(self.ask_keycloak("master", "token", &form)), "access_token")
     }
 
-    /// The sessions that Keycloak has of a user.
+    /// A user's sessions at Keycloak.
     pub fn keycloak_sessions(&self, user: &str) -> Vec<Value> {
         let user = self.user_id(user);
         let sessions = self.admin("GET", &format!("/users/{user}/sessions"));
         sessions.json().as_array().expect("Keycloak lists sessions").clone()
     }
 
-    /// Ends all sessions of a user at Keycloak, so that the next login asks for the password and a count begins at
-    /// none.
+    /// Ends all sessions of a user at Keycloak, so that the next login asks for the password and counts start from
+    /// zero.
     pub fn end_keycloak_sessions(&self, user: &str) {
         let user = self.user_id(user);
         self.admin("POST", &format!("/users/{user}/logout"));
     }
 
-    /// Puts the client's service account into a group.
+    /// Adds the client's service account to a group.
     pub fn service_account_joins(&self, group: &str) -> Membership<'_> {
         let clients = self.admin("GET", &format!("/clients?clientId={CLIENT_ID}"));
         let client = member(&clients.json()[0], "id");
@@ -116,13 +117,13 @@ impl Stack {
         self.admin("DELETE", &format!("/sessions/{sid}"));
     }
 
-    /// Changes the realm until the guard goes.
+    /// Changes the realm until the guard is dropped.
     pub fn with_realm(&self, change: &Value, back: &Value) -> RealmChange<'_> {
         self.admin_json("PUT", "", change);
         RealmChange { stack: self, back: back.clone() }
     }
 
-    /// Access tokens live for so many seconds until the guard goes.
+    /// Sets the lifetime of access tokens in seconds until the guard is dropped.
     pub fn with_short_access_tokens(&self, seconds: u64) -> RealmChange<'_> {
         self.with_realm(&json!({"accessTokenLifespan": seconds}), &json!({"accessTokenLifespan": 300}))
     }
@@ -132,13 +133,13 @@ impl Stack {
         self.admin_json("PUT", &format!("/users/{}", self.user_id(user)), change);
     }
 
-    /// An administrator gives a user a new password; here it is the one that they had.
+    /// Resets a user's password, as an administrator does. The new password is the same.
     pub fn reset_password(&self, user: &str) {
         let credential = json!({"type": "password", "value": PASSWORD, "temporary": false});
         self.admin_json("PUT", &format!("/users/{}/reset-password", self.user_id(user)), &credential);
     }
 
-    /// Spends a refresh token.
+    /// Uses a refresh token.
     pub fn refresh(&self, refresh_token: &str) -> Response {
         self.at_endpoint("token", &[("grant_type", "refresh_token"), ("refresh_token", refresh_token)])
     }
@@ -149,7 +150,7 @@ impl Stack {
         assert_eq!(response.status, 200, "{response}");
     }
 
-    /// A request of the client to one of the provider's endpoints.
+    /// Sends a request of the client to one of the provider's endpoints.
     fn at_endpoint(&self, endpoint: &str, form: &[(&str, &str)]) -> Response {
         let secret = variable("OIDC_GATE_CLIENT_SECRET");
         let client = [("client_id", CLIENT_ID), ("client_secret", secret.as_str())];
@@ -161,7 +162,7 @@ impl Stack {
         Client::new().request("POST", &url).form(form).send().unwrap()
     }
 
-    /// Takes a user out of a group until the guard goes.
+    /// Removes a user from a group until the guard is dropped.
     pub fn leaves_group(&self, user: &str, group: &str) -> Absence<'_> {
         let groups = self.admin("GET", &format!("/groups?exact=true&search={group}"));
         let path = format!("/users/{}/groups/{}", self.user_id(user), member(&groups.json()[0], "id"));
@@ -169,7 +170,7 @@ impl Stack {
         Absence { stack: self, path }
     }
 
-    /// The beginning of the next whole second, once it is there.
+    /// Waits for the next whole second and returns it.
     pub fn next_second(&self) -> u64 {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let before = now();
@@ -186,7 +187,7 @@ impl Stack {
         granted(self.at_endpoint("token", form))
     }
 
-    /// A call of Keycloak's Admin API on the realm.
+    /// Calls Keycloak's Admin API for the realm.
     pub fn admin(&self, method: &str, path: &str) -> Response {
         self.admin_json(method, path, &Value::Null)
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::browser::Browser;
 use crate::stack::{SESSION_COOKIE, Stack};
 
-/// A page of MLflow that its server answers by itself, with a query that has to survive the way through Keycloak.
+/// A page that MLflow's server answers. Its query must survive the login through Keycloak.
 const DEEP_LINK: &str = "/ajax-api/2.0/mlflow/experiments/get?experiment_id=0&note=a%20b%26c";
 
 #[test]
@@ -19,13 +19,13 @@ fn a_person_logs_in_through_keycloak_and_lands_in_mlflow() {
     let browser = Browser::start(&stack);
     browser.sign_in(&stack, "/", "mlflow_user");
     assert_eq!((browser.url(), browser.status()), (stack.url("/"), Some(200)), "{}", browser.shown());
-    // The first page lists the latest experiments.
+    // The start page lists the latest experiments.
     for name in names {
         browser.wait_for_text(name);
     }
     browser.open(&stack.url("/#/experiments"));
     browser.wait_for_text("Default");
-    // MLflow opens its assistant unasked, which the gate keeps closed.
+    // MLflow opens its assistant by itself. The gate blocks it.
     let assistant = "[data-component-id='mlflow.assistant.chat_panel.close']";
     browser.wait_for("the list alone", || {
         let _ = browser.try_click(assistant);
@@ -47,9 +47,9 @@ fn reloading_the_page_stays_in() {
         assert_eq!(browser.status(), Some(200), "{}", browser.shown());
         assert_eq!(browser.url(), stack.url("/"), "{}", browser.shown());
     }
-    // The same session: nobody was logged in again behind the scenes.
+    // The session is still the same: there was no new login in the background.
     assert_eq!(browser.session_cookie().as_ref(), Some(&cookie));
-    // No script of a page can read it.
+    // Scripts of a page cannot read the cookie.
     let readable = browser.evaluate("return document.cookie");
     assert!(readable.as_str().is_some_and(|text| !text.contains(SESSION_COOKIE)), "{readable}");
 }
@@ -69,8 +69,8 @@ fn a_deep_link_of_mlflows_ui_survives_when_keycloak_still_knows_the_person() {
     let stack = Stack::running();
     let browser = Browser::start(&stack);
     browser.sign_in(&stack, "/", "mlflow_user");
-    // The session here is gone, the one at Keycloak is not: it answers without a form, and the browser carries what
-    // follows the `#`, which no server ever sees, from one redirect to the next.
+    // The gate's session is gone, but Keycloak's is not, so Keycloak shows no form. The browser keeps the part after
+    // `#` over all redirects. No server ever receives it.
     browser.forget_cookie(SESSION_COOKIE);
     browser.open("about:blank");
     let deep_link = stack.url("/#/experiments/0");
@@ -92,13 +92,13 @@ fn cb14_two_tabs_log_in_at_once_and_both_arrive() {
     browser.open(&stack.url("/?tab=2"));
     browser.wait_for_login_form(&stack);
 
-    // In reverse order: the second one ends while the first is still under way.
+    // In reverse order: the second login finishes while the first is still in progress.
     browser.submit_login("mlflow_user");
     browser.wait_for("the second tab's page", || browser.url() == stack.url("/?tab=2"));
     browser.wait_for_text("MLflow");
     browser.switch_to(&first);
-    // Keycloak's form notices the login of the other tab and goes on by itself, perhaps in the middle of the typing; an
-    // older form has to be sent.
+    // Keycloak's form detects the login in the other tab and continues by itself, perhaps while the test is typing.
+    // Older versions of the form must be submitted.
     browser.wait_for("the first tab's page", || {
         if browser.has("#kc-form-login") {
             let _ = browser.try_submit_login("mlflow_user");

@@ -1,7 +1,8 @@
-//! The whole stack as people meet it: real Keycloak, real MLflow, a real browser and MLflow's own Python client.
+//! The whole stack from its users' point of view: real Keycloak, real MLflow, a real browser and MLflow's Python
+//! client.
 //!
-//! Run with `cargo xtask test stack`, which starts a stack for them. They share it and some of them take parts of it
-//! away, so they run one after the other.
+//! Run with `cargo xtask test stack`, which starts a stack for these tests. They share it, and some stop parts of it,
+//! so they run one after another.
 
 mod api;
 mod browser;

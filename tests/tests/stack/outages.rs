@@ -1,4 +1,4 @@
-//! Redis or Keycloak is away, for real: nobody gets in, nobody is thrown out for good, Envoy is never restarted for it.
+//! Redis or Keycloak is really unavailable: nobody gets access, no session is lost, and Envoy is never restarted.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ fn without_redis_sessions_get_503_tokens_go_on_and_no_login_can_begin_a_loop() {
     let (late, callback) = stack.login_up_to_the_callback("mlflow_admin");
 
     let outage = stack.without(Part::Redis);
-    // Each worker remembers the session for some seconds.
+    // Each worker caches the session for some seconds.
     browser.wait_for("503 instead of the page", || {
         browser.open(&stack.url("/"));
         browser.status() == Some(503)
@@ -32,7 +32,7 @@ fn without_redis_sessions_get_503_tokens_go_on_and_no_login_can_begin_a_loop() {
     known.jar().plant("localhost", SESSION_COOKIE, &cookie);
     let api = stack.url("/ajax-api/2.0/mlflow/experiments/search");
     let mut answers = Vec::new();
-    // The browser's worker has forgotten it. Connections are spread over the workers.
+    // The browser's worker no longer has it in its cache. Connections are spread over the workers.
     stack.eventually("503 from every worker", || {
         answers = (0..8).map(|_| known.fetch(&api).unwrap()).collect();
         answers.iter().all(|answer| answer.status == 503)
@@ -41,10 +41,10 @@ fn without_redis_sessions_get_503_tokens_go_on_and_no_login_can_begin_a_loop() {
         assert_unavailable(answer);
     }
 
-    // A token needs no Redis.
+    // A bearer token does not need Redis.
     assert_eq!(stack.call_api(SEARCH, Some(&token)).status, 200);
     assert_nobody_gets_in(&stack);
-    // A login that is under way spends nothing, and can be completed later.
+    // A login in progress spends no code, and can be completed later.
     let response = late.navigate(&callback).unwrap();
     assert_unavailable(&response);
     assert!(late.jar().get(SESSION_COOKIE).is_none(), "{response}");
@@ -66,7 +66,7 @@ fn without_keycloak_sessions_and_tokens_go_on_and_logins_wait() {
     let stack = Stack::running();
     let envoy = stack.envoy_pid();
     let token = stack.token("mlflow_user");
-    // Keycloak's keys are known from here on, whatever ran before.
+    // From here on the gate has Keycloak's keys, whatever ran before.
     assert_eq!(stack.call_api(SEARCH, Some(&token)).status, 200);
     let browser = Browser::start(&stack);
     browser.sign_in(&stack, "/", "mlflow_user");
@@ -81,7 +81,7 @@ fn without_keycloak_sessions_and_tokens_go_on_and_logins_wait() {
     let response = late.navigate(&callback).unwrap();
     assert_unavailable(&response);
     assert!(late.jar().get(SESSION_COOKIE).is_none(), "{response}");
-    // Whoever begins a login is sent to an address where nobody answers, once.
+    // A new login is redirected to the unreachable Keycloak, once.
     let stranger = Browser::start(&stack);
     assert!(stranger.try_open(&stack.url("/")).is_err(), "{}", stranger.shown());
     assert!(stranger.url().starts_with(stack.keycloak()), "{}", stranger.shown());
@@ -105,7 +105,7 @@ fn a_gate_that_starts_without_redis_and_keycloak_is_closed_and_opens_by_itself()
 
     let redis = stack.without(Part::Redis);
     let keycloak = stack.without(Part::Keycloak);
-    // It knows nothing of before.
+    // The new Envoy has nothing in memory.
     stack.without(Part::Envoy).end();
     let envoy = stack.envoy_pid();
     let known = Client::new();
@@ -117,11 +117,11 @@ fn a_gate_that_starts_without_redis_and_keycloak_is_closed_and_opens_by_itself()
     assert_nobody_gets_in(&stack);
     browser.open(&stack.url("/"));
     assert_eq!((browser.url(), browser.status()), (stack.url("/"), Some(503)), "{}", browser.shown());
-    // What needs nobody is answered all the same.
+    // A public path needs neither of them.
     assert_eq!(stack.get("/health").status, 200);
 
     keycloak.end();
-    // Tokens do as soon as the keys are there; sessions have to wait for Redis.
+    // Tokens are accepted as soon as the keys are fetched. Sessions need Redis.
     stack.eventually("a token of before is accepted", || stack.call_api(SEARCH, Some(&token)).status == 200);
     assert_unavailable(&known.fetch(&stack.url("/ajax-api/2.0/mlflow/experiments/search")).unwrap());
     redis.end();
@@ -134,7 +134,7 @@ fn a_gate_that_starts_without_redis_and_keycloak_is_closed_and_opens_by_itself()
     assert_eq!(stack.envoy_pid(), envoy);
 }
 
-/// 503, and when to come again. Never a redirect, never a new cookie.
+/// Asserts a 503 with Retry-After, without a redirect and without a new session cookie.
 #[track_caller]
 fn assert_unavailable(response: &Response) {
     assert_eq!(response.status, 503, "{response}");
@@ -147,7 +147,7 @@ fn assert_unavailable(response: &Response) {
     );
 }
 
-/// What opens nothing when all is well opens nothing now.
+/// Asserts that invalid credentials are refused, as always.
 #[track_caller]
 fn assert_nobody_gets_in(stack: &Stack) {
     for token in [None, Some("not.a.token")] {
@@ -160,7 +160,7 @@ fn assert_nobody_gets_in(stack: &Stack) {
     assert!([401, 503].contains(&response.status), "{response}");
 }
 
-/// Both ends let go of a connection that nobody uses. If MLflow is first, a request can meet it closing, and is lost.
+/// Both sides close unused connections. If MLflow closes first, a request can arrive at the same moment and be lost.
 #[test]
 fn envoy_lets_go_of_an_unused_connection_before_mlflow_does() {
     let stack = Stack::running();

@@ -1,4 +1,4 @@
-//! MLflow's own Python client, as a program of its own against the gate.
+//! MLflow's Python client, in a separate process.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::stack::Stack;
 
-/// Importing MLflow alone takes seconds, and more on a busy machine.
+/// Importing MLflow takes seconds, and longer on a busy machine.
 const BOUND: Duration = Duration::from_secs(180);
-/// What comes before the answer in the script's output, where warnings of libraries may stand, too.
+/// Marks the answer in the script's output, which may contain warnings of libraries too.
 const MARK: &str = "ANSWER ";
-/// What every script may use.
+/// The functions that every script may use.
 const PRELUDE: &str = r#"
 import json, os, pathlib, mlflow
 from mlflow.exceptions import RestException
@@ -30,7 +30,7 @@ def trouble(call):
     return None
 "#;
 
-/// Runs a script, which says what it has to say by `answer(…)`. Without a token, the client sends none.
+/// Runs a script. It returns its result with `answer(…)`. Without a token, the client sends none.
 #[track_caller]
 pub fn run(stack: &Stack, token: Option<&str>, script: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
@@ -38,7 +38,7 @@ pub fn run(stack: &Stack, token: Option<&str>, script: &str) -> Value {
     command
         .args(["-c", &format!("{PRELUDE}\n{script}")])
         .current_dir(folder.path())
-        // ~/.mlflow/credentials of whoever runs the tests would beat the token.
+        // A ~/.mlflow/credentials of the user who runs the tests would override the token.
         .env("HOME", folder.path())
         .env_remove("MLFLOW_TRACKING_USERNAME")
         .env_remove("MLFLOW_TRACKING_PASSWORD")
@@ -52,7 +52,7 @@ pub fn run(stack: &Stack, token: Option<&str>, script: &str) -> Value {
     let log = folder.path().join("output");
     let mut python = Process::start("the script", &mut command, &log).unwrap();
     let answered = |text: &str| text.lines().find_map(|line| line.strip_prefix(MARK).map(str::to_owned));
-    // It may have answered and ended between two looks, so what it wrote counts, not how it was waited for.
+    // The script may finish between two checks, so the output counts and not the result of waiting.
     let waited = python.wait_until(BOUND, || answered(&python_log(&log)).is_some());
     let answer = answered(&python_log(&log)).unwrap_or_else(|| match waited {
         Err(trouble) => panic!("{trouble}"),

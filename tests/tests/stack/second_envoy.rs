@@ -1,5 +1,4 @@
-//! Another Envoy with the configuration and the environment of the stack's own, on the same Redis and the same
-//! Keycloak.
+//! A second Envoy with the same configuration and environment, and with the same Redis and Keycloak.
 
 use std::process::Command;
 
@@ -10,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::stack::{BOUND, Stack};
 
-/// Ended when this is dropped.
+/// Dropping this stops it.
 pub struct SecondEnvoy {
     _process: Process,
     _folder: TempDir,
@@ -19,12 +18,12 @@ pub struct SecondEnvoy {
 }
 
 impl SecondEnvoy {
-    /// Starts it and waits until it listens.
+    /// Starts it and waits until it accepts connections.
     pub fn start(stack: &Stack) -> Self {
         Self::start_with(stack, |_| {})
     }
 
-    /// The same, with another configuration of the filter.
+    /// The same with a changed configuration of the filter.
     pub fn start_with(stack: &Stack, edit: impl FnOnce(&mut Value)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, admin_port) = (free_port(), free_port());
@@ -37,7 +36,7 @@ impl SecondEnvoy {
             .write(&file)
             .unwrap();
 
-        // What the first one was started with: program and secrets.
+        // The program and the secrets of the first Envoy.
         let first = format!("/proc/{}", stack.envoy_pid());
         let program = std::fs::read_link(format!("{first}/exe")).unwrap();
         let environment = std::fs::read(format!("{first}/environ")).unwrap();
@@ -60,7 +59,7 @@ impl SecondEnvoy {
         self.admin_port
     }
 
-    /// An address behind it. The host is the first one's: cookies don't tell ports apart.
+    /// The URL of a path behind it. It has the host of the first Envoy, because cookies are not isolated by port.
     pub fn url(&self, path: &str) -> String {
         format!("http://localhost:{}{path}", self.port)
     }

@@ -1,4 +1,5 @@
-//! What an administrator does in Keycloak, and how soon two Envoys know: the table of `docs/sessions.md`, row by row.
+//! How soon an administrator's action in Keycloak takes effect on two Envoys. The tests follow the table of
+//! `docs/sessions.md`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::second_envoy::SecondEnvoy;
 use crate::stack::{SEARCH, SESSION_COOKIE, Stack};
 
-/// A person with a browser, and a script with a token of the same user, in front of two Envoys.
+/// A user's browser and a script with a token of the same user, in front of two Envoys.
 struct Everywhere<'a> {
     stack: &'a Stack,
     second: SecondEnvoy,
@@ -31,7 +32,7 @@ impl<'a> Everywhere<'a> {
         client
     }
 
-    /// The status that a session gets at each Envoy, on each of its workers: connections are spread over them.
+    /// The statuses that a session gets at both Envoys. Several connections to each reach all of its workers.
     fn session(&self, client: &Client) -> Vec<u16> {
         let ajax = "/ajax-api/2.0/mlflow/experiments/search?max_results=1";
         let requests = self.addresses(ajax).into_iter().flat_map(|url| vec![url; 4]);
@@ -48,7 +49,7 @@ impl<'a> Everywhere<'a> {
             .collect()
     }
 
-    /// How many requests the two have sent to Keycloak.
+    /// How many requests both Envoys have sent to Keycloak.
     fn asked_keycloak(&self) -> u64 {
         let asked = |admin: u16| -> u64 {
             let counter = "cluster.keycloak.upstream_rq_total";
@@ -62,7 +63,7 @@ impl<'a> Everywhere<'a> {
         [self.stack.envoy_admin_port(), self.second.admin_port()].into_iter().map(asked).sum()
     }
 
-    /// Waits until all of them are refused, and says how long that took.
+    /// Waits until all of them are refused, and prints how long that took.
     #[track_caller]
     fn until_refused(&self, what: &str, statuses: impl Fn() -> Vec<u16>) {
         let since = Instant::now();
@@ -120,7 +121,7 @@ fn logout_all_of_the_realm_ends_everything_that_was_issued_before() {
     stack.admin("POST", "/logout-all");
     both.until_refused("realm logged out, session", || both.session(&person));
     both.until_refused("realm logged out, token", || both.bearer(access_token(&tokens)));
-    // Whole seconds: what is issued in the one of the logout ends as well.
+    // In whole seconds: everything issued in the second of the logout ends too.
     stack.next_second();
     assert!(all(&both.session(&both.sign_in("mlflow_user")), 200), "a later login");
 }
@@ -130,7 +131,7 @@ fn a_not_before_that_is_pushed_voids_what_was_issued_earlier() {
     let stack = Stack::running();
     let both = Everywhere::start(&stack);
     let (person, tokens) = (both.sign_in("mlflow_user"), stack.tokens("mlflow_user"));
-    // Whole seconds: what is issued in the same one is not earlier.
+    // In whole seconds: everything issued in the same second stays valid.
     let now = stack.next_second();
     let _restored = stack.with_realm(&json!({"notBefore": now}), &json!({"notBefore": 0}));
     stack.admin("POST", "/push-revocation");
@@ -158,7 +159,7 @@ fn what_keycloak_does_not_announce_is_found_when_the_session_is_renewed() {
     stack.eventually("200 after the group came back", || all(&both.session(&person), 200));
 }
 
-/// Clients that go away and an Envoy that is killed, while a session is renewed: it goes on, or it ends and a login
+/// Clients disconnect, and an Envoy is killed, during a refresh. The session continues, or it ends and a new login
 /// works.
 #[test]
 fn a_renewal_survives_its_client_and_an_envoy_that_is_killed_costs_a_login_at_most() {
@@ -175,7 +176,7 @@ fn a_renewal_survives_its_client_and_an_envoy_that_is_killed_costs_a_login_at_mo
         until_the_token_ends(Instant::now());
         let before = both.asked_keycloak();
         let waiting = both.addresses(ajax).map(|url| person.fetching("GET", &url).begin());
-        // Whoever goes sooner has begun nothing.
+        // A client that disconnects earlier has not started a refresh.
         stack.eventually("a renewal is under way", || both.asked_keycloak() > before);
         let answered = waiting.iter().filter(|request| request.is_finished()).count();
         waiting.into_iter().for_each(Pending::abort);
@@ -214,21 +215,21 @@ fn a_session_that_is_over_at_keycloak_is_over_here_and_a_new_password_ends_none(
     let _short = stack.with_short_access_tokens(2);
     let person = both.sign_in("mlflow_user");
     stack.reset_password("mlflow_user");
-    // Longer than an access token lives: it has been renewed since.
+    // Longer than the lifetime of an access token, so the session was refreshed since.
     let since = Instant::now();
     stack.eventually("the next renewal", || since.elapsed() > Duration::from_secs(4));
     assert!(all(&both.session(&person), 200), "signing the user out is another button");
 
     stack.end_keycloak_sessions("mlflow_user");
     let longest = |seconds: u64| json!({"ssoSessionMaxLifespan": seconds});
-    // The login and the first requests are to fit into it on a busy machine, too.
+    // Long enough for the login and the first requests on a busy machine.
     let _brief = stack.with_realm(&longest(20), &longest(43_200));
     let person = both.sign_in("mlflow_user");
     assert!(all(&both.session(&person), 200));
     both.until_refused("expired at Keycloak", || both.session(&person));
 }
 
-/// Asked about each token, an Envoy knows what nobody announces.
+/// An Envoy that introspects tokens notices revocations that Keycloak does not report.
 #[test]
 fn revoked_tokens_are_refused_where_keycloak_is_asked_about_them_and_expire_elsewhere() {
     let stack = Stack::running();
@@ -277,8 +278,8 @@ fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() 
     stack.admin("DELETE", "/events");
     let ajax = "/ajax-api/2.0/mlflow/experiments/search?max_results=1";
     let addresses = both.addresses(ajax);
-    // For twelve seconds, so over four ends of access tokens, forty clients ask as fast as they can; for
-    // longer where that is slow.
+    // Forty clients send requests as fast as possible for twelve seconds, in which access tokens expire four times. On
+    // a slow machine it takes longer.
     let (since, asked) = (Instant::now(), AtomicUsize::new(0));
     let goes_on = || since.elapsed() < Duration::from_secs(12) || asked.load(Ordering::Relaxed) <= 200;
     let statuses: Vec<u16> = std::thread::scope(|scope| {
@@ -305,7 +306,7 @@ fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() 
     println!("{} requests, {} refreshes in {took:?}", statuses.len(), count("REFRESH_TOKEN"));
     assert!(all(&statuses, 200), "{:?}", statuses.iter().find(|status| **status != 200));
     assert_eq!(count("REFRESH_TOKEN_ERROR"), 0, "{events}");
-    // One for each end of an access token; half of a token's life ahead at the earliest.
+    // One refresh for each expiry, at the earliest after half of the token's lifetime.
     let most = usize::try_from(took.as_millis() / 1_500).unwrap() + 1;
     assert!((2..=most).contains(&count("REFRESH_TOKEN")), "{} in {took:?}", count("REFRESH_TOKEN"));
 }

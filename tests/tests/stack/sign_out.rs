@@ -1,4 +1,4 @@
-//! Signing out here and at Keycloak.
+//! Signing out, with Keycloak's session.
 
 use oidc_gate_testkit::browser::Client;
 
@@ -21,7 +21,7 @@ fn signing_out_ends_both_sessions_and_offers_a_way_back() {
     assert_eq!(browser.session_cookie(), None, "{}", browser.shown());
     assert_eq!(stack.keycloak_sessions("mlflow_user"), Vec::<serde_json::Value>::new());
 
-    // Whoever kept the cookie has nothing. (Each worker remembers sessions for some seconds, but hears of this.)
+    // A stolen copy of the cookie is useless. (Workers cache sessions for some seconds, but a revocation reaches them.)
     let api = stack.url("/ajax-api/2.0/mlflow/experiments/search?max_results=1");
     stack.eventually("the session's end in every worker", || {
         (0..10).all(|_| {
@@ -31,7 +31,7 @@ fn signing_out_ends_both_sessions_and_offers_a_way_back() {
         })
     });
 
-    // The way back asks for the password again: nobody is let in by a session that Keycloak has forgotten.
+    // Signing in again asks for the password, because Keycloak's session has ended.
     browser.click("a.button");
     browser.wait_for_login_form(&stack);
     browser.submit_login("mlflow_user");
@@ -47,7 +47,7 @@ fn a_session_that_keycloak_has_ended_already_can_still_be_signed_out() {
     browser.sign_in(&stack, "/", "mlflow_user");
     stack.end_keycloak_sessions("mlflow_user");
     browser.open(&stack.url("/oauth2/logout"));
-    // Keycloak may ask for a click when it does not know the session any more.
+    // Keycloak may ask for confirmation if it no longer has the session.
     browser.wait_for("the page after sign-out", || {
         let _ = browser.try_click("#kc-logout");
         browser.url().starts_with(&stack.url("/oauth2/signed-out"))

@@ -1,4 +1,4 @@
-//! The running stack: where its parts are, who its users are, and how a test takes a part away.
+//! The running stack: its addresses, its users, and how a test stops a part of it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 /// The password of every user of the development realm.
 pub const PASSWORD: &str = "password123";
-/// How long anything may take that needs no part to start: the machine may be busy.
+/// Time limit for anything that does not start a part. The machine may be busy.
 pub const BOUND: Duration = Duration::from_secs(60);
 /// The gate's session cookie on a loopback address without TLS.
 pub const SESSION_COOKIE: &str = "oidc-gate";
-/// A call of MLflow's API that every script makes.
+/// The call of MLflow's API that scripts make.
 pub const SEARCH: &str = "/api/2.0/mlflow/experiments/search";
 
 /// A server of the stack.
@@ -28,8 +28,8 @@ pub enum Part {
     Envoy,
 }
 
-/// The stack that `cargo xtask test stack` has started. When the test fails, dropping it prints what its parts logged
-/// last.
+/// The stack that `cargo xtask test stack` has started. If the test fails, dropping it prints the last log lines of its
+/// parts.
 #[derive(Debug)]
 pub struct Stack {
     url: String,
@@ -39,7 +39,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// From the environment.
+    /// Reads the environment.
     pub fn running() -> Self {
         Self {
             url: variable("OIDC_GATE_STACK_URL"),
@@ -49,37 +49,37 @@ impl Stack {
         }
     }
 
-    /// An address behind the gate.
+    /// The URL of a path behind the gate.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
-    /// The origin of Keycloak.
+    /// Keycloak's origin.
     pub fn keycloak(&self) -> &str {
         &self.keycloak
     }
 
-    /// Where a failed test leaves its pictures.
+    /// The folder for screenshots of failed tests.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The interpreter that has MLflow.
+    /// The Python interpreter that has MLflow installed.
     pub fn python(&self) -> PathBuf {
         path("OIDC_GATE_MLFLOW_PYTHON")
     }
 
-    /// A request without any credential.
+    /// Sends a request without a credential.
     pub fn get(&self, path: &str) -> Response {
         Client::new().request("GET", &self.url(path)).send().unwrap()
     }
 
-    /// A call of MLflow's API that asks for at most ten things, as a script makes it.
+    /// Calls MLflow's API as a script does, for at most ten results.
     pub fn call_api(&self, path: &str, token: Option<&str>) -> Response {
         self.post(path, token, &json!({"max_results": 10}))
     }
 
-    /// Makes an experiment, unless there is one of that name.
+    /// Creates an experiment, unless one with this name exists.
     pub fn create_experiment(&self, token: &str, name: &str) {
         let path = "/api/2.0/mlflow/experiments/create";
         let response = self.post(path, Some(token), &json!({"name": name}));
@@ -87,7 +87,7 @@ impl Stack {
         assert!(response.status == 200 || there, "{response}");
     }
 
-    /// A browser that has typed a password and is about to go back to the gate, and the address that it would open.
+    /// A browser that has submitted the password, and the URL of the callback, which it has not opened.
     pub fn login_up_to_the_callback(&self, user: &str) -> (Client, String) {
         let client = Client::new();
         let form = client.visit(&self.url("/")).unwrap();
@@ -99,7 +99,7 @@ impl Stack {
         }
     }
 
-    /// The process of the gate: nothing may make it necessary to start another one.
+    /// The process id of Envoy. Tests compare it, because no outage may require a restart.
     pub fn envoy_pid(&self) -> u64 {
         let record = self.folder.join("run/envoy.pid");
         let text =
@@ -118,13 +118,13 @@ impl Stack {
         port.and_then(|port| u16::try_from(port).ok()).expect("Envoy has an admin interface")
     }
 
-    /// Stops a part until the guard goes.
+    /// Stops a part until the guard is dropped.
     pub fn without(&self, part: Part) -> Outage<'_> {
         self.xtask("stop", part);
         Outage { stack: self, part, over: false }
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     #[track_caller]
     pub fn eventually(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(wait_until(BOUND, condition), "not within {BOUND:?}: {what}");
@@ -160,7 +160,7 @@ impl Drop for Stack {
     }
 }
 
-/// A part is away. It comes back when this is dropped, also after a failure: the next test needs it.
+/// A stopped part. Dropping this starts it again, even if the test failed, because the next test needs it.
 #[derive(Debug)]
 #[must_use]
 pub struct Outage<'a> {
@@ -170,7 +170,7 @@ pub struct Outage<'a> {
 }
 
 impl Outage<'_> {
-    /// Starts the part again and waits until it is ready.
+    /// Starts the part and waits until it is ready.
     pub fn end(mut self) {
         self.over = true;
         self.stack.xtask("start", self.part);
@@ -195,7 +195,7 @@ impl Part {
     }
 }
 
-/// What `cargo xtask test stack` says about the stack.
+/// A variable that `cargo xtask test stack` sets.
 pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set. Run these tests with `cargo xtask test stack`, which sets it.")

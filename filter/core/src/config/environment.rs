@@ -1,19 +1,19 @@
-//! Fills `{env: NAME, default: …}` in from the environment, before any type is looked at.
+//! Replaces `{env: NAME, default: …}` by environment variables, before any value gets a type.
 
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::error::{Place, Reported};
 
-/// The deepest that objects and lists may nest; the format itself needs about ten levels.
+/// How deep objects and lists may be nested. The format needs about ten levels.
 const MAX_DEPTH: usize = 32;
 
-/// Every member that a reference has.
+/// All members that a reference may have.
 const REFERENCE_FIELDS: [&str; 2] = ["env", "default"];
 
-/// A JSON value in which no reference is left. It may hold secrets, so it is never printed, and texts are wiped.
+/// A JSON value without references. It may contain secrets, so it is never printed, and its strings are erased on drop.
 pub(super) enum Node {
-    /// A reference that could not be filled in, or too deep; reported.
+    /// A reference without a value, or a value nested too deep. The error has been reported.
     Refused,
     Null,
     Flag(bool),
@@ -23,7 +23,8 @@ pub(super) enum Node {
     Object(Vec<(String, Node)>),
 }
 
-/// Replaces every reference in `value`. A variable that is not set or empty, without default, is reported at its place.
+/// Replaces every reference in `value`. If a variable is unset or empty and has no default, this is reported at its
+/// place.
 pub(super) fn expand(value: Value, place: &Place<'_>, environment: &dyn Fn(&str) -> Option<String>) -> Node {
     Expansion { environment }.node(value, place, MAX_DEPTH)
 }
@@ -33,7 +34,7 @@ struct Expansion<'e> {
 }
 
 impl Expansion<'_> {
-    /// Recursion ends with `depth`, whatever was written.
+    /// Recurses no deeper than `depth` allows.
     fn node(&self, value: Value, place: &Place<'_>, depth: usize) -> Node {
         let Some(depth) = depth.checked_sub(1) else {
             place.refuse("is nested too deeply");
@@ -91,7 +92,7 @@ impl Expansion<'_> {
     }
 }
 
-/// Only what looks like a name is ever printed: someone may have pasted the secret itself.
+/// Prints only text that looks like a variable name, because someone may have pasted a secret here.
 fn variable_name(variable: Option<Value>, place: &Place<'_>) -> Result<String, Reported> {
     match variable {
         Some(Value::String(name)) if is_variable_name(&name) => Ok(name),
@@ -165,7 +166,7 @@ mod tests {
     fn a_variable_that_is_missing_or_empty_is_named_at_its_place() {
         for name in ["UNSET", "EMPTY", "BLANK"] {
             let errors = expanded(json!({"client": {"secret": {"env": name}}})).unwrap_err();
-            // F405: set, perhaps, but not passed on.
+            // F405: the variable may be set, but Envoy does not pass it on.
             let expected = format!(
                 "client.secret: environment variable {name} is not set or empty, and there is no default (Envoy \
                  passes on only what vm_config.environment_variables.host_env_keys lists)"

@@ -1,34 +1,34 @@
-//! What is wrong with a configuration, and where: every mistake is reported, and none of them twice.
+//! The errors of a configuration and their places. Every error is reported exactly once.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-/// More errors than this are counted, not listed: the log has to stay readable.
+/// How many errors are listed. The rest is only counted, so that the log stays readable.
 const MAX_LISTED: usize = 100;
 
-/// Names longer than this get no suggestion; no field's name comes near.
+/// Longest name that gets a suggestion. All field names are much shorter.
 const MAX_SUGGESTED_LEN: usize = 40;
 
-/// Everything that is wrong with a configuration; never empty. Displays as one line per error.
+/// All errors of a configuration, at least one. `Display` prints one line for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
-/// One mistake.
+/// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where it is: `policy.rules[2].path.regex`; `configuration` for the whole.
+    /// The place: `policy.rules[2].path.regex`, or `configuration` for the whole.
     pub path: String,
-    /// What is wrong there and, where it helps, what to write instead. One line; no secret in it.
+    /// What is wrong and, where it helps, how to correct it. One line without secrets.
     pub message: String,
 }
 
 impl ConfigErrors {
-    /// For a mistake that leaves nothing else to look at.
+    /// A single error that prevents all further checks.
     pub(super) fn one(message: String) -> Self {
         Self(vec![ConfigError { path: ROOT.to_owned(), message }])
     }
 
-    /// The mistakes, in the order in which they were found.
+    /// The errors, in the order in which they were found.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.0.iter()
     }
@@ -65,7 +65,7 @@ impl fmt::Display for ConfigError {
 
 const ROOT: &str = "configuration";
 
-/// Where mistakes and warnings are collected while a configuration is read.
+/// Collects errors and warnings while a configuration is read.
 #[derive(Default)]
 pub(super) struct Report {
     errors: RefCell<Vec<ConfigError>>,
@@ -73,8 +73,8 @@ pub(super) struct Report {
     warnings: RefCell<Vec<String>>,
 }
 
-/// Stands for a value that can't be used, and whose mistake is in the [`Report`] already. Whoever meets it says nothing
-/// more, so that one mistake makes one error.
+/// Stands for a value whose error is already in the [`Report`]. Code that receives it reports nothing more, so each
+/// error appears only once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reported;
 
@@ -84,7 +84,7 @@ impl Report {
         Place { path: String::new(), report: self }
     }
 
-    /// What was read together with the warnings about it, or all errors.
+    /// The value with its warnings, or all errors.
     pub(super) fn finish<T>(self, read: Result<T, Reported>) -> Result<(T, Vec<String>), ConfigErrors> {
         let mut errors = self.errors.into_inner();
         match read {
@@ -92,7 +92,7 @@ impl Report {
             _ => {
                 let summary = match (self.left_off.get(), errors.is_empty()) {
                     (0, false) => None,
-                    // Nothing is `Reported` without a report; should it ever be, there must still be an error.
+                    // `Reported` without a reported error should be impossible. If it happens, loading must still fail.
                     (0, true) => Some("cannot be read".to_owned()),
                     (left_off, _) => Some(format!("has {left_off} more errors")),
                 };
@@ -103,7 +103,7 @@ impl Report {
     }
 }
 
-/// A place in the configuration, and the way to say what is wrong there.
+/// A place in the configuration, at which errors can be reported.
 #[derive(Clone)]
 pub(super) struct Place<'r> {
     path: String,
@@ -111,7 +111,7 @@ pub(super) struct Place<'r> {
 }
 
 impl Place<'_> {
-    /// A member of the object at this place.
+    /// The place of a member of the object here.
     pub(super) fn field(&self, name: &str) -> Self {
         let plain = name.len() <= MAX_SUGGESTED_LEN
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
@@ -123,12 +123,12 @@ impl Place<'_> {
         Self { path, report: self.report }
     }
 
-    /// An item of the list at this place; the first is 0.
+    /// The place of an item of the list here, counted from 0.
     pub(super) fn index(&self, index: usize) -> Self {
         Self { path: format!("{}[{index}]", self.path), report: self.report }
     }
 
-    /// Reports a mistake.
+    /// Reports an error.
     pub(super) fn refuse(&self, message: impl Into<String>) -> Reported {
         let mut errors = self.report.errors.borrow_mut();
         if errors.len() < MAX_LISTED {
@@ -139,12 +139,12 @@ impl Place<'_> {
         Reported
     }
 
-    /// Reports something that is allowed, but that the operator should know.
+    /// Reports a setting that is allowed but worth knowing.
     pub(super) fn warn(&self, message: &str) {
         self.report.warnings.borrow_mut().push(format!("{}: {message}", self.name()));
     }
 
-    /// Reports a member that the object at this place does not have.
+    /// Reports an unknown member of the object here.
     pub(super) fn refuse_unknown(&self, name: &str, known: &[&str]) -> Reported {
         let hint = match closest(name, known) {
             Some(meant) => format!("did you mean \"{meant}\"?"),
@@ -158,13 +158,13 @@ impl Place<'_> {
     }
 }
 
-/// A value as it may stand in a message: in quotes, on one line, not too long. Never for a secret.
+/// A value for a message: quoted, on one line, and shortened. Never for a secret.
 pub(super) fn quote(value: &str) -> String {
     const MAX_CHARS: usize = 80;
     crate::quote::quote(value, MAX_CHARS)
 }
 
-/// The one of `known` that a person who wrote `name` most likely meant.
+/// The entry of `known` that is closest to a mistyped `name`.
 pub(super) fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if name.len() > MAX_SUGGESTED_LEN {
         return None;
@@ -178,7 +178,7 @@ pub(super) fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// What a check says of a value at the place `here`: the value, or the errors as they print.
+/// Runs a check at the place `here`. Returns the value, or the errors as text.
 #[cfg(test)]
 pub(super) fn checked<T>(check: impl FnOnce(&Place<'_>) -> Result<T, Reported>) -> Result<T, String> {
     let report = Report::default();

@@ -1,4 +1,4 @@
-//! The values that fields have, as an operator writes them: text, secret, flag, duration, list.
+//! The types of scalar fields as an operator writes them: text, secret, flag, duration, list.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,31 +13,31 @@ use crate::secret::Secret;
 /// Text.
 pub(super) struct Text(pub(super) String);
 
-/// Text that no message ever quotes.
+/// Text that is never quoted in a message.
 pub(super) struct SecretText(pub(super) Secret);
 
-/// `true` or `false`, also as text: that is how it comes from the environment.
+/// `true` or `false`. Text is accepted too, because environment variables are text.
 pub(super) struct Flag(pub(super) bool);
 
-/// A length of time with its unit.
+/// A duration with its unit.
 pub(super) struct Span(pub(super) Duration);
 
-/// A list, or one text with commas in it. Items keep their index; what is wrong with one is no matter of the others.
+/// A list, or one text with commas. Items keep their index; an invalid item does not invalidate the rest.
 pub(super) struct List<T>(pub(super) Vec<(usize, Setting<T>)>);
 
-/// Where a claim is: text in which dots lead into nested claims, or a list of names that are taken whole.
+/// The path of a claim: text whose dots lead into nested claims, or a list of names that are used unchanged.
 pub(super) enum ClaimPath {
-    /// As one text.
+    /// One text with dots.
     Dotted(String),
-    /// As a list of names.
+    /// A list of names.
     Whole(Vec<(usize, Setting<Text>)>),
 }
 
-/// What a [`List`] can be made of.
+/// A type of items for [`List`].
 pub(super) trait Item: Sized + for<'de> Deserialize<'de> {
-    /// From trimmed text.
+    /// Creates an item from trimmed text.
     fn from_text(text: &str) -> Self;
-    /// The text, untrimmed.
+    /// The text as written, not trimmed.
     fn as_text(&self) -> &str;
 }
 

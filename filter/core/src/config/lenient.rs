@@ -1,5 +1,4 @@
-//! A serde deserializer that reports a mistake and goes on, where others stop: nothing but the field itself suffers
-//! from what is wrong with it.
+//! A serde deserializer that continues after an error. An error affects only the field in which it occurs.
 
 use std::fmt;
 
@@ -8,14 +7,14 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer, Unexpected, Visitor};
 use super::environment::Node;
 use super::error::{Place, closest, quote};
 
-/// Reads one node; mistakes go to `place`.
+/// Deserializes one node. Errors are reported at `place`.
 pub(super) struct Lenient<'a, 'r> {
     node: &'a Node,
     place: Place<'r>,
 }
 
 impl<'a, 'r> Lenient<'a, 'r> {
-    /// For this node, which is at this place.
+    /// For a node and its place.
     pub(super) fn new(node: &'a Node, place: Place<'r>) -> Self {
         Self { node, place }
     }
@@ -61,7 +60,7 @@ impl de::Error for Error {
         Self::Mistake(message.to_string())
     }
 
-    /// Names kinds only: the value may be a secret that was written into the wrong field.
+    /// Prints only the types, because the value may be a secret in the wrong field.
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         let found = match found {
             Unexpected::Bool(_) => "true or false",
@@ -91,7 +90,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
             Node::Number(number) => visitor.visit_f64(*number),
             Node::Text(text) => visitor.visit_str(text),
             Node::List(items) => visitor.visit_seq(Items { items, next: 0, place: &place }),
-            // Where an object is expected, `deserialize_struct` is called: this one is a mistake, whatever is in it.
+            // Expected objects go through `deserialize_struct`, so an object here is always an error.
             Node::Object(_) => {
                 visitor.visit_map(Members { rest: &[], fields: &[], value: None, place: &place })
             }
@@ -103,7 +102,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
         if matches!(self.node, Node::Null) { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    /// Members that are no fields are reported here, and then left out.
+    /// Unknown members are reported and then skipped.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -112,7 +111,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
     ) -> Result<V::Value, Error> {
         let members = match self.node {
             Node::Object(members) => members,
-            // Derived code would take a list for the fields in their order.
+            // Derived code would accept a list as the fields in order.
             Node::List(_) => {
                 return Err(Error::report(de::Error::invalid_type(Unexpected::Seq, &visitor), &self.place));
             }
@@ -127,7 +126,7 @@ impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
         visitor.visit_map(known).map_err(|error| error.report(&self.place))
     }
 
-    /// `name`, or `{name: value}`.
+    /// Accepts `name` or `{name: value}`.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -197,7 +196,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_, '_, '_> {
     }
 }
 
-/// The members of an object that are fields.
+/// The known members of an object.
 struct Members<'a, 'p, 'r> {
     rest: &'a [(String, Node)],
     fields: &'static [&'static str],

@@ -1,9 +1,9 @@
-//! The validated configuration. What an operator writes is `raw`; [`Config`] is what is left after every field has
-//! been checked, so the rest of the core never checks again.
+//! The validated configuration. `raw` is the form that an operator writes. [`Config`] is the form after every field has
+//! been checked, so the rest of the core does not check again.
 //!
-//! [`load`] goes the way: JSON → `tree` (what is there twice) → `environment` (references filled in) → `lenient`
-//! (types, unknown fields) → `validate` (meaning). Each step reports to the same place and goes on, so that an operator
-//! sees every mistake at once, and each one once.
+//! [`load`] takes these steps: JSON → `tree` (duplicate members) → `environment` (references) → `lenient` (types,
+//! unknown fields) → `validate` (meaning). All steps collect their errors in one report and continue after an error, so
+//! an operator sees all errors at once.
 
 mod environment;
 mod error;
@@ -38,11 +38,11 @@ use crate::secret::Secret;
 /// The longest configuration, in bytes.
 pub const MAX_CONFIG_LEN: usize = 1024 * 1024;
 
-/// Reads an operator's configuration: JSON text (Istio, Envoy Gateway, `StringValue`) or a serialised
-/// `google.protobuf.Struct` (Envoy). `environment` tells the value of a variable, if it is set.
+/// Loads an operator's configuration: JSON text (Istio, Envoy Gateway, `StringValue`) or a serialised
+/// `google.protobuf.Struct` (Envoy). `environment` returns the value of a variable if it is set.
 ///
 /// # Errors
-/// Every mistake at once, each with its path. No message contains a secret.
+/// All errors at once, each with its path. No message contains a secret.
 pub fn load(json: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
     if json.len() > MAX_CONFIG_LEN {
         return Err(ConfigErrors::one(format!("is larger than {MAX_CONFIG_LEN} bytes")));
@@ -67,32 +67,32 @@ pub fn load(json: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result
 /// The configuration of one plugin instance (one tenant).
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where browsers reach the gate: scheme, host and port, nothing else (`https://mlflow.example.com`).
+    /// The origin at which browsers reach the gate: scheme, host and port only (`https://mlflow.example.com`).
     pub public_url: PublicUrl,
     /// The OpenID provider.
     pub issuer: Issuer,
-    /// Who we are at the provider.
+    /// The gate's registration at the provider.
     pub client: Client,
     /// Browser login; absent in a bearer-only gate.
     pub browser: Option<BrowserLogin>,
     /// Bearer tokens; absent when they are not accepted.
     pub bearer: Option<Bearer>,
-    /// Where group names come from.
+    /// Where groups are read from.
     pub groups: Groups,
-    /// What the application is told about a request.
+    /// Which identity headers the application gets.
     pub identity: Identity,
-    /// Who may do what.
+    /// Who may access what.
     pub policy: Policy,
-    /// Clock difference tolerated in `exp`, `nbf`, `iat`; 300 s at most.
+    /// Clock difference that is tolerated in `exp`, `nbf`, `iat`. At most 300 s.
     pub clock_leeway: Duration,
-    /// How much strangers can have done.
+    /// Limits on the work that unauthenticated clients can cause.
     pub limits: Limits,
-    /// What is allowed but should be known to the operator, one line each: log them at start.
+    /// Warnings for the operator about allowed settings, one line each. Logged at start.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// Every signature algorithm that some kind of token may have; the host must be able to check each.
+    /// All signature algorithms that tokens may have. The host must support each.
     pub fn algorithms(&self) -> impl Iterator<Item = Algorithm> + '_ {
         let login = self.browser.iter().flat_map(|browser| &browser.login.id_token_algorithms);
         let bearer = self.bearer.iter().flat_map(|bearer| &bearer.algorithms);
@@ -102,63 +102,63 @@ impl Config {
     }
 }
 
-/// An origin, and what follows from it.
+/// The gate's origin, with values derived from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl {
     /// `https://host[:port]`, without a trailing slash.
     pub origin: String,
-    /// `host[:port]` as in a Host header.
+    /// `host[:port]`, as in a Host header.
     pub authority: String,
-    /// Whether cookies carry `Secure` and the `__Host-` prefix.
+    /// Whether cookies have `Secure` and the `__Host-` prefix.
     pub secure_cookies: bool,
 }
 
-/// The OpenID provider and how to reach it.
+/// The OpenID provider, and how to reach it.
 #[derive(Clone, Debug)]
 pub struct Issuer {
-    /// The issuer identifier, compared byte for byte with `iss` and the metadata (OIDC Discovery 4.3).
+    /// The issuer identifier. It is compared byte for byte with `iss` and the metadata (OIDC Discovery 4.3).
     pub url: String,
-    /// `url` parsed: its authority goes into every callout.
+    /// The parsed `url`. Its authority is sent with every callout.
     pub parsed: Url,
     /// The Envoy cluster for back-channel calls to the issuer's own origin.
     pub cluster: String,
-    /// Other origins of back-channel calls, each with its cluster.
+    /// Other origins for back-channel calls, each with its cluster.
     pub origins: Vec<ServedOrigin>,
-    /// Origins besides these to which browsers may be sent.
+    /// Further origins to which browsers may be redirected.
     pub allowed_origins: Vec<String>,
-    /// Limit of one call to the provider.
+    /// Time limit of one call to the provider.
     pub timeout: Duration,
-    /// How long a request waits for the first discovery before it gets 503.
+    /// How long a request waits for the first metadata before it gets 503.
     pub startup_wait: Duration,
-    /// How often metadata and keys are fetched anew (before they expire), 30 s to 24 h.
+    /// How often metadata and keys are fetched before they expire: 30 s to 24 h.
     pub refresh_interval: Duration,
-    /// How long the last good keys serve while the provider cannot be reached.
+    /// How long the last good keys are used while the provider is unreachable.
     pub max_stale: Duration,
-    /// What marks its access tokens; any one of these, and never empty.
+    /// The marks of access tokens, at least one. A token needs any one of them.
     pub access_token_marks: Vec<AccessTokenMark>,
 }
 
-/// An origin of the provider, in the form that `Url::origin` prints, and the Envoy cluster that serves it.
+/// An origin of the provider, as `Url::origin` prints it, with the Envoy cluster that serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedOrigin {
     /// `https://host[:port]`
     pub origin: String,
-    /// Its cluster.
+    /// The Envoy cluster.
     pub cluster: String,
 }
 
-/// Our registration at the provider.
+/// The gate's registration at the provider.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// `client_id`.
     pub id: String,
-    /// `client_secret`; absent only in a bearer-only gate.
+    /// `client_secret`. Absent only in a bearer-only gate.
     pub secret: Option<Secret>,
     /// How the client authenticates at the token endpoint (OIDC Core 9).
     pub authentication: ClientAuthentication,
 }
 
-/// OIDC Core 9.
+/// The client authentication method (OIDC Core 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuthentication {
     /// `client_secret_basic`.
@@ -167,11 +167,11 @@ pub enum ClientAuthentication {
     Post,
 }
 
-/// How much strangers can have done, in each worker. An operator has nothing to set here, and docs/production.md says
-/// what it comes to; a test may want other numbers.
+/// Limits on the work that unauthenticated clients can cause, for each worker. They are not configurable;
+/// docs/production.md explains what they mean. Tests may use other numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Looking in Redis for the session of a ticket without a signature of ours, where none is found.
+    /// Look-ups in Redis for tickets that the gate did not sign and that have no session.
     pub unknown_tickets: Rate,
     /// Callbacks with a code that the provider does not know.
     pub callbacks: Rate,
@@ -198,49 +198,49 @@ pub struct BrowserLogin {
 /// How people sign in.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// Space-separated scopes, `openid` among them.
+    /// Space-separated scopes, including `openid`.
     pub scope: String,
-    /// Ask UserInfo after the code exchange and merge its claims.
+    /// Whether UserInfo is requested after the code exchange and its claims are merged.
     pub userinfo: bool,
-    /// How long a login may take from redirect to callback; 10 min at most.
+    /// Longest time from redirect to callback. At most 10 min.
     pub timeout: Duration,
     /// Signature algorithms accepted for ID tokens.
     pub id_token_algorithms: Vec<Algorithm>,
-    /// Audiences besides our client that an ID token or a logout token may name; compared whole.
+    /// Audiences that ID tokens and logout tokens may name besides our client. Compared exactly.
     pub trusted_audiences: Vec<String>,
-    /// Where sign-out may lead besides our own page; compared whole.
+    /// URLs to which a sign-out may lead, besides the gate's own page. Compared exactly.
     pub logout_return_urls: Vec<String>,
 }
 
 /// Browser sessions.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Sealing keys, newest first; at least 32 bytes each.
+    /// Sealing keys, newest first. Each has at least 32 bytes.
     pub keys: Vec<Secret>,
-    /// A session unused for this long ends.
+    /// How long a session may stay unused.
     pub idle_timeout: Duration,
-    /// A session ends this long after login, whatever happens.
+    /// How long a session may last after login, whether it is used or not.
     pub absolute_timeout: Duration,
     /// How long a worker may answer from its own memory.
     pub cache_ttl: Duration,
-    /// How long before its end an access token is refreshed in the background; half of its life at most.
+    /// How long before its expiry an access token is refreshed in the background. At most half of its lifetime.
     pub refresh_ahead: Duration,
-    /// A session is refreshed at least this often while it is used, whatever its access token says.
+    /// Longest time between two refreshes of a session in use, however long its access token lives.
     pub check_interval: Option<Duration>,
-    /// What becomes of a session when the provider gives no refresh token.
+    /// What happens to a session if the provider sends no refresh token.
     pub without_refresh_token: WithoutRefreshToken,
     /// Cookie name without the `__Host-` prefix.
     pub cookie_name: String,
-    /// Where records are kept.
+    /// Where session records are stored.
     pub redis: Redis,
 }
 
-/// What becomes of a session when the provider gives no refresh token.
+/// What happens to a session if the provider sends no refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WithoutRefreshToken {
-    /// It ends with its access token: the provider can't be asked any more.
+    /// It ends with its access token, because the provider cannot be asked about it later.
     End,
-    /// It goes on until its timeouts, whatever the provider does.
+    /// It continues until its timeouts, whatever happens at the provider.
     Keep,
 }
 
@@ -249,85 +249,85 @@ pub enum WithoutRefreshToken {
 pub struct Redis {
     /// The Envoy cluster.
     pub cluster: String,
-    /// Redis Cluster: the Envoy cluster (ORIGINAL_DST by header) that reaches the nodes named in redirections.
+    /// For Redis Cluster: the Envoy cluster (ORIGINAL_DST by header) that reaches the nodes in redirections.
     pub nodes: Option<String>,
-    /// ACL user; absent for `requirepass`.
+    /// ACL user. Absent with `requirepass`.
     pub username: Option<String>,
-    /// Password, when Redis asks for one.
+    /// The password, if Redis requires one.
     pub password: Option<Secret>,
-    /// Key prefix: the tenant.
+    /// The prefix of all keys, different for each tenant.
     pub prefix: String,
-    /// Limit of one call.
+    /// Time limit of one call.
     pub timeout: Duration,
 }
 
 /// Bearer tokens.
 #[derive(Clone, Debug)]
 pub struct Bearer {
-    /// Accepted audiences; never empty.
+    /// Accepted audiences. Never empty.
     pub audiences: Vec<String>,
-    /// Accepted signature algorithms; never empty.
+    /// Accepted signature algorithms. Never empty.
     pub algorithms: Vec<Algorithm>,
-    /// A token that lives longer than this (exp − iat) is refused.
+    /// Longest accepted lifetime of a token (`exp` − `iat`).
     pub max_lifetime: Option<Duration>,
-    /// The provider is asked about a token at least this often while it is used (RFC 7662).
+    /// Longest time between two introspections of a token in use (RFC 7662).
     pub check_interval: Option<Duration>,
 }
 
-/// Where group names come from.
+/// Where groups are read from.
 #[derive(Clone, Debug)]
 pub struct Groups {
-    /// The claim, as a path of member names (`realm_access.roles` is two).
+    /// The claim, as a path of member names (`realm_access.roles` has two).
     pub claim: Vec<String>,
-    /// What the claim looks like.
+    /// The form of the claim.
     pub format: GroupsFormat,
 }
 
-/// What the claim with the groups looks like.
+/// The form of the claim with the groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GroupsFormat {
-    /// A list of texts, or one text that is one group.
+    /// A list of strings. A single string is one group.
     #[default]
     List,
-    /// One text with spaces between the groups.
+    /// One string with spaces between the groups.
     SpaceSeparated,
     /// An object whose keys are the groups.
     ObjectKeys,
 }
 
-/// What the application is told about a request.
+/// Which identity headers the application gets.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Whether an email address counts when the provider does not say that it has verified it.
+    /// Whether an email address is used if the provider does not say that it is verified.
     pub email_verified: EmailVerified,
-    /// Names, in lower case, of headers that would be taken out and are passed on.
+    /// Headers, in lower case, that are forwarded although the gate would otherwise remove them.
     pub trusted_headers: Vec<String>,
 }
 
-/// Whether an email address counts when the provider does not say that it has verified it.
+/// Whether an email address is used if the provider does not say that it is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmailVerified {
-    /// It counts unless `email_verified` is false.
+    /// It is used unless `email_verified` is false.
     Optional,
-    /// It counts only if `email_verified` is true.
+    /// It is used only if `email_verified` is true.
     Required,
 }
 
-/// Who may do what.
+/// Who may access what.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Rules shipped for a known application, checked after `rules`.
+    /// The rules for a known application. They are checked after `rules`.
     pub preset: Option<Preset>,
-    /// Groups of administrators; any one of them suffices. `mlflow_admins` means exactly the top-level group, with or
-    /// without one leading slash; `/dept/mlflow_admins` is another group.
+    /// Groups of administrators; membership in one is enough. `mlflow_admins` means exactly the top-level group, with
+    /// or without a leading slash; `/dept/mlflow_admins` is another group.
     pub admins: Vec<String>,
-    /// Groups of users; any one of them suffices. Named as in `admins`.
+    /// Groups of users; membership in one is enough. Same form as `admins`.
     pub users: Vec<String>,
-    /// Checked in order, first match decides; nothing matched: refused.
+    /// Checked in order. The first match decides. Without a match the request is refused.
     pub rules: Vec<Rule>,
 }
 
-/// Rules shipped for a known application.
+/// Built-in rules for a known application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// MLflow 3.
@@ -337,33 +337,34 @@ pub enum Preset {
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// What it is called.
+    /// The name of the rule.
     pub name: RuleName,
-    /// Which paths (canonical form) it is about.
+    /// The paths, in canonical form.
     pub path: PathMatch,
-    /// Which methods; empty means all.
+    /// The methods. Empty means all.
     pub methods: Vec<String>,
-    /// What it says of them.
+    /// Who has access.
     pub access: Access,
 }
 
-/// How a rule selects paths; always on the canonical form, never on query or fragment.
+/// Selects paths. It is applied to the canonical form, never to query or fragment.
 #[derive(Clone, Debug)]
 pub enum PathMatch {
-    /// This very path.
+    /// Exactly this path.
     Exact(String),
-    /// This path and whatever lies below it, at a segment border: `/api` matches `/api` and `/api/x`, not `/apix`.
+    /// This path and all paths below it, by whole segments: `/api` matches `/api` and `/api/x`, but not `/apix`.
     Prefix(String),
-    /// The whole path: compiled with anchors at both ends, so `is_match` decides; linear time.
+    /// A pattern for the whole path. It is compiled with anchors at both ends, so `is_match` is enough. It runs in
+    /// linear time.
     Regex(regex_lite::Regex),
 }
 
-/// What a rule says.
+/// Who has access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Anyone, without signing in.
+    /// Everyone, without signing in.
     Public,
-    /// Whoever is signed in.
+    /// Everyone who is signed in.
     SignedIn,
     /// Members of one of `policy.admins`.
     Admins,
@@ -371,14 +372,14 @@ pub enum Access {
     Users,
     /// Members of one of these groups.
     Groups(Vec<String>),
-    /// Nobody; 403.
+    /// No one; the reply is 403.
     Deny,
-    /// Nobody; 404, as if it did not exist.
+    /// No one; the reply is 404, as if the path did not exist.
     NotFound,
 }
 
 impl Access {
-    /// The reason of a refusal by a rule that says this; `None` when it refuses nobody who is signed in.
+    /// The reason label of a refusal by this access. `None` if it never refuses a signed-in client.
     pub const fn refusal(&self) -> Option<&'static str> {
         match self {
             Self::Public | Self::SignedIn => None,
@@ -389,7 +390,7 @@ impl Access {
 }
 
 impl Policy {
-    /// The reasons that rules with a name give to refusals, each once, in the order of the rules.
+    /// The reason labels that named rules give to refusals, without duplicates, in the order of the rules.
     pub fn rule_reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         for rule in &self.rules {

@@ -1,7 +1,8 @@
-//! A configuration of type `google.protobuf.Struct`: Envoy hands the filter its serialised form, not JSON.
+//! A configuration of type `google.protobuf.Struct`. Envoy passes it to the filter in serialised form, not as JSON.
 //!
-//! The fields of a `Struct` are a map, which on the wire is a list of entries (protobuf, "Maps"). The generated type
-//! keeps the last of two entries with one name; these messages keep both, so that they can be reported.
+//! The fields of a `Struct` are a map, which is encoded as a list of entries (protobuf, "Maps"). The generated type
+//! keeps only the last of two entries with the same name. The messages here keep both, so that duplicates can be
+//! reported.
 
 use prost::Message;
 use serde_json::{Number, Value as Json};
@@ -50,7 +51,7 @@ struct List {
     values: Vec<Value>,
 }
 
-/// The members of a serialised `Struct`; `None` when the bytes are none. Nesting is bounded by the decoder (100).
+/// The members of a serialised `Struct`. `None` if the bytes are not one. The decoder limits nesting to 100.
 pub(super) fn decode(bytes: &[u8]) -> Option<Tree> {
     Struct::decode(bytes).ok().map(object)
 }
@@ -63,7 +64,7 @@ fn object(message: Struct) -> Tree {
 fn value(message: Value) -> Tree {
     Tree::Leaf(match message.kind {
         None | Some(Kind::Null(_)) => Json::Null,
-        // Struct knows doubles only; JSON has no infinity.
+        // `Struct` has only doubles, and JSON has no infinity.
         Some(Kind::Number(number)) => Number::from_f64(number).map_or(Json::Null, Json::Number),
         Some(Kind::Text(text)) => Json::String(text),
         Some(Kind::Flag(flag)) => Json::Bool(flag),
@@ -155,7 +156,7 @@ mod tests {
         for end in 1..whole.len() {
             assert_eq!(decode(&whole[..end]), None, "cut at {end}");
         }
-        // Written by hand: an encoder would recurse itself.
+        // Encoded by hand, because an encoder would recurse too.
         let mut deep = vec![4 << 3, 1];
         for _ in 0..5000 {
             deep = field(6, &field(1, &deep));

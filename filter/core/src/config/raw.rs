@@ -1,5 +1,5 @@
-//! The configuration as an operator writes it. The JSON Schema comes from these types, so what stands above a field
-//! here is what an editor shows. Fields without `default` are required.
+//! The configuration as an operator writes it. The JSON Schema is generated from these types, and editors show the
+//! comments of the fields. Fields without `default` are required.
 
 use serde::Deserialize;
 
@@ -12,33 +12,33 @@ use super::setting::Setting;
 #[serde(deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(feature = "schema", schemars(title = "oidc-gate"))]
 pub(super) struct Config {
-    /// Where browsers reach the gate: scheme, host and port, nothing else.
+    /// The origin at which browsers reach the gate: scheme, host and port only.
     pub public_url: Setting<Text>,
-    /// Accept plain http for hosts that are not loopback. Cookies and tokens can then be read on the way.
+    /// Accept plain http for hosts other than loopback. Cookies and tokens can then be read in transit.
     #[serde(default)]
     pub allow_insecure_http: Setting<Flag>,
     /// The OpenID provider.
     pub issuer: Setting<Issuer>,
     /// The gate's registration at the provider.
     pub client: Setting<Client>,
-    /// Browser login; leave it out for a gate that accepts bearer tokens only.
+    /// Browser login. Leave it out for a gate that accepts only bearer tokens.
     #[serde(default)]
     pub login: Setting<Login>,
-    /// Browser sessions; goes with `login`.
+    /// Browser sessions. Required with `login`.
     #[serde(default)]
     pub session: Setting<Session>,
-    /// Bearer tokens; leave it out to accept none.
+    /// Bearer tokens. Leave it out to accept none.
     #[serde(default)]
     pub bearer: Setting<Bearer>,
-    /// Where group names come from.
+    /// Where groups are read from.
     #[serde(default)]
     pub groups: Setting<Groups>,
-    /// What the application is told about a request.
+    /// Which identity headers the application gets.
     #[serde(default)]
     pub identity: Setting<Identity>,
-    /// Who may do what.
+    /// Who may access what.
     pub policy: Setting<Policy>,
-    /// Clock difference tolerated when a token's times are checked.
+    /// Clock difference that is tolerated in the times of a token.
     #[serde(default)]
     pub clock_leeway: Setting<Span>,
 }
@@ -55,22 +55,22 @@ pub(super) struct Issuer {
     /// Other origins at which the gate calls endpoints of the provider, each with its cluster.
     #[serde(default)]
     pub origins: Setting<Vec<Setting<ServedOrigin>>>,
-    /// Origins, besides these, to which browsers may be sent.
+    /// Further origins to which browsers may be redirected.
     #[serde(default)]
     pub allowed_origins: Setting<List<Text>>,
-    /// Limit of one call to the provider.
+    /// Time limit of one call to the provider.
     #[serde(default)]
     pub timeout: Setting<Span>,
-    /// How long a request waits for the provider's metadata after a start before it is answered with 503.
+    /// How long a request waits for the provider's metadata after a start before it gets 503.
     #[serde(default)]
     pub startup_wait: Setting<Span>,
-    /// How often metadata and keys are fetched anew.
+    /// How often metadata and keys are fetched.
     #[serde(default)]
     pub refresh_interval: Setting<Span>,
-    /// How long the last good keys serve while the provider cannot be reached.
+    /// How long the last good keys are used while the provider is unreachable.
     #[serde(default)]
     pub max_stale: Setting<Span>,
-    /// What marks a token as an access token; any one of these suffices.
+    /// What marks an access token. A token needs any one of these marks.
     #[serde(default)]
     pub access_token_marks: Setting<Vec<Setting<AccessTokenMark>>>,
 }
@@ -82,43 +82,43 @@ pub(super) struct Issuer {
 pub(super) struct ServedOrigin {
     /// Scheme, host and port.
     pub origin: Setting<Text>,
-    /// The Envoy cluster whose hosts are this origin.
+    /// The Envoy cluster that serves this origin.
     pub cluster: Setting<Text>,
 }
 
-/// What marks a token as an access token.
+/// What marks an access token.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum AccessTokenMark {
-    /// The header's `typ: at+jwt`, which RFC 9068 demands.
+    /// The header's `typ: at+jwt`, which RFC 9068 requires.
     Rfc9068,
-    /// The claim `typ: Bearer`, which Keycloak writes.
+    /// The claim `typ: Bearer`, which Keycloak sets.
     Keycloak,
-    /// Claims that tell the provider's access tokens from its other tokens.
+    /// Claims that distinguish the provider's access tokens from its other tokens.
     Claims(ClaimRule),
 }
 
-/// Claims that tell access tokens from other tokens.
+/// Claims that distinguish access tokens from other tokens.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct ClaimRule {
-    /// Claims that must be there; one of them at least has to be one that ID tokens do not have.
+    /// Claims that must be present. At least one of them must be a claim that ID tokens do not have.
     pub present: Setting<Vec<Setting<RequiredClaim>>>,
-    /// Claims that must not be there. `nonce`, `at_hash`, `c_hash`, `s_hash` and `events` never may.
+    /// Claims that must be absent. `nonce`, `at_hash`, `c_hash`, `s_hash` and `events` are never allowed.
     #[serde(default)]
     pub absent: Setting<Vec<Setting<ClaimPath>>>,
 }
 
-/// A claim that must be there.
+/// A claim that must be present.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RequiredClaim {
-    /// Its name: text in which dots lead into nested claims, or a list of names that are taken whole.
+    /// Its name: text whose dots lead into nested claims, or a list of names that are used unchanged.
     pub claim: Setting<ClaimPath>,
-    /// It must be one of these, or a list that has one of them; whatever it is when left out.
+    /// The accepted values. The claim must be one of them, or a list that contains one. If left out, any value will do.
     #[serde(default)]
     pub values: Setting<List<Text>>,
 }
@@ -130,7 +130,7 @@ pub(super) struct RequiredClaim {
 pub(super) struct Client {
     /// The client identifier.
     pub id: Setting<Text>,
-    /// The client secret; needed for login.
+    /// The client secret. Required for login.
     #[serde(default)]
     pub secret: Setting<SecretText>,
     /// How the client authenticates at the token endpoint.
@@ -154,10 +154,10 @@ pub(super) enum ClientAuthentication {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Login {
-    /// Scopes to ask for, separated by spaces; `openid` among them.
+    /// Scopes to request, separated by spaces. `openid` must be among them.
     #[serde(default)]
     pub scope: Setting<Text>,
-    /// Ask the UserInfo endpoint after login and merge its claims.
+    /// Call the UserInfo endpoint after login and merge its claims.
     #[serde(default)]
     pub userinfo: Setting<Flag>,
     /// How long a login may take.
@@ -166,10 +166,10 @@ pub(super) struct Login {
     /// Signature algorithms accepted for ID tokens.
     #[serde(default)]
     pub id_token_algorithms: Setting<List<Text>>,
-    /// Audiences, besides the client, that ID tokens and logout tokens may name.
+    /// Audiences that ID tokens and logout tokens may name besides the client.
     #[serde(default)]
     pub trusted_audiences: Setting<List<Text>>,
-    /// URLs that sign-out may lead to, besides the gate's own page; compared whole.
+    /// URLs to which a sign-out may lead, besides the gate's own page. Compared exactly.
     #[serde(default)]
     pub logout_return_urls: Setting<List<Text>>,
 }
@@ -179,64 +179,64 @@ pub(super) struct Login {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Session {
-    /// Keys that seal cookies and session records, newest first; at least 32 random bytes each.
+    /// Keys that encrypt cookies and session records, newest first. Each has at least 32 random bytes.
     pub keys: Setting<List<SecretText>>,
-    /// A session that is not used for this long ends.
+    /// How long a session may stay unused.
     #[serde(default)]
     pub idle_timeout: Setting<Span>,
-    /// A session ends this long after login, used or not.
+    /// How long a session may last after login, whether it is used or not.
     #[serde(default)]
     pub absolute_timeout: Setting<Span>,
     /// How long a worker answers from its own memory before it asks Redis again.
     #[serde(default)]
     pub cache_ttl: Setting<Span>,
-    /// How long before its end an access token is refreshed in the background; half of its life at most.
+    /// How long before its expiry an access token is refreshed in the background. At most half of its lifetime.
     #[serde(default)]
     pub refresh_ahead: Setting<Span>,
-    /// Refresh a session that is used at least this often, however long its access token lives.
+    /// Refresh a session in use at least this often, however long its access token lives.
     #[serde(default)]
     pub check_interval: Setting<Span>,
-    /// What becomes of a session when the provider gives no refresh token.
+    /// What happens to a session if the provider sends no refresh token.
     #[serde(default)]
     pub without_refresh_token: Setting<WithoutRefreshToken>,
     /// Name of the session cookie, without the `__Host-` that the gate adds over https.
     #[serde(default)]
     pub cookie_name: Setting<Text>,
-    /// Where session records are kept.
+    /// Where session records are stored.
     pub redis: Setting<Redis>,
 }
 
-/// What becomes of a session when the provider gives no refresh token.
+/// What happens to a session if the provider sends no refresh token.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum WithoutRefreshToken {
     /// It ends with its access token.
     End,
-    /// It goes on until its timeouts, whatever happens at the provider.
+    /// It continues until its timeouts, whatever happens at the provider.
     Keep,
 }
 
-/// The Redis that keeps session records.
+/// The Redis that stores session records.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Redis {
     /// The Envoy cluster, with the TCP connection pool.
     pub cluster: Setting<Text>,
-    /// For Redis Cluster: the Envoy cluster of type ORIGINAL_DST that reaches the nodes which redirections name.
+    /// For Redis Cluster: the Envoy cluster of type ORIGINAL_DST that reaches the nodes in redirections.
     #[serde(default)]
     pub nodes: Setting<Text>,
-    /// ACL user; leave it out where Redis has a password only.
+    /// ACL user. Leave it out if Redis has only a password.
     #[serde(default)]
     pub username: Setting<Text>,
     /// Password.
     #[serde(default)]
     pub password: Setting<SecretText>,
-    /// What all keys begin with; gates that share a Redis have different ones.
+    /// The prefix of all keys. Gates that share a Redis need different prefixes.
     #[serde(default)]
     pub prefix: Setting<Text>,
-    /// Limit of one call.
+    /// Time limit of one call.
     #[serde(default)]
     pub timeout: Setting<Span>,
 }
@@ -251,71 +251,71 @@ pub(super) struct Bearer {
     /// Signature algorithms accepted for access tokens.
     #[serde(default)]
     pub algorithms: Setting<List<Text>>,
-    /// A token that was issued for longer than this is refused; no limit when left out.
+    /// Longest accepted lifetime of a token (`exp` − `iat`). Unlimited if left out.
     #[serde(default)]
     pub max_lifetime: Setting<Span>,
-    /// Ask the provider about a token that is used at least this often (introspection).
+    /// Introspect a token in use at least this often.
     #[serde(default)]
     pub check_interval: Setting<Span>,
 }
 
-/// Where group names come from.
+/// Where groups are read from.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Groups {
-    /// The claim with the groups: text in which dots lead into nested claims (`realm_access.roles`), or a list of names
-    /// that are taken whole (`[resource_access, my.app, roles]`).
+    /// The claim with the groups: text whose dots lead into nested claims (`realm_access.roles`), or a list of names
+    /// that are used unchanged (`[resource_access, my.app, roles]`).
     #[serde(default)]
     pub claim: Setting<ClaimPath>,
-    /// What the claim looks like.
+    /// The form of the claim.
     #[serde(default)]
     pub format: Setting<GroupsFormat>,
 }
 
-/// What the claim with the groups looks like.
+/// The form of the claim with the groups.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum GroupsFormat {
-    /// A list of texts; one text alone is one group, whatever is in it.
+    /// A list of strings. A single string is one group, whatever it contains.
     List,
-    /// One text with spaces between the groups.
+    /// One string with spaces between the groups.
     SpaceSeparated,
-    /// An object whose keys are the groups; a key whose value is false or null is none.
+    /// An object whose keys are the groups. A key whose value is false or null is not a group.
     ObjectKeys,
 }
 
-/// What the application is told about a request.
+/// Which identity headers the application gets.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Identity {
-    /// Whether an email address counts when the provider does not say that it has verified it.
+    /// Whether an email address is used if the provider does not say that it is verified.
     #[serde(default)]
     pub email_verified: Setting<EmailVerified>,
-    /// Headers that are passed on as they come, because Envoy or a proxy in front sets them whatever a client sends.
+    /// Headers that are forwarded unchanged, because Envoy or a proxy in front of it always sets them itself.
     #[serde(default)]
     pub trusted_headers: Setting<List<Text>>,
 }
 
-/// Whether an email address counts when the provider does not say that it has verified it.
+/// Whether an email address is used if the provider does not say that it is verified.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum EmailVerified {
-    /// It counts unless `email_verified` is false.
+    /// It is used unless `email_verified` is false.
     Optional,
-    /// It counts only if `email_verified` is true.
+    /// It is used only if `email_verified` is true.
     Required,
 }
 
-/// Who may do what. What no rule allows is refused.
+/// Who may access what. Requests that no rule allows are refused.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Policy {
-    /// Rules shipped for a known application; they come after `rules`.
+    /// Built-in rules for a known application. They are checked after `rules`.
     #[serde(default)]
     pub preset: Setting<Preset>,
     /// Groups of administrators. `mlflow_admins` is exactly the top-level group, with or without a leading slash.
@@ -324,12 +324,12 @@ pub(super) struct Policy {
     /// Groups of users. `mlflow_users` is exactly the top-level group, with or without a leading slash.
     #[serde(default)]
     pub users: Setting<List<Text>>,
-    /// Checked in order; the first that matches decides.
+    /// Checked in order. The first match decides.
     #[serde(default)]
     pub rules: Setting<Vec<Setting<Rule>>>,
 }
 
-/// Rules shipped for a known application.
+/// Built-in rules for a known application.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -338,52 +338,52 @@ pub(super) enum Preset {
     Mlflow,
 }
 
-/// What one rule says of some paths.
+/// One rule: who may access some paths.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Rule {
-    /// What the log, the metric's reason and the denial call it.
+    /// The name in the log, in the metric's reason and in the refusal.
     #[serde(default)]
     pub name: Setting<Text>,
-    /// Which paths it is about.
+    /// The paths.
     pub path: Setting<PathMatch>,
-    /// Which methods it is about; all when left out. GET includes HEAD.
+    /// The methods; all if left out. GET includes HEAD.
     #[serde(default)]
     pub methods: Setting<List<Text>>,
-    /// Who may pass.
+    /// Who has access.
     pub access: Setting<Access>,
 }
 
-/// Which paths a rule is about: decoded, without query.
+/// The paths of a rule, compared with the decoded path without the query.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PathMatch {
-    /// This very path.
+    /// Exactly this path.
     Exact(Text),
-    /// This path and all below it, at a segment border: `/api` is about `/api` and `/api/x`, not `/apix`.
+    /// This path and all paths below it, by whole segments: `/api` matches `/api` and `/api/x`, but not `/apix`.
     Prefix(Text),
-    /// A regular expression that the whole path has to match.
+    /// A regular expression that must match the whole path.
     Regex(Text),
 }
 
-/// Who may pass.
+/// Who has access.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Access {
-    /// Anyone, without signing in.
+    /// Everyone, without signing in.
     Public,
-    /// Whoever is signed in.
+    /// Everyone who is signed in.
     SignedIn,
     /// Members of a group in `policy.admins`.
     Admins,
     /// Members of a group in `policy.users` or `policy.admins`.
     Users,
-    /// Nobody; 403.
+    /// No one; the reply is 403.
     Deny,
-    /// Nobody; 404, as if it did not exist.
+    /// No one; the reply is 404, as if the path did not exist.
     NotFound,
     /// Members of one of these groups.
     Groups(List<Text>),

@@ -1,24 +1,24 @@
-//! What a rule is called, and what the metric makes of its name.
+//! The name of a rule, and the metric label that is derived from it.
 
-/// Reasons of rules that the metric tells apart. Envoy keeps the counter of each until it ends.
+/// How many rules get a reason label in the metric. Envoy keeps each counter for its whole lifetime.
 pub const MAX_RULE_REASONS: usize = 100;
 
-/// What a rule is called.
+/// The name of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleName {
-    /// By the operator: the log, the metric and the denial say it.
+    /// Given by the operator. It appears in the log, the metric and the refusal.
     Given {
-        /// As it was written.
+        /// The name as written.
         name: String,
-        /// What the metric makes of it: `a-z`, `0-9` and `_`.
+        /// The label in the metric: `a-z`, `0-9` and `_`.
         label: String,
     },
-    /// By the gate, for a rule of a preset or one without a name: only the log says it.
+    /// Given by the gate to a rule of a preset, or to one without a name. It appears only in the log.
     Own(String),
 }
 
 impl RuleName {
-    /// As the operator wrote it; `None` when the metric could make nothing of it.
+    /// A name from the operator. `None` if no label can be derived from it.
     pub(super) fn given(name: String) -> Option<Self> {
         let label = label(&name);
         (!label.is_empty()).then_some(Self::Given { name, label })
@@ -31,7 +31,7 @@ impl RuleName {
         }
     }
 
-    /// What a refused client sees: the name that the operator chose, if there is one.
+    /// The name that a refused client sees: the operator's, if there is one.
     pub fn shown(&self) -> Option<&str> {
         match self {
             Self::Given { name, .. } => Some(name),
@@ -39,7 +39,7 @@ impl RuleName {
         }
     }
 
-    /// The reason of a refusal by this rule that without it would have the reason `refusal`.
+    /// The reason label of a refusal by this rule. `refusal` is the label that it would have without a named rule.
     pub fn reason(&self, refusal: &str) -> Option<String> {
         match self {
             Self::Given { label, .. } => Some(format!("{refusal}_{label}")),
@@ -48,7 +48,7 @@ impl RuleName {
     }
 }
 
-/// ASCII letters and digits in lower case; whatever else stands between them is one `_`.
+/// ASCII letters and digits in lower case. Other characters between them become one `_`.
 fn label(name: &str) -> String {
     let mut label = String::with_capacity(name.len());
     for character in name.chars() {

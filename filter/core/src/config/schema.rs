@@ -1,5 +1,5 @@
-//! The JSON Schema of the configuration, from the types of `raw` and the defaults of `validate`: editors complete and
-//! check with it. What depends on several fields, on entropy or on bounds is checked by [`super::load`] only.
+//! Generates the JSON Schema of the configuration from the types in `raw` and the defaults in `validate`. Editors use
+//! it for completion and checks. Only [`super::load`] checks bounds, entropy and what depends on several fields.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use super::validate::timing::{Timing, limits};
 use super::validate::{bearer, groups, login, session};
 use crate::jose::algorithm::Algorithm;
 
-/// The JSON Schema (draft 2020-12) of what [`super::load`] reads.
+/// The JSON Schema (draft 2020-12) of the format that [`super::load`] reads.
 pub fn json_schema() -> Value {
     let mut schema = SchemaGenerator::default().into_root_schema_for::<raw::Config>().to_value();
     for (section, field, timing) in timings() {
@@ -51,7 +51,7 @@ pub fn json_schema() -> Value {
     schema
 }
 
-/// Section, field, default and bounds; the root has no name.
+/// Section, field, default and bounds. The name of the root section is empty.
 fn timings() -> [(&'static str, &'static str, Timing); 14] {
     [
         ("", "clock_leeway", limits::CLOCK_LEEWAY),
@@ -91,7 +91,7 @@ fn defaults() -> [(&'static str, &'static str, Value); 13] {
     ]
 }
 
-/// The types know algorithms as text, so that `validate` can say why one is refused.
+/// In the types, algorithms are text, so that `validate` can explain why one is refused.
 fn list_of_algorithms() -> Value {
     let reference = json!({"$ref": "#/$defs/FromEnvironment"});
     let names = Algorithm::ALL.map(Algorithm::name);
@@ -122,19 +122,19 @@ fn describe_timing(field: &mut serde_json::Map<String, Value>, timing: Timing) {
     }
 }
 
-/// The value of an environment variable. It may stand wherever a value may.
+/// The value of an environment variable. It is allowed wherever a value is.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is wanted; `environment` does the reading")]
 struct FromEnvironment {
-    /// The variable's name; Envoy has to pass it on (`host_env_keys`).
+    /// The variable's name. Envoy must pass it on (`host_env_keys`).
     #[schemars(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
     env: String,
-    /// What stands here when the variable is not set or empty; without it, that is an error.
+    /// The value if the variable is unset or empty. Without a default, that is an error.
     default: Option<Value>,
 }
 
-/// A leaf: its own form, or a reference to the environment.
+/// The schema of a scalar: its own form, or a reference to the environment.
 fn leaf(form: Value, generator: &mut SchemaGenerator) -> Schema {
     let reference = generator.subschema_for::<FromEnvironment>();
     schema!({"anyOf": [form, reference]})

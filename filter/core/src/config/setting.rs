@@ -1,4 +1,4 @@
-//! One field on its way from text to value: absent, given, or refused.
+//! The state of a field while it is read: absent, refused or given.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,25 +7,25 @@ use serde::de::{self, Deserialize, Visitor};
 
 use super::error::{Place, Reported};
 
-/// One field as it was written.
+/// One field as written.
 #[derive(Default)]
 pub(super) enum Setting<T> {
-    /// Not there, or null.
+    /// Absent or null.
     #[default]
     Absent,
-    /// There, and wrong; the mistake has been reported.
+    /// Present but wrong. The error has been reported.
     Refused(Reported),
-    /// There, and of the right type.
+    /// Present and of the right type.
     Given(T),
 }
 
 impl<T> Setting<T> {
-    /// The value; its absence is a mistake.
+    /// The value. If it is absent, this reports an error.
     pub(super) fn required(self, place: &Place<'_>) -> Result<T, Reported> {
         self.or_else(|| Err(place.refuse("is missing")))
     }
 
-    /// The value, if there is one.
+    /// The value, if it is present.
     pub(super) fn optional(self) -> Result<Option<T>, Reported> {
         match self {
             Self::Absent => Ok(None),
@@ -34,12 +34,12 @@ impl<T> Setting<T> {
         }
     }
 
-    /// The value, or else this one.
+    /// The value, or this default.
     pub(super) fn or_else(self, default: impl FnOnce() -> Result<T, Reported>) -> Result<T, Reported> {
         self.optional()?.map_or_else(default, Ok)
     }
 
-    /// The value, if it is there and of the right type.
+    /// The value, if it is present and of the right type.
     pub(super) fn given(&self) -> Option<&T> {
         match self {
             Self::Given(value) => Some(value),

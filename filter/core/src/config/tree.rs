@@ -1,5 +1,5 @@
-//! A configuration as it was written, before anything is taken for a value: an object has every member, also one that
-//! stands there twice, of which readers would take the first or the last.
+//! A configuration as written, before values are interpreted. An object keeps duplicate members, of which parsers use
+//! either the first or the last.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use serde_json::{Map, Number, Value};
 
 use super::error::Place;
 
-/// A value with all of its members. It may hold secrets, so it is never printed.
+/// A value with all of its members. It may contain secrets, so it is never printed.
 pub(super) enum Tree {
     List(Vec<Tree>),
     Object(Vec<(String, Tree)>),
-    /// Neither a list nor an object.
+    /// A scalar.
     Leaf(Value),
 }
 
 impl Tree {
-    /// The value. A member that stands there again is reported and left out. Recursion ends with the nesting, which
-    /// whatever made the tree has bounded.
+    /// Converts to a JSON value. A repeated member is reported and left out. Recursion is bounded, because the parser
+    /// that built the tree limits nesting.
     pub(super) fn into_value(self, place: &Place<'_>) -> Value {
         match self {
             Self::Leaf(value) => value,
@@ -91,7 +91,7 @@ impl<'de> Deserialize<'de> for Tree {
                 Ok(Tree::List(items))
             }
 
-            // Names are compared when their escapes are resolved: `\u0061` is `a`.
+            // Compares names after resolving their escapes: `\u0061` is `a`.
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = entries.next_entry()? {

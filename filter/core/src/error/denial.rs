@@ -1,21 +1,21 @@
-//! What is known of a request that policy denied.
+//! The details of a refusal by policy.
 
 use crate::config::RuleName;
 use crate::principal::Principal;
 use crate::quote::quote_list;
 
-/// Groups of a refused caller that the log names, and characters of each.
+/// How many groups the log names, and how many characters of each.
 const MAX_LOGGED_GROUPS: usize = 20;
 const MAX_LOGGED_GROUP_CHARS: usize = 100;
 
-/// Who was refused, and what would have let them in.
+/// Who was refused, and what would have granted access.
 #[derive(Clone, Debug)]
 pub struct NotAllowed {
-    /// Who it is.
+    /// Who was refused.
     pub principal: Principal,
-    /// Groups of which one is needed; empty when no group would help.
+    /// Groups of which one is required. Empty if no group has access.
     pub needed: Vec<String>,
-    /// The rule that says so; `None` when there is no rule for this request.
+    /// The rule that refused. `None` if no rule matches the request.
     pub rule: Option<RuleName>,
 }
 
@@ -27,7 +27,7 @@ impl NotAllowed {
         format!("{unknown}needs one of [{}]", self.needed.join(", "))
     }
 
-    /// The caller's groups for the log: some of them, escaped.
+    /// The principal's groups for the log: the first few, escaped.
     pub fn groups(&self) -> String {
         quote_list(&self.principal.groups, MAX_LOGGED_GROUPS, MAX_LOGGED_GROUP_CHARS)
     }

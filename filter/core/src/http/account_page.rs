@@ -1,4 +1,5 @@
-//! The account page: who is signed in, since when, until when, and where else. Works without scripts.
+//! The account page: who is signed in, when the session began and ends, and the user's other sessions. It needs no
+//! scripts.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,30 +10,30 @@ use crate::principal::Principal;
 use crate::record_name::RecordName;
 use crate::time::Timestamp;
 
-/// Where it is.
+/// The path of the page.
 pub const PATH: &str = "/oauth2/account";
-/// Groups that are shown; more would only be scrolled past.
+/// How many groups the page shows.
 const MAX_GROUPS: usize = 50;
 
-/// What the page shows.
+/// The values on the page.
 pub struct AccountPage<'a> {
-    /// Who.
+    /// The user who is signed in.
     pub principal: &'a Principal,
-    /// When this session began, when it ends at the latest, and when it ends if it is not used.
+    /// When this session began.
     pub created: Timestamp,
-    /// When this session ends at the latest.
+    /// When this session ends at the latest (absolute timeout).
     pub ends: Timestamp,
-    /// When it ends if it is not used any more.
+    /// When this session ends if it stays unused (idle timeout).
     pub ends_unused: Timestamp,
-    /// The same person's other sessions, the latest first.
+    /// The user's other sessions, newest first.
     pub others: &'a [(RecordName, Timestamp)],
-    /// How many more there are.
+    /// How many other sessions exist beyond those in `others`.
     pub not_shown: usize,
-    /// What a person can quote.
+    /// The request id, which the user can quote to an administrator.
     pub request_id: &'a str,
 }
 
-/// The whole document.
+/// The whole HTML document.
 pub fn render(page: &AccountPage<'_>) -> String {
     let principal = page.principal;
     let name =
@@ -101,7 +102,7 @@ fn text(moment: Timestamp) -> String {
     humantime::format_rfc3339_seconds(moment).to_string()
 }
 
-/// In UTC: the page has no script that knows the reader's zone.
+/// In UTC, because without a script the page cannot learn the reader's time zone.
 fn moment(moment: Timestamp) -> Markup {
     let text = text(moment);
     let (date, time) = text.split_once('T').unwrap_or((&text, ""));

@@ -8,16 +8,16 @@ use crate::error::{Dependency, Malformed, Rejection};
 use crate::host::Host;
 use crate::sync::within;
 
-/// Longest body that is read, in bytes. Logout tokens and administrative messages have no groups in them, so the
-/// longest token need not fit.
+/// Longest body that is read, in bytes. This is less than the longest token, because logout tokens and administrative
+/// messages contain no groups.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
-/// How long a body may take to arrive: a provider sends it along with the headers.
+/// How long a body may take to arrive. Providers send it together with the headers.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A body that arrives while the request is decided about.
+/// A body that may still be arriving while the gate decides about the request.
 pub struct Body(oneshot::Receiver<Result<Vec<u8>, TooLong>>);
 
-/// Where it arrives.
+/// Delivers the body to its [`Body`].
 pub struct Arrival(oneshot::Sender<Result<Vec<u8>, TooLong>>);
 
 /// The body is longer than [`MAX_BODY_LEN`].
@@ -25,28 +25,28 @@ pub struct Arrival(oneshot::Sender<Result<Vec<u8>, TooLong>>);
 pub struct TooLong;
 
 impl Body {
-    /// One that is not there yet.
+    /// A body that has not arrived yet.
     pub fn arriving() -> (Arrival, Self) {
         let (sender, receiver) = oneshot::channel();
         (Arrival(sender), Self(receiver))
     }
 
-    /// One that is there.
+    /// A body that has already arrived.
     pub fn of(bytes: impl Into<Vec<u8>>) -> Self {
         let (arrival, body) = Self::arriving();
         arrival.complete(Ok(bytes.into()));
         body
     }
 
-    /// None: the request has no body, or nobody looks at it.
+    /// No body: the request has none, or no endpoint reads it.
     pub fn none() -> Self {
         Self::of([])
     }
 
-    /// All of it.
+    /// The complete body.
     ///
     /// # Errors
-    /// [`Malformed::Body`] when it is empty or too long; [`Rejection::Unavailable`] when Envoy does not hand it over.
+    /// [`Malformed::Body`] if it is empty or too long; [`Rejection::Unavailable`] if Envoy does not deliver it in time.
     pub async fn read(self, host: &dyn Host) -> Result<Vec<u8>, Rejection> {
         match within(host, PATIENCE, self.0).await {
             Some(Ok(Ok(bytes))) if !bytes.is_empty() && bytes.len() <= MAX_BODY_LEN => Ok(bytes),
@@ -57,9 +57,9 @@ impl Body {
 }
 
 impl Arrival {
-    /// It is there.
+    /// Delivers the complete body.
     pub fn complete(self, body: Result<Vec<u8>, TooLong>) {
-        // Nobody may wait for it any more.
+        // The receiver may have been dropped.
         let _ = self.0.send(body);
     }
 }

@@ -1,4 +1,4 @@
-//! Our cookies: their names, how they are read, written, deleted, and kept from the application.
+//! The gate's cookies: names, reading, setting, deleting, and removing them from forwarded requests.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use cookie::{Cookie, SameSite};
 use crate::config::PublicUrl;
 use crate::http::request::Request;
 
-/// How many cookie pairs of one request are looked at; more than a browser keeps for one site.
+/// How many cookie pairs of one request are read. Browsers keep fewer for one site.
 const MAX_PAIRS: usize = 4096;
 
-/// The names of this gate's cookies, and the attributes they all carry.
+/// The names of this gate's cookies, and their common attributes.
 #[derive(Clone, Debug)]
 pub struct CookieJar {
     base: String,
@@ -18,7 +18,7 @@ pub struct CookieJar {
 }
 
 impl CookieJar {
-    /// `name` is the configured cookie name; with `Secure` cookies it gets the `__Host-` prefix (RFC 6265bis 4.1.3.2).
+    /// `name` is the configured cookie name. `Secure` cookies get the `__Host-` prefix (RFC 6265bis 4.1.3.2).
     pub fn new(name: &str, public_url: &PublicUrl) -> Self {
         let secure = public_url.secure_cookies;
         Self { base: if secure { format!("__Host-{name}") } else { name.to_owned() }, secure }
@@ -29,27 +29,27 @@ impl CookieJar {
         &self.base
     }
 
-    /// The login cookie's name for one flow; `tag` is the beginning of its `state`.
+    /// The name of one flow's login cookie. `tag` is the beginning of its `state`.
     pub fn login(&self, tag: &str) -> String {
         format!("{}{tag}", self.login_prefix())
     }
 
-    /// What all login cookies' names begin with.
+    /// The common prefix of all login cookie names.
     pub fn login_prefix(&self) -> String {
         format!("{}-login-", self.base)
     }
 
-    /// Counts logins that came back, to end redirect loops.
+    /// The cookie that counts completed logins, to detect redirect loops.
     pub fn attempts(&self) -> String {
         format!("{}-attempts", self.base)
     }
 
-    /// Holds the `state` of a logout under way.
+    /// The cookie that holds the `state` of a logout in progress.
     pub fn logout(&self) -> String {
         format!("{}-logout", self.base)
     }
 
-    /// Marks a browser that was sent to the public address lately.
+    /// The cookie that marks a browser as recently redirected to the public address.
     pub fn redirected(&self) -> String {
         format!("{}-redirected", self.base)
     }
@@ -63,13 +63,15 @@ impl CookieJar {
         })
     }
 
-    /// A `Set-Cookie` value: HttpOnly, SameSite=Lax, Path=/, no Domain; `Secure` unless the gate is plain http.
+    /// A `Set-Cookie` value: HttpOnly, SameSite=Lax, Path=/, no Domain. It has `Secure` unless the gate uses plain
+    /// http.
     pub fn set(&self, name: &str, value: &str, max_age: Duration) -> String {
         let max_age = cookie::time::Duration::try_from(max_age).unwrap_or(cookie::time::Duration::MAX);
         self.build(name, value, max_age)
     }
 
-    /// A `Set-Cookie` value that deletes; it repeats the attributes, else browsers ignore it for `__Host-` names.
+    /// A `Set-Cookie` value that deletes the cookie. It repeats the attributes because browsers otherwise ignore it for
+    /// `__Host-` names.
     pub fn delete(&self, name: &str) -> String {
         self.build(name, "", cookie::time::Duration::ZERO)
     }
@@ -85,7 +87,7 @@ impl CookieJar {
             .to_string()
     }
 
-    /// Our cookies in a request, as (name, value) in order.
+    /// The gate's cookies in a request, as (name, value), in order.
     pub fn ours<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
         request
             .header_values("cookie")
@@ -98,19 +100,20 @@ impl CookieJar {
             })
     }
 
-    /// Whether one of our cookies is in a request, in whatever form: what [`CookieJar::ours`] can't read counts too.
+    /// Whether a request contains one of the gate's cookies. One that [`CookieJar::ours`] cannot read counts too.
     pub fn has_ours(&self, request: &Request) -> bool {
         let pairs = request.header_values("cookie").flat_map(|header| header.split(|byte| *byte == b';'));
         pairs.into_iter().any(|pair| self.is_ours(name_of(pair)))
     }
 
-    /// Whether a `Set-Cookie` value would set one of our cookies, or one that browsers send as if it were ours.
+    /// Whether a `Set-Cookie` value sets one of the gate's cookies, or a cookie that browsers would send back in the
+    /// same form.
     pub fn would_set(&self, set_cookie: &[u8]) -> bool {
         self.is_ours(name_of(set_cookie.split(|byte| *byte == b';').next().unwrap_or_default()))
     }
 
-    /// The Cookie header for the application: ours taken out, all others as they were, byte for byte. `None` when
-    /// nothing is left.
+    /// The Cookie header for the application: without the gate's cookies, the others unchanged byte for byte. `None` if
+    /// no cookie is left.
     pub fn without_ours(&self, request: &Request) -> Option<Vec<u8>> {
         let mut kept: Vec<u8> = Vec::new();
         for header in request.header_values("cookie") {
@@ -120,7 +123,7 @@ impl CookieJar {
                     continue;
                 }
                 if first {
-                    // Two Cookie headers become one, joined as HTTP/2 joins them (RFC 9113 8.2.3).
+                    // Join several Cookie headers as HTTP/2 does (RFC 9113 8.2.3).
                     if !kept.is_empty() {
                         kept.extend_from_slice(b"; ");
                     }
@@ -136,15 +139,15 @@ impl CookieJar {
     }
 }
 
-/// The name of a pair. Of a cookie without a name browsers send the value alone (RFC 6265bis 5.8.3), and that may look
-/// like a pair: `=oidc-gate=x` arrives as `oidc-gate=x`. A pair without `=` counts as a name.
+/// The name in a pair. Browsers send a cookie without a name as its value alone (RFC 6265bis 5.8.3), which may look
+/// like a pair: `=oidc-gate=x` arrives as `oidc-gate=x`. A pair without `=` therefore counts as a name.
 fn name_of(pair: &[u8]) -> &[u8] {
     let begin = pair.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != b'=');
     let rest = begin.and_then(|at| pair.get(at..)).unwrap_or_default();
     rest.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-/// `name=value` with surrounding white space removed, as RFC 6265 5.4 servers read it.
+/// Splits `name=value` and trims white space, as servers do that follow RFC 6265 5.4.
 fn split_pair(segment: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = segment.iter().position(|byte| *byte == b'=')?;
     let (name, value) = segment.split_at_checked(at)?;

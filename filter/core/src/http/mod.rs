@@ -1,4 +1,4 @@
-//! HTTP as the gate sees it: request, canonical path, cookies, reply, pages.
+//! HTTP types of the gate: request, canonical path, cookies, reply, pages.
 
 pub(crate) mod account_page;
 pub mod body;

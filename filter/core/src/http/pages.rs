@@ -1,4 +1,5 @@
-//! The gate's own pages: no scripts, nothing from elsewhere, every value escaped by the template engine.
+//! The gate's own HTML pages. They have no scripts and load nothing from other origins. The template engine escapes
+//! every value.
 
 use std::borrow::Cow;
 
@@ -8,16 +9,16 @@ use crate::error::LoginError;
 use crate::principal::Principal;
 use crate::redis::MAX_VALUE_LEN;
 
-/// What somebody reads who can do nothing about it.
+/// Shown for an error that only an administrator can correct.
 pub const ADMINISTRATOR: &str = "An administrator has to act; trying again does not help until then.";
 
-/// What becomes of groups that are too many for a token.
+/// Shown when the provider left out the groups because there are too many for a token.
 pub const GROUPS_ELSEWHERE: &str = "the identity provider sent no list of groups, which many do when there are too many. Administrators: have it send \
      fewer groups, or application roles.";
-/// Groups that a refusal shows.
+/// How many groups the page of a refusal shows.
 const MAX_GROUPS: usize = 20;
 
-/// One page; the text is ours, the values are not and are escaped.
+/// One page. Values are escaped; the fixed texts are not.
 #[derive(Clone, Debug)]
 pub struct Page<'a> {
     status: u16,
@@ -59,63 +60,63 @@ impl<'a> Page<'a> {
         self
     }
 
-    /// One sentence that says what happened.
+    /// One sentence that describes what happened.
     #[must_use]
     pub fn text(mut self, text: impl Into<Cow<'a, str>>) -> Self {
         self.text = text.into();
         self
     }
 
-    /// Who is signed in, and which groups would be needed.
+    /// The user who is signed in, and the groups that would grant access.
     #[must_use]
     pub fn principal(mut self, principal: &'a Principal, needed: &'a [String]) -> Self {
         self.principal = Some((principal, needed));
         self
     }
 
-    /// A fact, such as the provider's error code.
+    /// A labelled value, such as the provider's error code.
     #[must_use]
     pub fn detail(mut self, label: &'static str, value: &'a str) -> Self {
         self.details.push((label, value));
         self
     }
 
-    /// What to do next, for the person or their administrator.
+    /// What the user or an administrator can do next.
     #[must_use]
     pub fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
         self
     }
 
-    /// A "try again" link to the same place.
+    /// A "try again" link to the same path.
     #[must_use]
     pub fn retry(mut self, path: &'a str) -> Self {
         self.actions.push(Action::Link { label: "Try again", path });
         self
     }
 
-    /// A link to the application's first page.
+    /// A link to the application's start page.
     #[must_use]
     pub fn start_page(mut self) -> Self {
         self.actions.push(Action::Link { label: "Go to the start page", path: "/" });
         self
     }
 
-    /// A link to the page that was not shown.
+    /// A link to the page that the user asked for.
     #[must_use]
     pub fn go_on(mut self, path: &'a str) -> Self {
         self.actions.push(Action::Link { label: "Go on", path });
         self
     }
 
-    /// A link that begins a new login and leads to `path` afterwards.
+    /// A link that starts a new login and then leads to `path`.
     #[must_use]
     pub fn sign_in(mut self, path: &'a str) -> Self {
         self.actions.push(Action::SignIn { path });
         self
     }
 
-    /// A sign-out button, where there is something to sign out of.
+    /// A sign-out button, if there is a session to end.
     #[must_use]
     pub fn sign_out(mut self, shown: bool) -> Self {
         if shown {
@@ -125,7 +126,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Scripts are never allowed; forms lead to us, and on to the provider when it ends its session.
+/// Never allows scripts. Forms may lead to the gate, and from there to the provider's end-session endpoint.
 pub fn content_security_policy(form_origin: Option<&str>) -> String {
     let form = match form_origin {
         Some(origin) => format!("'self' {origin}"),
@@ -136,7 +137,7 @@ pub fn content_security_policy(form_origin: Option<&str>) -> String {
     )
 }
 
-/// The page for a callback that can't be completed; its button leads to `return_path` by a new login.
+/// The page for a callback that failed. Its button starts a new login that leads to `return_path`.
 pub fn login_error<'a>(page: Page<'a>, error: &'a LoginError, return_path: &'a str) -> Page<'a> {
     const NOT_COMPLETED: &str = "Sign-in could not be completed";
     let page = match error {
@@ -218,11 +219,11 @@ fn provider_error<'a>(page: Page<'a>, error: &'a str, description: Option<&'a st
     }
 }
 
-/// The whole document.
+/// The whole HTML document.
 pub fn render(page: &Page<'_>) -> String {
     let body = html! {
         main {
-            // Only a status that says something to a person who reports it.
+            // Users report errors by their status; 200 tells nothing.
             @if page.status != 200 { p.status { (page.status) } }
             h1 { (page.title) }
             p { (page.text) }
@@ -238,7 +239,7 @@ pub fn render(page: &Page<'_>) -> String {
     document(page.title, &body)
 }
 
-/// A whole document around its body.
+/// A whole HTML document with this body.
 pub fn document(title: &str, body: &Markup) -> String {
     html! {
         (DOCTYPE)
@@ -273,7 +274,7 @@ fn account(principal: &Principal, needed: &[String]) -> Markup {
     }
 }
 
-/// Somebody's groups, `most` of them.
+/// The first `most` of the principal's groups.
 pub fn groups(principal: &Principal, most: usize) -> Markup {
     html! {
         @if principal.groups_elsewhere { "unknown: " (GROUPS_ELSEWHERE) }
@@ -298,7 +299,7 @@ fn button(action: &Action<'_>) -> Markup {
     }
 }
 
-/// What a person is shown of a foreign value: no control or direction-changing characters, and not without end.
+/// A value from outside, fit to show: without control characters and direction overrides, and cut to a limit.
 pub fn printable(value: &str) -> String {
     value
         .chars()
@@ -311,7 +312,8 @@ pub fn printable(value: &str) -> String {
 }
 
 const STYLE: &str = include_str!("page.css");
-/// SHA-256 of `page.css`, base64: the only style our pages may have. A test keeps it right.
+/// The SHA-256 hash of `page.css` in base64. The content security policy allows only this style. A test compares it
+/// with the file.
 const STYLE_SHA256: &str = "qSpQzztyouJU2ahZ1vYVMu5tX6rHJo/a5lIYMsx4CWw=";
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! The canonical form of a request path: what policy is asked about, whatever spelling the client chose.
+//! The canonical form of a request path. Policy is evaluated on it, whatever spelling the client chose.
 //!
-//! Applications decode percent-escapes (some more than once), merge slashes, drop parameters and fold look-alikes each
-//! in their own way. A path is refused when no reading of it is safe (dot segments, backslashes, control characters,
-//! invalid escapes). Where readings differ harmlessly, all of them are kept, and policy takes the strictest answer.
+//! Applications differ in how they decode percent-escapes (some more than once), merge slashes, drop parameters and
+//! fold look-alike characters. If a path has no safe reading (dot segments, backslashes, control characters, invalid
+//! escapes), it is refused. If the readings differ but are harmless, all are kept, and the strictest answer of the
+//! policy counts.
 
 use percent_encoding::percent_decode_str;
 
@@ -10,27 +11,27 @@ use crate::error::Malformed;
 
 /// Longest path accepted, in bytes.
 pub const MAX_PATH_LEN: usize = 16 * 1024;
-/// How many times a path may change when it is decoded again. A name with a percent sign needs one, and one more where
-/// a client encodes what is encoded already.
+/// How many further decodings may change a path. A name that contains a percent sign needs one. It needs a second one
+/// if the client encodes twice.
 const MAX_FURTHER_DECODINGS: usize = 3;
 
-/// A path in every way in which an application could read it; never empty, each reading starts with `/`.
+/// A path with every reading that an application could give it. There is at least one, and each starts with `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath {
     readings: Vec<String>,
 }
 
 impl CanonicalPath {
-    /// From the path component of a request target, without query.
+    /// Parses the path component of a request target, without the query.
     ///
     /// # Errors
-    /// [`Malformed::Target`] when it does not start with `/`, [`Malformed::Path`] when readings of it disagree about
-    /// which resource is meant.
+    /// [`Malformed::Target`] if it does not start with `/`; [`Malformed::Path`] if its readings disagree about the
+    /// resource.
     pub fn parse(raw: &str) -> Result<Self, Malformed> {
         if !raw.starts_with('/') {
             return Err(Malformed::Target);
         }
-        // '#' never belongs into a request target; '\' and non-ASCII are rewritten by some servers and not by others.
+        // '#' is not allowed in a request target. Only some servers rewrite '\' and non-ASCII characters.
         if raw.len() > MAX_PATH_LEN
             || raw.bytes().any(|byte| !(0x21..=0x7e).contains(&byte) || matches!(byte, b'\\' | b'#' | b'?'))
             || !escapes_are_valid(raw)
@@ -39,13 +40,13 @@ impl CanonicalPath {
         }
         let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| Malformed::Path)?;
         let mut texts = vec![decoded.into_owned()];
-        // A server that routes before it decodes sees `%2F` as part of a segment.
+        // A server that routes before it decodes treats `%2F` as part of a segment.
         if contains_escaped_slash(raw) {
             let kept = raw.replace("%2f", "%252F").replace("%2F", "%252F");
             texts.push(percent_decode_str(&kept).decode_utf8().map_err(|_| Malformed::Path)?.into_owned());
         }
-        // An application that decodes again sees something else. What still changes after some times is refused: nobody
-        // writes such a path by mistake.
+        // An application may decode more than once. If the path still changes after several decodings, it is refused:
+        // no client sends such a path by mistake.
         decode_further(&mut texts)?;
         let mut readings = Vec::with_capacity(1);
         for text in &texts {
@@ -65,7 +66,7 @@ impl CanonicalPath {
         Ok(Self { readings })
     }
 
-    /// Every reading; the first is the fully decoded, slash-merged path.
+    /// All readings. The first is the fully decoded, slash-merged path.
     pub fn readings(&self) -> &[String] {
         &self.readings
     }
@@ -109,7 +110,7 @@ fn without_parameters(path: &str) -> String {
     segments.join("/")
 }
 
-/// Adds what is left of the first text after each further decoding, as long as that changes something.
+/// Decodes the first text repeatedly and adds each result, until decoding changes nothing.
 fn decode_further(texts: &mut Vec<String>) -> Result<(), Malformed> {
     let mut current = texts.first().cloned().unwrap_or_default();
     for _ in 0..=MAX_FURTHER_DECODINGS {
@@ -123,11 +124,11 @@ fn decode_further(texts: &mut Vec<String>) -> Result<(), Malformed> {
     Err(Malformed::Path)
 }
 
-/// The text with `/` and `.` for the characters that Unicode's compatibility forms, or a conversion to a smaller
-/// character set, turn into them; `None` where there is none.
+/// Replaces characters that become `/` or `.` under Unicode compatibility normalisation, or when converted to a smaller
+/// character set. `None` if the text has no such character.
 fn with_plain_separators(text: &str) -> Option<String> {
     let plain = |c: char| match c {
-        // Slashes, and backslashes: a server that folds those takes them for separators.
+        // Backslashes become `/` too: a server that folds them treats them as separators.
         '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}' | '\u{29f9}' | '\u{fe68}'
         | '\u{ff0f}' | '\u{ff3c}' => "/",
         '\u{2024}' | '\u{fe52}' | '\u{ff0e}' => ".",
@@ -146,8 +147,9 @@ fn with_plain_separators(text: &str) -> Option<String> {
     })
 }
 
-/// Whether some server could take a segment for `.` or `..`: it is one, or becomes one without its parameters and
-/// without characters that are not seen; or it begins with `..` and does not go on as a name does (`.. `, `..#`).
+/// Whether some server could read a segment as `.` or `..`. True if it is one of them once its parameters and invisible
+/// characters are removed. Also true if it begins with `..` and continues with a character that does not start a name
+/// (`.. `, `..#`).
 fn could_climb(segment: &str) -> bool {
     let name = segment.split(';').next().unwrap_or_default();
     let mut seen = name.chars().filter(|c| !is_unseen(*c)).peekable();
@@ -165,7 +167,7 @@ fn could_climb(segment: &str) -> bool {
     climbs && !goes_on_as_a_name
 }
 
-/// White space, and characters without width that normalisation drops.
+/// White space, and zero-width characters that normalisation removes.
 fn is_unseen(c: char) -> bool {
     c.is_whitespace()
         || matches!(

@@ -1,5 +1,5 @@
-//! A person who opens the gate by another name, or by plain http, is sent to its public address before a login begins:
-//! the login's cookie would stay behind at the other name.
+//! Redirects a browser that opens the gate under another host name, or by plain http, to the public address before a
+//! login begins. The login cookie would otherwise be bound to the wrong host.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use crate::http::cookies::CookieJar;
 use crate::http::reply::Reply;
 use crate::http::request::{Audience, Request};
 
-/// How long a browser is not sent there again. Where something in front of Envoy changes Host, each address looks like
-/// another one, and the login has to go on all the same.
+/// How long a browser is not redirected again. If a proxy in front of Envoy changes Host, no request ever appears to
+/// use the public address, and the login must still work.
 const ONCE_IN: Duration = Duration::from_secs(60);
 /// Longest path and query that are sent back, in bytes.
 const MAX_TARGET_LEN: usize = 8192;
 
-/// Sends a navigation to the same path at the public address; `None` when it is there, or was sent there just now.
+/// Redirects a navigation to the same path at the public address. `None` if it is already there, or was redirected
+/// recently.
 pub fn redirect(public_url: &PublicUrl, cookies: &CookieJar, request: &Request) -> Option<Reply> {
     let target = request.target();
     let asks_twice = || cookies.ours(request).any(|(name, _)| name == cookies.redirected());
@@ -26,13 +27,13 @@ pub fn redirect(public_url: &PublicUrl, cookies: &CookieJar, request: &Request) 
     {
         return None;
     }
-    // The origin is configured and ends at its host or port; the target begins with a slash.
+    // No open redirect: the configured origin ends with its host or port, and the target begins with a slash.
     let location = format!("{}{target}", public_url.origin);
     Some(Reply::found(location).with_cookies([cookies.set(&cookies.redirected(), "1", ONCE_IN)]))
 }
 
-/// Whether the browser is where the login's cookie has to be. Cookies don't know ports (RFC 6265 8.5). Envoy writes
-/// `x-forwarded-proto` itself unless it trusts a proxy in front.
+/// Whether the browser uses the host and scheme that the login cookie needs. Cookies are not isolated by port (RFC 6265
+/// 8.5). Envoy sets `x-forwarded-proto` itself unless it trusts a proxy in front of it.
 fn is_public(public_url: &PublicUrl, request: &Request) -> bool {
     let same_host = request
         .header(":authority")
@@ -114,7 +115,8 @@ mod tests {
             let reply = sent("http://localhost:5000", "127.0.0.1:5000", target, &[HTML]);
             assert_eq!(location(reply), Some(format!("http://localhost:5000{target}")), "{target}");
         }
-        // What no header may hold, or no URL parser reads alike, goes to the login as it is.
+        // A target that no header may contain, or that URL parsers read differently, goes to the login without a
+        // redirect.
         let long = format!("/{}", "a".repeat(MAX_TARGET_LEN));
         for target in [long.as_str(), "/x?y=\\evil.example"] {
             assert_eq!(

@@ -1,11 +1,11 @@
-//! What the gate answers: the one function that turns a refusal into a reply, and the replies of its own pages.
+//! The gate's replies. One function turns a refusal into a reply; others build replies with the gate's own pages.
 
 use crate::config::{Config, Preset};
 use crate::error::{Dependency, Limit, LoginError, Malformed, Outlook, Rejection};
 use crate::http::pages::{self, ADMINISTRATOR, Page};
 use crate::http::request::{Audience, NO_REQUEST_ID};
 
-/// Seconds after which a client may ask again while somebody we depend on is away.
+/// Value of `Retry-After` in seconds, while a dependency is unavailable.
 pub const RETRY_AFTER_SECS: u32 = 5;
 
 /// A complete local reply.
@@ -13,37 +13,37 @@ pub const RETRY_AFTER_SECS: u32 = 5;
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// Headers besides the ones that Envoy adds.
+    /// Headers, except those that Envoy adds.
     pub headers: Vec<(&'static str, String)>,
-    /// The body; empty for HEAD is Envoy's business.
+    /// The body. Envoy drops it for HEAD.
     pub body: String,
-    /// `grpc-status` when the client speaks gRPC.
+    /// `grpc-status`, if the client speaks gRPC.
     pub grpc_status: Option<u32>,
 }
 
-/// What the reply to a refusal depends on besides the refusal.
+/// What the reply to a refusal depends on, apart from the refusal.
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
-    /// Who reads the answer.
+    /// Who reads the reply.
     pub audience: Audience,
-    /// The request id that the person can quote.
+    /// The request id, which the user can quote.
     pub request_id: &'a str,
-    /// Where "try again" leads.
+    /// Target of the "try again" link.
     pub retry_path: &'a str,
-    /// What this gate is for: texts name only what it has.
+    /// The configuration. Texts mention only what this gate offers.
     pub config: &'a Config,
-    /// Whether a session cookie came along, so that a sign-out button makes sense.
+    /// Whether the request has a session, so that a sign-out button makes sense.
     pub signed_in: SignedIn,
-    /// Origins a form of our pages may lead to: the provider's, for sign-out.
+    /// The provider's origin, to which the sign-out form may lead.
     pub form_origin: Option<&'a str>,
 }
 
-/// Whether a browser session stands behind a refused request.
+/// Whether a refused request has a browser session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignedIn {
-    /// By session cookie: it can be ended by the sign-out button.
+    /// By session cookie. The sign-out button can end this session.
     Session,
-    /// By bearer token, or not at all.
+    /// By bearer token, or not signed in.
     No,
 }
 
@@ -58,14 +58,14 @@ impl Asked<'_> {
         self.config.bearer.is_some()
     }
 
-    /// Whether the client is MLflow's, which has variables of its own.
+    /// Whether the client is MLflow's, which has environment variables for its credentials.
     fn is_mlflow(&self) -> bool {
         self.config.policy.preset == Some(Preset::Mlflow)
     }
 }
 
 impl Reply {
-    /// A redirect. 303 makes the next request a GET whatever this one was (RFC 9700 4.12).
+    /// A 303 redirect: the next request is a GET, whatever the method of this one was (RFC 9700 4.12).
     pub fn see_other(location: String) -> Self {
         Self::redirect(303, location)
     }
@@ -81,17 +81,17 @@ impl Reply {
         reply
     }
 
-    /// A page for a person.
+    /// A page for a user.
     pub fn page(status: u16, page: &Page<'_>, form_origin: Option<&str>) -> Self {
         Self { status, ..Self::document(pages::render(page), form_origin) }
     }
 
-    /// Done, and nothing to say.
+    /// Success without content.
     pub fn done() -> Self {
         Self::new(200, "text/plain; charset=utf-8", String::new())
     }
 
-    /// A document of our own.
+    /// An HTML document of the gate.
     pub fn document(html: String, form_origin: Option<&str>) -> Self {
         let mut reply = Self::new(200, "text/html; charset=utf-8", html);
         reply.headers.push(("content-security-policy", pages::content_security_policy(form_origin)));
@@ -99,7 +99,7 @@ impl Reply {
         reply
     }
 
-    /// `members` that have no value are left out.
+    /// Members without a value are left out.
     fn json(status: u16, error_code: &str, message: &str, members: &[(&str, Option<&str>)]) -> Self {
         let mut body = serde_json::json!({"error_code": error_code, "message": message});
         if let Some(body) = body.as_object_mut() {
@@ -109,7 +109,7 @@ impl Reply {
         Self::new(status, "application/json", body.to_string())
     }
 
-    /// Every reply of the gate is private to the moment and is never sniffed, stored or named as referrer.
+    /// A reply that is neither stored nor sniffed, and whose URL is not sent as referrer.
     fn new(status: u16, content_type: &'static str, body: String) -> Self {
         let headers = vec![
             ("content-type", content_type.to_owned()),
@@ -135,8 +135,8 @@ impl Reply {
     }
 }
 
-/// The one place where a refusal becomes an answer. What it tells a client never depends on which check failed
-/// inside a credential; the precise reason is in the log, under the request id.
+/// Turns a refusal into a reply. Nothing else does. The reply never reveals which check of a credential failed; the log
+/// has the precise reason under the request id.
 pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
     let status = status(rejection);
     let mut reply = match asked.audience {
@@ -152,7 +152,7 @@ pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
             reply
         }
     };
-    // Whoever was refused can name the line of the log that says why.
+    // Lets the client name the log line that has the reason.
     if asked.request_id != NO_REQUEST_ID {
         reply.headers.push(("x-request-id", asked.request_id.to_owned()));
     }
@@ -168,7 +168,8 @@ pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
     reply
 }
 
-/// The rule that denied, in the operator's words. What a rule hides looks as if it did not exist, so nothing names it.
+/// The rule that refused, in the operator's words. A hidden path must look as if it did not exist, so its rule is not
+/// shown.
 fn rule_shown(rejection: &Rejection) -> Option<&str> {
     match rejection {
         Rejection::NotAllowed(refused) => refused.rule.as_ref()?.shown(),
@@ -186,7 +187,7 @@ fn status(rejection: &Rejection) -> u16 {
         Rejection::NotAllowed(_) | Rejection::CrossSite => 403,
         Rejection::NotFound(_) => 404,
         Rejection::MethodNotAllowed(_) => 405,
-        // No browser keeps such an answer for the click that may follow.
+        // Browsers do not keep a 503 for the click that may follow the prefetch.
         Rejection::Speculative
         | Rejection::Unavailable(_)
         | Rejection::OverLimit(_)
@@ -198,7 +199,7 @@ fn status(rejection: &Rejection) -> u16 {
                 _ => 400,
             },
             LoginError::IdToken(error) if error.is_forgery() => 400,
-            // The provider's side or our registration is broken.
+            // The provider's answer or the client registration is wrong.
             LoginError::ClientRefused(_)
             | LoginError::TokenResponse(_)
             | LoginError::IdToken(_)
@@ -235,14 +236,14 @@ fn grpc_status(status: u16, outlook: Option<Outlook>) -> u32 {
         401 => 16,       // UNAUTHENTICATED
         403 => 7,        // PERMISSION_DENIED
         404 | 405 => 12, // UNIMPLEMENTED
-        // INTERNAL: clients try again on their own what is UNAVAILABLE.
+        // INTERNAL (13), because clients retry UNAVAILABLE on their own.
         503 if outlook == Some(Outlook::Lasting) => 13,
         503 => 14, // UNAVAILABLE
         _ => 2,    // UNKNOWN
     }
 }
 
-/// MLflow's error shape: its client turns `error_code` and `message` into a clean exception.
+/// MLflow's error format. Its client turns `error_code` and `message` into an exception.
 fn api_error(rejection: &Rejection, asked: &Asked<'_>) -> (&'static str, String) {
     let (code, message) = match rejection {
         Rejection::Malformed(Malformed::TokenInQuery) => ("BAD_REQUEST", token_in_query(asked)),
@@ -288,7 +289,7 @@ fn api_error(rejection: &Rejection, asked: &Asked<'_>) -> (&'static str, String)
     (code, message.to_owned())
 }
 
-/// What somebody without a credential can do here.
+/// How a client without a credential can authenticate here.
 fn ways_to_sign_in(asked: &Asked<'_>) -> String {
     let bearer = match (asked.has_bearer(), asked.is_mlflow()) {
         (true, true) => Some("send `Authorization: Bearer <access token>` (MLflow: MLFLOW_TRACKING_TOKEN)"),
@@ -350,7 +351,7 @@ fn unavailable(dependency: &Dependency) -> String {
     format!("{what} {then}")
 }
 
-/// MLflow's codes: the second is for what is broken on our side.
+/// MLflow's error codes. `INTERNAL_ERROR` means that an administrator has to act.
 fn unavailable_code(dependency: &Dependency) -> &'static str {
     match dependency.outlook() {
         Outlook::Passing => "TEMPORARILY_UNAVAILABLE",

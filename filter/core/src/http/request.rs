@@ -1,14 +1,14 @@
-//! A request, parsed once. Whatever two parsers could read differently is refused here.
+//! A request, parsed once. What two parsers could read differently is refused here.
 
 use crate::caller::Caller;
 use crate::error::Malformed;
 use crate::http::path::CanonicalPath;
 use crate::methods::METHODS;
 
-/// Stands for the id of a request that has none.
+/// Placeholder for the id of a request that has none.
 pub const NO_REQUEST_ID: &str = "-";
 
-/// The head of a request, header names in lower case as Envoy delivers them.
+/// The head of a request. Header names are in lower case, as Envoy delivers them.
 #[derive(Clone, Debug)]
 pub struct Request {
     headers: Vec<(String, Vec<u8>)>,
@@ -19,21 +19,21 @@ pub struct Request {
     caller: Caller,
 }
 
-/// Which kind of answer the sender can use.
+/// What kind of reply the client can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// A person's browser that goes to a page: redirects and HTML.
+    /// A browser that navigates to a page: redirects and HTML.
     Navigation,
     /// gRPC: a `grpc-status`.
     Grpc,
-    /// Scripts, fetch, API clients: status and JSON.
+    /// Scripts, `fetch`, API clients: status and JSON.
     Api,
 }
 
-/// A request that can't be understood, and all that may be known of it.
+/// A request that could not be parsed, with the parts that are still known.
 #[derive(Clone, Debug)]
 pub struct Unparsed {
-    /// Which part no two parsers would agree about.
+    /// The part that parsers could read differently.
     pub malformed: Malformed,
     headers: Vec<(String, Vec<u8>)>,
 }
@@ -51,7 +51,7 @@ impl Unparsed {
         reader(&self.headers, method.unwrap_or_default())
     }
 
-    /// The path as it came, for the log; without the query, which may hold a code.
+    /// The path as it was sent, for the log. The query is left out because it may contain an authorization code.
     pub fn path(&self) -> String {
         let target = single(&self.headers, ":path").unwrap_or_default();
         let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
@@ -60,10 +60,10 @@ impl Unparsed {
 }
 
 impl Request {
-    /// From Envoy's header map, pseudo-headers included.
+    /// Parses Envoy's header map, pseudo-headers included.
     ///
     /// # Errors
-    /// It can't be understood.
+    /// The request is malformed.
     pub fn parse(headers: Vec<(String, Vec<u8>)>) -> Result<Self, Box<Unparsed>> {
         match Self::line(&headers) {
             Ok((method, path, query, canonical)) => {
@@ -73,13 +73,13 @@ impl Request {
         }
     }
 
-    /// Method, path, query and the path as policy sees it.
+    /// The method, path, query and canonical path.
     fn line(
         headers: &[(String, Vec<u8>)],
     ) -> Result<(&'static str, String, Option<String>, CanonicalPath), Malformed> {
         let method = single(headers, ":method").ok_or(Malformed::Method)?;
         let method = METHODS.into_iter().find(|known| known.as_bytes() == method).ok_or(Malformed::Method)?;
-        // Two Host headers arrive as "a,b".
+        // Envoy joins two Host headers to "a,b".
         let authority = single(headers, ":authority").ok_or(Malformed::Authority)?;
         if authority.is_empty() || authority.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b',') {
             return Err(Malformed::Authority);
@@ -95,35 +95,35 @@ impl Request {
             return Err(Malformed::Path);
         }
         let canonical = CanonicalPath::parse(path)?;
-        // RFC 9700 4.3.2: no access token in a query; it would be in every log on the way.
+        // RFC 9700 4.3.2: no access token in the query, where every log on the way would record it.
         if pairs(query).any(|(name, _)| name == "access_token") {
             return Err(Malformed::TokenInQuery);
         }
         Ok((method, path.to_owned(), query.map(str::to_owned), canonical))
     }
 
-    /// Sent by `caller`.
+    /// Adds the client's address.
     #[must_use]
     pub fn with_caller(self, caller: Caller) -> Self {
         Self { caller, ..self }
     }
 
-    /// Who sent it, as Envoy knows.
+    /// The client's address, as Envoy knows it.
     pub fn caller(&self) -> Caller {
         self.caller
     }
 
-    /// The method, one of those an application is sent.
+    /// The method, one of those that may reach an application.
     pub fn method(&self) -> &'static str {
         self.method
     }
 
-    /// The path exactly as it was sent, without query. Endpoints of our own match only this.
+    /// The path exactly as it was sent, without the query. The gate's own endpoints match only this form.
     pub fn raw_path(&self) -> &str {
         &self.path
     }
 
-    /// The path as policy sees it.
+    /// The path on which policy is evaluated.
     pub fn canonical_path(&self) -> &CanonicalPath {
         &self.canonical
     }
@@ -151,7 +151,7 @@ impl Request {
         text(&self.headers, name)
     }
 
-    /// Whether a header is there at all, with whatever value.
+    /// Whether the header is present, with any value.
     pub fn has_header(&self, name: &str) -> bool {
         has(&self.headers, name)
     }
@@ -161,18 +161,18 @@ impl Request {
         self.headers.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Envoy's request id, when it looks like one; a person can quote it.
+    /// Envoy's request id if it is well-formed. A user can quote it.
     pub fn id(&self) -> &str {
         id(&self.headers)
     }
 
-    /// Whether the method only reads (RFC 9110 9.2.1), and the connection stays HTTP.
+    /// Whether the method is safe (RFC 9110 9.2.1) and the request is not an upgrade to another protocol.
     pub fn is_safe(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS") && !self.has_header("upgrade")
     }
 
-    /// Whether nobody has gone there yet: a browser loads ahead of time what a person may want next. `Sec-Purpose` says
-    /// so by definition; the others are older names for it.
+    /// Whether a browser prefetches or prerenders the page and the user has not opened it yet. `Sec-Purpose` is the
+    /// standard header; the others are older names for it.
     pub fn is_speculative(&self) -> bool {
         self.has_header("sec-purpose")
             || ["purpose", "x-purpose", "x-moz"].iter().flat_map(|name| self.header_values(name)).any(
@@ -185,13 +185,14 @@ impl Request {
             )
     }
 
-    /// Who reads the answer: as [`Request::audience`], and also a person who sent a form, whom nothing redirects.
+    /// Who reads the reply. Like [`Request::audience`], but a form sent by a user counts as a navigation too: it gets a
+    /// page, and never a redirect to the login.
     pub fn reader(&self) -> Audience {
         reader(&self.headers, self.method)
     }
 
-    /// Which kind of answer the sender can use. Only a top-level navigation is ever redirected: a login page in answer
-    /// to an upload would look like success.
+    /// What kind of reply the client can use. Only a top-level navigation is redirected to the login. To an upload, a
+    /// login page would look like success.
     pub fn audience(&self) -> Audience {
         audience(&self.headers, self.method)
     }
@@ -212,7 +213,7 @@ fn has(headers: &[(String, Vec<u8>)], name: &str) -> bool {
     headers.iter().any(|(candidate, _)| candidate == name)
 }
 
-/// The id that Envoy gave to the request with these headers.
+/// The request id that Envoy put into these headers.
 pub fn id(headers: &[(String, Vec<u8>)]) -> &str {
     text(headers, "x-request-id")
         .filter(|id| {
@@ -250,12 +251,12 @@ fn audience(headers: &[(String, Vec<u8>)], method: &str) -> Audience {
     if navigates { Audience::Navigation } else { Audience::Api }
 }
 
-/// What only scripts do, whatever else they send.
+/// Whether the headers show a script, whatever else was sent.
 fn is_script(headers: &[(String, Vec<u8>)]) -> bool {
     has(headers, "upgrade") || has(headers, "x-requested-with")
 }
 
-/// The only value of `name`; `None` when it is absent or repeated.
+/// The value of a header that occurs once. `None` if it is absent or repeated.
 fn single<'a>(headers: &'a [(String, Vec<u8>)], name: &str) -> Option<&'a [u8]> {
     let mut values = headers.iter().filter(|(candidate, _)| candidate == name);
     match (values.next(), values.next()) {

@@ -1,12 +1,12 @@
-//! Where a login may lead back to: a path of this very origin, and nothing that a browser could read as another one.
+//! Where a login may lead: a path of the gate's own origin that no browser reads as another origin.
 
 use crate::http::account_page;
 
-/// Longest return path that a login remembers, in bytes; a longer one becomes `/`.
+/// Longest return path that a login remembers, in bytes. A longer one is replaced by `/`.
 pub const MAX_RETURN_PATH_LEN: usize = 2048;
 
-/// A path (with query) on our own origin: one leading `/`, the next character neither `/` nor `\`, no backslash
-/// anywhere, printable ASCII.
+/// A path with query on the gate's own origin. It has one leading `/`, no second character `/` or `\`, no backslash
+/// anywhere, and only printable ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReturnPath(String);
 
@@ -16,7 +16,7 @@ impl ReturnPath {
         Self("/".to_owned())
     }
 
-    /// `raw` when it is safe, else the start page.
+    /// `raw` if it is safe, otherwise the start page.
     pub fn or_root(raw: &str) -> Self {
         if is_safe(raw) { Self(raw.to_owned()) } else { Self::root() }
     }
@@ -33,13 +33,13 @@ fn is_safe(raw: &str) -> bool {
         && bytes.next() == Some(b'/')
         && !matches!(bytes.next(), Some(b'/' | b'\\'))
         && raw.bytes().all(|byte| (0x21..=0x7e).contains(&byte) && byte != b'\\')
-        // A login that ends at our own endpoints would only begin another one; the account page is one to look at.
+        // A login that ends at one of the gate's endpoints would start another one. The account page is the exception.
         && (raw == account_page::PATH
             || !(raw == "/oauth2" || raw.starts_with("/oauth2/") || raw.starts_with("/oauth2?")))
         && !decodes_to_another_origin(raw)
 }
 
-/// `/%2f…`, `/%5c…`, `/%09/…`: harmless in a browser, but not behind a proxy that decodes.
+/// `/%2f…`, `/%5c…`, `/%09/…` are harmless in a browser, but not behind a proxy that decodes them.
 fn decodes_to_another_origin(raw: &str) -> bool {
     let path = raw.split(['?', '#']).next().unwrap_or_default();
     let mut decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();

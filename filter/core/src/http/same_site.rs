@@ -1,12 +1,14 @@
-//! Who makes a browser send a request: a cookie comes along by itself, so it has to be asked.
+//! Protection against cross-site request forgery. Browsers attach cookies to requests that other sites cause, so a
+//! cookie does not prove that the user wanted the request.
 
 use crate::error::Rejection;
 use crate::http::request::Request;
 
-/// Types that a form's body has without any script.
+/// The body types that a form can send without a script.
 const FORM_TYPES: [&str; 3] = ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"];
 
-/// Refuses an unsafe method from another site's page (RFC 10017). Clients that are no browsers send neither header.
+/// Refuses an unsafe method that another site's page caused (RFC 10017). Clients other than browsers send neither
+/// `Sec-Fetch-Site` nor `Origin`.
 ///
 /// # Errors
 /// [`Rejection::CrossSite`].
@@ -22,28 +24,29 @@ fn is_same(request: &Request, origin: &str) -> bool {
     }
 }
 
-/// Who asks for something that a person has to want, such as to sign out.
+/// Who caused a request that needs the user's intent, such as a sign-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedBy {
-    /// The person, by a button of a form on a page of this origin, or by the address bar.
+    /// The user, by a form button on a page of this origin or by the address bar.
     Person,
-    /// A page that the browser goes to, perhaps by itself: a link, a refresh. The person can be asked.
+    /// A navigation that may have started without the user: a link, a refresh. The gate can ask the user to confirm.
     Navigation,
-    /// Something that the person does not see: an image, a frame, a ping, another site's form.
+    /// A request that the user does not see: an image, a frame, a ping, another site's form.
     Page,
 }
 
-/// Who asks. What people write into the application's pages counts as little as what stands on other sites: markup can
-/// send the reader somewhere (`<meta http-equiv=refresh>`), load something, or send a POST (`<a ping>`), but it can't
-/// press a button. `Sec-Fetch-User` does not tell a clicked link from a refresh: browsers send it with whatever follows
-/// a click or a key anywhere on the page within a few seconds. What is typed has no page that began it.
+/// Who caused the request. Content that users write into the application's pages is trusted no more than another site:
+/// markup can navigate (`<meta http-equiv=refresh>`), load a resource or send a POST (`<a ping>`), but cannot press a
+/// button. `Sec-Fetch-User` does not tell a clicked link from a refresh, because browsers send it for a few seconds
+/// after any click or key press on the page. A typed address has `Sec-Fetch-Site: none`, because no page started it.
 pub fn asked_by(request: &Request, origin: &str) -> AskedBy {
     let posted = request.method() == "POST";
     let has_metadata = ["sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"]
         .iter()
         .any(|name| request.has_header(name));
     if !has_metadata {
-        // Browsers of before 2023, and all of them over plain http. A click can't be told from a refresh here.
+        // Browsers released before 2023, and all browsers over plain http, send no Fetch Metadata. Without it a click
+        // cannot be told from a refresh.
         return match posted {
             true if is_same(request, origin) && is_form(request) => AskedBy::Person,
             true => AskedBy::Page,
@@ -62,7 +65,7 @@ pub fn asked_by(request: &Request, origin: &str) -> AskedBy {
     }
 }
 
-/// Whether it can be a form. A ping has a type and headers of its own (HTML: hyperlink auditing).
+/// Whether the request can come from a form. A ping has its own content type and headers (HTML: hyperlink auditing).
 fn is_form(request: &Request) -> bool {
     let is_form_type = match request.header("content-type") {
         Some(value) => {
@@ -86,7 +89,7 @@ mod tests {
     #[test]
     fn f1201_only_a_form_of_ours_or_a_typed_address_is_a_persons_own_action() {
         use AskedBy::{Navigation, Page, Person};
-        /// Site, mode, destination, user.
+        /// The values for site, mode, destination and user.
         type Metadata = [&'static str; 4];
         let table: [(&str, Metadata, AskedBy); 18] = [
             ("GET", ["same-origin", "navigate", "document", "?1"], Navigation),

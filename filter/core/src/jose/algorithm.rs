@@ -1,5 +1,5 @@
-//! Signature algorithms (RFC 7518 3.1) that the gate can be told to accept. `none` and the HS family are not among
-//! them: no configuration can switch them on.
+//! The signature algorithms (RFC 7518 3.1) that a configuration may allow. `none` and the HS family are not among them,
+//! so no configuration can allow those.
 
 pub use crate::host::HostSignature;
 
@@ -21,10 +21,10 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them, in the order in which documentation lists them.
+    /// All algorithms, in the order of the documentation.
     pub const ALL: [Self; 6] = [Self::Rs256, Self::Rs384, Self::Rs512, Self::Es256, Self::Es384, Self::Es512];
 
-    /// The registered name, exactly.
+    /// The registered name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -36,12 +36,12 @@ impl Algorithm {
         }
     }
 
-    /// Exactly the registered name; no folding of case, no trimming.
+    /// Accepts only the registered name: case-sensitive, without trimming.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// What the host is asked for.
+    /// The algorithm's name in the host's interface.
     pub const fn host_signature(self) -> HostSignature {
         match self {
             Self::Rs256 => HostSignature::RsaPkcs1Sha256,

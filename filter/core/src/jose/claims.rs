@@ -1,4 +1,4 @@
-//! What a verified token says (RFC 7519 4.1, OIDC Core 2), each claim in its own type.
+//! The claims of a verified token (RFC 7519 4.1, OIDC Core 2), each with its own type.
 
 use std::fmt;
 
@@ -8,30 +8,30 @@ use super::error::TokenError;
 use crate::json::{self, ClaimError, ClaimProblem};
 use crate::time::Timestamp;
 
-/// Longest `sub` and `sid`, in characters (OIDC Core 2 says so of `sub`).
+/// Longest `sub` and `sid`, in characters. OIDC Core 2 sets this limit for `sub`.
 pub const MAX_IDENTIFIER_CHARS: usize = 255;
 
-/// Characters of a foreign audience that the log shows.
+/// How many characters of an untrusted audience the log shows.
 const MAX_SHOWN_CHARS: usize = 100;
 
-/// Whom a token that is for us is for.
+/// Whom a token names as audience besides us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audiences {
-    /// For us alone.
+    /// Only us.
     Us,
-    /// For others as well, whom the operator trusts.
+    /// Other audiences too, all trusted by the operator.
     UsAndTrusted,
 }
 
 /// The claims of a token whose signature was checked.
 ///
-/// Accessors return `Ok(None)` only when the claim is absent or null; a claim of another wrong type is an error. Where
-/// a claim decides nothing, the caller takes an error for "absent": see `principal`.
+/// Accessors return `Ok(None)` only if the claim is absent or null. A claim of another wrong type is an error. A caller
+/// may treat the error as "absent" only for claims that decide nothing: see `principal`.
 #[derive(Clone, PartialEq)]
 pub struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// Only what a signature or the provider's own connection vouches for becomes claims.
+    /// Callers must have checked a signature, or received the claims on the gate's own connection to the provider.
     pub(crate) const fn new(members: Map<String, Value>) -> Self {
         Self(members)
     }
@@ -44,7 +44,7 @@ impl Claims {
         self.string("iss")
     }
 
-    /// Subject: 1 to [`MAX_IDENTIFIER_CHARS`] characters, none of them a control character.
+    /// Subject: 1 to [`MAX_IDENTIFIER_CHARS`] characters without control characters.
     ///
     /// # Errors
     /// Wrong type, empty, too long, control characters.
@@ -52,7 +52,7 @@ impl Claims {
         self.identifier("sub")
     }
 
-    /// Audience; a single one is a list of one.
+    /// Audience. A single string becomes a list of one.
     ///
     /// # Errors
     /// Wrong type, too many entries, an entry too long.
@@ -68,7 +68,7 @@ impl Claims {
         self.string("azp")
     }
 
-    /// The value that ties an ID token to our request.
+    /// The value that binds an ID token to our authorization request.
     ///
     /// # Errors
     /// Wrong type.
@@ -76,7 +76,7 @@ impl Claims {
         self.string("nonce")
     }
 
-    /// When it expires.
+    /// When the token expires.
     ///
     /// # Errors
     /// Wrong type, out of range.
@@ -84,7 +84,7 @@ impl Claims {
         json::numeric_date(&self.0, "exp")
     }
 
-    /// Before when it is not valid.
+    /// The time before which the token is not valid.
     ///
     /// # Errors
     /// Wrong type, out of range.
@@ -92,7 +92,7 @@ impl Claims {
         json::numeric_date(&self.0, "nbf")
     }
 
-    /// When it was issued.
+    /// When the token was issued.
     ///
     /// # Errors
     /// Wrong type, out of range.
@@ -100,8 +100,8 @@ impl Claims {
         json::numeric_date(&self.0, "iat")
     }
 
-    /// When the user last proved who they are, if it says so in a form that we understand. No login asks for it
-    /// (`max_age`), and providers have been seen to send it as text.
+    /// When the user last authenticated; `None` if the form is unknown. Some providers send it as text. No login
+    /// requires it, because none sends `max_age`.
     pub fn auth_time(&self) -> Option<Timestamp> {
         json::numeric_date(&self.0, "auth_time").unwrap_or_default()
     }
@@ -114,7 +114,7 @@ impl Claims {
         self.string("at_hash")
     }
 
-    /// The provider's session: 1 to [`MAX_IDENTIFIER_CHARS`] characters, none of them a control character.
+    /// The session at the provider: 1 to [`MAX_IDENTIFIER_CHARS`] characters without control characters.
     ///
     /// # Errors
     /// Wrong type, empty, too long, control characters.
@@ -122,7 +122,7 @@ impl Claims {
         self.identifier("sid")
     }
 
-    /// How the user proved who they are.
+    /// How the user authenticated.
     ///
     /// # Errors
     /// Wrong type.
@@ -138,7 +138,7 @@ impl Claims {
         self.string("jti")
     }
 
-    /// What happened (RFC 8417 2.2), in a logout token.
+    /// The events that a logout token reports (RFC 8417 2.2).
     ///
     /// # Errors
     /// Wrong type.
@@ -146,12 +146,12 @@ impl Claims {
         json::object(&self.0, "events")
     }
 
-    /// Whether the token is bound to a key that its sender would have to prove (`cnf`, RFC 7800), of whatever form.
+    /// Whether the token is bound to a key that its sender must prove (`cnf`, RFC 7800). A `cnf` of any form counts.
     pub fn is_sender_constrained(&self) -> bool {
         self.0.contains_key("cnf")
     }
 
-    /// Any other claim that is a string.
+    /// Another claim that is a string.
     ///
     /// # Errors
     /// Wrong type.
@@ -159,7 +159,7 @@ impl Claims {
         json::string(&self.0, name)
     }
 
-    /// Any other claim that is a boolean.
+    /// Another claim that is a boolean.
     ///
     /// # Errors
     /// Wrong type.
@@ -167,28 +167,29 @@ impl Claims {
         json::boolean(&self.0, name)
     }
 
-    /// Adds claims that another trusted source makes about the same subject (UserInfo); the caller has checked that
-    /// it is the same.
+    /// Adds claims about the same subject from another trusted source (UserInfo). The caller must have compared the
+    /// subjects.
     #[must_use]
     pub fn extended(mut self, more: impl IntoIterator<Item = (String, Value)>) -> Self {
         self.0.extend(more);
         self
     }
 
-    /// All of them.
+    /// All claims.
     pub const fn members(&self) -> &Map<String, Value> {
         &self.0
     }
 
-    /// `iss` must be exactly this issuer: no folding of case, no forgiven slash (OIDC Core 3.1.3.7 (2), RFC 9068 4).
+    /// `iss` must equal this issuer byte for byte (OIDC Core 3.1.3.7 (2), RFC 9068 4). Neither case nor a final slash
+    /// is ignored.
     ///
     /// # Errors
-    /// [`TokenError::WrongIssuer`]; [`TokenError::Claim`] when it is absent or no string.
+    /// [`TokenError::WrongIssuer`]; [`TokenError::Claim`] if it is absent or not a string.
     pub fn require_issuer(&self, issuer: &str) -> Result<(), TokenError> {
         if require("iss", self.iss()?)? == issuer { Ok(()) } else { Err(TokenError::WrongIssuer) }
     }
 
-    /// `aud` must name one of these, exactly (RFC 7519 4.1.3). With none to name, nothing passes.
+    /// `aud` must contain one of these, exactly (RFC 7519 4.1.3). If `accepted` is empty, no token passes.
     ///
     /// # Errors
     /// [`TokenError::WrongAudience`]; [`TokenError::Claim`] when it is absent or no list of strings.
@@ -198,11 +199,12 @@ impl Claims {
         if audience.iter().any(is_ours) { Ok(()) } else { Err(TokenError::WrongAudience) }
     }
 
-    /// `aud` must name us, and nobody else but audiences that the operator trusts (OIDC Core 3.1.3.7 (3)).
+    /// `aud` must contain our `client_id`, and otherwise only audiences that the operator trusts
+    /// (OIDC Core 3.1.3.7 (3)).
     ///
     /// # Errors
-    /// [`TokenError::WrongAudience`]; [`TokenError::ForeignAudience`] with one that nobody trusts;
-    /// [`TokenError::Claim`] when it is absent or no list of strings.
+    /// [`TokenError::WrongAudience`]; [`TokenError::ForeignAudience`] if it contains one that is not trusted;
+    /// [`TokenError::Claim`] if it is absent or not a list of strings.
     pub fn require_audience_of(&self, ours: &str, trusted: &[String]) -> Result<Audiences, TokenError> {
         self.require_audience(&[ours])?;
         let mut others =
@@ -216,7 +218,7 @@ impl Claims {
         }
     }
 
-    /// `sub`, which must be there.
+    /// `sub`, which is required.
     ///
     /// # Errors
     /// As [`Claims::sub`], and absent.
@@ -237,14 +239,14 @@ impl Claims {
 }
 
 impl fmt::Debug for Claims {
-    /// Names only: the values are personal data.
+    /// Prints only the names, because the values are personal data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Claims")?;
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// The value of a claim that must be there.
+/// The value of a required claim.
 ///
 /// # Errors
 /// [`ClaimProblem::Missing`].

@@ -1,4 +1,4 @@
-//! The little DER (X.690) that keys and signatures need to reach the host.
+//! The part of DER (X.690) that is needed to pass keys and signatures to the host.
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
@@ -11,15 +11,15 @@ const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 
 /// id-ecPublicKey, 1.2.840.10045.2.1 (RFC 5480 2.1.1).
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 
-/// SubjectPublicKeyInfo of an RSA key; both numbers big-endian.
+/// SubjectPublicKeyInfo of an RSA key. Both numbers are big-endian.
 pub(super) fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
-    // RFC 3279 2.3.1: the parameters are NULL, not absent.
+    // RFC 3279 2.3.1: the parameters are NULL and may not be left out.
     let algorithm = sequence(&[&element(OBJECT_IDENTIFIER, RSA_ENCRYPTION), &element(NULL, &[])]);
     let key = sequence(&[&unsigned_integer(modulus), &unsigned_integer(exponent)]);
     sequence(&[&algorithm, &bit_string(&key)])
 }
 
-/// SubjectPublicKeyInfo of a point on a named curve; both coordinates have the field's full length.
+/// SubjectPublicKeyInfo of a point on a named curve. Both coordinates have the full length of the field.
 pub(super) fn ec_public_key(curve_oid: &[u8], x: &[u8], y: &[u8]) -> Vec<u8> {
     const UNCOMPRESSED: &[u8] = &[0x04];
     let algorithm =
@@ -27,7 +27,7 @@ pub(super) fn ec_public_key(curve_oid: &[u8], x: &[u8], y: &[u8]) -> Vec<u8> {
     sequence(&[&algorithm, &bit_string(&[UNCOMPRESSED, x, y].concat())])
 }
 
-/// ECDSA-Sig-Value (RFC 3279 2.2.3); both numbers big-endian.
+/// ECDSA-Sig-Value (RFC 3279 2.2.3). Both numbers are big-endian.
 pub(super) fn ecdsa_signature(r: &[u8], s: &[u8]) -> Vec<u8> {
     sequence(&[&unsigned_integer(r), &unsigned_integer(s)])
 }
@@ -49,7 +49,7 @@ fn bit_string(bytes: &[u8]) -> Vec<u8> {
     element(BIT_STRING, &[NO_UNUSED_BITS, bytes].concat())
 }
 
-/// X.690 8.3: as short as possible; a leading zero octet keeps a set top bit from meaning "negative".
+/// X.690 8.3: the shortest form. If the top bit is set, a leading zero octet keeps the number positive.
 fn unsigned_integer(number: &[u8]) -> Vec<u8> {
     let number = without_leading_zeros(number);
     let sign: &[u8] = if number.first().is_none_or(|first| first & 0x80 != 0) { &[0] } else { &[] };
@@ -63,7 +63,7 @@ fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
     out
 }
 
-/// X.690 8.1.3: one octet up to 127, then a count of octets and the number, as short as possible (10.1).
+/// X.690 8.1.3: one octet up to 127; otherwise the count of octets and then the number, in the shortest form (10.1).
 fn push_length(out: &mut Vec<u8>, length: usize) {
     const LONG_FORM: u8 = 0x80;
     let octets = length.to_be_bytes();

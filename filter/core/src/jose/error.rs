@@ -1,18 +1,18 @@
-//! Why a token is refused: one variant per reason, one label per variant, and nothing of the token itself.
+//! Why a token is refused. Each reason has one variant and one label. A label contains nothing from the token.
 
 use crate::json::{ClaimError, JsonError};
 
-/// Longest token that is looked at, in bytes: more than Envoy lets into the headers of a request, which is
-/// 60 KiB by default. A token with 500 groups of 45 characters has 31 KB.
+/// Longest token that is parsed, in bytes. Envoy limits the headers of a request to less, 60 KiB by default. A token
+/// with 500 groups of 45 characters has 31 KB.
 pub const MAX_TOKEN_LEN: usize = 96 * 1024;
 
 /// Why a token is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Longer than [`MAX_TOKEN_LEN`]: this many bytes.
+    /// Longer than [`MAX_TOKEN_LEN`]. The field is the length in bytes.
     #[error("the token is longer than allowed")]
     TooLong(usize),
-    /// Five segments: a JWE. We have no key to open one, and would not inflate it.
+    /// Five segments: a JWE. The gate has no key to decrypt it, and would not decompress it.
     #[error("encrypted tokens are not accepted")]
     Encrypted,
     /// Not three segments.
@@ -39,107 +39,108 @@ pub enum TokenError {
     /// The header has `b64` (RFC 7797).
     #[error("unencoded payloads are not supported")]
     UnencodedPayload,
-    /// `alg` names none of the asymmetric algorithms we know.
+    /// `alg` is not one of the supported asymmetric algorithms.
     #[error("unsupported algorithm")]
     UnsupportedAlgorithm,
-    /// `alg` is `none`, or a symmetric one, which whoever can check can also sign with.
+    /// `alg` is `none`, or symmetric: a key that can check an HMAC can also create it.
     #[error("not signed, or with a symmetric key")]
     NoSignature,
-    /// `alg` is one we know, but not allowed here.
+    /// `alg` is supported, but the configuration does not allow it.
     #[error("algorithm not allowed")]
     AlgorithmNotAllowed,
-    /// No key of that `kid`, or, without a `kid`, no key that fits: the set may be out of date.
+    /// No key has this `kid`, or the token has no `kid` and no key fits. The key set may be out of date.
     #[error("unknown key")]
     UnknownKey,
-    /// The token names no key, and several would fit.
+    /// The token names no key, and several keys fit.
     #[error("several keys would fit, and the token names none")]
     AmbiguousKey,
-    /// The named key is not for this algorithm.
+    /// The key that the token names cannot be used with this algorithm.
     #[error("the key is not for this algorithm")]
     KeyNotForAlgorithm,
-    /// The signature has not the form that the key demands.
+    /// The form of the signature does not fit the key.
     #[error("malformed signature")]
     MalformedSignature,
-    /// The signature is not the key's.
+    /// The signature was not made with the key.
     #[error("the signature does not verify")]
     BadSignature,
-    /// The host could not tell. Not the token's fault.
+    /// The host gave no verdict. The token may be valid.
     #[error("the host cannot verify signatures")]
     CryptoUnavailable,
-    /// Signed, but the payload is not a JSON object.
+    /// The signature is good, but the payload is not a JSON object.
     #[error("payload: {0}")]
     PayloadJson(JsonError),
-    /// A token of another kind: an access token as ID token, a logout token as access token.
+    /// A token of another kind, such as an access token in place of an ID token.
     #[error("a token of another kind")]
     WrongKind,
     /// A claim is missing or of the wrong form.
     #[error("claim {0}")]
     Claim(#[from] ClaimError),
-    /// `iss` is another issuer.
+    /// `iss` names another issuer.
     #[error("another issuer")]
     WrongIssuer,
-    /// `aud` does not name us.
+    /// `aud` does not contain us.
     #[error("another audience")]
     WrongAudience,
-    /// `exp` has passed.
+    /// `exp` is in the past.
     #[error("expired")]
     Expired,
-    /// `nbf` is still to come.
+    /// `nbf` is in the future.
     #[error("not valid yet")]
     NotYetValid,
-    /// `iat` is still to come.
+    /// `iat` is in the future.
     #[error("issued in the future")]
     IssuedInFuture,
-    /// By our clock it is not good now, but in itself it is: one of the clocks is wrong.
+    /// The times in the token are plausible, but our clock is outside of them: one of the two clocks is wrong.
     #[error("not good now, by our clock; the clocks of gate and provider disagree")]
     ClocksDisagree,
-    /// `aud` names somebody besides us whom the operator does not trust; cut to a length that a log line can hold.
+    /// `aud` also contains an audience that the operator does not trust. The field is that audience, cut to fit a log
+    /// line.
     #[error("another audience besides us: {0:?}")]
     ForeignAudience(String),
-    /// `azp` is another client.
+    /// `azp` names another client.
     #[error("issued to another client")]
     WrongAuthorizedParty,
-    /// `nonce` is absent or another login's.
+    /// `nonce` is absent or belongs to another login.
     #[error("another nonce")]
     WrongNonce,
-    /// Issued long before the login began.
+    /// `iat` is long before the login began.
     #[error("issued long before the login began")]
     IssuedBeforeLogin,
-    /// The ID token of a refresh speaks of another login than the one before (OIDC Core 12.2).
+    /// The ID token of a refresh describes another login than the original one (OIDC Core 12.2).
     #[error("of another login")]
     OtherLogin,
-    /// Its user or session was signed out.
+    /// The user or session was signed out.
     #[error("signed out")]
     SignedOut,
-    /// The provider says that it is not good any more (RFC 7662 2.2).
+    /// The provider says that the token is not active (RFC 7662 2.2).
     #[error("not active")]
     Inactive,
-    /// `events` does not say that this is a logout (Back-Channel Logout 1.0 2.4), or not the one that was asked for.
+    /// `events` does not contain the logout event (Back-Channel Logout 1.0 2.4), or not the action that was expected.
     #[error("no logout event")]
     NoLogoutEvent,
-    /// A logout token must have none (Back-Channel Logout 1.0 2.4).
+    /// A logout token must not have a `nonce` (Back-Channel Logout 1.0 2.4).
     #[error("a nonce in a logout token")]
     UnexpectedNonce,
-    /// Neither `sub` nor `sid`: whose logout?
+    /// A logout token has neither `sub` nor `sid`.
     #[error("neither sub nor sid")]
     NobodyNamed,
-    /// Issued too long ago for what should arrive at once.
+    /// `iat` is too old for a message that is sent immediately.
     #[error("too old")]
     TooOld,
-    /// `at_hash` is not the access token's.
+    /// `at_hash` does not match the access token.
     #[error("at_hash does not match")]
     WrongAccessTokenHash,
-    /// `cnf`: only good together with a proof that Bearer does not carry.
+    /// The token has `cnf`. It is valid only with a proof of possession, which Bearer does not carry.
     #[error("sender-constrained tokens need a proof")]
     SenderConstrained,
-    /// From `iat` to `exp` it is longer than allowed.
+    /// The time from `iat` to `exp` is longer than allowed.
     #[error("lives longer than allowed")]
     LivesTooLong,
 }
 
 impl TokenError {
-    /// For the log: [`TokenError::label`], and what it is about where that is not plain. Of what the token says only
-    /// the name of a foreign audience is in it, not escaped yet.
+    /// For the log: [`TokenError::label`] and details where they help. The only text from the token is the name of an
+    /// untrusted audience, which is not escaped yet.
     pub fn detail(&self) -> String {
         match self {
             Self::Claim(error) | Self::HeaderParameter(error) => format!("{}: {}", self.label(), error.claim),
@@ -150,9 +151,9 @@ impl TokenError {
         }
     }
 
-    /// Whether a token that the provider should have issued for us was made by somebody else, or for somebody else: the
-    /// signature is not one of its keys', or it is not for this login, this client or this issuer. All other reasons
-    /// are what a provider, a clock or a configuration can bring about by themselves.
+    /// Whether the reason points to a forged or stolen token: its signature was not made with one of the provider's
+    /// keys, or it belongs to another login, client or issuer. A faulty provider, clock or configuration can cause all
+    /// other reasons.
     pub const fn is_forgery(&self) -> bool {
         matches!(
             self,

@@ -1,11 +1,11 @@
-//! `at_hash` and its like: half a hash of a token, in another token (OIDC Core 3.1.3.6).
+//! `at_hash` and similar claims: half of the hash of one token, carried in another token (OIDC Core 3.1.3.6).
 
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::algorithm::Algorithm;
 use crate::encoding::base64url;
 
-/// The left half of the hash of `text`, in base64url. The hash is the one of the ID token's signature algorithm.
+/// The left half of the hash of `text`, in base64url. The hash function is that of the ID token's signature algorithm.
 pub fn left_half_hash(algorithm: Algorithm, text: &str) -> String {
     match algorithm {
         Algorithm::Rs256 | Algorithm::Es256 => left_half(&Sha256::digest(text)),

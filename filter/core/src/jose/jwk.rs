@@ -1,4 +1,4 @@
-//! One public key of a JWK set (RFC 7517, RFC 7518 6): fit for checking signatures, or the reason why not.
+//! One public key of a JWK set (RFC 7517, RFC 7518 6), or the reason why it cannot check signatures.
 
 use serde_json::{Map, Value};
 
@@ -7,11 +7,12 @@ use super::der;
 use crate::encoding::from_base64url;
 use crate::json;
 
-/// Shorter RSA moduli are refused, in bits (RFC 7518 3.3).
+/// Shortest RSA modulus that is accepted, in bits (RFC 7518 3.3).
 pub const MIN_RSA_BITS: usize = 2048;
-/// Longer RSA moduli are refused, in bits: the cost of a check grows with their square.
+/// Longest RSA modulus that is accepted, in bits. The cost of a check grows with the square of its length.
 pub const MAX_RSA_BITS: usize = 8192;
-/// Longer RSA exponents are refused, in bits: the cost of a check grows with them, and BoringSSL stops here too.
+/// Longest RSA exponent that is accepted, in bits. The cost of a check grows with its length, and BoringSSL has the
+/// same limit.
 pub const MAX_RSA_EXPONENT_BITS: usize = 33;
 /// Longest `kid`, in bytes.
 pub const MAX_KEY_ID_LEN: usize = 256;
@@ -25,12 +26,12 @@ pub struct Jwk {
     spki_der: Vec<u8>,
 }
 
-/// What kind of key it is, and how long its signatures are.
+/// The type of a key, and what determines the length of its signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyType {
     /// RSA; a signature has as many octets as the modulus (RFC 8017 8.2.1).
     Rsa { modulus_len: usize },
-    /// An elliptic curve; a signature is r and s, each of the field's length (RFC 7518 3.4).
+    /// An elliptic curve. A signature is r followed by s, each as long as the field (RFC 7518 3.4).
     Ec(Curve),
 }
 
@@ -51,22 +52,22 @@ pub enum SkipReason {
     /// A parameter is missing, of the wrong type, too long or not base64url.
     #[error("bad parameter {0}")]
     BadParameter(&'static str),
-    /// `oct`: whoever can check with it can sign with it.
+    /// `oct`, a symmetric key: a key that can check an HMAC can also create it.
     #[error("a symmetric key")]
     Symmetric,
-    /// It comes with private parameters: it is nobody's secret any more.
+    /// It contains private parameters, so the private key is no longer secret.
     #[error("a private key")]
     Private,
-    /// Another `kty` than RSA or EC.
+    /// `kty` is neither RSA nor EC.
     #[error("unsupported key type")]
     UnsupportedKeyType,
-    /// Another `crv` than P-256, P-384, P-521.
+    /// `crv` is not P-256, P-384 or P-521.
     #[error("unsupported curve")]
     UnsupportedCurve,
     /// `use` is not `sig`, or `key_ops` lacks `verify`.
     #[error("not for checking signatures")]
     NotForSignatures,
-    /// `alg` is none that the gate knows for this key type.
+    /// `alg` is not supported for this key type.
     #[error("for an unsupported algorithm")]
     UnsupportedAlgorithm,
     /// Modulus outside [`MIN_RSA_BITS`] to [`MAX_RSA_BITS`].
@@ -78,32 +79,32 @@ pub enum SkipReason {
     /// The exponent is 1, even, or longer than [`MAX_RSA_EXPONENT_BITS`].
     #[error("weak RSA exponent")]
     RsaExponent,
-    /// A coordinate has not the length of the curve's field.
+    /// A coordinate does not have the length of the curve's field.
     #[error("EC coordinate of the wrong length")]
     CoordinateLength,
-    /// The same key under the same `kid` is there already.
+    /// The set already contains the same key under the same `kid`.
     #[error("a duplicate")]
     Duplicate,
-    /// This key and all that follow: more than [`super::jwk_set::MAX_KEYS`].
+    /// The set has more than [`super::jwk_set::MAX_KEYS`] keys. This key and all that follow are ignored.
     #[error("too many keys, this and all after it are ignored")]
     TooMany,
 }
 
 impl Jwk {
-    /// Reads one entry of `keys`.
+    /// Parses one entry of `keys`.
     ///
-    /// Whether an EC point lies on its curve is not computed here: the host's BoringSSL refuses the key otherwise, and
-    /// with it every signature. The point at infinity can't be written with two coordinates.
+    /// This does not check that an EC point lies on its curve. The host's BoringSSL refuses such a key, and so every
+    /// signature with it. The point at infinity cannot be expressed with two coordinates.
     ///
     /// # Errors
-    /// [`SkipReason`], when the key can't be used to check signatures.
+    /// [`SkipReason`] if the key cannot check signatures.
     pub fn parse(entry: &Value) -> Result<Self, SkipReason> {
         let members = entry.as_object().ok_or(SkipReason::NotAnObject)?;
         let key_type = required(members, "kty")?;
         if key_type == "oct" {
             return Err(SkipReason::Symmetric);
         }
-        // RFC 7518 6.2.2, 6.3.2, 6.4.1: parameters that only the owner may know.
+        // RFC 7518 6.2.2, 6.3.2, 6.4.1: private parameters.
         const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
         if PRIVATE.iter().any(|name| json::is_there(members, name)) {
             return Err(SkipReason::Private);
@@ -134,8 +135,8 @@ impl Jwk {
         self.key_id.as_deref()
     }
 
-    /// Whether the key may check this algorithm: its type and curve allow it, and its `alg`, when it has one, is the
-    /// same (RFC 8725 3.1).
+    /// Whether the key may check this algorithm: its type and curve fit, and its `alg`, if present, is the same
+    /// (RFC 8725 3.1).
     pub fn serves(&self, algorithm: Algorithm) -> bool {
         self.key_type.serves(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
     }
@@ -172,7 +173,7 @@ impl Curve {
         }
     }
 
-    /// Octets of one coordinate, of r and of s (RFC 7518 6.2.1.2, 3.4).
+    /// Octets of one coordinate, and of r and s (RFC 7518 6.2.1.2, 3.4).
     pub(super) const fn field_len(self) -> usize {
         match self {
             Self::P256 => 32,
@@ -181,7 +182,7 @@ impl Curve {
         }
     }
 
-    /// The contents of its OBJECT IDENTIFIER (RFC 5480 2.1.1.1).
+    /// The content octets of the curve's OBJECT IDENTIFIER (RFC 5480 2.1.1.1).
     const fn oid(self) -> &'static [u8] {
         match self {
             Self::P256 => &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
@@ -214,7 +215,7 @@ fn rsa(members: &Map<String, Value>) -> Result<(KeyType, Vec<u8>), SkipReason> {
         return Err(SkipReason::RsaModulusEven);
     }
     let exponent = unsigned(members, "e")?;
-    // 1 would make every message its own signature; an even one has no inverse (RFC 8017 3.1).
+    // With the exponent 1 every message is its own signature. An even exponent has no inverse (RFC 8017 3.1).
     if !(2..=MAX_RSA_EXPONENT_BITS).contains(&bits(&exponent)) || !is_odd(&exponent) {
         return Err(SkipReason::RsaExponent);
     }
@@ -226,15 +227,15 @@ fn ec(members: &Map<String, Value>) -> Result<(KeyType, Vec<u8>), SkipReason> {
     let curve = Curve::from_name(required(members, "crv")?).ok_or(SkipReason::UnsupportedCurve)?;
     let x = octets(members, "x")?;
     let y = octets(members, "y")?;
-    // RFC 7518 6.2.1.2: the full size of a coordinate, leading zeros included.
+    // RFC 7518 6.2.1.2: the full length of a coordinate, leading zeros included.
     if x.len() != curve.field_len() || y.len() != curve.field_len() {
         return Err(SkipReason::CoordinateLength);
     }
     Ok((KeyType::Ec(curve), der::ec_public_key(curve.oid(), &x, &y)))
 }
 
-/// A Base64urlUInt without leading zeros. RFC 7518 2 wants the fewest octets; the one zero octet that 6.3.1.1 says
-/// some libraries put in front is tolerated, it changes no value.
+/// A Base64urlUInt without leading zeros. RFC 7518 2 requires the fewest octets. One leading zero octet is tolerated,
+/// because some libraries add it (6.3.1.1) and it does not change the value.
 fn unsigned(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, SkipReason> {
     let octets = octets(members, name)?;
     match octets.as_slice() {
@@ -244,7 +245,7 @@ fn unsigned(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>,
     }
 }
 
-/// Bits of a big-endian number without leading zero octets.
+/// The length in bits of a big-endian number without leading zero octets.
 fn bits(number: &[u8]) -> usize {
     let unused = number.first().map_or(0, |first| first.leading_zeros());
     number.len().saturating_mul(8).saturating_sub(unused as usize)

@@ -1,4 +1,4 @@
-//! The keys of one issuer (RFC 7517 5): unfit ones are skipped, fit ones are found by `kid` and algorithm.
+//! The keys of one issuer (RFC 7517 5). Unusable keys are skipped. The others are found by `kid` and algorithm.
 
 use serde_json::Value;
 
@@ -10,40 +10,40 @@ use crate::quote::quote;
 
 /// Longest JWK set, in bytes.
 pub const MAX_JWK_SET_LEN: usize = 512 * 1024;
-/// Keys looked at; the rest of the set is ignored.
+/// How many keys of a set are read. The rest is ignored.
 pub const MAX_KEYS: usize = 100;
-/// Keys that are told of when none can be used.
+/// How many skipped keys are reported if no key can be used.
 const MAX_REASONS: usize = 10;
 /// Longest `kid` in the log, in characters.
 const MAX_LOGGED_KEY_ID: usize = 64;
-/// Keys tried for one token.
+/// How many keys are tried for one token.
 pub const MAX_CANDIDATES: usize = 4;
 
-/// The keys of one issuer that can check signatures. Each issuer has its own set: a key never speaks for another
-/// issuer, whatever its `kid` (RFC 8725 3.8).
+/// The keys of one issuer that can check signatures. Each issuer has its own set, so a key never verifies another
+/// issuer's token, even under the same `kid` (RFC 8725 3.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JwkSet {
     keys: Vec<Jwk>,
     skipped: Vec<SkippedKey>,
 }
 
-/// A key that is in the set and not used.
+/// A key of the set that is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("key {index}{key_id}: {reason}")]
 pub struct SkippedKey {
-    /// Its place in `keys`, from 0.
+    /// Its index in `keys`, from 0.
     pub index: usize,
-    /// Its `kid` for the log: ` (kid "…")`; empty when it has none.
+    /// Its `kid` for the log, as ` (kid "…")`. Empty if it has none.
     pub key_id: String,
-    /// Why.
+    /// Why it is not used.
     pub reason: SkipReason,
 }
 
-/// Why the whole set can't be read.
+/// Why the whole set is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwkSetError {
-    /// Not a JSON object in our strict sense, or longer than [`MAX_JWK_SET_LEN`]. That includes a single key with
-    /// duplicate members or deep nesting: RFC 7517 4 leaves no sure reading of it.
+    /// Not strict JSON, not an object, or longer than [`MAX_JWK_SET_LEN`]. One key with duplicate members or deep
+    /// nesting is enough, because RFC 7517 4 leaves open how to read it.
     #[error("JWK set: {0}")]
     Json(JsonError),
     /// `keys` is absent or not an array.
@@ -52,10 +52,10 @@ pub enum JwkSetError {
 }
 
 impl JwkSet {
-    /// Reads a JWK set. The result may hold no key at all: then no token verifies.
+    /// Parses a JWK set. The set may contain no usable key; then no token can be verified.
     ///
     /// # Errors
-    /// [`JwkSetError`]. A key that can't be used is no error; see [`JwkSet::skipped`].
+    /// [`JwkSetError`]. An unusable key is not an error; see [`JwkSet::skipped`].
     pub fn parse(bytes: &[u8]) -> Result<Self, JwkSetError> {
         let members = json::parse_object(bytes, MAX_JWK_SET_LEN).map_err(JwkSetError::Json)?;
         let entries = members.get("keys").and_then(Value::as_array).ok_or(JwkSetError::NoKeys)?;
@@ -80,7 +80,7 @@ impl JwkSet {
         self.skipped.push(SkippedKey { index, key_id: key_id.unwrap_or_default(), reason });
     }
 
-    /// Whether some key is for one of these algorithms.
+    /// Whether any key can check one of these algorithms.
     pub fn serves_any(&self, algorithms: &[Algorithm]) -> bool {
         self.keys.iter().any(|key| algorithms.iter().any(|algorithm| key.serves(*algorithm)))
     }
@@ -95,12 +95,12 @@ impl JwkSet {
         self.keys.is_empty()
     }
 
-    /// The keys that are not used, with reasons, for the log.
+    /// The keys that are not used, with their reasons, for the log.
     pub fn skipped(&self) -> &[SkippedKey] {
         &self.skipped
     }
 
-    /// Why keys are not used: the first ten of them, for a set without a usable one.
+    /// The reasons of the first ten skipped keys, for the error about a set without a usable key.
     pub fn reasons(&self) -> String {
         if self.skipped.is_empty() {
             return "it is empty".to_owned();
@@ -111,10 +111,10 @@ impl JwkSet {
         format!("{}{more}", shown.join("; "))
     }
 
-    /// The keys that may have signed a token with this header; at most [`MAX_CANDIDATES`], at least one.
+    /// The keys that may have signed a token with this header: at least one, and at most [`MAX_CANDIDATES`].
     ///
-    /// With a `kid`: the keys of exactly that `kid`. Without: the one key of the set that serves the algorithm, if
-    /// there is no other; a key without `kid` is found only this way.
+    /// If the token has a `kid`, these are the keys with exactly this `kid`. If it has none, it is the only key of the
+    /// set that can check the algorithm. A key without `kid` is found only in the second way.
     ///
     /// # Errors
     /// [`TokenError::UnknownKey`], [`TokenError::AmbiguousKey`], [`TokenError::KeyNotForAlgorithm`].

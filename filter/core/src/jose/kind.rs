@@ -1,5 +1,5 @@
-//! Kinds of token, told apart by `typ` in header and payload (RFC 8725 3.11, 3.12), and by claims that only one kind
-//! has. A token of one kind is never a token of another.
+//! The kinds of token. They are distinguished by `typ` in header and payload (RFC 8725 3.11, 3.12), and by claims that
+//! only one kind has. A token of one kind is never accepted as another.
 
 use serde_json::{Map, Value};
 
@@ -11,22 +11,22 @@ pub const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logo
 
 /// One kind of token.
 pub trait TokenKind: sealed::Sealed {
-    /// Whether a token with this `typ` in its header, and these claims, is of this kind.
+    /// Whether a token with this `typ` in its header and these claims is of this kind.
     ///
     /// # Errors
-    /// The payload's `typ` is no text.
+    /// The payload's `typ` is not a string.
     fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError>;
 }
 
-/// OIDC Core 2: says who logged in, to one client. What its issuer marks as an access token is none.
+/// OIDC Core 2: tells one client who logged in. A token with one of the issuer's access token marks is not an ID token.
 #[derive(Clone, Copy, Debug)]
 pub struct IdToken<'a>(pub &'a [AccessTokenMark]);
 
-/// RFC 9068: lets its bearer use a resource. One of its issuer's marks says that it is one.
+/// RFC 9068: grants its bearer access to a resource. It must have one of the issuer's access token marks.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessToken<'a>(pub &'a [AccessTokenMark]);
 
-/// Keycloak's administrative messages: bare JWTs without a mark of their own.
+/// Keycloak's administrative messages: plain JWTs that carry no mark.
 #[derive(Clone, Copy, Debug)]
 pub struct AdminAction;
 
@@ -35,8 +35,8 @@ pub struct AdminAction;
 pub struct LogoutToken;
 
 impl TokenKind for IdToken<'_> {
-    /// Header `JWT` or none, payload `ID` or none; neither a logout token nor an administrative message, and not an
-    /// access token by a rule of the operator.
+    /// The header's `typ` is `JWT` or absent, and the payload's is `ID` or absent. The token is neither a logout token
+    /// nor an administrative message, and no rule of the operator makes it an access token.
     fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
         let is_plain = is_plain_jwt(header_type) && payload_type(claims)?.is_none_or(|mark| mark == "ID");
         let is_access_token = self.0.iter().any(|mark| match mark {
@@ -61,7 +61,8 @@ impl TokenKind for AccessToken<'_> {
 }
 
 impl TokenKind for AdminAction {
-    /// Header `JWT` or none, no mark in the payload, and claims that say what to do and not to whom.
+    /// The header's `typ` is `JWT` or absent, the payload has no `typ`, and the claims name an action but no issuer,
+    /// subject or audience.
     fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
         Ok(is_plain_jwt(header_type)
             && payload_type(claims)?.is_none()
@@ -71,8 +72,8 @@ impl TokenKind for AdminAction {
 }
 
 impl TokenKind for LogoutToken {
-    /// Payload `Logout` or none, and header `logout+jwt`. That header is only recommended (2.4, 4.1): with `JWT` or
-    /// none, the logout event is what tells.
+    /// The payload's `typ` is `Logout` or absent, and the header's is `logout+jwt`. That header is only recommended
+    /// (2.4, 4.1). If it is `JWT` or absent, the token must have the logout event.
     fn accepts(&self, header_type: Option<&str>, claims: &Map<String, Value>) -> Result<bool, ClaimError> {
         let says_so = header_type.is_some_and(|header| is_media_type(header, "logout+jwt"));
         Ok((says_so || is_plain_jwt(header_type) && has_logout_event(claims))
@@ -80,20 +81,21 @@ impl TokenKind for LogoutToken {
     }
 }
 
-/// The event is there, with whatever value: a malformed logout token is no ID token either.
+/// Whether the logout event is present, with any value. A malformed logout token must not pass as an ID token.
 fn has_logout_event(claims: &Map<String, Value>) -> bool {
     let events = claims.get("events").and_then(Value::as_object);
     events.is_some_and(|events| events.contains_key(LOGOUT_EVENT))
 }
 
-/// An action, and neither issuer nor person nor audience: tokens of every other kind have at least one of these.
+/// Whether the claims name an action or resource, but no issuer, subject or audience. Every other kind of token has at
+/// least one of these three.
 fn has_action(claims: &Map<String, Value>) -> bool {
     ["resource", "action"].iter().any(|name| json::is_there(claims, name))
         && ["iss", "sub", "aud"].iter().all(|name| !claims.contains_key(*name))
 }
 
-/// Claims that no access token has, but an ID token (OIDC Core 2, 3.3.2.11) or a logout token (Back-Channel Logout
-/// 2.4): whatever a rule says, a token with one of them does not follow it.
+/// Claims of ID tokens (OIDC Core 2, 3.3.2.11) or logout tokens (Back-Channel Logout 2.4) that no access token has. A
+/// token with one of them never matches a rule.
 const OF_OTHER_KINDS: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
 
 fn follows(rule: &ClaimRule, claims: &Map<String, Value>) -> bool {
@@ -104,7 +106,7 @@ fn follows(rule: &ClaimRule, claims: &Map<String, Value>) -> bool {
         && !has_action(claims)
         && KIND_CLAIMS.iter().all(|(name, values)| match json::member(claims, name) {
             None => true,
-            // The rule has looked at it.
+            // The rule has already checked this claim's value.
             Some(_) if rule.present.iter().any(|required| names(required, name)) => true,
             Some(kind) => {
                 kind.as_str().is_some_and(|kind| values.iter().any(|value| value.eq_ignore_ascii_case(kind)))
@@ -112,7 +114,7 @@ fn follows(rule: &ClaimRule, claims: &Map<String, Value>) -> bool {
         })
 }
 
-/// Whether a rule names the values that this claim may have.
+/// Whether a rule lists the values that this claim may have.
 fn names(required: &RequiredClaim, name: &str) -> bool {
     required.claim == [name] && !required.values.is_empty()
 }
@@ -131,7 +133,7 @@ fn is_met(required: &RequiredClaim, claims: &Map<String, Value>) -> bool {
     }
 }
 
-/// Keycloak's own mark.
+/// `typ` in the payload, where Keycloak states the kind.
 fn payload_type(claims: &Map<String, Value>) -> Result<Option<&str>, ClaimError> {
     json::string(claims, "typ")
 }
@@ -140,7 +142,7 @@ fn is_plain_jwt(header_type: Option<&str>) -> bool {
     header_type.is_none_or(|header| is_media_type(header, "JWT"))
 }
 
-/// RFC 7515 4.1.9: a media type, in any case, whose `application/` may be left out.
+/// RFC 7515 4.1.9: a media type, case-insensitive, whose `application/` may be left out.
 fn is_media_type(value: &str, subtype: &str) -> bool {
     const PREFIX: &str = "application/";
     let bare = match value.split_at_checked(PREFIX.len()) {
@@ -151,7 +153,7 @@ fn is_media_type(value: &str, subtype: &str) -> bool {
 }
 
 mod sealed {
-    /// No kinds but ours.
+    /// Prevents other modules from adding kinds.
     pub trait Sealed {}
     impl Sealed for super::IdToken<'_> {}
     impl Sealed for super::AdminAction {}

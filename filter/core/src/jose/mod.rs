@@ -1,8 +1,8 @@
 //! JSON Object Signing: untrusted → verified token, JWK set, algorithms.
 //!
-//! The way of a token: [`token::UntrustedToken::parse`] → [`token::UntrustedToken::verify`] with a
-//! [`jwk_set::JwkSet`] and an allow-list → [`token::VerifiedToken`] of one [`kind`] → [`claims::Claims`]. The
-//! arithmetic of signatures is the host's ([`signature::SignatureVerifier`]); everything around it is here.
+//! A token passes through these steps: [`token::UntrustedToken::parse`] → [`token::UntrustedToken::verify`] with a
+//! [`jwk_set::JwkSet`] and an allow-list → [`token::VerifiedToken`] of one [`kind`] → [`claims::Claims`]. The host does
+//! the arithmetic of signatures ([`signature::SignatureVerifier`]). All other checks are done here.
 
 pub(crate) mod algorithm;
 pub(crate) mod claims;

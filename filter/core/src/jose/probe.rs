@@ -1,36 +1,36 @@
-//! Known signatures: they show, before the first request, that the host checks what we will ask it to check.
+//! Known signatures. With them the gate tests at start-up that the host really checks signatures.
 //!
-//! Made with OpenSSL, one RSA key of 2048 bits and one key per curve (`openssl dgst -sha256 -sign key.pem`); the
-//! private keys no longer exist.
+//! They were made with OpenSSL, with one RSA key of 2048 bits and one key per curve
+//! (`openssl dgst -sha256 -sign key.pem`). The private keys no longer exist.
 
 use super::algorithm::HostSignature;
 use super::signature::SignatureVerifier;
 
 const MESSAGE: &[u8] = b"oidc-gate signature probe";
 
-/// A signature that is known to be good.
+/// A known good signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Vector {
-    /// What is asked of the host.
+    /// The algorithm, as the host knows it.
     pub algorithm: HostSignature,
-    /// The public key: SubjectPublicKeyInfo, DER.
+    /// The public key: SubjectPublicKeyInfo in DER.
     pub spki_der: &'static [u8],
-    /// What was signed.
+    /// The signed message.
     pub message: &'static [u8],
-    /// The signature; ASN.1 DER for ECDSA.
+    /// The signature. For ECDSA it is ASN.1 DER.
     pub signature: &'static [u8],
 }
 
-/// What is wrong with the host's verdict.
+/// Why the host's signature check cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
-    /// No verdict at all.
+    /// The host gave no verdict.
     #[error("{0:?}: the host cannot check it")]
     Unavailable(HostSignature),
-    /// A good signature was refused.
+    /// The host refused a good signature.
     #[error("{0:?}: the host refused a good signature")]
     RefusedGood(HostSignature),
-    /// A bad signature was accepted: whatever answers there, it checks nothing.
+    /// The host accepted a bad signature, so its check is worthless.
     #[error("{0:?}: the host accepted a bad signature")]
     AcceptedBad(HostSignature),
 }
@@ -63,11 +63,10 @@ pub const fn vectors() -> [Vector; 6] {
     ]
 }
 
-/// Asks the host about one algorithm: the known signature, the same with one bit flipped, and the same over another
-/// message.
+/// Tests one algorithm of the host with the known signature, with one bit of it flipped, and with another message.
 ///
 /// # Errors
-/// [`ProbeError`]: tokens of this algorithm must not be accepted.
+/// [`ProbeError`]: tokens with this algorithm must not be accepted.
 pub fn check(
     algorithm: HostSignature,
     verifier: &(impl SignatureVerifier + ?Sized),
@@ -80,7 +79,7 @@ pub fn check(
             .map_err(|_| ProbeError::Unavailable(algorithm))
     };
     let mut flipped = vector.signature.to_vec();
-    // The last octet belongs to the number itself, never to the DER around it.
+    // The last octet always belongs to the number, never to the DER encoding.
     if let Some(last) = flipped.last_mut() {
         *last ^= 1;
     }
@@ -103,7 +102,7 @@ mod tests {
     use crate::jose::algorithm::Algorithm;
     use crate::jose::testing::Verifier;
 
-    /// A host whose verdict depends on message and signature as the function says.
+    /// A host whose verdict is what the function returns for message and signature.
     struct Broken<F>(F);
 
     impl<F: Fn(&[u8], &[u8]) -> Result<bool, CryptoUnavailable>> SignatureVerifier for Broken<F> {

@@ -1,4 +1,4 @@
-//! From a JOSE signature to what the host can check.
+//! Converts a JOSE signature to the form that the host can check.
 
 use std::borrow::Cow;
 
@@ -7,12 +7,12 @@ use super::der;
 use super::jwk::KeyType;
 use crate::host::{CryptoUnavailable, Host};
 
-/// The arithmetic of signatures. Every [`Host`] is one.
+/// Checks signatures. Every [`Host`] implements this.
 pub trait SignatureVerifier {
-    /// Checks `signature` over `signed` with a public key (SPKI, DER). ECDSA signatures are ASN.1 DER here.
+    /// Checks `signature` over `signed` with a public key (SPKI in DER). ECDSA signatures are ASN.1 DER here.
     ///
     /// # Errors
-    /// [`CryptoUnavailable`] when there is no verdict; a key or signature that can't be parsed is `Ok(false)`.
+    /// [`CryptoUnavailable`] if there is no verdict. A key or signature that cannot be parsed is `Ok(false)`.
     fn verify_signature(
         &self,
         algorithm: HostSignature,
@@ -34,16 +34,16 @@ impl<H: Host + ?Sized> SignatureVerifier for H {
     }
 }
 
-/// The signature as the host wants it; `None` when no key of this type can have made it.
+/// The signature in the host's form. `None` if no key of this type can have made it.
 pub(super) fn for_host(key_type: KeyType, signature: &[u8]) -> Option<Cow<'_, [u8]>> {
     match key_type {
         // RFC 8017 8.2.2 (1): exactly as long as the modulus.
         KeyType::Rsa { modulus_len } => (signature.len() == modulus_len).then_some(Cow::Borrowed(signature)),
-        // RFC 7518 3.4: r and s, each of the field's length, one after the other; ASN.1 is not accepted.
+        // RFC 7518 3.4: r followed by s, each as long as the field. ASN.1 is not accepted.
         KeyType::Ec(curve) => {
             let (r, s) = signature.split_at_checked(curve.field_len())?;
             let is_zero = |number| der::without_leading_zeros(number).is_empty();
-            // FIPS 186-5 6.4.2 (1): both at least 1. That they are below n is for the host to see.
+            // FIPS 186-5 6.4.2 (1): both are at least 1. The host checks that they are below n.
             if s.len() != curve.field_len() || is_zero(r) || is_zero(s) {
                 return None;
             }

@@ -1,4 +1,4 @@
-//! For tests: fixed keys, tokens signed with them, and a verifier in pure Rust in place of the host's BoringSSL.
+//! For tests: fixed keys, tokens signed with them, and a verifier in pure Rust that replaces the host's BoringSSL.
 
 use p256::ecdsa::signature::{SignatureEncoding as _, Signer as _, Verifier as _};
 use p256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};
@@ -13,16 +13,16 @@ use super::signature::SignatureVerifier;
 use crate::encoding::base64url;
 use crate::host::CryptoUnavailable;
 
-/// A key pair that exists for tests only.
+/// A key pair that is used only in tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestKey {
     /// RSA, 2048 bits.
     Rsa,
-    /// Another of the same.
+    /// A second RSA key.
     OtherRsa,
     /// EC, P-256.
     P256,
-    /// Another of the same.
+    /// A second P-256 key.
     OtherP256,
     /// EC, P-384.
     P384,
@@ -75,7 +75,7 @@ impl TestKey {
         }
     }
 
-    /// The public key as SubjectPublicKeyInfo, DER, as the key's own crate writes it.
+    /// The public key as SubjectPublicKeyInfo in DER, encoded by the key's own crate.
     pub fn spki_der(self) -> Vec<u8> {
         use p256::pkcs8::EncodePublicKey as _;
         let document = match self {
@@ -93,7 +93,7 @@ impl TestKey {
         document.unwrap().into_vec()
     }
 
-    /// A signature in JOSE form (ECDSA: r and s side by side).
+    /// A signature in JOSE form (for ECDSA, r followed by s).
     pub fn sign(self, algorithm: Algorithm, message: &[u8]) -> Vec<u8> {
         macro_rules! ec {
             ($curve:ident) => {{
@@ -134,8 +134,8 @@ impl TestKey {
     }
 }
 
-/// A token whose header has `alg`, `kid` (when given) and the members of `header`, which win; signed with the key of
-/// [`jwks`] for the algorithm.
+/// A signed token. Its header has `alg`, `kid` (if given) and the members of `header`, which override the first two. It
+/// is signed with the key of [`jwks`] for the algorithm.
 pub fn sign(algorithm: Algorithm, key_id: Option<&str>, header: Value, payload: Value) -> String {
     let mut all = json!({"alg": algorithm.name()});
     let members = all.as_object_mut().unwrap();
@@ -144,19 +144,19 @@ pub fn sign(algorithm: Algorithm, key_id: Option<&str>, header: Value, payload: 
     sign_text(TestKey::of(algorithm), algorithm, &all.to_string(), payload.to_string())
 }
 
-/// A token whose header and payload are exactly these texts, JSON or not.
+/// A signed token with exactly this header and payload, which need not be JSON.
 pub fn sign_text(key: TestKey, algorithm: Algorithm, header: &str, payload: impl AsRef<[u8]>) -> String {
     let signed = format!("{}.{}", base64url(header), base64url(payload));
     let signature = key.sign(algorithm, signed.as_bytes());
     format!("{signed}.{}", base64url(signature))
 }
 
-/// Claims as if a token had been verified.
+/// Claims as if they came from a verified token.
 pub fn claims(members: Value) -> Claims {
     Claims::new(members.as_object().unwrap().clone())
 }
 
-/// A JWK set with one key for each kind: `rsa`, `p256`, `p384`, `p521`.
+/// A JWK set with one key of each type: `rsa`, `p256`, `p384`, `p521`.
 pub fn jwks() -> Value {
     let keys = [TestKey::Rsa, TestKey::P256, TestKey::P384, TestKey::P521];
     json!({"keys": keys.map(|key| key.jwk(key.key_id()))})
@@ -167,7 +167,7 @@ pub fn jwk_set() -> JwkSet {
     parse_jwk_set(&jwks())
 }
 
-/// A JWK set of exactly these keys; every one of them must be fit.
+/// A JWK set of exactly these keys. Panics if one of them is unusable.
 pub fn jwk_set_of(keys: &[Value]) -> JwkSet {
     let set = parse_jwk_set(&json!({ "keys": keys }));
     assert_eq!(set.skipped(), []);
@@ -178,7 +178,7 @@ fn parse_jwk_set(set: &Value) -> JwkSet {
     JwkSet::parse(set.to_string().as_bytes()).unwrap()
 }
 
-/// Checks signatures as the host does, in pure Rust.
+/// Checks signatures like the host, but in pure Rust.
 #[derive(Clone, Copy, Debug)]
 pub struct Verifier;
 
@@ -194,10 +194,10 @@ impl SignatureVerifier for Verifier {
     }
 }
 
-/// For a test's own `Host`: checks a signature in pure Rust. A key or signature that can't be parsed is `Ok(false)`.
+/// Checks a signature in pure Rust, for a test's own `Host`. A key or signature that cannot be parsed is `Ok(false)`.
 ///
 /// # Errors
-/// Never; the type is the host's.
+/// Never. The return type is the host's.
 pub fn verify_signature(
     algorithm: HostSignature,
     spki_der: &[u8],

@@ -1,4 +1,4 @@
-//! A signed token (JWS in compact form, RFC 7515 7.1) on its way from untrusted text to verified claims.
+//! A signed token (JWS compact serialization, RFC 7515 7.1), from untrusted text to verified claims.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,19 +13,18 @@ use super::signature::{SignatureVerifier, for_host};
 use crate::encoding::from_base64url;
 use crate::json::{self, ClaimProblem};
 
-/// A token that has the right form, and of which nothing else is known.
+/// A well-formed token. Nothing else about it has been checked.
 pub struct UntrustedToken<'a> {
     algorithm: Algorithm,
     key_id: Option<String>,
     header_type: Option<String>,
-    /// The first two segments, as they came: what was signed (RFC 7515 5.2 (8)).
+    /// The first two segments as received: the signing input (RFC 7515 5.2 (8)).
     signed: &'a str,
     payload: Vec<u8>,
     signature: Vec<u8>,
 }
 
-/// A token of kind `K`, signed by one of the issuer's keys. Whether it is for us and still good is for its claims to
-/// say.
+/// A token of kind `K`, signed by one of the issuer's keys. Its audience and its times are not checked yet.
 pub struct VerifiedToken<K> {
     claims: Claims,
     algorithm: Algorithm,
@@ -33,13 +32,13 @@ pub struct VerifiedToken<K> {
 }
 
 impl<'a> UntrustedToken<'a> {
-    /// Reads the form of a token: three segments in base64url, the first a header that we understand. `jwk`, `jku`,
-    /// `x5u` and `x5c` in it are never used: keys come from the issuer's JWK set only (RFC 8725 3.10).
+    /// Parses the form of a token: three segments in base64url, the first of them a supported header. The header's
+    /// `jwk`, `jku`, `x5u` and `x5c` are never used, because keys come only from the issuer's JWK set (RFC 8725 3.10).
     ///
     /// # Errors
-    /// [`TokenError`] up to [`TokenError::NoSignature`].
+    /// The [`TokenError`] variants up to [`TokenError::NoSignature`].
     pub fn parse(text: &'a str) -> Result<Self, TokenError> {
-        // Before anything that costs more than a comparison.
+        // Checked first, because everything else costs more.
         if text.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong(text.len()));
         }
@@ -63,11 +62,11 @@ impl<'a> UntrustedToken<'a> {
         })
     }
 
-    /// Checks the signature with the issuer's keys, then that the payload is a JSON object and the token of this kind.
-    /// Can be called again with newer keys.
+    /// Checks the signature with the issuer's keys, then that the payload is a JSON object and the token is of kind
+    /// `K`. Can be called again with newer keys.
     ///
     /// # Errors
-    /// [`TokenError::UnknownKey`] when newer keys may help; [`TokenError::CryptoUnavailable`] when the host gave no
+    /// [`TokenError::UnknownKey`] if newer keys may help; [`TokenError::CryptoUnavailable`] if the host gave no
     /// verdict; otherwise the token is bad.
     pub fn verify<K: TokenKind>(
         &self,
@@ -84,14 +83,14 @@ impl<'a> UntrustedToken<'a> {
         Ok(VerifiedToken { claims: Claims::new(members), algorithm: self.algorithm, kind: PhantomData })
     }
 
-    /// The payload, once a key of the set has signed it.
+    /// The payload, after a key of the set has verified the signature.
     pub(super) fn verified_payload(
         &self,
         keys: &JwkSet,
         allowed: &[Algorithm],
         verifier: &(impl SignatureVerifier + ?Sized),
     ) -> Result<&[u8], TokenError> {
-        // RFC 8725 3.1: what we allow decides, not what the token asks for.
+        // RFC 8725 3.1: the configuration decides about the algorithm, not the token.
         if !allowed.contains(&self.algorithm) {
             return Err(TokenError::AlgorithmNotAllowed);
         }
@@ -99,7 +98,7 @@ impl<'a> UntrustedToken<'a> {
         for key in keys.candidates(self.key_id.as_deref(), self.algorithm)? {
             match self.signed_by(key, verifier) {
                 Ok(()) => return Ok(&self.payload),
-                // Keys that share a `kid`: no verdict on one of them outweighs a bad one on another.
+                // Several keys share this `kid`. "No verdict" on one of them outweighs a bad verdict on another.
                 Err(TokenError::CryptoUnavailable) => refusal = TokenError::CryptoUnavailable,
                 Err(TokenError::BadSignature) if refusal == TokenError::MalformedSignature => {
                     refusal = TokenError::BadSignature;
@@ -122,31 +121,31 @@ impl<'a> UntrustedToken<'a> {
 }
 
 impl<K: TokenKind> VerifiedToken<K> {
-    /// What the token says.
+    /// The token's claims.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// What the token says, to keep.
+    /// The token's claims, by value.
     pub fn into_claims(self) -> Claims {
         self.claims
     }
 
-    /// The algorithm of its signature; `at_hash` depends on it.
+    /// The algorithm of the signature. `at_hash` depends on it.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
 impl fmt::Debug for UntrustedToken<'_> {
-    /// Without what could be replayed.
+    /// Prints nothing that could be replayed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UntrustedToken").field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
 }
 
 impl<K> fmt::Debug for VerifiedToken<K> {
-    /// Without the person's data.
+    /// Prints no personal data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerifiedToken").field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
@@ -162,12 +161,12 @@ struct Header {
 impl Header {
     fn parse(bytes: &[u8]) -> Result<Self, TokenError> {
         let members = json::parse_object(bytes, MAX_TOKEN_LEN).map_err(TokenError::HeaderJson)?;
-        // RFC 7515 4.1.11: understand what is critical or refuse. We implement no extension, so any list, and any
-        // nonsense in its place, is refused.
+        // RFC 7515 4.1.11: a critical extension that is not understood must be refused. The gate implements no
+        // extension, so it refuses every `crit`, whatever its value.
         if members.contains_key("crit") {
             return Err(TokenError::CriticalHeader);
         }
-        // RFC 7797 3: `false` changes what is signed, and `true` must not be sent without `crit`.
+        // RFC 7797 3: `false` changes the signing input, and `true` must not be sent without `crit`.
         if members.contains_key("b64") {
             return Err(TokenError::UnencodedPayload);
         }
@@ -182,7 +181,7 @@ impl Header {
     }
 }
 
-/// RFC 7518 3.1, RFC 8725 3.2: anybody can write a token with `none`, and whoever checks an HMAC can make one.
+/// RFC 7518 3.1, RFC 8725 3.2: `none` needs no key, and a key that can check an HMAC can also create it.
 fn refused_algorithm(name: &str) -> TokenError {
     let is_symmetric = name.get(..2).is_some_and(|family| family.eq_ignore_ascii_case("HS"));
     if is_symmetric || name.eq_ignore_ascii_case("none") {
@@ -193,7 +192,7 @@ fn refused_algorithm(name: &str) -> TokenError {
 }
 
 fn segments(text: &str) -> Result<[&str; 3], TokenError> {
-    // Five is all we tell apart: the sixth says "not five".
+    // Only "three" and "five" (a JWE) matter, so a sixth part stands for "more than five".
     let parts: Vec<&str> = text.splitn(6, '.').collect();
     match parts.as_slice() {
         [header, payload, signature] => Ok([header, payload, signature]),

@@ -1,4 +1,4 @@
-//! Whether a token is good now: `exp`, `nbf`, `iat` (RFC 7519 4.1), with tolerance for clocks that differ.
+//! Whether a token is valid now: `exp`, `nbf`, `iat` (RFC 7519 4.1), with leeway for clocks that differ.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use super::claims::{Claims, require};
 use super::error::TokenError;
 use crate::time::Timestamp;
 
-/// What "now" means for a token.
+/// The current time and the leeway for checks of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
-    /// Our wall clock.
+    /// The time of the gate's wall clock.
     pub now: Timestamp,
-    /// How far the issuer's clock may be from ours.
+    /// How much the issuer's clock may differ from the gate's.
     pub leeway: Duration,
 }
 
-/// When a token is good.
+/// The times between which a token is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// `exp`, without leeway.
@@ -27,15 +27,15 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Reads the claims. `exp` must be there: a token that never ends is not accepted.
+    /// Reads the claims. `exp` is required, because a token without an end is not accepted.
     ///
     /// # Errors
-    /// [`TokenError::Claim`] when `exp` is missing, or any of them of the wrong type or out of range.
+    /// [`TokenError::Claim`] if `exp` is missing, or one of them has the wrong type or is out of range.
     pub fn of(claims: &Claims) -> Result<Self, TokenError> {
         Ok(Self { expires: require("exp", claims.exp()?)?, not_before: claims.nbf()?, issued: claims.iat()? })
     }
 
-    /// Whether it is good now.
+    /// Whether the token is valid now.
     ///
     /// # Errors
     /// [`TokenError::Expired`], [`TokenError::NotYetValid`], [`TokenError::IssuedInFuture`].
@@ -55,7 +55,7 @@ impl Validity {
         Ok(())
     }
 
-    /// Whether it lives no longer than `max` from `iat` to `exp`. Who sets a limit wants to know when it was issued.
+    /// Whether the token lives no longer than `max`, from `iat` to `exp`. With a limit, `iat` is required.
     ///
     /// # Errors
     /// [`TokenError::LivesTooLong`]; [`TokenError::Claim`] when `iat` is missing.

@@ -1,5 +1,5 @@
-//! Typed access to the members of a JSON object. A member that is null is absent: that is how many serialisers write
-//! "nothing". One of another wrong type is an error, never "absent".
+//! Typed access to the members of a JSON object. A null member counts as absent, because many serialisers write absent
+//! values so. A member of any other wrong type is an error, never "absent".
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 
 use crate::time::Timestamp;
 
-/// Entries of one list; more are refused.
+/// Most entries of a list.
 pub const MAX_LIST_ENTRIES: usize = 10_000;
-/// Bytes of one entry of a list.
+/// Longest entry of a list, in bytes.
 pub const MAX_LIST_ENTRY_LEN: usize = 1024;
 
-/// 9999-12-31T23:59:59Z. What lies beyond is no date but an attack on someone's arithmetic.
+/// 9999-12-31T23:59:59Z. A later time is not a real date, and would make arithmetic overflow.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// A member that can't be used, by name. Its value is not in here.
+/// A member that cannot be used. The error has its name but not its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{claim}: {problem}")]
 pub struct ClaimError {
-    /// The member; with dots between the names where it lies inside others.
+    /// The name of the member. A nested member has the names on its path, joined by dots.
     pub claim: Cow<'static, str>,
     /// What is wrong with it.
     pub problem: ClaimProblem,
@@ -29,17 +29,17 @@ pub struct ClaimError {
 /// What is wrong with a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimProblem {
-    /// Required, and not there.
+    /// Required, but absent.
     Missing,
-    /// Another JSON type than the specification says.
+    /// Another JSON type than the specification demands.
     WrongType,
-    /// A number outside the range that makes sense.
+    /// A number outside the accepted range.
     OutOfRange,
-    /// A text longer than allowed.
+    /// A string that is longer than allowed.
     TooLong,
     /// A list with more than [`MAX_LIST_ENTRIES`].
     TooMany,
-    /// A text that is empty or has control characters where neither can be.
+    /// A string that is empty or contains control characters, where the member must not.
     Malformed,
 }
 
@@ -56,7 +56,7 @@ impl ClaimProblem {
         }
     }
 
-    /// This problem, of that member.
+    /// This problem, for the named member.
     pub fn of(self, claim: impl Into<Cow<'static, str>>) -> ClaimError {
         ClaimError { claim: claim.into(), problem: self }
     }
@@ -86,7 +86,7 @@ pub fn string<'a>(
     typed(members, name, Value::as_str)
 }
 
-/// A boolean; the text `"true"` is none.
+/// A boolean. The string `"true"` is not one.
 ///
 /// # Errors
 /// Wrong type.
@@ -105,15 +105,15 @@ pub fn object<'a>(
     typed(members, name, Value::as_object)
 }
 
-/// A number of seconds, whole: fractions are cut off.
+/// A number of seconds. Fractions are cut off.
 ///
 /// # Errors
-/// Wrong type (a string of digits too); negative, or more seconds than there are until the year 9999.
+/// Wrong type (a string of digits too), negative, or later than the year 9999.
 pub fn seconds(members: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, ClaimError> {
     let Some(number) = typed(members, name, Value::as_number)? else { return Ok(None) };
     let seconds = match (number.as_u64(), number.as_f64()) {
         (Some(whole), _) => whole,
-        // `as` saturates; what it saturates is out of range below.
+        // `as` saturates. The limit below refuses a saturated number.
         (None, Some(float)) if float.is_finite() && float >= 0.0 => float as u64,
         _ => return Err(ClaimProblem::OutOfRange.of(name)),
     };
@@ -131,10 +131,10 @@ pub fn numeric_date(
     Ok(seconds(members, name)?.map(Timestamp::from_secs))
 }
 
-/// One string or a list of strings, as `aud` is (RFC 7519 4.1.3). An empty list stays one.
+/// One string or a list of strings, like `aud` (RFC 7519 4.1.3). An empty list remains a list.
 ///
 /// # Errors
-/// Wrong type, also of an entry; a list or an entry over the limits.
+/// Wrong type of the member or an entry; a list or an entry beyond the limits.
 pub fn string_or_list<'a>(
     members: &'a Map<String, Value>,
     name: &'static str,
@@ -149,7 +149,7 @@ pub fn string_or_list<'a>(
 /// A list of strings.
 ///
 /// # Errors
-/// Wrong type (a single string too), also of an entry; a list or an entry over the limits.
+/// Wrong type of the member (a single string too) or an entry; a list or an entry beyond the limits.
 pub fn string_list<'a>(
     members: &'a Map<String, Value>,
     name: &'static str,
@@ -157,20 +157,20 @@ pub fn string_list<'a>(
     member(members, name).map(|value| list(value, &name)).transpose()
 }
 
-/// Whether there is such a member, of whatever type.
+/// Whether the member is present, with any type. Null counts as absent.
 pub fn is_there(members: &Map<String, Value>, name: &str) -> bool {
     member(members, name).is_some()
 }
 
-/// A member of whatever type; null is none.
+/// A member of any type. Null counts as absent.
 pub fn member<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     members.get(name).filter(|value| !value.is_null())
 }
 
-/// What is at the end of a path of member names; `None` when it, or an object on the way, is not there.
+/// The value at the end of a path of member names. `None` if it, or an object on the path, is absent.
 ///
 /// # Errors
-/// Something on the way is no object.
+/// A value on the path is not an object.
 pub fn at<'a>(members: &'a Map<String, Value>, path: &[String]) -> Result<Option<&'a Value>, ClaimProblem> {
     let Some((last, objects)) = path.split_last() else { return Ok(None) };
     let mut within = members;
@@ -184,7 +184,7 @@ pub fn at<'a>(members: &'a Map<String, Value>, path: &[String]) -> Result<Option
     Ok(member(within, last))
 }
 
-/// Whether there is nothing in a value: the empty text, list or object.
+/// Whether a value is an empty string, list or object.
 pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::String(text) => text.is_empty(),
@@ -202,10 +202,10 @@ fn typed<'a, T>(
     member(members, name).map(|value| read(value).ok_or_else(|| ClaimProblem::WrongType.of(name))).transpose()
 }
 
-/// A value that is a list of strings. `name` is for the error.
+/// Reads a value as a list of strings. `name` is for the error.
 ///
 /// # Errors
-/// Wrong type, also of an entry; a list or an entry over the limits.
+/// Wrong type of the value or an entry; a list or an entry beyond the limits.
 pub fn list<'a>(value: &'a Value, name: &(impl ToString + ?Sized)) -> Result<Vec<&'a str>, ClaimError> {
     let wrong_type = || ClaimProblem::WrongType.of(name.to_string());
     let entries = value.as_array().ok_or_else(wrong_type)?;
@@ -215,7 +215,7 @@ pub fn list<'a>(value: &'a Value, name: &(impl ToString + ?Sized)) -> Result<Vec
     entries.iter().map(|entry| bounded(entry.as_str().ok_or_else(wrong_type)?, name)).collect()
 }
 
-/// A string that is no longer than an entry of a list may be. `name` is for the error.
+/// Checks that a string is not longer than an entry of a list may be. `name` is for the error.
 ///
 /// # Errors
 /// It is longer.

@@ -1,7 +1,7 @@
-//! How a configured group name meets a group of the claim: whole, byte for byte.
+//! Compares a configured group name with a group of the claim: as a whole, byte for byte.
 
-/// Keycloak's claim carries the full path (`/mlflow_admins`); a configured `mlflow_admins` means exactly the top-level
-/// group, with or without that one slash, and never `/dept/mlflow_admins`.
+/// Keycloak's claim contains the full path (`/mlflow_admins`). A configured `mlflow_admins` matches exactly the
+/// top-level group, with or without the leading slash, and never `/dept/mlflow_admins`.
 pub fn matches(configured: &str, claimed: &str) -> bool {
     without_leading_slash(configured) == without_leading_slash(claimed)
 }

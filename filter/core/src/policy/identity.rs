@@ -1,4 +1,4 @@
-//! Identity headers: what the client sent under these names is taken out, what the gate knows is put in.
+//! Identity headers: removes those that the client sent, and sets the gate's own.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -15,19 +15,19 @@ const EMAIL: &str = "x-forwarded-email";
 const GROUPS: &str = "x-forwarded-groups";
 const HOST: &str = "x-forwarded-host";
 
-/// Longest groups header, in bytes; beyond it only groups that the policy names are passed on.
+/// Longest groups header, in bytes. If all groups do not fit, only those that the policy names are passed on.
 const MAX_GROUPS_LEN: usize = 8 * 1024;
-/// Longest other identity header, in bytes; a longer value is left out.
+/// Longest other identity header, in bytes. A longer value is left out.
 const MAX_VALUE_LEN: usize = 1024;
 
-/// Everything that is not plain in a header value is percent-encoded, `%` too, so that decoding gives back exactly
-/// the claim.
+/// The characters that are percent-encoded in a header value. `%` is among them, so that decoding restores the claim
+/// exactly.
 const PLAIN: &AsciiSet = &CONTROLS.add(b'%');
-/// In the list of groups also what a list parser could end an item at, or take off it (RFC 9110 5.6: commas, blanks,
-/// quotes, parameters), and what other applications part lists with.
+/// In the list of groups, also the characters that list parsers treat as separators or strip from an item
+/// (RFC 9110 5.6: commas, blanks, quotes, parameters), and the separators that other applications use.
 const PLAIN_ITEM: &AsciiSet = &PLAIN.add(b',').add(b' ').add(b'"').add(b'\'').add(b';').add(b'\\').add(b'|');
 
-/// How requests are rewritten before they go upstream.
+/// How the headers of a request are rewritten for the application.
 #[derive(Clone, Debug)]
 pub struct Headers {
     cookies: CookieJar,
@@ -37,7 +37,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// `policy_groups`: every group that some rule names.
+    /// `policy_groups` are all groups that the policy names.
     pub fn new(
         cookies: CookieJar,
         public_authority: String,
@@ -51,7 +51,7 @@ impl Headers {
         self.reserved.covers(name)
     }
 
-    /// Every change, removals first. A claim that is absent leaves its header absent.
+    /// All changes, removals first. An absent claim leaves its header absent.
     pub(super) fn changes(&self, request: &Request, principal: Option<&Principal>) -> Vec<HeaderChange> {
         let mut changes: Vec<HeaderChange> = Vec::new();
         for name in request.header_names().filter(|name| self.reserved.covers(name)) {
@@ -74,7 +74,7 @@ impl Headers {
                 }
             };
             set(USER, Some(&principal.subject));
-            // RFC 9068 5: a client must not pass for the person whose name it bears.
+            // RFC 9068 5: a client must not be mistaken for a person with the same name.
             if principal.kind == Kind::Person {
                 set(PREFERRED_USERNAME, principal.preferred_username.as_deref());
                 set(EMAIL, principal.email.as_deref());
@@ -111,7 +111,7 @@ fn list<'a>(items: impl Iterator<Item = &'a String>) -> String {
     named.map(|item| utf8_percent_encode(item, PLAIN_ITEM).to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// Spaces at either end are encoded too: a server would trim them, and `admin ` is not `admin`.
+/// Also encodes spaces at both ends. A server would trim them, but `admin ` and `admin` are different groups.
 fn encode(value: &str) -> String {
     let trimmed = value.trim_matches(' ');
     let leading = value.len().saturating_sub(value.trim_start_matches(' ').len());

@@ -1,19 +1,19 @@
-//! What the `mlflow` preset says, for MLflow 3.
+//! The rules of the `mlflow` preset, for MLflow 3.
 
 use crate::config::{Access, PathMatch, Rule, RuleName};
 
 /// The preset's rules, in order.
 pub fn rules() -> Vec<Rule> {
     let mut rules = Vec::new();
-    // Health and version are open in MLflow itself; probes have no credentials.
+    // MLflow serves health and version to everyone, and probes have no credentials.
     for path in ["/health", "/version"] {
         rules.push(rule("public", PathMatch::Exact(path.to_owned()), &["GET"], Access::Public));
     }
     for api in ["/api", "/ajax-api"] {
         for version in ["2.0", "3.0"] {
             let prefix = |path: &str| PathMatch::Prefix(format!("{api}/{version}{path}"));
-            // Announces S3 downloads by presigned URL, which then pass the gate by. Clients that don't find it
-            // go through the server.
+            // This announces downloads from S3 by presigned URL, which would bypass the gate. Without the announcement,
+            // clients download through the server.
             rules.push(rule("presigned", prefix("/mlflow/server-info"), &[], Access::NotFound));
             rules.push(rule("presigned", prefix("/mlflow-artifacts/presigned"), &[], Access::NotFound));
             rules.push(rule(
@@ -29,7 +29,7 @@ pub fn rules() -> Vec<Rule> {
                 Access::NotFound,
             ));
             rules.push(rule("presigned", prefix("/mlflow-artifacts/mpu"), &[], Access::NotFound));
-            // The assistant runs shell commands on MLflow's host for whoever it takes for a local user.
+            // The assistant runs shell commands on MLflow's host for every user that appears to be local.
             rules.push(rule("assistant", prefix("/mlflow/assistant"), &[], Access::Deny));
         }
     }

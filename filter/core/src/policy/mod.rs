@@ -1,4 +1,4 @@
-//! Who may do what: rules over method, canonical path and groups. Nothing matched means refused.
+//! Access policy: rules over method, canonical path and groups. If no rule matches, the request is refused.
 //!
 //! The only output that lets a request through is a [`Permit`], and only this module can make one.
 
@@ -36,10 +36,10 @@ impl Policy {
         }
     }
 
-    /// A permit for what anyone may have without signing in; `None` when it is not that.
+    /// A permit for a public request, which needs no sign-in. `None` if the request is not public.
     pub fn public(&self, request: &Request) -> Option<Permit> {
         let readings = self.rules.answers(request);
-        // Public only when it is so in every reading of the path.
+        // The request is public only if every reading of the path is.
         (!readings.is_empty() && readings.iter().all(|answer| *answer.access == Access::Public))
             .then(|| Permit::anonymous(&self.identity, request))
     }
@@ -47,11 +47,11 @@ impl Policy {
     /// A permit for `principal`.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`] where a rule hides the path, else [`Rejection::NotAllowed`] with the groups of which
-    /// one would have helped; both with the rule that decided.
+    /// [`Rejection::NotFound`] if a rule hides the path, otherwise [`Rejection::NotAllowed`] with the groups that would
+    /// grant access. Both contain the rule that decided.
     pub fn permit(&self, request: &Request, principal: &Principal) -> Result<Permit, Rejection> {
         let mut denied: Option<NotAllowed> = None;
-        // The strictest reading decides: every one of them has to allow it.
+        // The strictest reading decides, so each reading must be allowed.
         for Answer { access, rule } in self.rules.answers(request) {
             let needed: [&[String]; 2] = match access {
                 Access::Public | Access::SignedIn => continue,
@@ -75,7 +75,7 @@ impl Policy {
         }
     }
 
-    /// Whether a header of this name (in lower case) is taken out of every request, and out of its trailers.
+    /// Whether headers and trailers of this name (in lower case) are removed from every request.
     pub fn reserves(&self, name: &str) -> bool {
         self.identity.reserves(name)
     }

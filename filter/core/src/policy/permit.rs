@@ -1,22 +1,22 @@
-//! The permit: the only thing that forwards a request, together with how its headers must look upstream.
+//! The permit. Only with it is a request forwarded. It contains the changes to the request's headers.
 
 use crate::http::request::Request;
 use crate::policy::identity::Headers;
 use crate::principal::Principal;
 
-/// Permission to forward one request. It can't be made outside [`crate::policy`].
+/// Permission to forward one request. Only [`crate::policy`] can create it.
 #[derive(Debug)]
 pub struct Permit {
     changes: Vec<HeaderChange>,
     subject: Option<String>,
 }
 
-/// One change to the request's headers, in the order in which they are applied.
+/// One change to the request's headers. Changes are applied in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderChange {
-    /// Take out every header of that name.
+    /// Remove all headers of this name.
     Remove(String),
-    /// Take out every header of that name and set this one value.
+    /// Remove all headers of this name and set this single value.
     Set(&'static str, Vec<u8>),
 }
 
@@ -29,12 +29,12 @@ impl Permit {
         Self { changes: headers.changes(request, Some(principal)), subject: Some(principal.subject.clone()) }
     }
 
-    /// What has to be done to the request's headers before it goes on.
+    /// The changes to the request's headers before it is forwarded.
     pub fn changes(&self) -> &[HeaderChange] {
         &self.changes
     }
 
-    /// The subject, for the access log; `None` on a public path.
+    /// The subject for the access log. `None` on a public path.
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }

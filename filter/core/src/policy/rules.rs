@@ -1,4 +1,4 @@
-//! The rule list: the operator's rules, then the preset's; the first match decides.
+//! The list of rules: first the operator's, then the preset's. The first match decides.
 
 use crate::config::{self, Access, PathMatch, Preset, Rule, RuleName};
 use crate::http::request::Request;
@@ -7,16 +7,16 @@ use crate::policy::mlflow;
 #[derive(Clone, Debug)]
 pub(super) struct Rules(Vec<Rule>);
 
-/// What is said of one reading of a path.
+/// The policy's answer for one reading of a path.
 pub(super) struct Answer<'a> {
     pub(super) access: &'a Access,
-    /// By which rule; `None` when none matches.
+    /// The rule that decided. `None` if no rule matches.
     pub(super) rule: Option<&'a RuleName>,
 }
 
 impl Rules {
     pub(super) fn new(config: &config::Policy) -> Self {
-        // Our own endpoints are answered before policy is asked; what else lies below them is nobody's.
+        // The gate's own endpoints are answered before policy is evaluated. All other paths below them do not exist.
         let mut rules = vec![Rule {
             name: RuleName::Own("reserved".to_owned()),
             path: PathMatch::Prefix("/oauth2".to_owned()),
@@ -26,7 +26,7 @@ impl Rules {
         rules.extend(config.rules.iter().cloned());
         match config.preset {
             Some(Preset::Mlflow) => rules.extend(mlflow::rules()),
-            // Without a preset, groups that are named may use everything that no rule is about.
+            // Without a preset, the configured groups may access every path without a rule.
             None if !config.users.is_empty() || !config.admins.is_empty() => rules.push(Rule {
                 name: RuleName::Own("members".to_owned()),
                 path: PathMatch::Prefix("/".to_owned()),
@@ -38,7 +38,7 @@ impl Rules {
         Self(rules)
     }
 
-    /// What the rules say of each reading of the path; refusal where no rule matches.
+    /// The answer for each reading of the path. If no rule matches, it is a refusal.
     pub(super) fn answers(&self, request: &Request) -> Vec<Answer<'_>> {
         request
             .canonical_path()
@@ -67,7 +67,7 @@ fn path_applies(wanted: &PathMatch, path: &str) -> bool {
             let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
             path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
-        // Compiled with anchors at both ends.
+        // The expression is compiled with anchors at both ends.
         PathMatch::Regex(regex) => regex.is_match(path),
     }
 }

@@ -1,4 +1,4 @@
-//! Policy as a whole: who gets a permit for what.
+//! The whole policy: who gets a permit for which request.
 
 use super::*;
 use crate::config::{PathMatch, Preset, PublicUrl, Rule, RuleName};

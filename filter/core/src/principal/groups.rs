@@ -1,27 +1,28 @@
-//! Reads the groups of a person or client from the claims. Each group is one text that is compared whole: only what the
-//! operator's `groups.format` says is ever taken apart.
+//! Reads the groups of a person or client from the claims. A group is one string that is compared as a whole. It is
+//! split only if the operator's `groups.format` says so.
 
 use serde_json::{Map, Value};
 
 use crate::config::{self, GroupsFormat};
 use crate::json::{self, ClaimError, ClaimProblem, MAX_LIST_ENTRIES};
 
-/// Distributed and aggregated claims (OIDC Core 5.6.2): the claims that are to be had elsewhere.
+/// Distributed and aggregated claims (OIDC Core 5.6.2): names the claims that another source has.
 const CLAIM_NAMES: &str = "_claim_names";
 
-/// What the claims say of groups.
+/// The groups according to the claims.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Groups {
-    /// These; perhaps none.
+    /// A list of groups, which may be empty.
     Listed(Vec<String>),
-    /// There are groups, but the provider sent no list: it keeps it elsewhere, as some do when there are too many.
+    /// The principal has groups, but the token contains no list. Some providers leave it out if there are too many.
     Elsewhere,
 }
 
-/// The groups of `claims`.
+/// Reads the groups from `claims`.
 ///
 /// # Errors
-/// The claim, or an object around it, is of another form than `groups.format` says; too many groups, or too long ones.
+/// The claim, or an object around it, does not have the form that `groups.format` says; there are too many groups, or
+/// one is too long.
 pub fn read(claims: &Map<String, Value>, source: &config::Groups) -> Result<Groups, ClaimError> {
     let name = source.claim.join(".");
     let Some(value) = json::at(claims, &source.claim).map_err(|problem| problem.of(name.clone()))? else {
@@ -31,21 +32,21 @@ pub fn read(claims: &Map<String, Value>, source: &config::Groups) -> Result<Grou
             Groups::Listed(Vec::new())
         });
     };
-    // Serialisers write "none" in all of these ways.
+    // Serialisers write "no groups" in several ways.
     let groups = if json::is_empty(value) { Vec::new() } else { parse(value, source.format, &name)? };
     Ok(Groups::Listed(groups.into_iter().map(str::to_owned).collect()))
 }
 
 fn parse<'a>(value: &'a Value, format: GroupsFormat, name: &str) -> Result<Vec<&'a str>, ClaimError> {
     match (format, value) {
-        // Several providers send a single group so. It is one group, whatever is in it.
+        // Some providers send a single group as a string. It counts as one group, whatever it contains.
         (GroupsFormat::List, Value::String(one)) => Ok(vec![json::bounded(one, name)?]),
         (GroupsFormat::List, value) => json::list(value, name),
         (GroupsFormat::SpaceSeparated, Value::String(text)) => {
             limited(text.split(' ').filter(|group| !group.is_empty()), name)
         }
         (GroupsFormat::ObjectKeys, Value::Object(members)) => {
-            // A role that is switched off is not the person's.
+            // A role whose value is null or false is switched off.
             let held = members.iter().filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
             limited(held.map(|(key, _)| key.as_str()), name)
         }
@@ -125,7 +126,7 @@ mod tests {
             (&list, ObjectKeys, Err(WrongType)),
             (&text, ObjectKeys, Err(WrongType)),
             (&object, ObjectKeys, read(&["a", "b", "c d"])),
-            // Only a space is one: what else is white is part of a name.
+            // Only the space separates. Other white space is part of a name.
             (&json!("a\tb\u{a0}c"), SpaceSeparated, read(&["a\tb\u{a0}c"])),
         ] {
             assert_eq!(of(value, format), expected, "{value} {format:?}");

@@ -1,6 +1,7 @@
-//! Redis Cluster: which node has a key's slot, as redirections told (MOVED, ASK), and which nodes there are at all.
+//! Redis Cluster: which node has the slot of a key, learned from redirections (MOVED, ASK), and which nodes belong to
+//! the cluster.
 //!
-//! A redirection is followed only to a node that the configured nodes name: the password goes with each call.
+//! A redirection is followed only to a node that the configured nodes list, because each call sends the password.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -10,48 +11,49 @@ use std::time::Duration;
 use crate::sync::Flights;
 use crate::time::Timestamp;
 
-/// Slots of a cluster.
+/// Number of slots in a cluster.
 const SLOTS: u16 = 16_384;
-/// Nodes of a cluster that are remembered; Redis Cluster is made for 1000.
+/// How many nodes are remembered. Redis Cluster is designed for up to 1000.
 const MAX_NODES: usize = 1000;
-/// Longest host of a redirection, as names are long.
+/// Longest host name in a redirection: the limit of DNS names.
 const MAX_HOST_LEN: usize = 255;
-/// How often the configured nodes are asked at most, whatever redirections say.
+/// Shortest interval between two requests for the list of nodes, however many redirections arrive.
 const LEARN_PAUSE: Duration = Duration::from_secs(1);
-/// After that they are asked again: a node may have left, and its address may be somebody else's.
+/// How long the list of nodes counts as current. After that a node may have left, and another machine may have its
+/// address.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
-/// Where a redirection leads.
+/// Target of a redirection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// An address.
     Address(SocketAddr),
-    /// A name that the node announces, and a port. It counts as far as the cluster says which address it has.
+    /// The host name that a node announces, and a port. It is used only if the list of nodes has an address for it.
     Name(String, u16),
 }
 
-/// A node says that another one has the key.
+/// A node's answer that another node has the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Redirection {
-    /// From now on.
+    /// The slot has moved permanently.
     Moved(Endpoint),
-    /// This once: the slot is on its way.
+    /// For this command only: the slot is being migrated.
     Ask(Endpoint),
 }
 
-/// The nodes of the cluster, as its configured nodes name them.
+/// The nodes of the cluster, as listed by the configured nodes.
 #[derive(Default)]
 pub struct Nodes {
-    /// Each address, with the name that it announces.
+    /// The address of each node, with the name that it announces.
     known: RefCell<HashMap<SocketAddr, Option<String>>>,
     learned: Cell<Timestamp>,
     asked: Cell<Timestamp>,
-    /// However many calls are redirected at once, one of them asks.
+    /// Lets one of several redirected calls request the list.
     pub flights: Flights<()>,
 }
 
 impl Nodes {
-    /// The address of a node of the cluster.
+    /// The address of a node, if it belongs to the cluster.
     pub fn find(&self, endpoint: &Endpoint) -> Option<SocketAddr> {
         let known = self.known.borrow();
         match endpoint {
@@ -66,22 +68,22 @@ impl Nodes {
         }
     }
 
-    /// Whether what is known is too old, and it is time to ask again.
+    /// Whether the list is out of date and may be requested again.
     pub fn are_due(&self, now: Timestamp) -> bool {
         !self.known.borrow().is_empty() && is_over(self.learned.get(), KNOWN_FOR, now) && self.may_ask(now)
     }
 
-    /// Whether the configured nodes may be asked now.
+    /// Whether the list of nodes may be requested now.
     pub fn may_ask(&self, now: Timestamp) -> bool {
         is_over(self.asked.get(), LEARN_PAUSE, now)
     }
 
-    /// They are asked now.
+    /// Notes that the list is being requested now.
     pub fn ask(&self, now: Timestamp) {
         self.asked.set(now);
     }
 
-    /// What they said, the answer to `CLUSTER NODES`. Without any node in it, it is not one.
+    /// Stores the answer to `CLUSTER NODES`. An answer without any node is invalid and changes nothing.
     pub fn learn(&self, answer: &[u8], now: Timestamp) -> bool {
         let text = String::from_utf8_lossy(answer);
         let nodes: HashMap<_, _> = text.lines().filter_map(node).take(MAX_NODES).collect();
@@ -94,16 +96,16 @@ impl Nodes {
     }
 }
 
-/// A clock that was set back makes nobody wait.
+/// If the clock was set back, the pause counts as over.
 fn is_over(since: Timestamp, pause: Duration, now: Timestamp) -> bool {
     now < since || now.since(since) >= pause
 }
 
-/// One line of `CLUSTER NODES`: id, `address:port@bus[,name[,more]]`, flags, and more.
+/// Parses one line of `CLUSTER NODES`: id, `address:port@bus[,name[,more]]`, flags, and further fields.
 fn node(line: &str) -> Option<(SocketAddr, Option<String>)> {
     let mut words = line.split(' ');
     let (_id, place, flags) = (words.next()?, words.next()?, words.next()?);
-    // One that has no address, or is not a node of this cluster yet.
+    // Skips a node without an address, or one that is not part of the cluster yet.
     if flags.split(',').any(|flag| matches!(flag, "noaddr" | "handshake")) {
         return None;
     }
@@ -116,7 +118,7 @@ fn node(line: &str) -> Option<(SocketAddr, Option<String>)> {
     }
 }
 
-/// `10.0.0.1:6379`, `[::1]:6379`, `::1:6379` as Redis writes IPv6, or a name and a port.
+/// Parses `10.0.0.1:6379`, `[::1]:6379`, `::1:6379` (Redis' form of IPv6), or a name and a port.
 fn endpoint(text: &str) -> Option<Endpoint> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port != 0)?;
@@ -130,34 +132,34 @@ fn endpoint(text: &str) -> Option<Endpoint> {
     is_name.then(|| Endpoint::Name(host.to_owned(), port))
 }
 
-/// The nodes of slots that this worker has been told; at most one entry for each of the 16384 slots.
+/// The node of each slot that this worker has learned from redirections. It has at most 16384 entries.
 #[derive(Debug, Default)]
 pub struct Slots(RefCell<HashMap<u16, SocketAddr>>);
 
 impl Slots {
-    /// Where to ask first.
+    /// The node to send a command for this slot to.
     pub fn node(&self, slot: u16) -> Option<SocketAddr> {
         self.0.borrow().get(&slot).copied()
     }
 
-    /// A node said so.
+    /// Stores the target of a MOVED redirection.
     pub fn moved(&self, slot: u16, node: SocketAddr) {
         self.0.borrow_mut().insert(slot, node);
     }
 
-    /// Forgets nodes that are not of the cluster any more.
+    /// Forgets nodes that no longer belong to the cluster.
     pub fn keep(&self, nodes: &Nodes) {
         let is_known = |node: SocketAddr| nodes.find(&Endpoint::Address(node)).is_some();
         self.0.borrow_mut().retain(|_, node| is_known(*node));
     }
 
-    /// The node does not answer: another one may have taken its place.
+    /// Forgets a node that does not answer. Another one may have replaced it.
     pub fn forget(&self, node: SocketAddr) {
         self.0.borrow_mut().retain(|_, known| *known != node);
     }
 }
 
-/// The slot of a key: CRC16 of its hash tag, or of all of it.
+/// The slot of a key: the CRC16 of its hash tag, or of the whole key.
 pub fn slot(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = key.get(open.checked_add(1)?..)?;
@@ -176,7 +178,7 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// Where the text of an error reply leads.
+/// Parses the redirection in an error reply.
 pub fn redirection(error: &[u8]) -> Option<Redirection> {
     let mut words = std::str::from_utf8(error).ok()?.split(' ');
     let (kind, _slot, node) = (words.next()?, words.next()?, words.next()?);
@@ -196,7 +198,7 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_redis() {
-        // The values of CLUSTER KEYSLOT.
+        // The values were computed by CLUSTER KEYSLOT.
         for (key, expected) in [
             ("", 0),
             ("123456789", 12_739),

@@ -1,5 +1,5 @@
-//! Redis behind an Envoy cluster with a TCP connection pool: one callout carries a RESP pipeline and brings back all
-//! replies, or it failed.
+//! A Redis client over an Envoy cluster with a TCP connection pool. One callout sends a RESP pipeline. It returns all
+//! replies, or it fails.
 
 pub mod cluster;
 pub mod resp;
@@ -14,27 +14,27 @@ use crate::sync::Role;
 use cluster::{Endpoint, Nodes, Redirection, Slots, slot};
 use resp::{NoReplies, Value};
 
-/// Redirections that one call follows.
+/// How many redirections one call follows.
 const MAX_REDIRECTIONS: usize = 4;
-/// Names the node to Envoy's ORIGINAL_DST cluster (`use_http_header`).
+/// The header that names the node to Envoy's ORIGINAL_DST cluster (`use_http_header`).
 const NODE_HEADER: &str = "x-envoy-original-dst-host";
 
-/// Longest value that is sent or accepted: beyond 64 KiB Redis' replies are cut silently on some transports.
+/// Longest value that is sent or accepted. Some transports silently truncate replies above 64 KiB.
 pub const MAX_VALUE_LEN: usize = 60 * 1024;
 
-/// Why Redis gave no usable answer. Every one of them means "don't know", never "not there".
+/// Why Redis gave no usable answer. It always means "don't know", never "not found".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RedisError(pub &'static str);
 
 impl RedisError {
-    /// In words, for the log.
+    /// The reason in words, for the log.
     pub fn text(&self) -> &'static str {
         self.0
     }
 }
 
-/// A connection-less client: every call is a pipeline of its own.
+/// A client without a lasting connection. Each call is a separate pipeline.
 #[derive(Clone)]
 pub struct Redis {
     host: Rc<dyn Host>,
@@ -43,14 +43,14 @@ pub struct Redis {
     nodes: Rc<Nodes>,
 }
 
-/// Where a pipeline is sent.
+/// The destination of a pipeline.
 #[derive(Clone, Copy)]
 enum Target {
     /// The configured cluster.
     Any,
-    /// A node that has the slot.
+    /// A node that owns the slot.
     Node(SocketAddr),
-    /// A node that will have the slot.
+    /// A node to which the slot is being migrated.
     Asking(SocketAddr),
 }
 
@@ -60,7 +60,7 @@ impl Redis {
         Self { host, config, slots: Rc::default(), nodes: Rc::default() }
     }
 
-    /// A key in this tenant's part of the store.
+    /// A key under this tenant's prefix.
     pub fn key(&self, parts: &[&str]) -> String {
         let mut key = self.config.prefix.clone();
         for part in parts {
@@ -70,11 +70,11 @@ impl Redis {
         key
     }
 
-    /// Runs the commands in order and gives back one reply each. In a Redis Cluster all of them have to be about one
-    /// slot; redirections to nodes of the cluster are followed.
+    /// Runs the commands in order and returns one reply for each. In a Redis Cluster all keys must be in the same slot.
+    /// Redirections to nodes of the cluster are followed.
     ///
     /// # Errors
-    /// Anything but exactly one well-formed, error-free reply per command.
+    /// Anything except exactly one well-formed reply without error for each command.
     pub async fn run(&self, commands: &[Command]) -> Result<Vec<Value>, RedisError> {
         let Some(nodes) = &self.config.nodes else {
             return self
@@ -109,7 +109,7 @@ impl Redis {
                     let Some(node) = self.node_of_the_cluster(&to).await else { break };
                     Target::Asking(node)
                 }
-                // It may be gone, and another one in its place.
+                // The node may be gone, and another one may have replaced it.
                 (None, Target::Node(node) | Target::Asking(node)) => {
                     self.slots.forget(node);
                     Target::Any
@@ -120,8 +120,8 @@ impl Redis {
         Err(failure)
     }
 
-    /// Where a redirection leads, if the configured nodes name that place. A failover may have brought in a new node,
-    /// so they are asked again before the answer is no.
+    /// The node to which a redirection leads, if it belongs to the cluster. After a failover the node may be new, so an
+    /// unknown one makes the gate request the list of nodes again.
     async fn node_of_the_cluster(&self, to: &Endpoint) -> Option<SocketAddr> {
         if let Some(node) = self.nodes.find(to) {
             return Some(node);
@@ -137,7 +137,7 @@ impl Redis {
         found
     }
 
-    /// However many calls want to know at once, one of them asks, and not more often than it may.
+    /// Lets one of several concurrent calls request the list of nodes, within the limit on its frequency.
     async fn learn_nodes_once(&self) {
         match self.nodes.flights.join(()) {
             Role::Lead(_until_learned) if self.nodes.may_ask(self.host.now()) => self.learn_nodes().await,
@@ -146,7 +146,7 @@ impl Redis {
         }
     }
 
-    /// Asks the configured nodes which nodes there are. What is known stays if they don't say.
+    /// Requests the list of nodes from the configured nodes. On failure the known list stays.
     async fn learn_nodes(&self) {
         self.nodes.ask(self.host.now());
         let asked = self
@@ -165,10 +165,10 @@ impl Redis {
         }
     }
 
-    /// Runs commands that have nothing to do with each other, in order; gives back one reply each.
+    /// Runs unrelated commands in order and returns one reply for each.
     ///
     /// # Errors
-    /// As [`Redis::run`], for any of them.
+    /// As [`Redis::run`], for any of the commands.
     pub async fn run_each(&self, commands: Vec<Command>) -> Result<Vec<Value>, RedisError> {
         if self.config.nodes.is_none() {
             return if commands.is_empty() { Ok(Vec::new()) } else { self.run(&commands).await };
@@ -200,7 +200,7 @@ impl Redis {
             }
             command.encode(&mut body);
         }
-        // The last reply is one that only an answer to this very pipeline can have.
+        // The random word proves that the replies belong to this pipeline.
         let mut nonce = [0; 9];
         self.host.random(&mut nonce).map_err(|_| failed("no randomness"))?;
         let nonce = crate::encoding::base64url(nonce);
@@ -224,7 +224,7 @@ impl Redis {
             })
         })?;
         match reply.status {
-            // Envoy makes this up once connected; it says nothing about Redis.
+            // Envoy makes up this status once it is connected. It says nothing about Redis.
             200 => {}
             504 => return Err(failed("timeout")),
             _ => return Err(failed("can't connect")),
@@ -255,25 +255,25 @@ pub struct Command {
 }
 
 impl Command {
-    /// A command without arguments yet.
+    /// A command without arguments.
     pub fn new(name: &str) -> Self {
         Self { args: vec![Secret::new(name)] }
     }
 
-    /// Adds an argument; any bytes.
+    /// Adds an argument, which may be any bytes.
     #[must_use]
     pub fn arg(mut self, value: impl Into<Vec<u8>>) -> Self {
         self.args.push(Secret::new(value));
         self
     }
 
-    /// Adds a number.
+    /// Adds a number as an argument.
     #[must_use]
     pub fn number(self, value: u64) -> Self {
         self.arg(value.to_string())
     }
 
-    /// The key that it is about.
+    /// The key that the command is about.
     fn key(&self) -> Option<&[u8]> {
         let at = match self.args.first()?.expose() {
             b"EVAL" => 3,

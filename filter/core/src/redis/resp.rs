@@ -1,12 +1,12 @@
-//! Reading RESP2 replies. Our own and not a library's: the bytes may come from anything that listens on that port,
-//! and the parser must not recurse or allocate by the peer's numbers.
+//! Parses RESP2 replies. This is not a library, because the bytes may come from any server that listens on the port.
+//! The parser must not recurse without a limit or allocate what a peer's numbers say.
 
 use crate::redis::RedisError;
 use crate::redis::cluster::{Redirection, redirection};
 
-/// Deepest nesting of arrays in any reply that we ask for (`EXEC` around one list).
+/// Deepest nesting of arrays in an expected reply (`EXEC` around one list).
 const MAX_DEPTH: usize = 4;
-/// Most elements of all arrays of one answer together.
+/// Most array elements in one answer, over all arrays.
 const MAX_ELEMENTS: usize = 4096;
 
 /// A reply without error.
@@ -24,12 +24,12 @@ pub enum Value {
     Array(Vec<Value>),
 }
 
-/// Why there are no replies.
+/// Why an answer could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoReplies {
-    /// What is wrong, in words for the log.
+    /// The reason in words, for the log.
     pub error: RedisError,
-    /// Where a node of a cluster says that the key is, where it was that error.
+    /// The redirection, if a cluster node sent one.
     pub redirection: Option<Redirection>,
 }
 
@@ -39,10 +39,10 @@ impl From<RedisError> for NoReplies {
     }
 }
 
-/// Exactly `count` replies and nothing behind them; an error reply anywhere is an error of the whole.
+/// Parses exactly `count` replies with nothing after them. An error reply anywhere makes the whole answer an error.
 ///
 /// # Errors
-/// What is wrong.
+/// The reason in [`NoReplies`].
 pub fn parse_exactly(bytes: &[u8], count: usize) -> Result<Vec<Value>, NoReplies> {
     let mut reader = Reader { rest: bytes, elements: 0, redirection: None };
     let mut replies = Vec::new();
@@ -58,7 +58,7 @@ pub fn parse_exactly(bytes: &[u8], count: usize) -> Result<Vec<Value>, NoReplies
 struct Reader<'a> {
     rest: &'a [u8],
     elements: usize,
-    /// That of the error reply at which the reading ended. Text in a value that looks like one is none.
+    /// The redirection in the error reply that ended parsing. A value that looks like one does not count.
     redirection: Option<Redirection>,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
         match kind {
             b'+' => text(line).map(Value::Simple),
             b'-' => {
-                // Only the answer to a command redirects; what a script passes on is an answer to that script.
+                // Only a reply to a command redirects. An error inside an array is a script's result.
                 self.redirection = if depth == 0 { redirection(line) } else { None };
                 Err(RedisError(error_kind(line)))
             }
@@ -119,7 +119,7 @@ fn number(line: &[u8]) -> Result<i64, RedisError> {
     std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(RedisError("malformed reply"))
 }
 
-/// Error replies by their first word, in words for the log.
+/// The first words of error replies, with the words for the log.
 const KINDS: [(&str, &str); 17] = [
     ("LOADING", "LOADING: Redis is still reading its data"),
     ("READONLY", "READONLY: this Redis is a replica"),
@@ -141,18 +141,18 @@ const KINDS: [(&str, &str); 17] = [
 ];
 const OTHER: &str = "ERR: Redis refuses the command";
 
-/// Whether these words of an error come from an error reply: Redis was there, and did not do what it was told.
+/// Whether these words stand for an error reply: Redis was reachable but refused the command.
 pub fn is_refusal(what: &str) -> bool {
     what == OTHER || KINDS.iter().any(|(_, message)| *message == what)
 }
 
-/// Only the kind is kept: the rest of the message could quote what was sent.
+/// Keeps only the kind, because the rest of the message could quote what was sent.
 fn error_kind(line: &[u8]) -> &'static str {
     let message =
         |word: &[u8]| KINDS.iter().find(|(kind, _)| kind.as_bytes() == word).map(|(_, message)| *message);
     let mut words = line.split(|byte| *byte == b' ');
     let first = words.next().unwrap_or_default();
-    // Before version 7, Redis wraps what a command of a script answers: `ERR Error running script (…): … -OOM …`.
+    // Before version 7, Redis wraps the error of a command in a script: `ERR Error running script (…): … -OOM …`.
     let wrapped = || words.find_map(|word| message(word.strip_prefix(b"-")?));
     let is_wrapped = line.starts_with(b"ERR Error running script ");
     message(first).or_else(|| is_wrapped.then(wrapped)?).unwrap_or(OTHER)
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// Whoever may write a value must not send us, and our password, to a place of theirs.
+    /// An attacker who can write a value must not be able to redirect us, and our password, to another server.
     #[test]
     fn a_redirection_counts_as_an_error_reply_only() {
         let moved = Redirection::Moved(Endpoint::Address("10.0.0.1:6379".parse().unwrap()));

@@ -1,4 +1,4 @@
-//! Redirections of a Redis Cluster: which are followed, and who gets the password.
+//! Redirections of a Redis Cluster: which ones are followed, and which nodes get the password.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,14 +11,14 @@ use super::*;
 use crate::host::CalloutReply;
 use crate::testing::TestHost;
 
-/// What `CLUSTER NODES` says.
+/// An answer to `CLUSTER NODES`.
 const NODES: &str = "07c3 10.0.0.1:6379@16379 myself,master - 0 1 1 connected 0-5460\n\
                      e7d1 10.0.0.2:6379@16379,redis-2.example master - 0 1 2 connected 5461-10922\n\
                      a1b2 2001:db8::3:6379@16379,redis-3.example,shard-id=x master - 0 1 3 connected 10923-16383\n\
                      dead :0@0 master,noaddr - 0 1 0 disconnected\n\
                      meet 10.6.6.6:6379@16379 handshake - 0 0 0 disconnected\n";
 
-/// A cluster whose configured nodes answer every data command with a redirection, and `CLUSTER NODES` with that text.
+/// A cluster whose configured nodes redirect every data command, and answer `CLUSTER NODES` with this text.
 struct Cluster {
     host: Rc<TestHost>,
     redis: Redis,
@@ -54,12 +54,12 @@ impl Cluster {
 
     fn get(&self, redirection: &str) -> Result<Vec<Value>, RedisError> {
         *self.answer.borrow_mut() = redirection.to_owned();
-        // Each about another slot, so that nothing is known of it.
+        // Each command uses another slot, so that its node is not known.
         let key = format!("p:{}", self.host.calls().len());
         self.host.run(self.redis.run(&[Command::new("GET").arg(key)]))
     }
 
-    /// The addresses that were sent anything.
+    /// The addresses to which anything was sent.
     fn reached(&self) -> Vec<String> {
         let to = |callout: &Callout| {
             callout.headers.iter().find(|(name, _)| name == NODE_HEADER).map(|(_, node)| node.clone())
@@ -73,7 +73,7 @@ impl Cluster {
     }
 }
 
-/// `AUTH` and `ECHO` as Redis answers them, and that between them.
+/// `AUTH` and `ECHO` as Redis answers them, with this answer between them.
 fn reply(callout: &Callout, answer: &str) -> CalloutReply {
     let body = String::from_utf8_lossy(&callout.body).into_owned();
     let nonce = body.trim_end().rsplit("\r\n").next().unwrap_or_default().to_owned();
@@ -127,7 +127,7 @@ fn f1205_a_redirection_within_the_cluster_is_followed_however_the_node_is_writte
     }
 }
 
-/// A failover brings in a node that was not there before; one that lies makes nobody ask all the time.
+/// A failover brings in a new node. A lying node must not cause a request for the list with each redirection.
 #[test]
 fn f1205_a_new_node_is_learned_from_the_configured_nodes_and_they_are_not_asked_all_the_time() {
     let cluster = Cluster::new();
@@ -143,7 +143,7 @@ fn f1205_a_new_node_is_learned_from_the_configured_nodes_and_they_are_not_asked_
     assert_eq!(cluster.reached(), ["10.0.0.7:6379"]);
 }
 
-/// Its address may be somebody else's by then.
+/// By then another machine may have the node's address.
 #[test]
 fn f1205_a_node_that_has_left_the_cluster_is_not_asked_any_more() {
     let cluster = Cluster::new();
@@ -164,7 +164,7 @@ fn f1205_a_node_that_has_left_the_cluster_is_not_asked_any_more() {
     assert_eq!(cluster.reached().len(), before, "the configured nodes are asked instead");
 }
 
-/// Configured nodes that are away, or do not say: what was known stays.
+/// If the configured nodes are unavailable or give no list, the known list stays.
 #[test]
 fn f1205_what_is_known_of_the_cluster_outlives_configured_nodes_that_do_not_say() {
     let cluster = Cluster::new();

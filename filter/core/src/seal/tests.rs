@@ -1,4 +1,4 @@
-//! What opens, and all that does not.
+//! Which values can be opened, and which cannot.
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -31,7 +31,7 @@ fn ck05_whatever_is_changed_on_a_sealed_value_it_does_not_open() {
     assert_eq!(open(&[&sealed[..], &[0]].concat()).unwrap_err(), Unopenable);
 }
 
-/// Tenant, what is bound, context.
+/// Tenant, bound value, context.
 type Fields<'a> = (&'a [u8], &'a [u8], &'a [&'a [u8]]);
 
 #[test]
@@ -45,7 +45,7 @@ fn ck06_what_belongs_to_one_field_can_not_be_moved_to_the_next() {
     };
     let sealed = seal(b"host:1", b"secret", &[b"name", b"3518"]);
     assert!(opens(b"host:1", b"secret", &[b"name", b"3518"], &sealed));
-    // The same bytes in a row, divided otherwise.
+    // The same bytes, divided into other fields.
     let divided: [Fields<'_>; 11] = [
         (b"host:13", b"secret", &[b"name", b"518"]),
         (b"host:", b"secret", &[b"1name", b"3518"]),
@@ -73,7 +73,7 @@ fn ck07_a_value_opens_for_its_own_purpose_under_its_own_key_only() {
     assert!(ring(&[], b"t").open(Purpose::Login, b"", &[], &sealed).is_err(), "no key at all");
     assert!(ring(&[NEXT, KEY], b"t").open(Purpose::Login, b"", &[], &sealed).is_ok(), "the key of before");
 
-    // The name of a key is no secret: writing another one over it changes nothing.
+    // The key id is not secret. Overwriting it with another key's changes nothing.
     let other = ring(&[NEXT], b"t").seal(&*host, Purpose::Login, b"", &[], b"plaintext").unwrap();
     let mut renamed = sealed.clone();
     renamed[1..=KEY_ID_LEN].copy_from_slice(&other[1..=KEY_ID_LEN]);
@@ -85,7 +85,8 @@ fn ck16_nothing_is_packed_before_it_is_sealed() {
     let ring = ring(&[KEY], b"t");
     for length in [0, 1, 1000, 60_000] {
         let sealed = ring.seal(&*TestHost::new(), Purpose::Session, b"", &[], &vec![b'a'; length]).unwrap();
-        // Version, key's name, nonce and tag: what can be told from the length is the length, and nothing can blow up.
+        // Version, key id, nonce and tag have fixed lengths. A value's length reveals only the length of its content,
+        // and opening it decompresses nothing.
         assert_eq!(sealed.len(), 1 + KEY_ID_LEN + NONCE_LEN + length + 16, "{length}");
     }
 }

@@ -1,4 +1,4 @@
-//! What Redis and the provider have to do, and for whom.
+//! The work of Redis and the provider, and which clients cause it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,10 +9,10 @@ use oidc_gate_testkit::provider::{Endpoint, Grant};
 use oidc_gate_testkit::redis::{Command, Monitor};
 use oidc_gate_tests::Gate;
 
-/// Connections to Redis that are in no count of commands: the health check's.
+/// Connections to Redis that no command belongs to: those of the health check.
 pub const OWN: u64 = 20;
 
-/// Counted since [`Cost::begin`].
+/// The work since [`Cost::begin`].
 pub struct Cost {
     monitor: Monitor,
     began: Instant,
@@ -20,26 +20,27 @@ pub struct Cost {
     connections_before: u64,
     codes_before: u64,
     refreshes_before: u64,
-    /// How long it went on.
+    /// How long it was counted.
     pub took: Duration,
-    /// Connections to Redis, in all and at the same time.
+    /// Connections to Redis: in total, and the highest number at the same time.
     pub connections: u64,
     pub most_connections: u64,
     /// Commands that Redis ran.
     pub commands: u64,
-    /// Calls of the gate for strangers; for sessions that live and for itself.
+    /// Calls for unauthenticated clients. The next field counts those for live sessions and for the gate itself.
     pub strangers: u64,
     pub people: u64,
-    /// Calls about the session of strangers that was asked about most.
+    /// The most calls about a single unknown session.
     pub about_one: u64,
     pub most_keys: u64,
     pub new_keys_of_codes: u64,
-    /// Token requests with a code, in all and at the same time; refreshes; everything else that the provider heard.
+    /// Token requests with a code: in total, and the highest number at the same time; refreshes; all other requests to
+    /// the provider.
     pub codes: u64,
     pub codes_at_once: u64,
     refreshes: u64,
     others: u64,
-    /// What Envoy refused to send to Redis or the provider.
+    /// Requests to Redis or the provider that Envoy refused to send.
     pub overflows: u64,
 }
 
@@ -69,7 +70,7 @@ impl Cost {
         }
     }
 
-    /// Looks again and again until it is over, `bound` at most.
+    /// Samples until `over` returns true, at most for `bound`.
     pub fn watch(&mut self, gate: &Gate, bound: Duration, mut over: impl FnMut() -> bool) {
         wait_until(bound, || {
             let active = statistics(gate)["cluster.redis.upstream_cx_active"];
@@ -108,7 +109,7 @@ impl Cost {
     }
 }
 
-/// The commands of each call: a call is a connection, and ends with an ECHO of the gate's.
+/// The commands of each call. A call is one connection and ends with the gate's ECHO.
 fn calls(commands: Vec<Command>) -> Vec<Vec<Command>> {
     let mut open = BTreeMap::<String, Vec<Command>>::new();
     let mut calls = Vec::new();

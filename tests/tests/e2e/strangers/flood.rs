@@ -1,4 +1,4 @@
-//! What strangers send, as fast as it is answered.
+//! The requests of unauthenticated clients, sent as fast as they are answered.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,30 +13,30 @@ use oidc_gate_testkit::browser::{Client, Response};
 use oidc_gate_testkit::provider::random_text;
 use oidc_gate_tests::{BOUND, Gate};
 
-/// Connections at once; batches on each before the next, from another address, takes its place; requests in a batch.
+/// Concurrent connections; batches per connection before one from another address replaces it; requests per batch.
 pub const AT_ONCE: usize = 4;
 const BATCHES: usize = 10;
 const BATCH: usize = 20;
 
-/// What Envoy takes a request for: `(kind, request)`.
+/// The requests of a batch: `(kind, request)`.
 type Requests = Vec<(&'static str, String)>;
 
-/// A flood of one sort.
+/// A flood of one kind.
 pub trait Attack: Sync {
     /// One batch of requests.
     fn begin(&self) -> Requests;
-    /// What follows on the answers to it.
+    /// The requests that follow the responses to it.
     fn go_on(&self, answers: &[Response]) -> Requests;
 }
 
-/// What was answered, by kind and status.
+/// The number of responses by kind and status.
 #[derive(Default)]
 pub struct Flood {
     answers: Mutex<BTreeMap<(&'static str, u16), u64>>,
 }
 
 impl Flood {
-    /// Floods until told to stop.
+    /// Sends requests until told to stop.
     pub fn go_on(
         &self,
         gate: &Gate,
@@ -79,7 +79,7 @@ impl Flood {
         self.answers.lock().unwrap().values().sum()
     }
 
-    /// How many were refused for their number.
+    /// How many requests were refused because of a limit.
     pub fn over_limit(&self) -> u64 {
         self.count(|_, status| status == 503)
     }
@@ -104,7 +104,7 @@ impl fmt::Display for Flood {
     }
 }
 
-/// A request as text, from a browser: these headers of it, cookies, and for POST an empty form.
+/// A browser's request as text: these headers, cookies, and for POST an empty form.
 struct Browser {
     host: String,
 }
@@ -132,7 +132,7 @@ impl Browser {
     }
 }
 
-/// Session cookies that nobody was given, or not any more, at every endpoint that looks at one.
+/// Session cookies that were never issued or have ended, at every endpoint that reads one.
 pub struct Cookies {
     browser: Browser,
     name: &'static str,
@@ -140,12 +140,12 @@ pub struct Cookies {
     ended: String,
 }
 
-/// Of a ticket without its signature, and with the name of the key that signed it.
+/// Length of a ticket without its signature, and with the id of the key that signed it.
 const UNSIGNED: usize = 48;
 const WITH_KEY: usize = 52;
 
 impl Cookies {
-    /// Kinds that cost nothing and know no limit.
+    /// Kinds that cause no work and therefore have no limit.
     pub const NEVER_LOOKED_FOR: [&str; 3] = ["malformed", "wrong signature", "changed"];
 
     pub fn new(gate: &Gate) -> Self {
@@ -209,7 +209,7 @@ impl Attack for Cookies {
     }
 }
 
-/// Logins that come back at once with a made-up code; callbacks of logins that nobody began; and both again.
+/// Logins that return immediately with an invented code; callbacks of logins that never began; and both repeated.
 pub struct Callbacks {
     browser: Browser,
     issuer: String,

@@ -1,8 +1,8 @@
-//! Floods of strangers beside people at work. Nobody who is signed in is refused, and what strangers have Redis and the
-//! provider do stays within the limits of docs/production.md, "What strangers can have done".
+//! Floods of unauthenticated clients while users work. No signed-in user is refused, and the work of Redis and the
+//! provider stays within the limits of docs/production.md, "What strangers can have done".
 //!
-//! A flood is some thousand requests long, and goes on until every session was renewed in it. With
-//! `OIDC_GATE_FLOOD_SECONDS` it takes that long.
+//! A flood has some thousand requests and continues until every session was refreshed. `OIDC_GATE_FLOOD_SECONDS` sets
+//! its duration.
 
 mod cost;
 mod flood;
@@ -24,23 +24,23 @@ use self::flood::{Attack, Callbacks, Cookies, Flood};
 use self::people::People;
 
 const WORKERS: u32 = 2;
-/// What of docs/production.md is about each worker.
+/// The limits in docs/production.md that apply to each worker.
 const LOOKS: Rate = Rate { at_once: 400, per_second: 8 };
 const CODES: Rate = Rate { at_once: 160, per_second: 8 };
 const CODES_UNDER_WAY: u64 = 16;
 const CALLS_FOR_A_CODE: u64 = 2;
-/// After how many seconds a worker looks again for a session that has ended, and how many attempts to sign out of one
-/// have it do so at once, in a second.
+/// After how many seconds a worker reads an ended session again, and how many attempts per second to sign out of it
+/// make it read at once.
 const ENDED_AGAIN: u64 = 5;
 const ENDED_SIGN_OUTS: u64 = 8;
 
-/// Requests of a flood that no time is set for, and the longest that one may take on a slow machine.
+/// How many requests a flood without a set duration has, and its time limit on a slow machine.
 const ENOUGH: u64 = 4000;
 const BOUND: Duration = Duration::from_secs(240);
 const SECONDS: &str = "OIDC_GATE_FLOOD_SECONDS";
 
-/// Ports for outgoing connections, each of which is used once in a minute, as between two machines. A connection to
-/// Redis for every forged cookie would find none.
+/// Ports for outgoing connections. Each can be used once per minute, as between two machines. If every forged cookie
+/// needed a connection to Redis, the ports would run out.
 const PORTS: &str = "50000 56999";
 
 #[derive(Clone, Copy)]
@@ -50,7 +50,7 @@ struct Rate {
 }
 
 impl Rate {
-    /// The most of it in all workers, and as a share: 2 is a half.
+    /// The largest number allowed in all workers for this share: 2 stands for a half.
     fn most(self, took: Duration, share: u64) -> u64 {
         u64::from(WORKERS) * (self.at_once + self.per_second * (took.as_secs() + 1)) / share
     }
@@ -61,18 +61,18 @@ fn seconds() -> Option<Duration> {
     Some(Duration::from_secs(seconds.parse().unwrap_or_else(|_| panic!("{SECONDS}={seconds}"))))
 }
 
-/// So many addresses in so many networks, none of them near those of [`People`].
+/// This many addresses in this many networks. None of them is near those of [`People`].
 fn strangers(networks: u8, addresses: u8) -> Vec<IpAddr> {
     let address = |number| Ipv4Addr::new(127, 66 + number % networks, 0, 1 + number / networks).into();
     (0..addresses).map(address).collect()
 }
 
-/// A machine that is busy with the flood itself takes its time to connect.
+/// Sets long connect timeouts, because the flood keeps the machine busy.
 fn patient(config: EnvoyConfig) -> EnvoyConfig {
     config.edit_cluster("redis", |cluster| cluster["connect_timeout"] = "5s".into())
 }
 
-/// Ends everything that goes on when a thread of it does, also by a failure.
+/// Stops everything that is running when one thread ends, even by a failure.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -81,7 +81,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// People work while the flood goes on, and `meanwhile` happens once something of it was refused for its number.
+/// Users work during the flood. `meanwhile` runs after the first refusal because of a limit.
 fn beside_people(
     addresses: &[IpAddr],
     attack: impl FnOnce(&Gate) -> Box<dyn Attack> + Send,
@@ -158,7 +158,7 @@ fn f901_a_flood_of_forged_session_cookies_has_little_done_and_refuses_nobody_who
             assert!(cost.about_one <= ended, "{ended} are allowed\n{cost}");
             let most = LOOKS.most(cost.took, 1);
             assert!(cost.strangers - cost.about_one <= most, "{most} are allowed\n{cost}");
-            // Every connection belongs to somebody.
+            // Every connection is accounted for.
             assert!(cost.connections <= cost.people + cost.strangers + cost::OWN, "{cost}");
             assert_eq!((cost.codes, cost.new_keys_of_codes), (0, 0), "{cost}");
             assert_eq!(gate.redis().keys("mlflow:s:*").unwrap().len(), people::USERS, "{cost}");

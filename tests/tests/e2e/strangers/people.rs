@@ -1,4 +1,4 @@
-//! People and scripts at work, each at an address of their own.
+//! Users and scripts at work, each from a different address.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use oidc_gate_tests::Gate;
 pub const USERS: usize = 20;
 const SCRIPTS: usize = 5;
 
-/// Sessions are renewed some times in the shortest flood; a script's token outlives the longest.
+/// Sessions are refreshed several times in the shortest flood. A script's token outlives the longest one.
 const ACCESS_TOKEN_SECONDS: i64 = 16;
 const SCRIPT_TOKEN_SECONDS: i64 = 3600;
 
@@ -20,7 +20,7 @@ pub struct People {
     scripts: Vec<(Client, String)>,
 }
 
-/// What came of their requests.
+/// The results of their requests.
 #[derive(Default)]
 pub struct Work {
     pub requests: usize,
@@ -28,7 +28,7 @@ pub struct Work {
 }
 
 impl People {
-    /// All of them sign in.
+    /// Signs all of them in.
     pub fn sign_in(gate: &Gate) -> Self {
         let at = |network, number: usize| {
             Client::at(Ipv4Addr::new(127, network, 0, u8::try_from(number + 1).unwrap()))
@@ -44,7 +44,7 @@ impl People {
         Self { users, scripts }
     }
 
-    /// All of them at once send one request after the other until told to stop.
+    /// Lets all of them send requests in parallel until told to stop.
     pub fn work(&self, gate: &Gate, stop: &AtomicBool) -> Work {
         let mut work = Work::default();
         for round in 0.. {

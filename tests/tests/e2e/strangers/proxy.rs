@@ -1,4 +1,4 @@
-//! Whose share a request takes, where a proxy stands in front.
+//! Which limit a request counts against if there is a proxy in front.
 
 use std::time::Instant;
 
@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::CODES;
 
-/// More than one address gets, and less than all of them.
+/// More than the share of one address, and less than the total.
 const TRIES: u64 = 120;
-/// What one address gets of the whole.
+/// One address gets the total divided by this.
 const SHARE: u64 = 4;
 
-/// As docs/production.md says it for a proxy that ends TLS.
+/// The configuration that docs/production.md describes for a proxy that terminates TLS.
 fn behind_a_proxy(config: EnvoyConfig) -> EnvoyConfig {
     config.bootstrap(|bootstrap| {
         let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
@@ -33,8 +33,8 @@ fn of(request: Request, forwarded_for: &str) -> Request {
     request.header("x-forwarded-for", forwarded_for)
 }
 
-/// Comes back from logins with made-up codes, each for what `forwarded_for` says; how many of them were refused for
-/// their number.
+/// Sends callbacks with invented codes, each with the `forwarded_for` of its number. Returns how many were refused
+/// because of a limit.
 fn made_up_callbacks(gate: &Gate, forwarded_for: impl Fn(u64) -> String) -> u64 {
     let mut over = 0;
     for number in 0..TRIES {
@@ -53,7 +53,7 @@ fn made_up_callbacks(gate: &Gate, forwarded_for: impl Fn(u64) -> String) -> u64 
 #[test]
 fn f902_behind_a_proxy_the_address_is_the_one_that_it_says() {
     let somebody = |number: u64| format!("10.0.{number}.1");
-    // As it is shipped, nobody is believed.
+    // In the shipped configuration no proxy is trusted.
     let shipped = Gate::builder().workers(1).start();
     let began = Instant::now();
     assert!(made_up_callbacks(&shipped, somebody) > 0);
@@ -63,7 +63,7 @@ fn f902_behind_a_proxy_the_address_is_the_one_that_it_says() {
     let gate = Gate::builder().workers(1).envoy(behind_a_proxy).start();
     assert_eq!(made_up_callbacks(&gate, somebody), 0, "each has a share");
 
-    // What the client says of itself stands left of what the proxy says of it.
+    // The client's own entry is to the left of the proxy's.
     let gate = Gate::builder().workers(1).envoy(behind_a_proxy).start();
     let (before, began) = (gate.provider.count(Grant::AuthorizationCode) as u64, Instant::now());
     let stranger = |number: u64| format!("{}, 203.0.113.7", somebody(number));
@@ -71,7 +71,7 @@ fn f902_behind_a_proxy_the_address_is_the_one_that_it_says() {
     let asked = gate.provider.count(Grant::AuthorizationCode) as u64 - before;
     let most = (CODES.at_once + CODES.per_second * (began.elapsed().as_secs() + 1)) / SHARE;
     assert!(asked <= most, "{asked} of {most}");
-    // Others sign in, and the stranger can't meanwhile.
+    // Other users can sign in while this client is refused.
     let other = Client::new();
     let callback = gate.callback_of(&other, "mlflow_user", "/");
     let back = of(other.navigation("GET", &callback), "10.0.0.1, 198.51.100.9").send().unwrap();

@@ -1,4 +1,4 @@
-//! Rules that say what marks an access token.
+//! Rules that mark access tokens.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::{errors, load_text, with};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// A rule that ID tokens follow as well would make each of them a credential.
+/// If ID tokens match a rule too, each of them becomes a credential.
 #[test]
 fn f302_a_rule_that_tells_no_access_token_from_an_id_token_is_refused() {
     let rule =
@@ -23,7 +23,7 @@ fn f302_a_rule_that_tells_no_access_token_from_an_id_token_is_refused() {
     ] {
         assert_eq!(errors(&rule(present.clone())), [expected], "{present}");
     }
-    // What providers of their own put into ID tokens, also into those of a refresh.
+    // Claims that some providers add to ID tokens, also to those of a refresh.
     for claim in
         ["uti", "rh", "aio", "hd", "wids", "idp", "event_id", "origin_jti", "org_id", "cognito:groups", "ver"]
     {

@@ -1,4 +1,4 @@
-//! The configuration as a whole: every mistake is reported, reported once, and without a secret.
+//! A whole configuration: every error is reported, exactly once and without a secret.
 
 use serde_json::{Value, json};
 
@@ -467,7 +467,7 @@ fn f205_a_member_that_is_there_twice_is_one_error_at_its_place() {
         (text("\"login\"", "\"login\": {}, \"login\""), "login"),
         (text("\"id\"", "\"id\": \"a\", \"\\u0069d\""), "client.id"),
         (text("\"s\"", "{\"env\": \"TRUE\", \"env\": \"TEN_MINUTES\"}"), "client.secret.env"),
-        // What a default says does not matter as long as the variable is set; it is written all the same.
+        // A duplicate default is an error, even if the variable is set and the default is not used.
         (
             text("\"s\"", "{\"env\": \"TRUE\", \"default\": \"a\", \"default\": \"b\"}"),
             "client.secret.default",

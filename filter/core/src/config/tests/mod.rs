@@ -1,4 +1,4 @@
-//! The configuration as a whole: what is accepted, and what becomes of it.
+//! A whole configuration: what is accepted, and the resulting values.
 
 mod access_token;
 mod mistakes;
@@ -11,7 +11,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const KEY: &str = "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=";
 
-/// Every field, in some form.
+/// A configuration with every field.
 pub(super) const FULL: &str = r#"{
     "public_url": {"env": "MLFLOW_PUBLIC_URL", "default": "http://localhost:5000"},
     "allow_insecure_http": false,
@@ -52,7 +52,7 @@ pub(super) const FULL: &str = r#"{
     "clock_leeway": "30s"
 }"#;
 
-/// Required fields, and the sections that have defaults.
+/// A configuration with only the required fields and sections.
 pub(super) const MINIMAL: &str = r#"{
     "public_url": "https://mlflow.example.com",
     "issuer": {"url": "https://idp.example/realms/mlflow", "cluster": "keycloak"},
@@ -87,7 +87,7 @@ fn minimal() -> Value {
     serde_json::from_str(MINIMAL).unwrap()
 }
 
-/// The minimal configuration with `value` at `pointer` (null: taken away).
+/// The minimal configuration with `value` at `pointer`. A null value removes the member.
 fn with(changes: &[(&str, Value)]) -> Value {
     let mut config = minimal();
     for (pointer, value) in changes {
@@ -213,7 +213,7 @@ fn values_from_the_environment_are_typed_like_written_ones() {
     let config = load_text(&config.to_string()).unwrap();
     assert!(config.browser.as_ref().unwrap().login.userinfo);
     assert_eq!(config.issuer.refresh_interval, Duration::from_secs(600));
-    // An item of a list is one name, whatever is in it.
+    // An item of a list is one name, even if it contains commas.
     assert_eq!(config.policy.users, ["a", "mlflow_users, data_scientists"]);
     assert!(config.browser.unwrap().session.redis.password.is_none());
 }
@@ -256,7 +256,7 @@ fn f206_rules_of_one_name_share_a_reason_and_the_number_of_reasons_is_bounded() 
         ["policy.rules: the metric tells 100 reasons of named rules apart; denials by the others count as \
           not_allowed or not_found"]
     );
-    // Only rules that may deny have one.
+    // Only rules that can refuse a request have a label.
     let rules = json!([
         {"name": "a", "path": {"exact": "/a"}, "access": "public"},
         {"name": "b", "path": {"exact": "/b"}, "access": "signed_in"},
@@ -267,7 +267,7 @@ fn f206_rules_of_one_name_share_a_reason_and_the_number_of_reasons_is_bounded() 
     assert_eq!(config.policy.rule_reasons(), ["not_found_c"]);
 }
 
-/// Every block marked as a whole configuration in the documentation loads, and is what the schema allows.
+/// Every block that the documentation marks as a whole configuration is loaded and checked against the schema.
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn the_documented_examples_load() {

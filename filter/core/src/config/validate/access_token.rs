@@ -1,5 +1,5 @@
-//! `issuer.access_token_marks`: what marks a token as an access token. A rule that ID tokens keep as well would turn
-//! every ID token into a credential, so it is refused.
+//! `issuer.access_token_marks`: what marks an access token. A rule that ID tokens match too is refused, because it
+//! would turn every ID token into a credential.
 
 use super::groups::claim_path;
 use super::{every, text};
@@ -8,7 +8,8 @@ use crate::config::raw;
 use crate::config::setting::Setting;
 use crate::jose::mark::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
 
-/// What ID tokens have (RFC 7519 4.1, OIDC Core 2 and 5.1, the session's `sid`, and what providers add to both kinds).
+/// The claims of ID tokens (RFC 7519 4.1, OIDC Core 2 and 5.1, the session's `sid`, and those that providers add to
+/// both kinds).
 const ID_TOKEN_CLAIMS: [&str; 64] = [
     "iss",
     "sub",
@@ -76,7 +77,7 @@ const ID_TOKEN_CLAIMS: [&str; 64] = [
     "ds_hash",
 ];
 
-/// What such a value says is another kind of token.
+/// Values that mark another kind of token.
 const OTHER_KINDS: [&str; 7] =
     ["id", "id_token", "refresh", "refresh_token", "offline", "logout", "logout+jwt"];
 
@@ -135,7 +136,7 @@ fn is_other_kind(value: &str) -> bool {
     OTHER_KINDS.iter().any(|kind| kind.eq_ignore_ascii_case(value))
 }
 
-/// Each rule has a claim that ID tokens lack. `groups` is the claim with the groups, which is in both kinds.
+/// Each rule must have a claim that ID tokens lack. `groups` is the claim with the groups, which both kinds have.
 pub(super) fn require_that_marks_tell(
     marks: &[AccessTokenMark],
     groups: &[String],

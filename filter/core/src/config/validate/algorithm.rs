@@ -1,9 +1,9 @@
-//! Signature algorithms by name; why the dangerous ones are refused.
+//! Names of signature algorithms, and why the dangerous ones are refused.
 
 use crate::config::error::{Place, Reported, quote};
 use crate::jose::algorithm::Algorithm;
 
-/// The algorithm of this registered name (RFC 7518 3.1).
+/// The algorithm with this registered name (RFC 7518 3.1).
 pub(super) fn algorithm(name: String, place: &Place<'_>) -> Result<Algorithm, Reported> {
     Algorithm::from_name(&name).ok_or_else(|| place.refuse(refusal(&name)))
 }
@@ -15,7 +15,7 @@ fn refusal(name: &str) -> String {
         // RFC 8725 3.2.
         "must not be none: anybody could write an unsigned token".to_owned()
     } else if upper.starts_with("HS") {
-        // RFC 8725 2.1: a key that checks a MAC also makes one.
+        // RFC 8725 2.1: a key that can check a MAC can also create it.
         format!(
             "must not be an HS algorithm: whoever can check such a token can make one; use one of {supported}"
         )

@@ -1,4 +1,4 @@
-//! `bearer`: tokens that scripts and services send.
+//! `bearer`: access tokens of scripts and services.
 
 use super::algorithm::algorithm;
 use super::text;
@@ -8,11 +8,11 @@ use crate::config::setting::Setting;
 use crate::config::{Bearer, raw};
 use crate::jose::algorithm::Algorithm;
 
-/// RFC 9068 4 demands RS256; ES256 is what modern realms sign with.
+/// RFC 9068 4 requires RS256. Recent Keycloak realms may sign with ES256.
 pub(in crate::config) const DEFAULT_ALGORITHMS: [Algorithm; 2] = [Algorithm::Rs256, Algorithm::Es256];
 
 pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Reported> {
-    // RFC 9068 4: a token for somebody else is no token for us.
+    // RFC 9068 4: a token for another audience must be refused.
     let audiences = text::filled_list(
         raw.audiences,
         &place.field("audiences"),

@@ -5,12 +5,12 @@ use crate::config::error::{Place, Reported};
 use crate::config::{Client, ClientAuthentication, raw};
 use crate::secret;
 
-/// Whether the client needs its secret.
+/// Whether the client secret is required.
 #[derive(Clone, Copy)]
 pub(super) enum Secret {
-    /// For login.
+    /// Required for login.
     Required,
-    /// A bearer-only gate asks for no tokens.
+    /// A bearer-only gate requests no tokens.
     Optional,
 }
 
@@ -43,7 +43,7 @@ fn identifier(written: String, place: &Place<'_>) -> Result<String, Reported> {
     }
 }
 
-/// RFC 6749 A.2: printable ASCII. Most often it is a line break at the end of a file that offends.
+/// RFC 6749 A.2: printable ASCII. The most common error is a line break at the end of a file.
 fn client_secret(written: secret::Secret, place: &Place<'_>) -> Result<secret::Secret, Reported> {
     if written.expose().trim_ascii().is_empty() {
         Err(place.refuse("is empty"))

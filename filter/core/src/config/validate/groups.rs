@@ -1,17 +1,17 @@
-//! `groups`: where group names come from, and what the claim looks like.
+//! `groups`: where groups are read from, and the form of the claim.
 
 use super::text;
 use crate::config::error::{Place, Reported};
 use crate::config::leaf::{ClaimPath, Text};
 use crate::config::{Groups, GroupsFormat, raw};
 
-/// The claim that Keycloak's group mapper fills.
+/// The claim of Keycloak's group mapper.
 pub(in crate::config) const DEFAULT_CLAIM: &str = "groups";
 
-/// Nested deeper than this, a claim is a mistake.
+/// Most names in the path of a claim. A longer path is a mistake.
 const MAX_DEPTH: usize = 8;
 
-/// What holds where nothing is said.
+/// The values if nothing is configured.
 pub(super) fn default() -> Groups {
     Groups { claim: vec![DEFAULT_CLAIM.to_owned()], format: GroupsFormat::default() }
 }
@@ -30,12 +30,12 @@ pub(super) fn groups(raw: raw::Groups, place: &Place<'_>) -> Result<Groups, Repo
     Ok(Groups { claim: claim?, format: format? })
 }
 
-/// The member names that lead to a claim, the outermost first.
+/// The member names that lead to a claim, outermost first.
 pub(super) fn claim_path(written: ClaimPath, place: &Place<'_>) -> Result<Vec<String>, Reported> {
     let path: Vec<String> = match written {
         ClaimPath::Dotted(claim) => {
             let claim = text::name(claim, place)?;
-            // Its dots are part of the name, as in "https://app.example/groups".
+            // In a URL such as "https://app.example/groups", the dots are part of the name.
             let path: Vec<String> = match claim.contains("://") {
                 true => vec![claim],
                 false => claim.split('.').map(str::to_owned).collect(),

@@ -1,4 +1,4 @@
-//! `identity`: what the application is told.
+//! `identity`: which identity headers the application gets.
 
 use super::session::is_token_char;
 use super::text;
@@ -7,7 +7,7 @@ use crate::config::leaf::List;
 use crate::config::{EmailVerified, Identity, raw};
 use crate::reserved::{Trust, trust};
 
-/// What holds where nothing is written.
+/// The values if nothing is configured.
 pub(super) fn default() -> Identity {
     Identity { email_verified: EmailVerified::Optional, trusted_headers: Vec::new() }
 }
@@ -25,7 +25,7 @@ pub(super) fn identity(raw: raw::Identity, place: &Place<'_>) -> Result<Identity
     Ok(Identity { email_verified: email_verified?, trusted_headers: trusted_headers? })
 }
 
-/// RFC 9110 5.1: a token, and upper and lower case are the same.
+/// RFC 9110 5.1: a token, case-insensitive.
 fn trusted_header(name: String, place: &Place<'_>) -> Result<String, Reported> {
     let name = text::without_wildcard(name, place)?.to_ascii_lowercase();
     if !name.bytes().all(is_token_char) {

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_identifier_is_kept_to_the_letter() {
-        // OIDC Discovery 4.3 compares it so; the parsed form is normalised and only says where to call.
+        // OIDC Discovery 4.3 compares the text as written. The parsed form is normalised and used only for calls.
         for url in ["https://IDP.example:443/realms/x", "https://idp.example", "https://idp.example/"] {
             let issuer = read(raw(url)).unwrap();
             assert_eq!(issuer.url, url);

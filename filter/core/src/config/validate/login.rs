@@ -10,10 +10,10 @@ use crate::config::setting::Setting;
 use crate::config::{Login, raw};
 use crate::jose::algorithm::Algorithm;
 
-/// What Keycloak's built-in scopes give without any set-up.
+/// Keycloak's built-in scopes, which need no set-up.
 pub(in crate::config) const DEFAULT_SCOPE: &str = "openid profile email";
 
-/// OIDC Core 3.1.3.7 (7): the default of a client's registration.
+/// OIDC Core 3.1.3.7 (7): the default for a registered client.
 pub(in crate::config) const DEFAULT_ID_TOKEN_ALGORITHMS: [Algorithm; 1] = [Algorithm::Rs256];
 
 pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) -> Result<Login, Reported> {
@@ -47,7 +47,7 @@ pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) ->
     })
 }
 
-/// RFC 6749 3.3, with `openid` among them (OIDC Core 3.1.2.1).
+/// RFC 6749 3.3. It must contain `openid` (OIDC Core 3.1.2.1).
 fn scope(written: &str, place: &Place<'_>) -> Result<String, Reported> {
     let tokens: Vec<&str> = written.split(' ').filter(|token| !token.is_empty()).collect();
     let is_scope_char = |byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);

@@ -1,7 +1,7 @@
-//! From what was written to what is valid: every field is checked, and what depends on two of them, here.
+//! Validates the configuration as written. The checks that involve two fields are in this file.
 //!
-//! Each check ends in a value or in [`Reported`]. All fields of a section are checked before the first `?`, so that no
-//! mistake hides another; what depends on a field that is refused is left unsaid.
+//! Each check returns a value or [`Reported`]. All fields of a section are checked before the first `?`, so that no
+//! error hides another. Checks that depend on a refused field are skipped.
 
 pub(super) mod access_token;
 mod algorithm;
@@ -26,16 +26,16 @@ use super::leaf::{Flag, Text};
 use super::setting::Setting;
 use super::{BrowserLogin, Config, Limits, raw};
 
-/// More entries in a short list are a mistake.
+/// Most entries of a short list.
 const MAX_ENTRIES: usize = 16;
 
-/// Checks the whole configuration; `place` is its root.
+/// Checks the whole configuration. `place` is its root.
 pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Reported> {
-    // If the flag itself is refused, nothing is said of what it would allow.
+    // If the flag itself is refused, no error is reported that depends on it.
     let insecure = raw.allow_insecure_http.or_else(|| Ok(Flag(false)));
     let transport = Transport { allow_insecure: insecure.as_ref().map_or(true, |flag| flag.0) };
 
-    // What spans sections first: later, one refused field would take its whole section out of sight.
+    // Checks across sections come first: a refused field makes its whole section unavailable later.
     let signs_in = signs_in(&raw.login, &raw.session, &raw.bearer, place);
     let clusters_differ = clusters_differ(&raw.issuer, &raw.session, place);
 
@@ -88,7 +88,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     Ok(config)
 }
 
-/// There is a way to sign in, and browser login has all that it needs.
+/// Checks that there is a way to sign in, and that browser login has all it needs.
 fn signs_in(
     login: &Setting<raw::Login>,
     session: &Setting<raw::Session>,
@@ -107,7 +107,7 @@ fn signs_in(
     }
 }
 
-/// The Redis cluster writes raw bytes to its peer; no provider understands them.
+/// The Redis cluster sends raw bytes to its peer, which no provider understands.
 fn clusters_differ(
     issuer: &Setting<raw::Issuer>,
     session: &Setting<raw::Session>,
@@ -132,7 +132,7 @@ fn clusters_differ(
         .refuse(format!("is {which} too; Redis needs a cluster of its own, with the TCP connection pool")))
 }
 
-/// Checks each entry of a list at its place, all of them before the first mistake counts.
+/// Checks each entry of a list at its place. All entries are checked before an error is returned.
 fn each<R, T>(
     written: Vec<Setting<R>>,
     place: &Place<'_>,
@@ -149,7 +149,7 @@ fn each<R, T>(
     checked.into_iter().collect()
 }
 
-/// As [`each`], for a list that is a mistake when it has more than [`MAX_ENTRIES`] entries.
+/// Like [`each`], but refuses a list with more than [`MAX_ENTRIES`] entries.
 fn every<R, T>(
     written: Vec<Setting<R>>,
     place: &Place<'_>,
@@ -161,7 +161,7 @@ fn every<R, T>(
     each(written, place, |_, raw, at| check(raw, at))
 }
 
-/// Checks a section that may be left out.
+/// Checks an optional section.
 fn section<R, T>(
     raw: Setting<R>,
     place: &Place<'_>,

@@ -1,4 +1,4 @@
-//! The paths of rules: in the canonical form in which requests are compared with them.
+//! The paths of rules, in the canonical form that requests are compared in.
 
 use regex_lite::Regex;
 
@@ -6,16 +6,16 @@ use crate::config::error::{Place, Reported};
 use crate::config::leaf::Text;
 use crate::config::{Access, PathMatch, raw};
 
-/// The longest path or pattern, in bytes.
+/// Longest path or pattern, in bytes.
 const MAX_LEN: usize = 1024;
 
-/// What a compiled pattern may take, in bytes; a pattern with large repetitions would fill the worker's memory.
+/// Memory limit of a compiled pattern, in bytes. A pattern with large repetitions would fill the worker's memory.
 const MAX_COMPILED: usize = 256 * 1024;
 
-/// Below this the gate answers itself.
+/// The gate answers all requests below this path itself.
 const RESERVED: &str = "/oauth2";
 
-/// Paths that show whether a pattern is about the gate's own endpoints.
+/// Paths that show whether a pattern matches the gate's own endpoints.
 const RESERVED_PROBES: [&str; 4] = ["/oauth2", "/oauth2/", "/oauth2/callback", "/oauth2/x"];
 
 pub(super) fn path(raw: raw::PathMatch, place: &Place<'_>) -> Result<PathMatch, Reported> {
@@ -26,7 +26,7 @@ pub(super) fn path(raw: raw::PathMatch, place: &Place<'_>) -> Result<PathMatch, 
     }
 }
 
-/// The gate's endpoints are no part of policy: a rule that seems to open them would mislead whoever reads it.
+/// Policy does not apply to the gate's endpoints. A rule that appears to open them would mislead its reader.
 pub(super) fn refuse_public_reserved(
     path: &PathMatch,
     access: &Access,
@@ -74,8 +74,8 @@ fn regex(pattern: &str, place: &Place<'_>) -> Result<Regex, Reported> {
         return Err(place.refuse(format!("is longer than {MAX_LEN} bytes")));
     }
     let compile = |pattern: &str| regex_lite::RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build();
-    // The pattern by itself first: `a)|(b` must not compile just because something stands around it.
-    // Anchored as a whole, so that `/a|/ab` matches all of /ab and not just its beginning.
+    // First compile the pattern alone: `a)|(b` must not become valid through the surrounding group. Then anchor it as a
+    // whole, so that `/a|/ab` matches all of /ab and not only its beginning.
     compile(pattern)
         .and_then(|_| compile(&format!(r"\A(?:{pattern})\z")))
         .map_err(|error| place.refuse(format!("does not compile: {}", one_line(&error.to_string()))))

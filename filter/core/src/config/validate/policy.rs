@@ -1,4 +1,4 @@
-//! `policy`: groups and rules, and that somebody can get in.
+//! `policy`: groups and rules. Somebody must be able to get access.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Repo
     let users = members(raw.users, &place.field("users"));
     let named = Named::new(&admins, &users);
     let preset_serves = preset_serves_somebody(&preset, &named, place);
-    // One error is enough for groups that are missing: where the preset complains, the rules need not.
+    // Report missing groups once: if the preset's check reports them, the rules' check does not.
     let named = if preset_serves.is_err() { Named { admins: true, users: true } } else { named };
     let at = place.field("rules");
     let mut labels = Labels::default();
@@ -37,12 +37,12 @@ pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Repo
     Ok(policy)
 }
 
-/// A list of groups that may be empty here, because the other one may not be.
+/// A list of groups. It may be empty here, as long as the other list is not.
 fn members(setting: Setting<List<Text>>, place: &Place<'_>) -> Result<Vec<String>, Reported> {
     setting.or_else(|| Ok(List(Vec::new()))).and_then(|list| text::list(list, place, group))
 }
 
-/// `mlflow_admins` and `/mlflow_admins` are the same top-level group; one slash alone is none.
+/// `mlflow_admins` and `/mlflow_admins` are the same top-level group. A single slash is not a group.
 fn group(name: String, place: &Place<'_>) -> Result<String, Reported> {
     let name = text::without_wildcard(name, place)?;
     if name.strip_prefix('/').unwrap_or(&name).trim().is_empty() {
@@ -51,7 +51,7 @@ fn group(name: String, place: &Place<'_>) -> Result<String, Reported> {
     Ok(name)
 }
 
-/// Which lists name somebody; what is refused might, so nothing is said of it.
+/// Which lists contain a group. A refused list counts as filled, so that it causes no second error.
 struct Named {
     admins: bool,
     users: bool,
@@ -65,7 +65,7 @@ impl Named {
     }
 }
 
-/// The name behind each label that rules have so far.
+/// For each label, the rule name that it was derived from.
 type Labels = BTreeMap<String, String>;
 
 fn rule(
@@ -85,7 +85,7 @@ fn rule(
     let at = place.field("methods");
     let methods = match raw.methods {
         Setting::Absent => Ok(Vec::new()),
-        // An empty list must not turn into "all", least of all when it comes from an empty default.
+        // An empty list must not mean "all", especially if it comes from an empty default.
         written => text::filled_list(written, &at, "it means no method; leave it out to mean all", method),
     };
     let at = place.field("access");
@@ -96,7 +96,8 @@ fn rule(
     Ok(Rule { name: name?, path: path?, methods: methods?, access: access? })
 }
 
-/// Rules may share a name, and then share a reason; two names with one reason would be told apart in the log only.
+/// Rules may share a name, and then share a label. Two names with the same label are refused, because the metric could
+/// not tell them apart.
 fn rule_name(name: String, labels: &mut Labels, place: &Place<'_>) -> Result<RuleName, Reported> {
     let name = text::name(name, place)?;
     if name.len() > MAX_RULE_NAME_LEN {
@@ -117,7 +118,7 @@ fn rule_name(name: String, labels: &mut Labels, place: &Place<'_>) -> Result<Rul
     Ok(name)
 }
 
-/// One that the gate lets through: a rule about another one would never match.
+/// A method that the gate lets through. A rule for any other method would never match.
 fn method(name: String, place: &Place<'_>) -> Result<String, Reported> {
     let name = text::without_wildcard(name, place)?;
     if METHODS.contains(&name.as_str()) {

@@ -1,4 +1,4 @@
-//! `session`: browser sessions and the Redis that keeps them.
+//! `session`: browser sessions and the Redis that stores them.
 
 use super::session_key;
 use super::text;
@@ -8,10 +8,10 @@ use crate::config::leaf::{List, SecretText, Text};
 use crate::config::{Redis, Session, WithoutRefreshToken, raw};
 use crate::secret::Secret;
 
-/// Cookie name where none is configured.
+/// The cookie name if none is configured.
 pub(in crate::config) const DEFAULT_COOKIE_NAME: &str = "oidc-gate";
 
-/// Key prefix where none is configured.
+/// The key prefix if none is configured.
 pub(in crate::config) const DEFAULT_PREFIX: &str = "oidc-gate";
 
 const MAX_COOKIE_NAME_LEN: usize = 64;
@@ -80,7 +80,8 @@ fn keys(list: List<SecretText>, place: &Place<'_>) -> Result<Vec<Secret>, Report
     keys.into_iter().collect()
 }
 
-/// RFC 6265 4.1.1: a token. `__` is left to the browsers' own prefixes, one of which the gate adds itself.
+/// RFC 6265 4.1.1: a token. `__` at the beginning is reserved for browsers' prefixes, one of which the gate adds
+/// itself.
 fn cookie_name(name: String, place: &Place<'_>) -> Result<String, Reported> {
     if name.is_empty() || name.len() > MAX_COOKIE_NAME_LEN || !name.bytes().all(is_token_char) {
         Err(place
@@ -149,7 +150,7 @@ fn redis(raw: raw::Redis, place: &Place<'_>) -> Result<Redis, Reported> {
     })
 }
 
-/// Narrow on purpose: a prefix is part of every key and must not be able to end one.
+/// Few characters are allowed: a prefix is part of every key and must not be able to end one.
 fn key_prefix(prefix: String, place: &Place<'_>) -> Result<String, Reported> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if (1..=MAX_PREFIX_LEN).contains(&prefix.len()) && prefix.bytes().all(is_plain) {

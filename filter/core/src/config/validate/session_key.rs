@@ -1,14 +1,14 @@
-//! Whether a session key is one: long enough, and not made by a person.
+//! Checks that a session key is long enough and appears random.
 
 use crate::secret::Secret;
 
-/// 256 bits, if they are random.
+/// 256 bits, if the bytes are random.
 const MIN_LEN: usize = 32;
 
-/// 32 random hexadecimal digits have fewer different ones than this about once in ten thousand.
+/// About one in ten thousand keys of 32 random hexadecimal digits has fewer distinct digits.
 const MIN_DISTINCT: usize = 10;
 
-/// What examples and templates put where a key belongs; all in lower case, with `-` for every separator.
+/// Placeholders of examples and templates, in lower case, with `-` for every separator.
 const PLACEHOLDERS: [&str; 12] = [
     "change-me",
     "changeme",
@@ -24,7 +24,7 @@ const PLACEHOLDERS: [&str; 12] = [
     "secret-key",
 ];
 
-/// Why a key is refused. Says nothing of the key itself.
+/// Why a key is refused. Contains no part of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Weakness {
     #[error("must have at least {MIN_LEN} bytes; {HOW}")]
@@ -41,7 +41,7 @@ pub(super) enum Weakness {
 
 const HOW: &str = "make one with: openssl rand -base64 32";
 
-/// Refuses what nobody's random generator made.
+/// Refuses keys that no random generator would produce.
 pub(super) fn check(key: &Secret) -> Result<(), Weakness> {
     let bytes = key.expose();
     if is_placeholder(bytes) {
@@ -80,12 +80,12 @@ fn distinct(bytes: &[u8]) -> usize {
     seen.iter().filter(|seen| **seen).count()
 }
 
-/// One block of at most half the length, again and again.
+/// Whether a block of at most half the length repeats to the end.
 fn repeats(bytes: &[u8]) -> bool {
     (1..=bytes.len() / 2).any(|period| bytes.iter().zip(bytes.iter().skip(period)).all(|(a, b)| a == b))
 }
 
-/// More than half of all steps lead to the next, the previous or the same byte value.
+/// Whether more than half of all steps lead to the next, the previous or the same byte value.
 fn is_sequence(bytes: &[u8]) -> bool {
     let steps = bytes.iter().zip(bytes.iter().skip(1)).filter(|(a, b)| a.abs_diff(**b) <= 1).count();
     steps > bytes.len() / 2

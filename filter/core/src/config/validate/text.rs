@@ -1,13 +1,13 @@
-//! Texts and lists of texts: what every one of them has to be, whatever it means.
+//! Texts and lists of texts: the rules that apply to all of them.
 
 use crate::config::error::{Place, Reported};
 use crate::config::leaf::{List, Text};
 use crate::config::setting::Setting;
 
-/// The longest name of anything.
+/// Longest name, in bytes.
 const MAX_NAME_LEN: usize = 255;
 
-/// A name: not empty, not padded, without control characters.
+/// A name: not empty, without surrounding white space, without control characters.
 pub(super) fn name(text: String, place: &Place<'_>) -> Result<String, Reported> {
     if text.trim().is_empty() {
         Err(place.refuse("is empty"))
@@ -22,7 +22,7 @@ pub(super) fn name(text: String, place: &Place<'_>) -> Result<String, Reported> 
     }
 }
 
-/// Checks every item of a list; an item that occurs again is left out.
+/// Checks every item of a list. A repeated item is left out.
 pub(super) fn list<T: PartialEq>(
     list: List<Text>,
     place: &Place<'_>,
@@ -46,7 +46,7 @@ pub(super) fn list<T: PartialEq>(
     Ok(items)
 }
 
-/// [`list`], which must not be empty; `nobody` says what an empty one would mean.
+/// Like [`list`], but not empty. `nobody` says what an empty list would mean.
 pub(super) fn filled_list<T: PartialEq>(
     setting: Setting<List<Text>>,
     place: &Place<'_>,
@@ -57,7 +57,7 @@ pub(super) fn filled_list<T: PartialEq>(
     if items.is_empty() { Err(place.refuse(format!("is empty: {nobody}"))) } else { Ok(items) }
 }
 
-/// What is compared whole: `*` in it can only be a misunderstanding, and one that would open or close too much.
+/// A text that is compared exactly. A `*` in it is refused, because the operator would expect a wildcard.
 pub(super) fn without_wildcard(text: String, place: &Place<'_>) -> Result<String, Reported> {
     let text = name(text, place)?;
     if text.contains('*') {

@@ -1,4 +1,4 @@
-//! Durations: their defaults and bounds, in one place for the checks, the schema and the documentation's test.
+//! Durations with their defaults and bounds, in one place for the checks, the schema and the test of the documentation.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::config::error::{Place, Reported};
 use crate::config::leaf::Span;
 use crate::config::setting::Setting;
 
-/// Default and bounds of one duration; both bounds belong to the range.
+/// Default and bounds of one duration. Both bounds are allowed values.
 #[derive(Clone, Copy)]
 pub(in crate::config) struct Timing {
     pub(in crate::config) default: Option<Duration>,
@@ -57,7 +57,7 @@ pub(in crate::config) mod limits {
 
     const DAY: Duration = secs(24 * 60 * 60);
     const MONTH: Duration = secs(30 * 24 * 60 * 60);
-    /// As humantime counts it.
+    /// The length of a year in humantime.
     const YEAR: Duration = secs(31_557_600);
 
     pub(in crate::config) const ISSUER_TIMEOUT: Timing =
@@ -74,7 +74,7 @@ pub(in crate::config) mod limits {
     pub(in crate::config) const MAX_LIFETIME: Timing = Timing { default: None, least: secs(1), most: YEAR };
     pub(in crate::config) const REFRESH_AHEAD: Timing = Timing::new(secs(30), secs(0), secs(3600));
     pub(in crate::config) const CHECK_INTERVAL: Timing = Timing { default: None, least: secs(1), most: DAY };
-    /// More would keep expired tokens alive rather than forgive a clock.
+    /// A longer leeway would accept expired tokens rather than compensate for clocks.
     pub(in crate::config) const CLOCK_LEEWAY: Timing = Timing::new(secs(60), secs(0), secs(300));
 }
 

@@ -1,4 +1,4 @@
-//! URLs: where browsers reach us, who the issuer is, which origins it may use, and when plain http is tolerable.
+//! URLs: the gate's address, the issuer, the allowed origins, and whether plain http is acceptable.
 
 use url::{Host, Url};
 
@@ -6,7 +6,7 @@ use super::text;
 use crate::config::PublicUrl;
 use crate::config::error::{Place, Reported, quote};
 
-/// What the operator said of plain http.
+/// Whether the operator allows plain http.
 #[derive(Clone, Copy)]
 pub(super) struct Transport {
     /// `allow_insecure_http`.
@@ -14,7 +14,7 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Plain http is for loopback, or for those who asked for it.
+    /// Accepts plain http only for loopback, or if the operator allows it.
     fn accept(self, url: &Url, place: &Place<'_>) -> Result<(), Reported> {
         if url.scheme() == "https" {
             return Ok(());
@@ -51,7 +51,7 @@ pub(super) fn public_url(
     })
 }
 
-/// An issuer identifier: https, no query, no fragment (OIDC Discovery 3), and no user information.
+/// An issuer identifier: https, no query or fragment (OIDC Discovery 3), and no user information.
 pub(super) fn issuer(written: &str, place: &Place<'_>, transport: Transport) -> Result<Url, Reported> {
     let url = parse(written, place)?;
     refuse_parts(written, &url, place, &[Part::UserInfo, Part::Query, Part::Fragment])?;
@@ -59,7 +59,7 @@ pub(super) fn issuer(written: &str, place: &Place<'_>, transport: Transport) -> 
     Ok(url)
 }
 
-/// An origin at which the provider's endpoints may be, in the form that `Url::origin` prints.
+/// An origin for the provider's endpoints, as `Url::origin` prints it.
 pub(super) fn allowed_origin(
     written: String,
     place: &Place<'_>,
@@ -71,7 +71,7 @@ pub(super) fn allowed_origin(
     Ok(url.origin().ascii_serialization())
 }
 
-/// A page that sign-out may lead to; a fragment would be no part of what is compared.
+/// A page to which sign-out may lead. No fragment, because it would not be compared.
 pub(super) fn return_url(
     written: String,
     place: &Place<'_>,
@@ -94,8 +94,8 @@ fn origin(written: &str, place: &Place<'_>) -> Result<Url, Reported> {
     Ok(url)
 }
 
-/// The parser forgives what browsers forgive (`http:host`, backslashes, tabs); an operator's typing error is not
-/// to be guessed at.
+/// The parser tolerates what browsers tolerate (`http:host`, backslashes, tabs). These are refused here, because an
+/// operator's typing error should not be guessed at.
 fn parse(written: &str, place: &Place<'_>) -> Result<Url, Reported> {
     let wrong = |why: &str| place.refuse(format!("is no URL such as \"https://mlflow.example.com\": {why}"));
     let Some(rest) = written.strip_prefix("https://").or_else(|| written.strip_prefix("http://")) else {
@@ -117,7 +117,7 @@ fn parse(written: &str, place: &Place<'_>) -> Result<Url, Reported> {
     Ok(url)
 }
 
-/// What stands where the scheme should; never more of the text, in which there may be a password.
+/// The text in place of the scheme. Never more of the text, which may contain a password.
 fn scheme_of(written: &str) -> String {
     written.split_once("://").map_or_else(|| "no scheme".to_owned(), |(scheme, _)| quote(scheme))
 }
@@ -141,7 +141,7 @@ fn refuse_parts(written: &str, url: &Url, place: &Place<'_>, parts: &[Part]) -> 
 impl Part {
     fn found_in(self, written: &str, url: &Url) -> Option<&'static str> {
         match self {
-            // `https://@host` has user information too, if an empty one.
+            // `https://@host` has user information too, although it is empty.
             Self::UserInfo => {
                 let authority = written.split("://").nth(1)?.split(['/', '?', '#']).next()?;
                 authority.contains('@').then_some("user information")

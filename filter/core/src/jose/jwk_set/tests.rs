@@ -1,4 +1,4 @@
-//! Which keys of a JWK set are used (JW07, RX02, RX05), and which of them for which token.
+//! Which keys of a JWK set are used (JW07, RX02, RX05), and for which tokens.
 
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
@@ -13,7 +13,7 @@ fn parse(set: Value) -> Result<JwkSet, JwkSetError> {
     JwkSet::parse(set.to_string().as_bytes())
 }
 
-/// A key with some members replaced, or removed where the value is null.
+/// A key with some members replaced. A null value removes the member.
 fn changed(key: TestKey, changes: Value) -> Value {
     let mut jwk = key.jwk(key.key_id());
     let members = jwk.as_object_mut().unwrap();
@@ -27,7 +27,7 @@ fn changed(key: TestKey, changes: Value) -> Value {
     jwk
 }
 
-/// What becomes of a key, alone in its set.
+/// Why a key is skipped when it is alone in its set.
 fn reason(jwk: &Value) -> Option<SkipReason> {
     Jwk::parse(jwk).err()
 }
@@ -37,7 +37,7 @@ fn skipped(set: &JwkSet) -> Vec<(usize, SkipReason)> {
     set.skipped().iter().map(|skipped| (skipped.index, skipped.reason)).collect()
 }
 
-/// An RSA key whose modulus has exactly so many bits; nobody has its private half.
+/// An RSA key whose modulus has exactly this many bits. Its private key does not exist.
 fn rsa_of(bits: usize) -> Value {
     let mut modulus = vec![0xff_u8; bits.div_ceil(8)];
     modulus[0] >>= (8 - bits % 8) % 8;
@@ -217,7 +217,7 @@ fn ec_coordinates_have_the_full_length_of_the_field() {
     ] {
         assert_eq!(reason(&changed(TestKey::P256, changes.clone())), expected, "{changes}");
     }
-    // A coordinate that begins with zeros keeps them: the host sees the full length.
+    // Leading zeros of a coordinate are kept: the host gets the full length.
     let zeros = base64url([&[0; 4][..], &[7; 28]].concat());
     let padded = Jwk::parse(&changed(TestKey::P256, json!({"x": zeros}))).unwrap();
     assert_eq!(padded.spki_der().len(), TestKey::P256.spki_der().len());

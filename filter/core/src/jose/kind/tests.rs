@@ -1,5 +1,5 @@
-//! Every kind of token against every other, as different providers write them, under every rule that the documents
-//! show.
+//! Every kind of token is tried as every other kind, in the forms of several providers, and under every rule that the
+//! documentation shows.
 
 use serde_json::json;
 #[cfg(target_arch = "wasm32")]
@@ -33,7 +33,7 @@ fn accepted(kind: &impl TokenKind) -> Vec<Pair> {
     accepted_with(kind, &json!({}))
 }
 
-/// The pairs of types with which these claims are of that kind.
+/// The pairs of `typ` values with which these claims are accepted as that kind.
 fn accepted_with(kind: &impl TokenKind, claims: &Value) -> Vec<Pair> {
     let all = HEADERS.into_iter().flat_map(|header| TYPES.into_iter().map(move |typ| (header, typ)));
     let is_one = |(header, typ): &Pair| {
@@ -74,7 +74,7 @@ fn is(kind: &impl TokenKind, header: Option<&str>, claims: &Value) -> bool {
     kind.accepts(header, claims.as_object().unwrap()).unwrap()
 }
 
-/// A rule that wants these claims, with any value where `null` is given.
+/// A rule that requires these claims. With `null` any value will do.
 fn rule(present: &Value, absent: &[&str]) -> AccessTokenMark {
     let claim = |name: &str| vec![name.to_owned()];
     let present = present.as_object().unwrap().iter().map(|(name, value)| RequiredClaim {
@@ -132,7 +132,7 @@ fn an_id_token_is_neither_a_logout_token_nor_an_administrative_message() {
     }
 }
 
-/// Whatever its header, its mark and its claims are, by the default marks of access tokens and by a rule.
+/// Tries every combination of header, mark and claims, with the default access token marks and with a rule.
 #[test]
 fn no_token_is_of_two_kinds() {
     let by_claims = [rule(&json!({"aud": null}), &[]), rule(&json!({"action": null}), &[])];
@@ -215,13 +215,13 @@ fn f302_what_marks_another_kind_counts_against_every_rule() {
         claims[name] = value.clone();
         assert!(!is(&AccessToken(&marks), None, &claims), "{name}: {value}");
     }
-    // Where the rule itself says which value it is, that counts.
+    // If the rule itself lists the value, the value is accepted.
     let own = [rule(&json!({"typ": "JWT-AT"}), &[])];
     assert!(is(&AccessToken(&own), None, &json!({"typ": "JWT-AT"})));
     assert!(!is(&AccessToken(&own), None, &json!({"typ": "JWT-AT", "token_use": "id"})));
 }
 
-/// What is no access token, as providers write it: name, header, claims.
+/// Tokens that are not access tokens, as providers write them: name, header, claims.
 #[cfg(not(target_arch = "wasm32"))]
 fn others() -> Vec<(&'static str, Option<&'static str>, Value)> {
     let event = "http://schemas.openid.net/event/backchannel-logout";
@@ -332,7 +332,7 @@ fn others() -> Vec<(&'static str, Option<&'static str>, Value)> {
     ]
 }
 
-/// Every block of YAML in the documents that has `access_token_marks`, as the gate reads it.
+/// The `access_token_marks` of every YAML block in the documentation, as the gate reads them.
 #[cfg(not(target_arch = "wasm32"))]
 fn documented() -> Vec<Vec<AccessTokenMark>> {
     let documents = [
@@ -365,7 +365,7 @@ fn f302_no_other_kind_passes_as_an_access_token_under_any_rule_that_the_document
     for marks in documented.iter().map(Vec::as_slice).chain([&DEFAULT[..]]) {
         for (name, header, claims) in others() {
             assert!(!is(&AccessToken(marks), header, &claims), "{name} under {marks:?}");
-            // What tells its kind counts more than what a rule finds in it besides.
+            // A claim that states the kind takes precedence over a match of the rule.
             let told = ["nonce", "at_hash", "events", "typ", "token_use", "token_type"];
             if told.iter().any(|told| claims.get(told).is_some()) {
                 let mut claims = claims;

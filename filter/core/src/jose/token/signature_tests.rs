@@ -1,5 +1,5 @@
-//! Whose signature a token bears: keys, algorithms and signatures that don't belong together (BT05, IT17, IT18, JW07,
-//! JW12).
+//! Which signatures verify: keys, algorithms and signatures that do not belong together are refused (BT05, IT17, IT18,
+//! JW07, JW12).
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::jose::algorithm::HostSignature;
 use crate::jose::kind::IdToken;
 use crate::jose::testing::{self, TestKey, Verifier, jwk_set, jwk_set_of, sign, sign_text};
 
-/// What the gate has in hand is a `&dyn Host`: that must do.
+/// The gate verifies through `&dyn Host`, so this must compile.
 #[expect(dead_code, reason = "it only has to compile")]
 fn verify_with_a_host(
     token: &UntrustedToken<'_>,
@@ -116,7 +116,7 @@ fn a_mac_made_with_anything_public_is_refused() {
     }
 }
 
-/// IT17: the set has a key for it, but it is not what was configured.
+/// IT17: the set has a key for the algorithm, but the configuration does not allow it.
 #[test]
 fn the_allow_list_decides_before_any_key_is_looked_at() {
     let keys = jwk_set();
@@ -148,7 +148,7 @@ fn a_key_is_never_used_for_another_algorithm_than_its_own() {
     }
 }
 
-/// RFC 8725 3.10: a token that brings its own key.
+/// RFC 8725 3.10: a token that contains its own key.
 #[test]
 fn keys_in_the_header_are_never_used() {
     let own = TestKey::OtherP256.jwk("p256");
@@ -162,7 +162,7 @@ fn keys_in_the_header_are_never_used() {
     }
 }
 
-/// JW12: two issuers that happen to use the same `kid`.
+/// JW12: two issuers that use the same `kid`.
 #[test]
 fn a_key_of_one_issuer_does_not_verify_a_token_of_another() {
     let ours = jwk_set_of(&[TestKey::P256.jwk("k")]);
@@ -183,7 +183,7 @@ fn each_key_of_a_shared_kid_is_tried() {
     assert_eq!(verify(&format!("{signed}.{}", base64url([7; 64])), &keys), Err(TokenError::BadSignature));
 }
 
-/// JW07: what the parser of keys leaves to the host.
+/// JW07: a check that the key parser leaves to the host.
 #[test]
 fn a_point_off_the_curve_verifies_nothing() {
     for (x, y) in [([1; 32], [1; 32]), ([0; 32], [0; 32]), ([0xff; 32], [0xff; 32])] {
@@ -210,7 +210,7 @@ fn without_a_verdict_of_the_host_no_token_is_good_and_none_is_called_bad() {
     let verdict = UntrustedToken::parse(&text).unwrap().verify(&IdToken(&[]), &jwk_set(), &[Es256], &Silent);
     assert_eq!(verdict.unwrap_err(), TokenError::CryptoUnavailable);
 
-    /// Has no verdict on one key of two.
+    /// A host that has no verdict on one of the two keys.
     struct HalfSilent;
     impl SignatureVerifier for HalfSilent {
         fn verify_signature(

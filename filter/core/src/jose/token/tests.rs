@@ -1,5 +1,5 @@
-//! The form and the kind of a token: what is refused before or in spite of a good signature (BT02 to BT04, IT19, IT25,
-//! RX01 to RX03).
+//! The form and kind of a token: what is refused before its signature is checked, or although it is good (BT02 to BT04,
+//! IT19, IT25, RX01 to RX03).
 
 use serde_json::json;
 #[cfg(target_arch = "wasm32")]
@@ -20,14 +20,14 @@ fn parse_error(text: &str) -> TokenError {
     UntrustedToken::parse(text).expect_err(text.get(..60).unwrap_or(text))
 }
 
-/// The verdict on a token, taken as an ID token.
+/// The result of verifying a token as an ID token.
 pub(super) fn verify(text: &str, keys: &JwkSet) -> Result<Claims, TokenError> {
     UntrustedToken::parse(text)?
         .verify(&IdToken(&[]), keys, &Algorithm::ALL, &Verifier)
         .map(VerifiedToken::into_claims)
 }
 
-/// A token with this header, and a signature that nobody made.
+/// A token with this header and a signature that no key made.
 fn unsigned(header: &str) -> String {
     format!("{}.{}.{}", base64url(header), base64url("{}"), base64url("signature"))
 }
@@ -93,7 +93,7 @@ fn only_the_registered_names_of_asymmetric_algorithms_are_known() {
         "dir",
     ] {
         let header = format!(r#"{{"alg":"{alg}","kid":"rsa"}}"#);
-        // F406: with these anybody can have made it.
+        // F406: with these algorithms anyone could have made the token.
         let is_nobodys = alg.eq_ignore_ascii_case("none") || alg.starts_with("HS");
         let expected = if is_nobodys { TokenError::NoSignature } else { TokenError::UnsupportedAlgorithm };
         assert_eq!(parse_error(&unsigned(&header)), expected, "{alg:?}");
@@ -114,7 +114,7 @@ fn only_the_registered_names_of_asymmetric_algorithms_are_known() {
     }
 }
 
-/// BT02: `none` with an empty signature, and with what is left when the last dot is cut off too.
+/// BT02: `none` with an empty signature, and without the last dot.
 #[test]
 fn an_unsigned_token_is_refused_whatever_its_header_says() {
     for alg in ["none", "RS256"] {
@@ -181,7 +181,7 @@ fn what_is_not_three_strict_segments_is_refused() {
         (format!("A.{payload}.{signature}"), TokenError::NotBase64Url),
         (format!("{header}.A.{signature}"), TokenError::NotBase64Url),
         (format!("{header}.{payload}.A"), TokenError::NotBase64Url),
-        // Two characters for one octet, with set bits left over.
+        // Two characters for one octet, with unused bits that are not zero.
         (format!("{header}.{payload}.AB"), TokenError::NotBase64Url),
         (format!("{header}.{payload}.{signature}é"), TokenError::NotBase64Url),
     ] {
@@ -274,7 +274,7 @@ fn deep_nesting_is_refused_in_header_and_payload() {
     }
 }
 
-/// IT19, BT06, LO10: each kind as the others, as Keycloak writes them.
+/// IT19, BT06, LO10: each kind is tried as each other kind, in Keycloak's form.
 #[test]
 fn a_token_of_one_kind_is_none_of_the_others() {
     fn is(kind: &impl TokenKind, text: &str) -> bool {
