@@ -9,7 +9,7 @@ use crate::config::{self, Access, Config};
 use crate::error::{Dependency, LoginError, Outlook, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
-use crate::http::cookies::CookieJar;
+use crate::http::cookies::GateCookies;
 use crate::http::public_address;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
@@ -37,7 +37,7 @@ pub struct Gate {
     host: Rc<dyn Host>,
     config: Rc<Config>,
     client: Rc<ProviderClient>,
-    cookies: CookieJar,
+    cookies: GateCookies,
     /// Absent in a bearer-only gate.
     login: Option<Rc<BrowserLogin>>,
     policy: Policy,
@@ -76,7 +76,7 @@ impl Gate {
         let config = Rc::new(config);
         let name =
             config.browser.as_ref().map_or("oidc-gate", |browser| browser.session.cookie_name.as_str());
-        let cookies = CookieJar::new(name, &config.public_url);
+        let cookies = GateCookies::new(name, &config.public_url);
         let client = Rc::new(ProviderClient::new(config.clone(), host.clone()));
         let browser = config.browser.clone();
         let login =

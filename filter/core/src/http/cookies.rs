@@ -12,12 +12,12 @@ const MAX_PAIRS: usize = 4096;
 
 /// The names of this gate's cookies, and their common attributes.
 #[derive(Clone, Debug)]
-pub struct CookieJar {
+pub struct GateCookies {
     base: String,
     secure: bool,
 }
 
-impl CookieJar {
+impl GateCookies {
     /// `name` is the configured cookie name. `Secure` cookies get the `__Host-` prefix (RFC 6265bis 4.1.3.2).
     pub fn new(name: &str, public_url: &PublicUrl) -> Self {
         let secure = public_url.secure_cookies;
@@ -100,7 +100,7 @@ impl CookieJar {
             })
     }
 
-    /// Whether a request contains one of the gate's cookies. One that [`CookieJar::ours`] cannot read counts too.
+    /// Whether a request contains one of the gate's cookies. One that [`GateCookies::ours`] cannot read counts too.
     pub fn has_ours(&self, request: &Request) -> bool {
         let pairs = request.header_values("cookie").flat_map(|header| header.split(|byte| *byte == b';'));
         pairs.into_iter().any(|pair| self.is_ours(name_of(pair)))
@@ -161,10 +161,10 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn jar(secure: bool) -> CookieJar {
+    fn jar(secure: bool) -> GateCookies {
         let origin = if secure { "https://mlflow.example.com" } else { "http://localhost:5000" };
         let authority = origin.split_once("//").unwrap().1;
-        CookieJar::new(
+        GateCookies::new(
             "oidc-gate",
             &PublicUrl { origin: origin.into(), authority: authority.into(), secure_cookies: secure },
         )

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::config::PublicUrl;
-use crate::http::cookies::CookieJar;
+use crate::http::cookies::GateCookies;
 use crate::http::reply::Reply;
 use crate::http::request::{Audience, Request};
 
@@ -16,7 +16,7 @@ const MAX_TARGET_LEN: usize = 8192;
 
 /// Redirects a navigation to the same path at the public address. `None` if it is already there, or was redirected
 /// recently.
-pub fn redirect(public_url: &PublicUrl, cookies: &CookieJar, request: &Request) -> Option<Reply> {
+pub fn redirect(public_url: &PublicUrl, cookies: &GateCookies, request: &Request) -> Option<Reply> {
     let target = request.target();
     let asks_twice = || cookies.ours(request).any(|(name, _)| name == cookies.redirected());
     if request.audience() != Audience::Navigation
@@ -68,7 +68,7 @@ mod tests {
         let mut all = vec![(":method", "GET"), (":path", target), (":authority", authority)];
         all.extend_from_slice(headers);
         let all = all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect();
-        redirect(&public_url, &CookieJar::new("oidc-gate", &public_url), &Request::parse(all).ok()?)
+        redirect(&public_url, &GateCookies::new("oidc-gate", &public_url), &Request::parse(all).ok()?)
     }
 
     fn location(reply: Option<Reply>) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http::cookies::CookieJar;
+use crate::http::cookies::GateCookies;
 use crate::http::request::Request;
 use crate::time::Timestamp;
 
@@ -13,12 +13,12 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// The counter, kept in a cookie. It is not a secret and guards only the browser that holds it.
 #[derive(Clone, Debug)]
 pub struct Attempts {
-    cookies: CookieJar,
+    cookies: GateCookies,
 }
 
 impl Attempts {
     /// In this gate's cookies.
-    pub fn new(cookies: CookieJar) -> Self {
+    pub fn new(cookies: GateCookies) -> Self {
         Self { cookies }
     }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::config::{self, Config};
 use crate::error::{Rejection, SessionEnd};
 use crate::host::Host;
-use crate::http::cookies::CookieJar;
+use crate::http::cookies::GateCookies;
 use crate::http::request::Request;
 use crate::oidc::attempts::Attempts;
 use crate::oidc::exchanges::Exchanges;
@@ -37,7 +37,7 @@ pub struct BrowserLogin {
     /// Ourselves as the provider's client.
     pub client: Rc<ProviderClient>,
     /// Our cookies.
-    pub cookies: CookieJar,
+    pub cookies: GateCookies,
     /// Ends redirect loops.
     pub attempts: Attempts,
     /// Seals login cookies and session records.
@@ -56,7 +56,7 @@ pub struct BrowserLogin {
 
 impl BrowserLogin {
     /// For this client, as `settings` say.
-    pub fn new(settings: config::BrowserLogin, client: Rc<ProviderClient>, cookies: CookieJar) -> Self {
+    pub fn new(settings: config::BrowserLogin, client: Rc<ProviderClient>, cookies: GateCookies) -> Self {
         let config::BrowserLogin { login: settings, session } = settings;
         let (host, config) = (client.host.clone(), client.config.clone());
         let keys = KeyRing::new(session.keys.clone(), &tenant(&config, &session));

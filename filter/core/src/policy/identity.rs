@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::http::cookies::CookieJar;
+use crate::http::cookies::GateCookies;
 use crate::http::request::Request;
 use crate::policy::group;
 use crate::policy::permit::HeaderChange;
@@ -30,7 +30,7 @@ const PLAIN_ITEM: &AsciiSet = &PLAIN.add(b',').add(b' ').add(b'"').add(b'\'').ad
 /// How the headers of a request are rewritten for the application.
 #[derive(Clone, Debug)]
 pub struct Headers {
-    cookies: CookieJar,
+    cookies: GateCookies,
     public_authority: String,
     policy_groups: Vec<String>,
     reserved: Reserved,
@@ -39,7 +39,7 @@ pub struct Headers {
 impl Headers {
     /// `policy_groups` are all groups that the policy names.
     pub fn new(
-        cookies: CookieJar,
+        cookies: GateCookies,
         public_authority: String,
         policy_groups: Vec<String>,
         reserved: Reserved,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{PathMatch, Preset, PublicUrl, Rule, RuleName};
-use crate::http::cookies::CookieJar;
+use crate::http::cookies::GateCookies;
 use crate::http::request::tests::request;
 use crate::principal::Kind;
 use crate::reserved::Reserved;
@@ -16,7 +16,7 @@ fn policy(config: config::Policy) -> Policy {
         secure_cookies: false,
     };
     let reserved = Reserved::new(Vec::new());
-    let cookies = CookieJar::new("oidc-gate", &url);
+    let cookies = GateCookies::new("oidc-gate", &url);
     Policy::new(&config, identity::Headers::new(cookies, url.authority, vec![], reserved))
 }
 
