@@ -10,11 +10,11 @@ use crate::error::{Dependency, LoginError, Outlook, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
 use crate::http::cookies::GateCookies;
+use crate::http::csrf::{self, AskedBy, asked_by};
 use crate::http::public_address;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
 use crate::http::return_path::ReturnPath;
-use crate::http::same_site::{self, AskedBy, asked_by};
 use crate::metrics::{self, Outcome, RuleReasons};
 use crate::oidc::admin_callback::{self, Action};
 use crate::oidc::browser_login::BrowserLogin;
@@ -221,7 +221,7 @@ impl Gate {
         match self.credential(request).await? {
             Credential::Bearer(principal) => Ok((self.policy.permit(request, &principal)?, Outcome::Bearer)),
             Credential::Session(session) => {
-                same_site::check(request, &self.config.public_url.origin)?;
+                csrf::check(request, &self.config.public_url.origin)?;
                 Ok((self.policy.permit(request, &session.record.principal)?, Outcome::Session))
             }
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::error::{Dependency, Malformed, Refused, Rejection};
 use crate::http::account_page::{AccountPage, render};
+use crate::http::csrf::{AskedBy, asked_by};
 use crate::http::reply::Reply;
 use crate::http::request::Request;
-use crate::http::same_site::{AskedBy, asked_by};
 use crate::metrics::{self, Logout};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::{logout, refresh};

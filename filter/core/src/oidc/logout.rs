@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::encoding::base64url;
 use crate::error::{Dependency, Refused, Rejection};
+use crate::http::csrf::{AskedBy, asked_by};
 use crate::http::pages::Page;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
-use crate::http::same_site::{AskedBy, asked_by};
 use crate::metrics::{self, Logout};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::token_revocation;
