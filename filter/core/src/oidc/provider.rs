@@ -74,7 +74,7 @@ struct Shared {
 }
 
 /// Keeps one [`Provider`] fresh.
-pub struct Keeper {
+pub struct ProviderCache {
     host: Rc<dyn Host>,
     issuer: Issuer,
     /// Every signature algorithm that some kind of token may have here.
@@ -102,8 +102,8 @@ struct Remembered {
     detail: String,
 }
 
-impl Keeper {
-    /// Knows nothing until [`Keeper::run`] runs.
+impl ProviderCache {
+    /// Knows nothing until [`ProviderCache::run`] runs.
     pub fn new(host: Rc<dyn Host>, issuer: Issuer, algorithms: Vec<Algorithm>, needs: Needs) -> Self {
         // Another way to the provider may lead to other keys.
         let mut digest = Sha256::new()

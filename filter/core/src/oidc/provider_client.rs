@@ -6,7 +6,7 @@ use crate::config::{ClientAuthentication, Config};
 use crate::encoding::base64;
 use crate::host::{Callout, Host};
 use crate::oidc::metadata::{Called, Needs};
-use crate::oidc::provider::{self, Keeper};
+use crate::oidc::provider::{self, ProviderCache};
 
 /// One client of one provider in one worker. Browser login and bearer tokens both need it.
 pub struct ProviderClient {
@@ -15,15 +15,15 @@ pub struct ProviderClient {
     /// What the operator said.
     pub config: Rc<Config>,
     /// The provider, as far as it is known.
-    pub provider: Rc<Keeper>,
+    pub provider: Rc<ProviderCache>,
 }
 
 impl ProviderClient {
-    /// One that knows nothing of the provider until [`Keeper::run`] runs.
+    /// One that knows nothing of the provider until [`ProviderCache::run`] runs.
     pub fn new(config: Rc<Config>, host: Rc<dyn Host>) -> Self {
         let algorithms = config.algorithms().collect();
         let needs = Needs::of(&config);
-        let provider = Rc::new(Keeper::new(host.clone(), config.issuer.clone(), algorithms, needs));
+        let provider = Rc::new(ProviderCache::new(host.clone(), config.issuer.clone(), algorithms, needs));
         Self { host, config, provider }
     }
 
