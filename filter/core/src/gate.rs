@@ -293,7 +293,7 @@ impl Gate {
         };
         let mut reply = refuse(&rejection, &asked).with_cookies(cookies);
         if let (Rejection::Login(LoginError::Loop), Some(login)) = (&rejection, &self.login) {
-            reply = reply.with_cookies([login.attempts.reset()]);
+            reply = reply.with_cookies([login.login_loop.reset()]);
         }
         let reason = self.count_refusal(&rejection);
         self.log_refusal(request, &rejection, &reason, reply.status);

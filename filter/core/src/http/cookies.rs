@@ -40,7 +40,7 @@ impl GateCookies {
     }
 
     /// The cookie that counts completed logins, to detect redirect loops.
-    pub fn attempts(&self) -> String {
+    pub fn login_loop(&self) -> String {
         format!("{}-attempts", self.base)
     }
 

@@ -36,7 +36,7 @@ pub async fn begin(
     request: &Request,
     return_path: &ReturnPath,
 ) -> Result<Reply, Rejection> {
-    if login.attempts.is_exhausted(request, login.host.now()) {
+    if login.login_loop.is_exhausted(request, login.host.now()) {
         return Err(LoginError::Loop.into());
     }
     let provider = login.client.provider.current().await?;

@@ -10,8 +10,8 @@ use crate::error::{Rejection, SessionEnd};
 use crate::host::Host;
 use crate::http::cookies::GateCookies;
 use crate::http::request::Request;
-use crate::oidc::attempts::Attempts;
 use crate::oidc::exchanges::Exchanges;
+use crate::oidc::login_loop::LoginLoop;
 use crate::oidc::provider_client::ProviderClient;
 use crate::oidc::refresh::flights::Refreshes;
 use crate::oidc::removals::Removals;
@@ -39,7 +39,7 @@ pub struct BrowserLogin {
     /// Our cookies.
     pub cookies: GateCookies,
     /// Ends redirect loops.
-    pub attempts: Attempts,
+    pub login_loop: LoginLoop,
     /// Seals login cookies and session records.
     pub keys: KeyRing,
     /// Where sessions are.
@@ -66,7 +66,7 @@ impl BrowserLogin {
         let sessions =
             Rc::new(Store::new(host.clone(), session.clone(), keys.clone(), door, &config.issuer.url, keep));
         Self {
-            attempts: Attempts::new(cookies.clone()),
+            login_loop: LoginLoop::new(cookies.clone()),
             cookies,
             keys,
             sessions,

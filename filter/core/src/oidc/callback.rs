@@ -93,7 +93,7 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
         Err(Rejection::SessionEnded(_)) => {
             login.host.sleep(NEXT_SECOND).await;
             let again = authorization::begin(login, request, &return_path).await.map_err(is_over)?;
-            return Ok(again.with_cookies([login.attempts.count(request, login.host.now()), over]));
+            return Ok(again.with_cookies([login.login_loop.count(request, login.host.now()), over]));
         }
         exchanged => exchanged.map_err(is_over)?,
     };
@@ -102,7 +102,7 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
     let lifetime = login.session.absolute_timeout;
     Ok(Reply::see_other(return_path.as_str().to_owned()).with_cookies([
         login.cookies.set(login.cookies.session(), &ticket.to_cookie(), lifetime),
-        login.attempts.count(request, login.host.now()),
+        login.login_loop.count(request, login.host.now()),
         over,
     ]))
 }

@@ -109,7 +109,7 @@ pub fn signed_out(login: &BrowserLogin, request: &Request) -> Reply {
     let sent = login.cookies.ours(request).find(|(candidate, _)| *candidate == name).map(|(_, value)| value);
     let returned = request.query_pairs().find(|(name, _)| name == "state").map(|(_, value)| value);
     let both_ended = sent.zip(returned.as_deref()).is_some_and(|(sent, returned)| sent == returned);
-    let forget = [login.cookies.delete(&name), login.attempts.reset()];
+    let forget = [login.cookies.delete(&name), login.login_loop.reset()];
     if both_ended && let Some(url) = returned.as_deref().and_then(|state| chosen_url(login, state)) {
         return Reply::see_other(url.to_owned()).with_cookies(forget);
     }

@@ -12,11 +12,11 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// The counter, kept in a cookie. It is not a secret and guards only the browser that holds it.
 #[derive(Clone, Debug)]
-pub struct Attempts {
+pub struct LoginLoop {
     cookies: GateCookies,
 }
 
-impl Attempts {
+impl LoginLoop {
     /// In this gate's cookies.
     pub fn new(cookies: GateCookies) -> Self {
         Self { cookies }
@@ -31,16 +31,16 @@ impl Attempts {
     pub fn count(&self, request: &Request, now: Timestamp) -> String {
         let (count, since) = self.read(request, now).unwrap_or((0, now));
         let value = format!("{}.{}", count.saturating_add(1), since.as_secs());
-        self.cookies.set(&self.cookies.attempts(), &value, WINDOW)
+        self.cookies.set(&self.cookies.login_loop(), &value, WINDOW)
     }
 
     /// The `Set-Cookie` that begins to count anew: the person has seen the page.
     pub fn reset(&self) -> String {
-        self.cookies.delete(&self.cookies.attempts())
+        self.cookies.delete(&self.cookies.login_loop())
     }
 
     fn read(&self, request: &Request, now: Timestamp) -> Option<(u32, Timestamp)> {
-        let name = self.cookies.attempts();
+        let name = self.cookies.login_loop();
         let (_, value) = self.cookies.ours(request).find(|(candidate, _)| *candidate == name)?;
         let (count, since) = value.split_once('.')?;
         let since = Timestamp::from_secs(since.parse().ok()?);
