@@ -26,7 +26,7 @@ use crate::oidc::backchannel::{self, failed};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::revocation::memory::Revocation;
-use crate::session::once::Message;
+use crate::session::replay::Message;
 use crate::time::Timestamp;
 
 /// Everybody, or some sessions, were logged out.

@@ -26,7 +26,7 @@ use crate::quote::quote;
 use crate::record_name::RecordName;
 use crate::revocation::memory::Revocation;
 use crate::session::index::Owner;
-use crate::session::once::Message;
+use crate::session::replay::Message;
 use crate::session::store::Store;
 use crate::time::Timestamp;
 
@@ -88,7 +88,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
         }
         (None, None) => return Err(Rejection::InvalidLogoutToken(TokenError::NobodyNamed)),
     };
-    // Everybody knows at once; the records are tidied up afterwards.
+    // Everybody knows at replay; the records are tidied up afterwards.
     let mut revocations = vec![revocation];
     let mut names = Vec::new();
     let mut listed_all = Ok(());
