@@ -21,9 +21,9 @@ use crate::jose::error::TokenError;
 use crate::jose::kind::AdminAction;
 use crate::json::{self, ClaimProblem};
 use crate::metrics::{self, Logout};
-use crate::oidc::announcement;
 use crate::oidc::backchannel::{self, failed};
 use crate::oidc::browser_login::BrowserLogin;
+use crate::oidc::logout_notification;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::revocation::memory::Revocation;
 use crate::session::replay::Message;
@@ -60,7 +60,7 @@ pub async fn receive(login: &Rc<BrowserLogin>, action: Action, body: Body) -> Re
 async fn carry_out(login: &Rc<BrowserLogin>, action: Action, body: Body) -> Result<Reply, Rejection> {
     let body = body.read(&*login.host).await?;
     let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii().to_owned();
-    announcement::receive(login, token, move |login, token| {
+    logout_notification::receive(login, token, move |login, token| {
         Box::pin(async move { end(&login, action, &token).await })
     })
     .await

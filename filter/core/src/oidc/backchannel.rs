@@ -19,8 +19,8 @@ use crate::jose::kind::{LOGOUT_EVENT, LogoutToken};
 use crate::jose::validity::{Clock, Validity};
 use crate::json::ClaimProblem;
 use crate::metrics::{self, Logout};
-use crate::oidc::announcement;
 use crate::oidc::browser_login::BrowserLogin;
+use crate::oidc::logout_notification;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::quote::quote;
 use crate::record_name::RecordName;
@@ -67,8 +67,10 @@ pub fn failed(rejection: Rejection) -> Rejection {
 async fn end_announced(login: &Rc<BrowserLogin>, request: &Request, body: Body) -> Result<Reply, Rejection> {
     let body = body.read(&*login.host).await?;
     let token = logout_token(request, &body)?;
-    announcement::receive(login, token, |login, token| Box::pin(async move { end(&login, &token).await }))
-        .await
+    logout_notification::receive(login, token, |login, token| {
+        Box::pin(async move { end(&login, &token).await })
+    })
+    .await
 }
 
 async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {

@@ -3,7 +3,6 @@
 
 pub mod account;
 pub mod admin_callback;
-pub mod announcement;
 pub mod answer;
 pub mod authorization;
 pub mod backchannel;
@@ -15,6 +14,7 @@ pub mod id_token;
 pub mod introspection;
 pub mod login_loop;
 pub mod logout;
+pub mod logout_notification;
 pub mod metadata;
 pub mod pace;
 pub mod provider;

@@ -16,15 +16,15 @@ use crate::oidc::provider::Provider;
 use crate::sync::finish;
 
 /// The outcome of reading a message, and perhaps of reading it again later.
-type Outcome = Result<Reply, Rejection>;
+type Answer = Result<Reply, Rejection>;
 
 /// Reads a message with `read`; once more when the keys are newer, if its key is not among them.
 ///
 /// # Errors
 /// What `read` says the first time.
-pub async fn receive<R>(login: &Rc<BrowserLogin>, message: String, read: R) -> Outcome
+pub async fn receive<R>(login: &Rc<BrowserLogin>, message: String, read: R) -> Answer
 where
-    R: Fn(Rc<BrowserLogin>, String) -> LocalFuture<'static, Outcome> + 'static,
+    R: Fn(Rc<BrowserLogin>, String) -> LocalFuture<'static, Answer> + 'static,
 {
     let provider = login.client.provider.now();
     // Whoever sends it may give up waiting; what it ends is over all the same.
