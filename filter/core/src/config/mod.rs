@@ -1,17 +1,17 @@
 //! The validated configuration. `raw` is the form that an operator writes. [`Config`] is the form after every field has
 //! been checked, so the rest of the core does not check again.
 //!
-//! [`load`] takes these steps: JSON → `tree` (duplicate members) → `environment` (references) → `lenient` (types,
+//! [`load`] takes these steps: JSON → `tree` (duplicate members) → `environment` (references) → `collecting` (types,
 //! unknown fields) → `validate` (meaning). All steps collect their errors in one report and continue after an error, so
 //! an operator sees all errors at once.
 
+mod collecting;
 mod environment;
 mod error;
-mod leaf;
-mod lenient;
 mod protobuf_struct;
 mod raw;
 mod rule_name;
+mod scalar;
 #[cfg(feature = "schema")]
 mod schema;
 mod setting;
@@ -58,7 +58,7 @@ pub fn load(json: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result
     let report = error::Report::default();
     let place = report.root();
     let node = environment::expand(tree.into_value(&place), &place, environment);
-    let config = raw::Config::deserialize(lenient::Lenient::new(&node, place.clone()))
+    let config = raw::Config::deserialize(collecting::Collecting::new(&node, place.clone()))
         .map_err(|_| error::Reported)
         .and_then(|raw| validate::config(raw, &place));
     report.finish(config).map(|(config, warnings)| Config { warnings, ..config })

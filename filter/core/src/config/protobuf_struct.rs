@@ -62,7 +62,7 @@ fn object(message: Struct) -> Tree {
 }
 
 fn value(message: Value) -> Tree {
-    Tree::Leaf(match message.kind {
+    Tree::Scalar(match message.kind {
         None | Some(Kind::Null(_)) => Json::Null,
         // `Struct` has only doubles, and JSON has no infinity.
         Some(Kind::Number(number)) => Number::from_f64(number).map_or(Json::Null, Json::Number),

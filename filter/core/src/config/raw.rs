@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::leaf::{ClaimPath, Flag, List, SecretText, Span, Text};
+use super::scalar::{ClaimPath, Flag, List, SecretText, Span, Text};
 use super::setting::Setting;
 
 /// Configuration of oidc-gate, an OpenID Connect gate inside Envoy.

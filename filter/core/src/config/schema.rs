@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
 use serde_json::{Value, json};
 
-use super::leaf::{ClaimPath, Flag, List, SecretText, Span, Text};
 use super::raw;
+use super::scalar::{ClaimPath, Flag, List, SecretText, Span, Text};
 use super::setting::Setting;
 use super::validate::timing::{Timing, limits};
 use super::validate::{bearer, groups, login, session};
@@ -135,7 +135,7 @@ struct FromEnvironment {
 }
 
 /// The schema of a scalar: its own form, or a reference to the environment.
-fn leaf(form: Value, generator: &mut SchemaGenerator) -> Schema {
+fn scalar(form: Value, generator: &mut SchemaGenerator) -> Schema {
     let reference = generator.subschema_for::<FromEnvironment>();
     schema!({"anyOf": [form, reference]})
 }
@@ -164,7 +164,7 @@ impl JsonSchema for Text {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        leaf(json!({"type": "string"}), generator)
+        scalar(json!({"type": "string"}), generator)
     }
 }
 
@@ -174,7 +174,7 @@ impl JsonSchema for SecretText {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        leaf(json!({"type": "string", "writeOnly": true}), generator)
+        scalar(json!({"type": "string", "writeOnly": true}), generator)
     }
 }
 
@@ -184,7 +184,7 @@ impl JsonSchema for Flag {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        leaf(json!({"enum": [true, false, "true", "false"]}), generator)
+        scalar(json!({"enum": [true, false, "true", "false"]}), generator)
     }
 }
 
@@ -195,7 +195,10 @@ impl JsonSchema for Span {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let pattern = r"^\s*(\d+\s*[A-Za-zµ]+\s*)+$";
-        leaf(json!({"type": "string", "pattern": pattern, "examples": ["90s", "1h 30m", "500ms"]}), generator)
+        scalar(
+            json!({"type": "string", "pattern": pattern, "examples": ["90s", "1h 30m", "500ms"]}),
+            generator,
+        )
     }
 }
 
@@ -257,9 +260,9 @@ mod tests {
         let mut leaves = Vec::new();
         collect_leaves(&serde_json::from_str(FULL).unwrap(), String::new(), &mut leaves);
         assert!(leaves.len() > 30, "{leaves:?}");
-        for leaf in leaves {
+        for scalar in leaves {
             let mut value: Value = serde_json::from_str(FULL).unwrap();
-            *value.pointer_mut(&leaf).unwrap() = reference.clone();
+            *value.pointer_mut(&scalar).unwrap() = reference.clone();
             assert!(validator.is_valid(&value), "{leaf}");
         }
     }
@@ -301,7 +304,7 @@ mod tests {
             value.pointer_mut(object).unwrap()["tpyo"] = json!("x");
             assert!(!validator.is_valid(&value), "{object}");
         }
-        for (leaf, wrong) in [
+        for (scalar, wrong) in [
             ("/clock_leeway", json!(60.0)),
             ("/clock_leeway", json!("60")),
             ("/allow_insecure_http", json!("yes")),
@@ -319,7 +322,7 @@ mod tests {
             ("/login/id_token_algorithms", json!(["none"])),
         ] {
             let mut value = full.clone();
-            *value.pointer_mut(leaf).unwrap() = wrong;
+            *value.pointer_mut(scalar).unwrap() = wrong;
             assert!(!validator.is_valid(&value), "{leaf}");
         }
         for required in ["public_url", "issuer", "client", "policy"] {

@@ -69,7 +69,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Setting<T> {
             }
 
             fn visit_some<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-                // Every error arises inside a method of `Lenient`, which has reported it.
+                // Every error arises inside a method of `Collecting`, which has reported it.
                 Ok(T::deserialize(deserializer).map_or(Setting::Refused(Reported), Setting::Given))
             }
         }

@@ -13,7 +13,7 @@ pub(super) enum Tree {
     List(Vec<Tree>),
     Object(Vec<(String, Tree)>),
     /// A scalar.
-    Leaf(Value),
+    Scalar(Value),
 }
 
 impl Tree {
@@ -21,7 +21,7 @@ impl Tree {
     /// that built the tree limits nesting.
     pub(super) fn into_value(self, place: &Place<'_>) -> Value {
         match self {
-            Self::Leaf(value) => value,
+            Self::Scalar(value) => value,
             Self::List(items) => items
                 .into_iter()
                 .enumerate()
@@ -56,31 +56,31 @@ impl<'de> Deserialize<'de> for Tree {
             }
 
             fn visit_unit<E>(self) -> Result<Tree, E> {
-                Ok(Tree::Leaf(Value::Null))
+                Ok(Tree::Scalar(Value::Null))
             }
 
             fn visit_bool<E>(self, flag: bool) -> Result<Tree, E> {
-                Ok(Tree::Leaf(Value::Bool(flag)))
+                Ok(Tree::Scalar(Value::Bool(flag)))
             }
 
             fn visit_u64<E>(self, number: u64) -> Result<Tree, E> {
-                Ok(Tree::Leaf(number.into()))
+                Ok(Tree::Scalar(number.into()))
             }
 
             fn visit_i64<E>(self, number: i64) -> Result<Tree, E> {
-                Ok(Tree::Leaf(number.into()))
+                Ok(Tree::Scalar(number.into()))
             }
 
             fn visit_f64<E>(self, number: f64) -> Result<Tree, E> {
-                Ok(Tree::Leaf(Number::from_f64(number).map_or(Value::Null, Value::Number)))
+                Ok(Tree::Scalar(Number::from_f64(number).map_or(Value::Null, Value::Number)))
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
-                Ok(Tree::Leaf(text.into()))
+                Ok(Tree::Scalar(text.into()))
             }
 
             fn visit_string<E>(self, text: String) -> Result<Tree, E> {
-                Ok(Tree::Leaf(text.into()))
+                Ok(Tree::Scalar(text.into()))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {

@@ -39,7 +39,7 @@ pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Repo
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    use crate::config::leaf::{List, Text};
+    use crate::config::scalar::{List, Text};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -62,7 +62,7 @@ fn is_vschar(byte: u8) -> bool {
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    use crate::config::leaf::{SecretText, Text};
+    use crate::config::scalar::{SecretText, Text};
     use crate::config::setting::Setting;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;

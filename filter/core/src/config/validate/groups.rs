@@ -2,7 +2,7 @@
 
 use super::text;
 use crate::config::error::{Place, Reported};
-use crate::config::leaf::{ClaimPath, Text};
+use crate::config::scalar::{ClaimPath, Text};
 use crate::config::{Groups, GroupsFormat, raw};
 
 /// The claim of Keycloak's group mapper.

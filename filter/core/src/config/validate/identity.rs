@@ -3,7 +3,7 @@
 use super::session::is_token_char;
 use super::text;
 use crate::config::error::{Place, Reported};
-use crate::config::leaf::List;
+use crate::config::scalar::List;
 use crate::config::{EmailVerified, Identity, raw};
 use crate::reserved::{Trust, trust};
 

@@ -4,7 +4,7 @@ use super::timing::limits;
 use super::url::{self, Transport};
 use super::{access_token, every, text};
 use crate::config::error::{Place, Reported};
-use crate::config::leaf::List;
+use crate::config::scalar::List;
 use crate::config::{Issuer, ServedOrigin, raw};
 
 pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) -> Result<Issuer, Reported> {
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::config::error::checked;
-    use crate::config::leaf::{Span, Text};
+    use crate::config::scalar::{Span, Text};
     use crate::config::setting::Setting;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;

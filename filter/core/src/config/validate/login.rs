@@ -5,7 +5,7 @@ use super::text;
 use super::timing::limits;
 use super::url::{self, Transport};
 use crate::config::error::{Place, Reported};
-use crate::config::leaf::{Flag, List, Text};
+use crate::config::scalar::{Flag, List, Text};
 use crate::config::setting::Setting;
 use crate::config::{Login, raw};
 use crate::jose::algorithm::Algorithm;

@@ -22,7 +22,7 @@ mod url;
 use self::timing::limits;
 use self::url::Transport;
 use super::error::{Place, Reported};
-use super::leaf::{Flag, Text};
+use super::scalar::{Flag, Text};
 use super::setting::Setting;
 use super::{BrowserLogin, Config, Limits, raw};
 

@@ -3,7 +3,7 @@
 use regex_lite::Regex;
 
 use crate::config::error::{Place, Reported};
-use crate::config::leaf::Text;
+use crate::config::scalar::Text;
 use crate::config::{Access, PathMatch, raw};
 
 /// Longest path or pattern, in bytes.

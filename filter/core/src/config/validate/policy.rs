@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{each, path, text};
 use crate::config::error::{Place, Reported, quote};
-use crate::config::leaf::{List, Text};
+use crate::config::scalar::{List, Text};
 use crate::config::setting::Setting;
 use crate::config::{Access, MAX_RULE_REASONS, Policy, Preset, Rule, RuleName, raw};
 use crate::methods::METHODS;

@@ -4,7 +4,7 @@ use super::session_key;
 use super::text;
 use super::timing::limits;
 use crate::config::error::{Place, Reported};
-use crate::config::leaf::{List, SecretText, Text};
+use crate::config::scalar::{List, SecretText, Text};
 use crate::config::{Redis, Session, WithoutRefreshToken, raw};
 use crate::secret::Secret;
 

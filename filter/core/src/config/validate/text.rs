@@ -1,7 +1,7 @@
 //! Texts and lists of texts: the rules that apply to all of them.
 
 use crate::config::error::{Place, Reported};
-use crate::config::leaf::{List, Text};
+use crate::config::scalar::{List, Text};
 use crate::config::setting::Setting;
 
 /// Longest name, in bytes.

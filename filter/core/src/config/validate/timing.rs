@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::error::{Place, Reported};
-use crate::config::leaf::Span;
+use crate::config::scalar::Span;
 use crate::config::setting::Setting;
 
 /// Default and bounds of one duration. Both bounds are allowed values.

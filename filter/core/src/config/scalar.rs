@@ -231,16 +231,16 @@ impl<'de> Deserialize<'de> for ClaimPath {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::collecting::Collecting;
     use super::super::environment::expand;
     use super::super::error::{Report, Reported, checked};
-    use super::super::lenient::Lenient;
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, String> {
         let node = expand(value, &Report::default().root(), &|_| None);
-        checked(|place| T::deserialize(Lenient::new(&node, place.clone())).map_err(|_| Reported))
+        checked(|place| T::deserialize(Collecting::new(&node, place.clone())).map_err(|_| Reported))
     }
 
     fn error<T: for<'de> Deserialize<'de>>(value: Value) -> String {

@@ -8,12 +8,12 @@ use super::environment::Node;
 use super::error::{Place, closest, quote};
 
 /// Deserializes one node. Errors are reported at `place`.
-pub(super) struct Lenient<'a, 'r> {
+pub(super) struct Collecting<'a, 'r> {
     node: &'a Node,
     place: Place<'r>,
 }
 
-impl<'a, 'r> Lenient<'a, 'r> {
+impl<'a, 'r> Collecting<'a, 'r> {
     /// For a node and its place.
     pub(super) fn new(node: &'a Node, place: Place<'r>) -> Self {
         Self { node, place }
@@ -78,7 +78,7 @@ impl de::Error for Error {
     }
 }
 
-impl<'de> de::Deserializer<'de> for Lenient<'_, '_> {
+impl<'de> de::Deserializer<'de> for Collecting<'_, '_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -192,7 +192,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_, '_, '_> {
         let Some(node) = self.items.get(self.next) else { return Ok(None) };
         let place = self.place.index(self.next);
         self.next = self.next.saturating_add(1);
-        seed.deserialize(Lenient { node, place }).map(Some)
+        seed.deserialize(Collecting { node, place }).map(Some)
     }
 }
 
@@ -222,7 +222,7 @@ impl<'de> de::MapAccess<'de> for Members<'_, '_, '_> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         match self.value.take() {
-            Some((name, node)) => seed.deserialize(Lenient { node, place: self.place.field(name) }),
+            Some((name, node)) => seed.deserialize(Collecting { node, place: self.place.field(name) }),
             None => Err(de::Error::custom("a value was read before its name")),
         }
     }
@@ -256,7 +256,7 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, '_, '_> {
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
         match self.value {
-            Some(node) => seed.deserialize(Lenient { node, place: self.place.field(self.name) }),
+            Some(node) => seed.deserialize(Collecting { node, place: self.place.field(self.name) }),
             None => Err(Error::Mistake(format!("{0} needs a value: write {{{0}: …}}", self.name))),
         }
     }
@@ -309,7 +309,7 @@ mod tests {
     fn read(value: Value) -> (Result<Outer, Error>, String) {
         let report = Report::default();
         let node = expand(value, &report.root(), &|_| None);
-        let outer = Outer::deserialize(Lenient::new(&node, report.root()));
+        let outer = Outer::deserialize(Collecting::new(&node, report.root()));
         let errors = report.finish(Ok(())).map_or_else(|errors| errors.to_string(), |_| String::new());
         (outer, errors)
     }
