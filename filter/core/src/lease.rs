@@ -34,7 +34,7 @@ impl Lease {
     }
 
     /// Releases the lease. No worker gets it for another `pause`.
-    pub fn put_off(&self, pause: Duration) {
+    pub fn release_after(&self, pause: Duration) {
         let until = self.host.now().plus(pause).as_millis().to_string();
         let _ = self.host.shared_set(&self.key, until.as_bytes(), None);
     }
@@ -59,7 +59,7 @@ mod tests {
         let host = TestHost::new();
         let [one, other] = [(); 2].map(|()| Lease::new(host.clone(), "lease".into()));
         assert!(one.take(LONGEST) && !other.take(LONGEST) && !one.take(LONGEST));
-        one.put_off(Duration::from_millis(500));
+        one.release_after(Duration::from_millis(500));
         assert!(!other.take(LONGEST), "put off");
         host.advance(Duration::from_millis(500));
         assert!(other.take(LONGEST));

@@ -136,7 +136,7 @@ fn every_change_to_a_script_fits_one() {
         script::ACQUIRE,
         script::RENEW,
         script::COMMIT,
-        script::PUT_OFF,
+        script::RELEASE_AFTER,
         script::END,
     ];
     for sabotage in Sabotage::ALL {

@@ -14,7 +14,7 @@ use crate::oidc::{logout, refresh};
 use crate::record_name::RecordName;
 use crate::revocation::memory::Revocation;
 use crate::session::entry::Entry;
-use crate::session::index::{Listed, Owner};
+use crate::session::index::{Listed, SessionOwner};
 use crate::session::record::{Grant, Record};
 use crate::sync::finish;
 use crate::time::Timestamp;
@@ -147,7 +147,7 @@ async fn others(
     if !gone.is_empty() {
         let (issuer, subject) = (record.principal.issuer.clone(), record.principal.subject.clone());
         login.host.spawn(Box::pin(async move {
-            let _ = sessions.index.forget(Owner::User(&issuer, &subject), &gone).await;
+            let _ = sessions.index.forget(SessionOwner::User(&issuer, &subject), &gone).await;
         }));
     }
     Ok(existing.into_iter().map(|listed| (listed.name, listed.created)).collect())
@@ -155,7 +155,7 @@ async fn others(
 
 async fn listed(login: &BrowserLogin, record: &Record) -> Result<Vec<Listed>, Rejection> {
     let principal = &record.principal;
-    let owner = Owner::User(&principal.issuer, &principal.subject);
+    let owner = SessionOwner::User(&principal.issuer, &principal.subject);
     let listed = login.sessions.index.list(owner).await;
     listed.map_err(|error| Dependency::Redis(error.text()).into())
 }

@@ -41,7 +41,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Which message a path expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum CallbackKind {
     /// [`LOGOUT_PATH`]
     Logout,
     /// [`NOT_BEFORE_PATH`]
@@ -53,11 +53,11 @@ pub enum Action {
 /// # Errors
 /// [`Rejection::InvalidLogoutToken`]: 400, and nothing ends. [`Rejection::LogoutFailed`] when other Envoys could not be
 /// told: this one knows, and goes on trying.
-pub async fn receive(login: &Rc<BrowserLogin>, action: Action, body: Body) -> Result<Reply, Rejection> {
+pub async fn receive(login: &Rc<BrowserLogin>, action: CallbackKind, body: Body) -> Result<Reply, Rejection> {
     carry_out(login, action, body).await.map_err(failed)
 }
 
-async fn carry_out(login: &Rc<BrowserLogin>, action: Action, body: Body) -> Result<Reply, Rejection> {
+async fn carry_out(login: &Rc<BrowserLogin>, action: CallbackKind, body: Body) -> Result<Reply, Rejection> {
     let body = body.read(&*login.host).await?;
     let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii().to_owned();
     logout_notification::receive(login, token, move |login, token| {
@@ -66,7 +66,7 @@ async fn carry_out(login: &Rc<BrowserLogin>, action: Action, body: Body) -> Resu
     .await
 }
 
-async fn end(login: &BrowserLogin, action: Action, token: &str) -> Result<Reply, Rejection> {
+async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<Reply, Rejection> {
     // Keycloak signs them with RS256, whatever the client's tokens are signed with.
     let mut algorithms = login.settings.id_token_algorithms.clone();
     algorithms.push(Algorithm::Rs256);
@@ -98,8 +98,10 @@ async fn end(login: &BrowserLogin, action: Action, token: &str) -> Result<Reply,
         }
         Scope::Everyone { before } => {
             let (by, what) = match action {
-                Action::Logout => (Logout::Everyone, "logged everybody out"),
-                Action::PushNotBefore => (Logout::NotBefore, "declared void what it issued before a moment"),
+                CallbackKind::Logout => (Logout::Everyone, "logged everybody out"),
+                CallbackKind::PushNotBefore => {
+                    (Logout::NotBefore, "declared void what it issued before a moment")
+                }
             };
             (vec![Revocation::everyone(issuer, before)], by, what.to_owned())
         }
@@ -120,13 +122,17 @@ enum Scope {
     Everyone { before: Timestamp },
 }
 
-fn scope(login: &BrowserLogin, action: Action, members: &Map<String, Value>) -> Result<Scope, TokenError> {
+fn scope(
+    login: &BrowserLogin,
+    action: CallbackKind,
+    members: &Map<String, Value>,
+) -> Result<Scope, TokenError> {
     if text(members, "resource")? != login.config.client.id {
         return Err(TokenError::WrongAudience);
     }
     let expected = match action {
-        Action::Logout => "LOGOUT",
-        Action::PushNotBefore => "PUSH_NOT_BEFORE",
+        CallbackKind::Logout => "LOGOUT",
+        CallbackKind::PushNotBefore => "PUSH_NOT_BEFORE",
     };
     if text(members, "action")? != expected {
         return Err(TokenError::NoLogoutEvent);
@@ -143,14 +149,14 @@ fn scope(login: &BrowserLogin, action: Action, members: &Map<String, Value>) -> 
     let not_before =
         json::numeric_date(members, "notBefore")?.filter(|moment| *moment > Timestamp::default());
     match action {
-        Action::PushNotBefore => {
+        CallbackKind::PushNotBefore => {
             let moment = require("notBefore", not_before)?;
             if moment > now.plus(leeway) {
                 return Err(TokenError::IssuedInFuture);
             }
             Ok(Scope::Everyone { before: moment })
         }
-        Action::Logout => Ok(match named_sessions(members)? {
+        CallbackKind::Logout => Ok(match named_sessions(members)? {
             Some(sids) => Scope::Sessions(sids),
             // Whole seconds: what was issued in this very one is not meant to live either.
             None => {

@@ -25,7 +25,7 @@ use crate::oidc::verify::{VerifyError, verify};
 use crate::quote::quote;
 use crate::record_name::RecordName;
 use crate::revocation::memory::Revocation;
-use crate::session::index::Owner;
+use crate::session::index::SessionOwner;
 use crate::session::replay::Message;
 use crate::session::store::Store;
 use crate::time::Timestamp;
@@ -84,9 +84,11 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
     }
     let issuer = login.config.issuer.url.as_str();
     let (owner, revocation) = match (&logout.sid, &logout.subject) {
-        (Some(sid), _) => (Owner::ProviderSession(issuer, sid), Revocation::provider_session(issuer, sid)),
+        (Some(sid), _) => {
+            (SessionOwner::ProviderSession(issuer, sid), Revocation::provider_session(issuer, sid))
+        }
         (None, Some(subject)) => {
-            (Owner::User(issuer, subject), Revocation::user(issuer, subject, logout.issued))
+            (SessionOwner::User(issuer, subject), Revocation::user(issuer, subject, logout.issued))
         }
         (None, None) => return Err(Rejection::InvalidLogoutToken(TokenError::NobodyNamed)),
     };
@@ -119,7 +121,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
     let issuer = issuer.to_owned();
     login.host.spawn(Box::pin(async move {
         if let Some(sid) = sid {
-            names = listed(&store, Owner::ProviderSession(&issuer, &sid)).await;
+            names = listed(&store, SessionOwner::ProviderSession(&issuer, &sid)).await;
         }
         // The record is tidied up; nobody gets in with it any more.
         let _ = store.remove(&names).await;
@@ -129,7 +131,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
     Ok(Reply::done())
 }
 
-async fn listed(sessions: &Store, owner: Owner<'_>) -> Vec<RecordName> {
+async fn listed(sessions: &Store, owner: SessionOwner<'_>) -> Vec<RecordName> {
     let listed = sessions.index.list(owner).await.unwrap_or_default();
     listed.into_iter().map(|listed| listed.name).collect()
 }

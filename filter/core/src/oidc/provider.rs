@@ -147,7 +147,7 @@ impl ProviderCache {
                 if self.is_due() {
                     self.fetch_and_share().await;
                 }
-                self.lease.put_off(Duration::ZERO);
+                self.lease.release_after(Duration::ZERO);
             }
             let wanted = self.wanted.next();
             let pause = if self.changed.is_awaited() { LOOK_AWAITED } else { LOOK };

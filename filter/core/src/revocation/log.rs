@@ -119,7 +119,7 @@ impl RevocationLog {
                 }
                 // A read that failed is tried again at once while requests wait for it.
                 let is_awaited = self.first_read.get() == FirstRead::Awaited;
-                self.lease.put_off(if is_awaited { LOOK } else { POLL });
+                self.lease.release_after(if is_awaited { LOOK } else { POLL });
             } else if self.first_read.get() != FirstRead::Done && self.cursor().is_some() {
                 self.first_read_is(FirstRead::Done);
             }

@@ -23,7 +23,7 @@ pub struct Index {
 
 /// Whose sessions.
 #[derive(Clone, Copy, Debug)]
-pub enum Owner<'a> {
+pub enum SessionOwner<'a> {
     /// Of the user with this issuer and `sub`.
     User(&'a str, &'a str),
     /// Of the provider's session with this issuer and `sid`.
@@ -87,7 +87,7 @@ impl Index {
     ///
     /// # Errors
     /// Redis did not do it; nothing depends on it.
-    pub async fn forget(&self, owner: Owner<'_>, names: &[RecordName]) -> Result<(), RedisError> {
+    pub async fn forget(&self, owner: SessionOwner<'_>, names: &[RecordName]) -> Result<(), RedisError> {
         let command = Command::new("ZREM").arg(self.key(owner));
         let command = names.iter().fold(command, |command, name| command.arg(name.as_bytes()));
         self.redis.run(&[command]).await.map(drop)
@@ -97,7 +97,7 @@ impl Index {
     ///
     /// # Errors
     /// Redis can't say.
-    pub async fn list(&self, owner: Owner<'_>) -> Result<Vec<Listed>, RedisError> {
+    pub async fn list(&self, owner: SessionOwner<'_>) -> Result<Vec<Listed>, RedisError> {
         let range = Command::new("ZREVRANGE")
             .arg(self.key(owner))
             .arg("0")
@@ -112,10 +112,10 @@ impl Index {
     }
 
     /// A hash: neither `sub` nor `sid` can be read from the keys.
-    fn key(&self, owner: Owner<'_>) -> String {
+    fn key(&self, owner: SessionOwner<'_>) -> String {
         let (kind, issuer, id) = match owner {
-            Owner::User(issuer, subject) => ("sub", issuer, subject),
-            Owner::ProviderSession(issuer, sid) => ("sid", issuer, sid),
+            SessionOwner::User(issuer, subject) => ("sub", issuer, subject),
+            SessionOwner::ProviderSession(issuer, sid) => ("sid", issuer, sid),
         };
         let mut hash = Sha256::new();
         hash.update(b"oidc-gate/index/1");
@@ -127,10 +127,10 @@ impl Index {
     }
 }
 
-fn owners(record: &Record) -> impl Iterator<Item = Owner<'_>> {
+fn owners(record: &Record) -> impl Iterator<Item = SessionOwner<'_>> {
     let principal = &record.principal;
-    let user = Owner::User(&principal.issuer, &principal.subject);
-    let session = principal.sid.as_deref().map(|sid| Owner::ProviderSession(&principal.issuer, sid));
+    let user = SessionOwner::User(&principal.issuer, &principal.subject);
+    let session = principal.sid.as_deref().map(|sid| SessionOwner::ProviderSession(&principal.issuer, sid));
     [Some(user), session].into_iter().flatten()
 }
 

@@ -24,9 +24,9 @@ pub struct Fence(u64);
 
 /// Who asks for a lease. Whoever asks again as the same one gets the same lease: the first answer may have been lost.
 #[derive(Clone, Copy, Debug)]
-pub struct Owner([u8; 12]);
+pub struct LeaseOwner([u8; 12]);
 
-impl Owner {
+impl LeaseOwner {
     /// A new one.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Owner {
 
 /// Whether this worker may refresh.
 #[derive(Debug)]
-pub enum Turn {
+pub enum LeaseOutcome {
     /// Yes, until the lease ends.
     Ours(Fence),
     /// Another one is at it; look again after this at the latest.
@@ -61,9 +61,9 @@ impl Store {
         &self,
         ticket: &Ticket,
         entry: &Entry,
-        Owner(owner): Owner,
+        LeaseOwner(owner): LeaseOwner,
         lease: Duration,
-    ) -> Result<Turn, Rejection> {
+    ) -> Result<LeaseOutcome, Rejection> {
         let grace = self.config.redis.timeout.saturating_add(COMMIT_PAUSE).saturating_add(MARGIN);
         let reply = self
             .eval(script::ACQUIRE, &entry.name, |command| {
@@ -75,11 +75,11 @@ impl Store {
             })
             .await?;
         match self.outcome(ticket, reply)? {
-            ScriptReply::Changed(entry) => Ok(Turn::Done(entry)),
+            ScriptReply::Changed(entry) => Ok(LeaseOutcome::Done(entry)),
             ScriptReply::Number(word, number) => match word.as_str() {
-                "yours" => Ok(Turn::Ours(Fence(number))),
-                "held" => Ok(Turn::Theirs(Duration::from_millis(number))),
-                "later" => Ok(Turn::Later(Duration::from_millis(number))),
+                "yours" => Ok(LeaseOutcome::Ours(Fence(number))),
+                "held" => Ok(LeaseOutcome::Theirs(Duration::from_millis(number))),
+                "later" => Ok(LeaseOutcome::Later(Duration::from_millis(number))),
                 _ => Err(wrong_type()),
             },
             ScriptReply::Word(_) => Err(wrong_type()),
@@ -132,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     /// Redis can't say.
-    pub async fn put_off(
+    pub async fn release_after(
         &self,
         entry: &Entry,
         Fence(fence): Fence,
@@ -140,7 +140,7 @@ impl Store {
         most: Duration,
     ) -> Result<Duration, Rejection> {
         let reply = self
-            .eval(script::PUT_OFF, &entry.name, |command| {
+            .eval(script::RELEASE_AFTER, &entry.name, |command| {
                 command.number(fence).number(millis(first)).number(millis(most))
             })
             .await?;

@@ -96,7 +96,7 @@ pub const COMMIT: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'ver')
 
 /// Gives the lease back after a refresh that failed, and puts the next one off: twice as long after each failure.
 /// `fence`, milliseconds at first, milliseconds at most → milliseconds, or 0 when the lease is no longer ours.
-pub const PUT_OFF: &str = "if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end \
+pub const RELEASE_AFTER: &str = "if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end \
     local fails = redis.call('HINCRBY', KEYS[1], 'fails', 1) \
     local pause = math.min(ARGV[2] * 2 ^ math.min(fails - 1, 16), tonumber(ARGV[3])) \
     local t = redis.call('TIME') \

@@ -380,7 +380,7 @@ impl MemoryRedis {
                 let _ = ["until", "lapsed", "retry", "fails"].map(|name| hash.remove(name));
                 integer(1)
             }
-            script::PUT_OFF if fence_is_ours => {
+            script::RELEASE_AFTER if fence_is_ours => {
                 let fails = time(hash, "fails").unwrap_or(0) + 1;
                 set(hash, "fails", fails.to_string());
                 let pause = (number(1) << (fails - 1).min(16)).min(number(2));
@@ -389,7 +389,7 @@ impl MemoryRedis {
                 integer(pause)
             }
             script::END if ours => return None,
-            script::RENEW | script::COMMIT | script::PUT_OFF | script::END => integer(0),
+            script::RENEW | script::COMMIT | script::RELEASE_AFTER | script::END => integer(0),
             other => format!("-ERR unknown script {other}\r\n").into_bytes(),
         })
     }

@@ -23,7 +23,7 @@ pub const PROMPT: Duration = Duration::from_millis(1_500);
 /// Within which what was lost of the revocation stream is written again by whoever had written it.
 const WRITTEN_AGAIN: Duration = Duration::from_secs(8);
 /// How long a renewal may be put off that Redis did not take.
-const PUT_OFF: Duration = Duration::from_secs(31);
+const RELEASE_AFTER: Duration = Duration::from_secs(31);
 /// After Redis has refused a write, nobody is taken for idle for so long (`session/unwritten.rs`).
 const NOBODY_IS_IDLE: Duration = Duration::from_secs(31);
 /// For what a step or two of the clock and the network take.
@@ -390,7 +390,7 @@ impl Ledger {
         let kept_out = reason == "login_over_limit" && !ask.address.starts_with(NETWORK);
         let steady = matches!(self.facts.weather, Weather::Calm | Weather::Pressure);
         // A login that Redis does not take is tried again and again.
-        if kept_out && steady && now.since(world.faults.last_refusal()) > PUT_OFF {
+        if kept_out && steady && now.since(world.faults.last_refusal()) > RELEASE_AFTER {
             let what = format!("request {} at {at}: strangers have all turns", ask.number);
             self.violate(Rule::StrangersCostLittle, now, what);
         }
@@ -453,8 +453,8 @@ impl Ledger {
     /// moment ago.
     fn may_need_a_write(&self, world: &World, ask: &Ask, now: Moment) -> bool {
         let refusal = world.faults.last_refusal();
-        let refused =
-            world.faults.writes_are_refused(now) || refusal > Moment::ZERO && now.since(refusal) < PUT_OFF;
+        let refused = world.faults.writes_are_refused(now)
+            || refusal > Moment::ZERO && now.since(refusal) < RELEASE_AFTER;
         let Truth::Session(ticket) = self.truth(ask) else { return false };
         let facts = &self.facts;
         let asks =

@@ -10,7 +10,7 @@ use lru::LruCache;
 
 use crate::error::{Dependency, Rejection, SessionEnd};
 use crate::session::entry::Entry;
-use crate::session::renewal::Owner;
+use crate::session::renewal::LeaseOwner;
 use crate::sync::Event;
 use crate::time::Timestamp;
 
@@ -34,7 +34,7 @@ pub struct Refreshes {
 #[derive(Clone, Copy)]
 pub struct Asking {
     /// The same for every question: the answer to the first may have been lost.
-    pub owner: Owner,
+    pub owner: LeaseOwner,
     /// How often it asked and got no answer.
     pub unanswered: u32,
 }
@@ -42,13 +42,13 @@ pub struct Asking {
 /// One refresh under way.
 #[derive(Default)]
 pub struct Flight {
-    outcome: RefCell<Option<Outcome>>,
+    outcome: RefCell<Option<RefreshOutcome>>,
     landed: Event,
 }
 
 /// What came of a refresh.
 #[derive(Clone)]
-pub enum Outcome {
+pub enum RefreshOutcome {
     /// The session goes on, as this.
     Renewed(Rc<Entry>),
     /// The session is over.
@@ -92,7 +92,7 @@ impl Refreshes {
     }
 
     /// It is over: tells all who wait for it.
-    pub fn land(&self, key: &Key, outcome: Outcome) {
+    pub fn land(&self, key: &Key, outcome: RefreshOutcome) {
         let Some(flight) = self.under_way.borrow_mut().remove(key) else { return };
         *flight.outcome.borrow_mut() = Some(outcome);
         flight.landed.notify();
@@ -111,7 +111,7 @@ impl Refreshes {
 
 impl Flight {
     /// What came of it, when it is over.
-    pub async fn outcome(&self) -> Outcome {
+    pub async fn outcome(&self) -> RefreshOutcome {
         loop {
             let landed = self.landed.next();
             if let Some(outcome) = self.outcome.borrow().clone() {
@@ -122,7 +122,7 @@ impl Flight {
     }
 }
 
-impl From<Rejection> for Outcome {
+impl From<Rejection> for RefreshOutcome {
     fn from(rejection: Rejection) -> Self {
         match rejection {
             Rejection::SessionEnded(end) => Self::Ended(end),

@@ -7,7 +7,7 @@ use crate::host::Level;
 use crate::metrics::{self, Refresh};
 use crate::oidc::answer::Endpoint;
 use crate::oidc::browser_login::BrowserLogin;
-use crate::oidc::refresh::flights::{MAX_PAUSE, Outcome};
+use crate::oidc::refresh::flights::{MAX_PAUSE, RefreshOutcome};
 use crate::oidc::refresh::response;
 use crate::oidc::token_endpoint::{self, Failure, Tokens};
 use crate::quote::quote;
@@ -49,7 +49,7 @@ impl<'a> Leased<'a> {
     }
 
     /// Spends the refresh token, and writes what it bought.
-    pub async fn exchange(&self) -> Outcome {
+    pub async fn exchange(&self) -> RefreshOutcome {
         let Self { login, entry, .. } = *self;
         let refresh_token = entry.record.grant.refresh_token.as_deref().unwrap_or_default();
         let who = entry.record.principal.for_log();
@@ -71,7 +71,7 @@ impl<'a> Leased<'a> {
                     let pause = if passes_soon(&dependency) { FIRST_PAUSE } else { MAX_PAUSE };
                     self.postpone(pause, dependency.clone());
                     return match kept {
-                        Outcome::Renewed(_) => Outcome::Failed(dependency),
+                        RefreshOutcome::Renewed(_) => RefreshOutcome::Failed(dependency),
                         other => other,
                     };
                 }
@@ -115,9 +115,9 @@ impl<'a> Leased<'a> {
             &format!("session not renewed: {}; tried again later {who}", quote(&trouble.detail, MAX_LOGGED)),
         );
         login.client.provider.remember(&trouble);
-        let pause = login.sessions.put_off(entry, self.fence, FIRST_PAUSE, MAX_PAUSE).await;
+        let pause = login.sessions.release_after(entry, self.fence, FIRST_PAUSE, MAX_PAUSE).await;
         self.postpone(pause.unwrap_or(FIRST_PAUSE), Dependency::Provider(trouble.clone()));
-        Outcome::Failed(Dependency::Provider(trouble))
+        RefreshOutcome::Failed(Dependency::Provider(trouble))
     }
 
     /// The session's next record, as the tokens say. While nobody can tell, it is tried again.
@@ -138,7 +138,7 @@ impl<'a> Leased<'a> {
     }
 
     /// Writes what was bought, and counts it. Redis may be away for a while; what is in here exists nowhere else.
-    async fn persist(&self, record: Record, counted: Refresh) -> Outcome {
+    async fn persist(&self, record: Record, counted: Refresh) -> RefreshOutcome {
         let Self { login, entry, ticket, fence, .. } = *self;
         let sessions = &login.sessions;
         let mut why = Dependency::Redis("not written");
@@ -150,7 +150,7 @@ impl<'a> Leased<'a> {
                         // What it allows has changed: every worker reads it anew.
                         let _ = sessions.log.append(vec![Revocation::changed(&ticket.record_name())]).await;
                     }
-                    return Outcome::Renewed(renewed);
+                    return RefreshOutcome::Renewed(renewed);
                 }
                 // Signed out meanwhile, or written by a call whose answer was lost, or somebody else was faster.
                 Ok(None) => return self.reread().await,
@@ -181,10 +181,10 @@ impl<'a> Leased<'a> {
             Level::Error,
             &format!("a renewed session could not be written to Redis and is lost: detail={detail:?} {user}"),
         );
-        Outcome::Failed(why)
+        RefreshOutcome::Failed(why)
     }
 
-    async fn end(&self, reason: SessionEnd) -> Outcome {
+    async fn end(&self, reason: SessionEnd) -> RefreshOutcome {
         let Self { login, entry, ticket, fence, .. } = *self;
         let sessions = &login.sessions;
         match sessions.end_refused(entry, fence).await {
@@ -195,19 +195,19 @@ impl<'a> Leased<'a> {
                 let name = ticket.record_name();
                 let _ = sessions.log.append(vec![Revocation::session(&name)]).await;
                 let _ = sessions.index.remove(&entry.record, &name).await;
-                Outcome::Ended(reason)
+                RefreshOutcome::Ended(reason)
             }
         }
     }
 
     /// What somebody else has written.
-    async fn reread(&self) -> Outcome {
+    async fn reread(&self) -> RefreshOutcome {
         let Self { login, ticket, .. } = *self;
         match login.sessions.reload(ticket).await {
             Ok(entry) if entry.record.freshness(login.host.now(), &login.session) == Freshness::Stale => {
-                Outcome::Failed(login.client.provider.refresh_brought_nothing())
+                RefreshOutcome::Failed(login.client.provider.refresh_brought_nothing())
             }
-            Ok(entry) => Outcome::Renewed(entry),
+            Ok(entry) => RefreshOutcome::Renewed(entry),
             Err(rejection) => rejection.into(),
         }
     }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use crate::error::{Dependency, Rejection};
 use crate::http::request::Request;
 use crate::oidc::browser_login::BrowserLogin;
-use crate::oidc::refresh::flights::{Flight, Outcome};
+use crate::oidc::refresh::flights::{Flight, RefreshOutcome};
 use crate::oidc::refresh::renewal::Renewal;
 use crate::revocation::memory::session_id_hash;
 use crate::session::entry::Entry;
@@ -39,10 +39,10 @@ pub async fn session(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rc<E
         (_, Err(dependency)) => Err(dependency.into()),
         (freshness, Ok(flight)) => {
             let current = match wait(login, &flight).await {
-                Outcome::Renewed(renewed) => renewed,
-                Outcome::Ended(end) => return Err(Rejection::SessionEnded(end)),
-                Outcome::Failed(_) if freshness == Freshness::CheckDue => entry,
-                Outcome::Failed(dependency) => return Err(dependency.into()),
+                RefreshOutcome::Renewed(renewed) => renewed,
+                RefreshOutcome::Ended(end) => return Err(Rejection::SessionEnded(end)),
+                RefreshOutcome::Failed(_) if freshness == Freshness::CheckDue => entry,
+                RefreshOutcome::Failed(dependency) => return Err(dependency.into()),
             };
             // It may have been signed out while we waited.
             login.sessions.confirm(&current)?;
@@ -73,7 +73,7 @@ fn begin(login: &Rc<BrowserLogin>, ticket: Ticket, entry: &Rc<Entry>) -> Result<
 }
 
 /// Waits for the outcome; long enough for a whole refresh, also somebody else's.
-async fn wait(login: &BrowserLogin, flight: &Flight) -> Outcome {
+async fn wait(login: &BrowserLogin, flight: &Flight) -> RefreshOutcome {
     let outcome = within(&*login.host, renewal::lease(login), flight.outcome()).await;
-    outcome.unwrap_or_else(|| Outcome::Failed(login.client.provider.refresh_brought_nothing()))
+    outcome.unwrap_or_else(|| RefreshOutcome::Failed(login.client.provider.refresh_brought_nothing()))
 }

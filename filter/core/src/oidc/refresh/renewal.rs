@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::error::Rejection;
 use crate::oidc::browser_login::BrowserLogin;
-use crate::oidc::refresh::flights::{Asking, Outcome};
+use crate::oidc::refresh::flights::{Asking, RefreshOutcome};
 use crate::oidc::refresh::leased::Leased;
 use crate::revocation::memory::session_id_hash;
 use crate::session::entry::Entry;
 use crate::session::record::Freshness;
-use crate::session::renewal::{Owner, Turn};
+use crate::session::renewal::{LeaseOutcome, LeaseOwner};
 use crate::session::ticket::Ticket;
 
 /// How often it is looked whether another worker has finished.
@@ -32,11 +32,11 @@ impl Renewal {
     }
 
     /// Renews the session here, or waits until another worker has done it.
-    pub async fn run(mut self) -> Outcome {
+    pub async fn run(mut self) -> RefreshOutcome {
         let login = self.login.clone();
         // Without the provider there is no need for a lease.
         if login.client.provider.now().is_none() {
-            return Outcome::Failed(login.client.provider.missing());
+            return RefreshOutcome::Failed(login.client.provider.missing());
         }
         let lease = lease(&login);
         let key = session_id_hash(&self.ticket.record_name());
@@ -49,22 +49,24 @@ impl Renewal {
             let asked = login.host.now();
             match login.sessions.acquire(&self.ticket, &self.entry, asking.owner, lease).await {
                 // A worker that stood still for so long would lose it to another one while the provider answers.
-                Ok(Turn::Ours(_))
+                Ok(LeaseOutcome::Ours(_))
                     if login.host.now().since(asked) >= lease.saturating_sub(login.config.issuer.timeout) => {
                 }
-                Ok(Turn::Ours(fence)) => {
+                Ok(LeaseOutcome::Ours(fence)) => {
                     return Leased::new(&login, &self.ticket, &self.entry, (fence, lease)).exchange().await;
                 }
-                Ok(Turn::Done(newer)) => match newer.record.freshness(login.host.now(), &login.session) {
-                    Freshness::Fresh => return Outcome::Renewed(newer),
-                    // Only its use was written down.
-                    _ => self.entry = newer,
-                },
-                Ok(Turn::Theirs(left)) => login.host.sleep(left.min(LOOK)).await,
-                Ok(Turn::Later(pause)) => {
+                Ok(LeaseOutcome::Done(newer)) => {
+                    match newer.record.freshness(login.host.now(), &login.session) {
+                        Freshness::Fresh => return RefreshOutcome::Renewed(newer),
+                        // Only its use was written down.
+                        _ => self.entry = newer,
+                    }
+                }
+                Ok(LeaseOutcome::Theirs(left)) => login.host.sleep(left.min(LOOK)).await,
+                Ok(LeaseOutcome::Later(pause)) => {
                     let why = login.client.provider.refresh_brought_nothing();
                     login.refreshes.postpone(key, login.host.now(), pause, why.clone());
-                    return Outcome::Failed(why);
+                    return RefreshOutcome::Failed(why);
                 }
                 Err(rejection) => {
                     // Each time makes the lease longer: whoever gets no answers leaves it to others.
@@ -76,14 +78,14 @@ impl Renewal {
                 }
             }
         }
-        Outcome::Failed(login.client.provider.refresh_brought_nothing())
+        RefreshOutcome::Failed(login.client.provider.refresh_brought_nothing())
     }
 
     /// As whom this worker asks for the lease: as before, if it got no answer then.
     fn asking(&self, key: &[u8; 16]) -> Result<Asking, Rejection> {
         match self.login.refreshes.take_unanswered(key) {
             Some(asking) => Ok(asking),
-            None => Ok(Asking { owner: Owner::generate(&*self.login.host)?, unanswered: 0 }),
+            None => Ok(Asking { owner: LeaseOwner::generate(&*self.login.host)?, unanswered: 0 }),
         }
     }
 }
