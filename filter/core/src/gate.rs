@@ -16,7 +16,7 @@ use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
 use crate::http::return_path::ReturnPath;
 use crate::metrics::{self, Outcome, RuleReasons};
-use crate::oidc::admin_callback::{self, Action};
+use crate::oidc::admin_callback::{self, CallbackKind};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::provider_client::ProviderClient;
 use crate::oidc::{account, authorization, backchannel, callback, logout, refresh};
@@ -188,10 +188,10 @@ impl Gate {
                 backchannel::logout(login, request, body).await.map_err(Refused::from)
             }
             (admin_callback::LOGOUT_PATH, "POST") => {
-                admin_callback::receive(login, Action::Logout, body).await.map_err(Refused::from)
+                admin_callback::receive(login, CallbackKind::Logout, body).await.map_err(Refused::from)
             }
             (admin_callback::NOT_BEFORE_PATH, "POST") => {
-                admin_callback::receive(login, Action::PushNotBefore, body).await.map_err(Refused::from)
+                admin_callback::receive(login, CallbackKind::PushNotBefore, body).await.map_err(Refused::from)
             }
             ("/oauth2/login" | logout::SIGNED_OUT_PATH | account::PATH, _) => {
                 Err(Rejection::MethodNotAllowed("GET, HEAD").into())

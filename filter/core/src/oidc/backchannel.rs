@@ -92,7 +92,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
         }
         (None, None) => return Err(Rejection::InvalidLogoutToken(TokenError::NobodyNamed)),
     };
-    // Everybody knows at replay; the records are tidied up afterwards.
+    // Everybody knows at once; the records are tidied up afterwards.
     let mut revocations = vec![revocation];
     let mut names = Vec::new();
     let mut listed_all = Ok(());
