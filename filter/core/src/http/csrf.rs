@@ -7,7 +7,7 @@ use crate::http::request::Request;
 /// The body types that a form can send without a script.
 const FORM_TYPES: [&str; 3] = ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"];
 
-/// Refuses an unsafe method that another site's page caused (RFC 10017). Clients other than browsers send neither
+/// Refuses an unsafe method that another site's page caused. Clients other than browsers send neither
 /// `Sec-Fetch-Site` nor `Origin`.
 ///
 /// # Errors

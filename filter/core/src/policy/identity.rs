@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use crate::http::cookies::GateCookies;
 use crate::http::request::Request;
 use crate::policy::group;
-use crate::policy::permit::HeaderChange;
+use crate::policy::header_change::HeaderChange;
 use crate::principal::{Kind, Principal};
 use crate::reserved::Reserved;
 

@@ -3,6 +3,7 @@
 //! The only output that lets a request through is a [`Permit`], and only this module can make one.
 
 pub(crate) mod group;
+mod header_change;
 pub(crate) mod identity;
 pub(crate) mod mlflow;
 mod permit;
@@ -13,7 +14,8 @@ use crate::error::{NotAllowed, Rejection};
 use crate::http::request::Request;
 
 use crate::principal::Principal;
-pub use permit::{HeaderChange, Permit};
+pub use header_change::HeaderChange;
+pub use permit::Permit;
 use rules::{Answer, Rules};
 
 /// The compiled policy of one tenant.

@@ -1,6 +1,7 @@
 //! The permit. Only with it is a request forwarded. It contains the changes to the request's headers.
 
 use crate::http::request::Request;
+use crate::policy::header_change::HeaderChange;
 use crate::policy::identity::Headers;
 use crate::principal::Principal;
 
@@ -9,15 +10,6 @@ use crate::principal::Principal;
 pub struct Permit {
     changes: Vec<HeaderChange>,
     subject: Option<String>,
-}
-
-/// One change to the request's headers. Changes are applied in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeaderChange {
-    /// Remove all headers of this name.
-    Remove(String),
-    /// Remove all headers of this name and set this single value.
-    Set(&'static str, Vec<u8>),
 }
 
 impl Permit {

@@ -2,6 +2,7 @@
 //! replies, or it fails.
 
 pub mod cluster;
+pub mod error;
 pub mod resp;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use crate::host::{Callout, CalloutError, Host, Level};
 use crate::secret::Secret;
 use crate::sync::Role;
 use cluster::{Endpoint, Nodes, Redirection, Slots, slot};
+pub use error::RedisError;
 use resp::{NoReplies, Value};
 
 /// How many redirections one call follows.
@@ -21,18 +23,6 @@ const NODE_HEADER: &str = "x-envoy-original-dst-host";
 
 /// Longest value that is sent or accepted. Some transports silently truncate replies above 64 KiB.
 pub const MAX_VALUE_LEN: usize = 60 * 1024;
-
-/// Why Redis gave no usable answer. It always means "don't know", never "not found".
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct RedisError(pub &'static str);
-
-impl RedisError {
-    /// The reason in words, for the log.
-    pub fn text(&self) -> &'static str {
-        self.0
-    }
-}
 
 /// A client without a lasting connection. Each call is a separate pipeline.
 #[derive(Clone)]

@@ -1,8 +1,8 @@
 //! Parses RESP2 replies. This is not a library, because the bytes may come from any server that listens on the port.
 //! The parser must not recurse without a limit or allocate what a peer's numbers say.
 
-use crate::redis::RedisError;
 use crate::redis::cluster::{Redirection, redirection};
+use crate::redis::error::RedisError;
 
 /// Deepest nesting of arrays in an expected reply (`EXEC` around one list).
 const MAX_DEPTH: usize = 4;

@@ -3,9 +3,13 @@
 mod access_token;
 mod mistakes;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
+use crate::jose::algorithm::Algorithm;
+use crate::secret::Secret;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

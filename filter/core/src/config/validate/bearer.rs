@@ -4,8 +4,9 @@ use super::algorithm::algorithm;
 use super::text;
 use super::timing::limits;
 use crate::config::error::{Place, Reported};
+use crate::config::model::Bearer;
+use crate::config::raw;
 use crate::config::setting::Setting;
-use crate::config::{Bearer, raw};
 use crate::jose::algorithm::Algorithm;
 
 /// RFC 9068 4 requires RS256. Recent Keycloak realms may sign with ES256.

@@ -2,7 +2,8 @@
 
 use super::text;
 use crate::config::error::{Place, Reported};
-use crate::config::{Client, ClientAuthentication, raw};
+use crate::config::model::{Client, ClientAuthentication};
+use crate::config::raw;
 use crate::secret;
 
 /// Whether the client secret is required.

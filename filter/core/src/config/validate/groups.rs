@@ -2,8 +2,9 @@
 
 use super::text;
 use crate::config::error::{Place, Reported};
+use crate::config::model::{Groups, GroupsFormat};
+use crate::config::raw;
 use crate::config::scalar::{ClaimPath, Text};
-use crate::config::{Groups, GroupsFormat, raw};
 
 /// The claim of Keycloak's group mapper.
 pub(in crate::config) const DEFAULT_CLAIM: &str = "groups";

@@ -3,8 +3,9 @@
 use super::session::is_token_char;
 use super::text;
 use crate::config::error::{Place, Reported};
+use crate::config::model::{EmailVerified, Identity};
+use crate::config::raw;
 use crate::config::scalar::List;
-use crate::config::{EmailVerified, Identity, raw};
 use crate::reserved::{Trust, trust};
 
 /// The values if nothing is configured.

@@ -4,8 +4,9 @@ use super::timing::limits;
 use super::url::{self, Transport};
 use super::{access_token, every, text};
 use crate::config::error::{Place, Reported};
+use crate::config::model::{Issuer, ServedOrigin};
+use crate::config::raw;
 use crate::config::scalar::List;
-use crate::config::{Issuer, ServedOrigin, raw};
 
 pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) -> Result<Issuer, Reported> {
     let at = place.field("url");

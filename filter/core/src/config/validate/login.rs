@@ -5,9 +5,10 @@ use super::text;
 use super::timing::limits;
 use super::url::{self, Transport};
 use crate::config::error::{Place, Reported};
+use crate::config::model::Login;
+use crate::config::raw;
 use crate::config::scalar::{Flag, List, Text};
 use crate::config::setting::Setting;
-use crate::config::{Login, raw};
 use crate::jose::algorithm::Algorithm;
 
 /// Keycloak's built-in scopes, which need no set-up.

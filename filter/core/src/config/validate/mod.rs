@@ -22,9 +22,10 @@ mod url;
 use self::timing::limits;
 use self::url::Transport;
 use super::error::{Place, Reported};
+use super::model::{BrowserLogin, Config, Limits};
+use super::raw;
 use super::scalar::{Flag, Text};
 use super::setting::Setting;
-use super::{BrowserLogin, Config, Limits, raw};
 
 /// Most entries of a short list.
 const MAX_ENTRIES: usize = 16;

@@ -3,8 +3,9 @@
 use regex_lite::Regex;
 
 use crate::config::error::{Place, Reported};
+use crate::config::model::{Access, PathMatch};
+use crate::config::raw;
 use crate::config::scalar::Text;
-use crate::config::{Access, PathMatch, raw};
 
 /// Longest path or pattern, in bytes.
 const MAX_LEN: usize = 1024;

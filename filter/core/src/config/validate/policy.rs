@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{each, path, text};
 use crate::config::error::{Place, Reported, quote};
+use crate::config::model::{Access, Policy, Preset, Rule};
+use crate::config::raw;
+use crate::config::rule_name::{MAX_RULE_REASONS, RuleName};
 use crate::config::scalar::{List, Text};
 use crate::config::setting::Setting;
-use crate::config::{Access, MAX_RULE_REASONS, Policy, Preset, Rule, RuleName, raw};
 use crate::methods::METHODS;
 
 const MAX_RULE_NAME_LEN: usize = 64;

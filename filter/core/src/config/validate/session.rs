@@ -4,8 +4,9 @@ use super::session_key;
 use super::text;
 use super::timing::limits;
 use crate::config::error::{Place, Reported};
+use crate::config::model::{Redis, Session, WithoutRefreshToken};
+use crate::config::raw;
 use crate::config::scalar::{List, SecretText, Text};
-use crate::config::{Redis, Session, WithoutRefreshToken, raw};
 use crate::secret::Secret;
 
 /// The cookie name if none is configured.

@@ -3,8 +3,8 @@
 use url::{Host, Url};
 
 use super::text;
-use crate::config::PublicUrl;
 use crate::config::error::{Place, Reported, quote};
+use crate::config::model::PublicUrl;
 
 /// Whether the operator allows plain http.
 #[derive(Clone, Copy)]
