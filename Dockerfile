@@ -1,14 +1,14 @@
-# Three images from one build; `docker compose` makes the last one by itself.
+# Three images from one build. `docker compose` builds the last one.
 #
 #   docker build --target filter -t oidc-gate .         the .wasm alone, for Istio and Envoy Gateway
 #   docker build --target envoy  -t oidc-gate-envoy .   Envoy with the filter and envoy/envoy.yaml
 #
-# FILTER=prebuilt takes dist/oidc_gate.wasm as `cargo xtask build` left it, and needs no Rust image.
+# FILTER=prebuilt uses dist/oidc_gate.wasm from `cargo xtask build`, and needs no Rust image.
 ARG RUST_IMAGE=rust:1.95.0-slim
 ARG ENVOY_IMAGE=envoyproxy/envoy:v1.40.0
 ARG FILTER=compiled
 
-# What it makes runs on every processor, so it need not be compiled under emulation for another one.
+# The result runs on every processor, so it need not be compiled under emulation for another one.
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS compiled
 WORKDIR /src
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
@@ -19,7 +19,7 @@ COPY tests tests
 COPY xtask xtask
 # The image has the pinned toolchain; only its Wasm target may be missing.
 RUN rustup target add wasm32-wasip1
-# As `cargo xtask build` does it: without the paths of this machine, so that everybody's build has the same bytes.
+# Like `cargo xtask build`: without the paths of this machine, so that every build has the same bytes.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     RUSTFLAGS="--remap-path-prefix=${CARGO_HOME}=cargo --remap-path-prefix=/src=oidc-gate" \
     cargo build --release --locked --target wasm32-wasip1 --package oidc-gate \
@@ -30,14 +30,14 @@ COPY dist/oidc_gate.wasm /oidc_gate.wasm
 
 FROM ${FILTER} AS chosen
 
-# What Istio and Envoy Gateway fetch: one layer with plugin.wasm in it.
+# The image for Istio and Envoy Gateway: one layer with plugin.wasm.
 FROM scratch AS filter
 COPY --from=chosen /oidc_gate.wasm /plugin.wasm
 
 FROM ${ENVOY_IMAGE} AS envoy
 COPY --from=chosen --chmod=0444 /oidc_gate.wasm /etc/envoy/oidc_gate.wasm
 COPY --chmod=0444 envoy/envoy.yaml /etc/envoy/envoy.yaml
-# The image's own entry point would start as root and change over.
+# The image's entry point would start as root and then change the user.
 USER 101:101
 EXPOSE 5000
 CMD ["envoy", "-c", "/etc/envoy/envoy.yaml", "--disable-hot-restart", "--drain-time-s", "60", "--drain-strategy", "immediate"]

@@ -1,20 +1,20 @@
 #!/bin/bash
-# Brings Keycloak's realm `mlflow` to what the gate needs: the realm, its groups, the client with its mappers, and,
-# unless told otherwise, the test users. Says what it changed; run again, it changes nothing.
+# Configures Keycloak's realm `mlflow` for the gate: the realm, its groups, the client with its mappers, and test users
+# unless told otherwise. Reports every change. A second run changes nothing.
 #
 #   ./configure-keycloak.sh                in the compose stack
 #   ./configure-keycloak.sh --production   the same without test users and without the password grant
 #   ./configure-keycloak.sh --development  with both, also where others can reach MLflow or Keycloak
 #   ./configure-keycloak.sh --check        change nothing; ends with 1 if something would be changed
 #
-# Without --production and --development it is --production as soon as a public address is not this machine's own.
+# Without --production or --development, the mode is --production if a public address is not on this machine.
 #
-# Against a Keycloak elsewhere, with its kcadm.sh (part of Keycloak's download) on this machine:
+# For a Keycloak elsewhere, with its kcadm.sh (part of Keycloak's download) on this machine:
 #   KCADM=/opt/keycloak/bin/kcadm.sh KEYCLOAK_URL=https://login.example.com KC_BOOTSTRAP_ADMIN_PASSWORD=… \
 #   MLFLOW_CLIENT_SECRET=… MLFLOW_PUBLIC_URL=https://mlflow.example.com ./configure-keycloak.sh --production
 #
-# On a host it passes itself on into the Keycloak container, which has Bash and kcadm.sh but neither curl nor jq; so
-# this script uses nothing else.
+# On the host, this script copies itself into the Keycloak container, which has Bash and kcadm.sh but neither curl nor
+# jq. Therefore it uses nothing else.
 set -euo pipefail
 
 kcadm=${KCADM:-/opt/keycloak/bin/kcadm.sh}
@@ -25,7 +25,7 @@ if [[ ! -x $kcadm ]]; then
     elif ! command -v docker >/dev/null; then
         missing="There is no docker here to reach the Keycloak container with."
     elif ! docker compose version >/dev/null 2>&1; then
-        # docker itself would print how it is used, and nothing about what is missing.
+        # docker itself would print its usage, without saying what is missing.
         missing="docker has no Compose plugin. Debian and Ubuntu have it as docker-compose-v2 or docker-compose-plugin."
     fi
     [[ -z $missing ]] || {
@@ -60,13 +60,13 @@ admin=${KC_BOOTSTRAP_ADMIN_USERNAME:-admin}
 public_url=${MLFLOW_PUBLIC_URL:-http://localhost:5000}
 backchannel_url=${MLFLOW_BACKCHANNEL_URL:-$public_url}
 while [[ $backchannel_url == */ ]]; do backchannel_url=${backchannel_url%/}; done
-# As browsers and the gate spell it: Keycloak compares letters.
+# Spelled as browsers and the gate do, because Keycloak compares character by character.
 public_url=${public_url,,}
 while [[ $public_url == */ ]]; do public_url=${public_url%/}; done
 case $public_url in https://*) public_url=${public_url%:443} ;; *) public_url=${public_url%:80} ;; esac
 realm=mlflow client=mlflow
 
-# Test users have a password that everybody knows: forgetting an option must not let them in where others come by.
+# The test users have a well-known password. A forgotten option must not create them where others can sign in.
 if [[ -z $mode ]]; then
     mode=--development
     for address in "$public_url" "$server" "${KC_HOSTNAME:-$server}"; do
@@ -81,32 +81,32 @@ test_users=yes password_grant=true
 [[ $mode == --development ]] || test_users='' password_grant=false
 : "${KC_BOOTSTRAP_ADMIN_PASSWORD:?is the password of Keycloak\'s user $admin}"
 
-# Nobody else reads what is written there.
+# Only this user may read the files that are written there.
 umask 077
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 changes=0
-# kcadm.sh starts a Java machine each time, some twenty times: this halves what that takes. Other versions of Java
-# ignore it.
+# kcadm.sh starts a Java VM each time, about twenty times in total. These options halve its time. Other versions of Java
+# ignore them.
 export KC_OPTS="${KC_OPTS:-} -XX:+IgnoreUnrecognizedVMOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
     -XX:+AutoCreateSharedArchive -XX:SharedArchiveFile=$folder/classes.jsa"
 
-# kc ARGUMENTS…: kcadm.sh, with a session file that nobody else reads and that goes at the end. What it says beside its
-# answer matters only when it fails. Its standard input is closed: when this script comes over standard input, kcadm.sh
-# must not eat it.
+# kc ARGUMENTS…: runs kcadm.sh, with a session file that only this user can read and that is removed at the end. Its
+# standard error is shown only if it fails. Its standard input is closed, because this script itself may come from
+# standard input.
 kc() {
     "$kcadm" "$@" --config "$folder/session" </dev/null 2>"$folder/said" && return
     cat "$folder/said" >&2
     return 1
 }
 
-# changed WHAT…: counts a change, and says it.
+# changed WHAT…: counts a change and reports it.
 changed() {
     changes=$((changes + 1))
     echo "  ${check:+would be }$*"
 }
 
-# ids PATH QUERY…: the internal ids of what is found, one a line.
+# ids PATH QUERY…: the internal ids of the results, one per line.
 ids() {
     local path=$1
     shift
@@ -115,7 +115,7 @@ ids() {
     kc get "$path" -r "$realm" "${query[@]}" --fields id --format csv --noquotes
 }
 
-# field JSON NAME: the value of a member as kcadm.sh prints it, on one line.
+# field JSON NAME: the value of a member, which kcadm.sh prints on one line.
 field() {
     local line
     while IFS= read -r line; do
@@ -126,15 +126,15 @@ field() {
     done <<<"$1"
 }
 
-# secret_file: what kcadm.sh is to merge by --file, for the client's secret, which must be in no process list.
+# secret_file: the file for kcadm.sh's --file option with the client secret, which must not appear in a process list.
 secret_file() {
     local value=${MLFLOW_CLIENT_SECRET//\\/\\\\}
     printf '{"secret": "%s"}\n' "${value//\"/\\\"}" >"$folder/secret.json"
     echo "$folder/secret.json"
 }
 
-# differences JSON SETTING…: puts those of the settings name=value that JSON has otherwise into `different`, as options
-# for kcadm.sh, and says them. A value that begins with [ is a list; true, false and digits stand for themselves.
+# differences JSON SETTING…: compares the settings name=value with JSON. Stores those that differ in `different`, as
+# options for kcadm.sh, and reports them. A value that begins with [ is a list; true, false and digits are not quoted.
 differences() {
     local json=$1 setting name value wanted found key
     shift
@@ -142,7 +142,7 @@ differences() {
     for setting in "$@"; do
         name=${setting%%=*} value=${setting#*=} wanted=$value
         case $value in true | false | '['*) ;; *) [[ $value =~ ^[0-9]+$ ]] || wanted="\"$value\"" ;; esac
-        # Attributes are text, whatever they look like.
+        # Attributes are always strings.
         [[ $name != attributes.* ]] || wanted="\"$value\""
         key=${name#attributes.}
         found=$(field "$json" "${key//./\\.}")
@@ -191,10 +191,10 @@ echo "groups"
 declare -A group_id
 IFS=, read -ra groups <<<"${OIDC_ADMIN_GROUP_NAME:-mlflow_admins},${OIDC_GROUP_NAME:-mlflow_users}"
 for group in "${groups[@]}"; do
-    # As the gate reads them: a name may have spaces, but not at its ends.
+    # Like the gate, trim spaces around a name but keep those inside.
     group=${group#"${group%%[![:space:]]*}"} group=${group%"${group##*[![:space:]]}"}
     group=${group#/}
-    # A sub-group's path is made by hand: here are top-level groups only.
+    # The path of a sub-group must be created manually. This script creates only top-level groups.
     [[ -n $group && $group != */* && -z ${group_id[$group]:-} ]] || continue
     id=$(ids groups "search=$group" exact=true)
     if [[ -z $id ]]; then
@@ -214,7 +214,7 @@ settings=(enabled=true publicClient=false standardFlowEnabled=true implicitFlowE
     "attributes.backchannel.logout.url=$backchannel_url/oauth2/backchannel-logout"
     attributes.backchannel.logout.session.required=true
     attributes.access.token.header.type.rfc9068=true)
-# Without one, Keycloak makes it.
+# Without a secret, Keycloak generates one.
 [[ -z ${MLFLOW_CLIENT_SECRET:-} ]] || settings+=("secret=$MLFLOW_CLIENT_SECRET")
 client_id=$(ids clients "clientId=$client")
 if [[ -z $client_id ]]; then
@@ -239,8 +239,8 @@ else
     [[ -n $check || ${#different[@]} == 0 ]] || kc update "clients/$client_id" -r "$realm" "${different[@]}"
 fi
 
-# mapper NAME TYPE SETTING…: a protocol mapper of the client. Full paths, because /mlflow_admins and /any/mlflow_admins
-# would look the same without.
+# mapper NAME TYPE SETTING…: a protocol mapper of the client. It uses full paths, because without them /mlflow_admins
+# and /any/mlflow_admins would look the same.
 mapper() {
     local name=$1 type=$2 json setting options=() list id
     shift 2
@@ -274,7 +274,7 @@ mapper groups oidc-group-membership-mapper claim.name=groups full.path=true id.t
     userinfo.token.claim=true
 mapper audience-mlflow oidc-audience-mapper "included.client.audience=$client" id.token.claim=false access.token.claim=true
 
-# enable NAME ID BOOLEAN: whether a user may sign in.
+# enable NAME ID BOOLEAN: sets whether a user may sign in.
 enable() {
     local json word=enabled
     json=$(kc get "users/$2" -r "$realm")
@@ -284,7 +284,7 @@ enable() {
     [[ -n $check ]] || kc update "users/$2" -r "$realm" -s "enabled=$3"
 }
 
-# user NAME FIRST LAST GROUP…: a test user, whose password is left alone if the user is there already.
+# user NAME FIRST LAST GROUP…: a test user. The password of an existing user is not changed.
 user() {
     local name=$1 first=$2 last=$3 id group member
     shift 3
@@ -317,7 +317,7 @@ if [[ -n $test_users ]]; then
 else
     echo "test users, whose password everybody knows"
     for name in mlflow_user mlflow_admin outsider; do
-        # By name alone: whoever gives one of them another address has not given them another password.
+        # By name only: a user whose email address was changed may still have the known password.
         id=$(ids users "username=$name" exact=true)
         [[ -n $id ]] || continue
         email=$(field "$(kc get "users/$id" -r "$realm")" email)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fills in the secrets that .env lacks, and leaves everything else in it as it is. Makes .env from .env.example if it is
-# not there, and what is mounted into containers readable for them. Needs nothing but a POSIX system and /dev/urandom.
+# Adds the secrets that are missing in .env, and leaves everything else in it unchanged. Creates .env from .env.example
+# if it does not exist, and makes the files that are mounted into containers readable. Needs only a POSIX system and
+# /dev/urandom.
 set -eu
 cd "$(dirname "$0")"
 
@@ -12,7 +13,7 @@ random() {
     od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'
 }
 
-# Containers run as other users; a clone under a umask such as 077 keeps them out.
+# Containers run as other users, who cannot read a clone with a umask such as 077.
 for path in compose envoy init-db.sh keycloak mlflow monitoring; do
     [ -e "$path" ] || continue
     if [ -n "$(find "$path" ! -perm -004)" ]; then
@@ -21,7 +22,7 @@ for path in compose envoy init-db.sh keycloak mlflow monitoring; do
     fi
 done
 
-# From here on, what is written can be read by its owner only.
+# From here on, only the owner can read what is written.
 umask 077
 if [ ! -e .env ]; then
     cp .env.example .env
@@ -29,7 +30,7 @@ if [ ! -e .env ]; then
 fi
 chmod 600 .env
 
-# lacks NAME: whether .env gives it no value. The last line wins, as in Compose.
+# lacks NAME: whether .env contains no value for it. As in Compose, the last line counts.
 lacks() {
     case $(sed -n "s/^[[:space:]]*\(export \)\{0,1\}${1}[[:space:]]*=[[:space:]]*//p" .env | tail -n 1) in
     "" | '""' | "''" | "#"*) ;;
@@ -37,8 +38,8 @@ lacks() {
     esac
 }
 
-# A database that is there already made its roles with POSTGRES_PASSWORD: others in .env would lock MLflow and Keycloak
-# out.
+# An existing database has created its roles with POSTGRES_PASSWORD. Other passwords in .env would lock MLflow and
+# Keycloak out.
 for name in MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD; do
     if lacks "$name" && ! lacks POSTGRES_PASSWORD; then
         secrets=$(printf %s "$secrets" | sed "s/$name//")
@@ -60,7 +61,7 @@ for name in $secrets; do
     made="$made $name"
 done
 
-# An .env that was made for something else does not say where artifacts go.
+# An .env for another purpose does not say where artifacts are stored.
 if ! grep -Eq '^[[:space:]]*(export )?(COMPOSE_PROFILES|S3_ENDPOINT_URL)[[:space:]]*=' .env; then
     { awk 1 .env && echo "COMPOSE_PROFILES=minio"; } >"$new"
     cp "$new" .env

@@ -1,12 +1,13 @@
 #!/bin/bash
-# A database and a role each for MLflow and Keycloak. Neither can open the other's, and neither is a superuser. Runs by
-# itself when PostgreSQL's volume is empty; run again, it gives the roles the passwords that are in the environment now.
+# Creates a database and a role each for MLflow and Keycloak. Neither role can open the other's database, and neither is
+# a superuser. Runs automatically if PostgreSQL's volume is empty. Another run sets the passwords that are in the
+# environment then.
 set -euo pipefail
 
 superuser=${POSTGRES_USER:-postgres}
 
-# Passwords come over standard input and the environment, because -c replaces no variables; and so they are in no
-# process list.
+# Passwords come from the environment and commands from standard input, because -c does not replace variables. So no
+# process list shows a password.
 sql() {
     psql --no-psqlrc --quiet -v ON_ERROR_STOP=1 --username "$superuser" --dbname postgres
 }
@@ -20,7 +21,7 @@ ALTER ROLE :"name" PASSWORD :'password';
 SQL
 }
 
-# make_database NAME PASSWORD: the role owns the database of its name.
+# make_database NAME PASSWORD: a database, owned by the role of the same name.
 make_database() {
     NAME=$1 sql <<'SQL'
 \getenv name NAME

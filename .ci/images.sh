@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Local stand-ins for three official images, where no image registry can be reached: python:3.12-slim and rust:…-slim,
-# from which the builds start, and prom/prometheus. They are not those images: a build in them proves the Dockerfiles,
-# not the images. Needs a Docker engine with debian:trixie-slim, Go, Python and the Rust toolchain of
+# Local replacements for three official images, for machines that cannot reach an image registry: python:3.12-slim and
+# rust:…-slim, from which the builds start, and prom/prometheus. A build with them tests the Dockerfiles, not the
+# official images. Needs a Docker engine with debian:trixie-slim, Go, Python and the Rust toolchain of
 # rust-toolchain.toml.
 set -euo pipefail
 
-# CPython 3.12 as python-build-standalone made it, inside a Go module.
+# CPython 3.12 from python-build-standalone, inside a Go module.
 python_module=github.com/kluctl/go-embed-python@v0.0.0-3.12.3-20240415-1
 python=python:3.12-slim
 rust=rust:$(sed -n 's/^channel = "\(.*\)"$/\1/p' "${BASH_SOURCE%/*}/../rust-toolchain.toml")-slim
@@ -34,11 +34,11 @@ for entry in json.loads((source / "files.json").read_text())["files"]:
                 shutil.copyfileobj(content, file)
         path.chmod(entry["perm"] & 0o777)
 PYTHON
-    # That Python comes without pip; a wheel of pip can install itself.
+    # This Python has no pip, but a wheel of pip can install itself.
     python3 -m pip download --quiet --no-deps --dest "$context" pip
     docker build -q -t "$python" -f - "$context" <<'DOCKERFILE'
 FROM debian:trixie-slim
-# It looks for authorities elsewhere than Debian has them.
+# It does not look for certificate authorities where Debian has them.
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt
 COPY python /usr/local
 COPY pip-*.whl /tmp/
@@ -50,16 +50,16 @@ DOCKERFILE
 
 rust_image() {
     local toolchain
-    # The Dockerfile adds it as well, but can't fetch it in here.
+    # The Dockerfile adds it too, but cannot download it in this environment.
     if command -v rustup >/dev/null; then rustup -q target add wasm32-wasip1; fi
     toolchain=$(rustc --print sysroot)
     test -d "$toolchain/lib/rustlib/wasm32-wasip1"
     mkdir -p "$context/toolchain" "$context/bin"
-    # The documentation is more than half of it.
+    # The documentation is more than half of the toolchain.
     tar -C "$toolchain" --exclude=./share/doc -cf - . | tar -C "$context/toolchain" -xf -
     cat >"$context/bin/rustup" <<'SCRIPT'
 #!/bin/sh
-# Says whether the target is there: this image has no other.
+# Only reports whether the target is installed, because this image has no other.
 [ "$1 $2" = "target add" ] && exec test -d "$RUST_SYSROOT/lib/rustlib/$3"
 echo "this rustup only knows: target add" >&2
 exit 1
@@ -75,7 +75,7 @@ DOCKERFILE
 }
 
 prometheus_image() {
-    # Debian's is an older one; wget is what the health check needs, and the official image has in its BusyBox.
+    # Debian's version is older. The health check needs wget, which is part of BusyBox in the official image.
     docker build -q -t "$prometheus" -f - "$context" <<'DOCKERFILE'
 FROM debian:trixie-slim
 RUN apt-get -qq -o Acquire::Retries=3 update && apt-get -qq -o Acquire::Retries=3 install -y --no-install-recommends prometheus wget >/dev/null && rm -rf /var/lib/apt/lists/* && \

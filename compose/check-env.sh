@@ -1,5 +1,5 @@
 #!/bin/sh
-# Refuses settings with which the stack would start but be open or broken. Says all that is wrong, and never a value.
+# Refuses settings with which the stack would start but be insecure or broken. Reports all problems, but never a value.
 set -eu
 
 problems=0
@@ -8,7 +8,7 @@ problem() {
     problems=$((problems + 1))
 }
 
-# strong NAME LENGTH [VALUE]: long enough, of harmless characters, and nothing that a person made up in a hurry.
+# strong NAME LENGTH [VALUE]: the value is long enough, has only safe characters, and is not an obvious invention.
 strong() {
     value=${3-$(printenv "$1" || true)}
     case $value in
@@ -33,7 +33,7 @@ strong() {
     fi
 }
 
-# While it is changed for another one, it is both, with a comma.
+# While the key is being replaced, the value is both keys, separated by a comma.
 keys=${SECRET_KEY:-}
 while
     strong SECRET_KEY 32 "${keys%%,*}"
@@ -52,7 +52,7 @@ if [ -n "${OIDC_SCOPES:-}" ]; then
     problem "OIDC_SCOPES is not read: the name is OIDC_SCOPE"
 fi
 
-# here ADDRESS…: whether this machine alone can reach all of them.
+# here ADDRESS…: whether all of them can be reached only from this machine.
 here() {
     for address in "$@"; do
         case $address in
@@ -63,7 +63,7 @@ here() {
     done
 }
 
-# The development realm has users whose password stands in its file.
+# The development realm has users whose password is in its file.
 case ${KEYCLOAK_START_ARGUMENTS:-} in
 *--import-realm*)
     here "${BIND_ADDRESS:-}" "${KEYCLOAK_BIND_ADDRESS:-}" "${MLFLOW_PUBLIC_URL:-}" "${KEYCLOAK_PUBLIC_URL:-}" ||
@@ -72,7 +72,7 @@ case ${KEYCLOAK_START_ARGUMENTS:-} in
     ;;
 esac
 
-# encrypted NAME URL ADDRESS: others reach an https address by TLS, unless something else speaks it.
+# encrypted NAME URL ADDRESS: other machines reach an https address by TLS, unless a proxy in front provides it.
 encrypted() {
     case $2 in https://*) ;; *) return 0 ;; esac
     here "$3" ||
@@ -86,7 +86,7 @@ if [ -z "${TLS_FILE:-}" ] && [ "${TLS_IN_FRONT:-}" != yes ]; then
     encrypted KEYCLOAK_PUBLIC_URL "${KEYCLOAK_PUBLIC_URL:-}" "${KEYCLOAK_BIND_ADDRESS:-}"
 fi
 
-# origin URL: its beginning, as browsers write it: lower case, and without the port that belongs to the scheme.
+# origin URL: its origin as browsers write it: in lower case, without the scheme's default port.
 origin() {
     scheme=$(printf %s "${1%%://*}" | tr '[:upper:]' '[:lower:]')
     authority=${1#*://}
@@ -98,8 +98,8 @@ origin() {
     echo "$scheme://$authority"
 }
 
-# spelled NAME URL [PATH]: Keycloak compares addresses letter by letter with what browsers and the gate make of them.
-# Without PATH there may be none.
+# spelled NAME URL [PATH]: the spelling is that of browsers and the gate, with which Keycloak compares it character by
+# character. Without PATH the URL must have no path.
 spelled() {
     case $2 in
     http://?* | https://?* | [Hh][Tt][Tt][Pp]://?* | [Hh][Tt][Tt][Pp][Ss]://?*) ;;
@@ -136,7 +136,7 @@ if [ "$allowed" = no ]; then
         "set MLFLOW_ALLOWED_HOSTS=$host"
 fi
 
-# What an .env has that was made for the stack before this one, or by cargo xtask up.
+# Settings from an .env for an earlier version of this stack, or for cargo xtask up.
 case ${S3_ENDPOINT_URL:-}:,$(printf %s "${COMPOSE_PROFILES:-}" | tr -d ' '), in
 http://minio:9000:*,minio,* | http://minio:9000:*,\*,*) ;;
 http://minio:9000:*)
@@ -151,7 +151,7 @@ case ${MLFLOW_IMAGE:-} in
     ;;
 esac
 
-# Containers run as other users than whoever cloned this.
+# Containers run as other users than the one who cloned the repository.
 closed=$(find /mounted ! -type l ! -perm -004 2>/dev/null | sed 's|^/mounted/||' | tr '\n' ' ')
 if [ -n "$closed" ]; then
     problem "the containers can't read ${closed}because others may not: ./generate-env.sh mends it, or chmod go+rX $closed"

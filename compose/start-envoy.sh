@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts Envoy with envoy.yaml and with what the override files of Compose add to it: TLS (docker-compose.tls.yml) and
-# metrics (docker-compose.monitoring.yml).
+# Starts Envoy with envoy.yaml and the additions of Compose's override files: TLS (docker-compose.tls.yml) and metrics
+# (docker-compose.monitoring.yml).
 set -eu
 cd "${1:-/etc/envoy}"
 
@@ -12,20 +12,20 @@ if [ -e tls-socket.yaml ]; then
             exit 1
         fi
     done
-    # The listener `edge` once more, on a port of its own. The plain one stays for Keycloak's logout messages: it is
-    # published nowhere.
+    # A copy of the listener `edge` on another port. The plain listener stays for Keycloak's logout messages, but its
+    # port is not published.
     configuration=/tmp/envoy.yaml
     {
         sed '/^  clusters:$/,$d' envoy.yaml
         sed -n '/^  - name: edge$/,/^  clusters:$/p' envoy.yaml |
             sed -e '/^  clusters:$/d' -e 's/^  - name: edge$/  - name: edge-tls/' -e 's/port_value: 5000}/port_value: 5443}/'
-        # A filter chain is the last thing in it.
+        # The filter chain is the last member of the listener.
         sed 's/^/      /' tls-socket.yaml
         sed -n '/^  clusters:$/,$p' envoy.yaml
     } >"$configuration"
 fi
 
-# Whom Envoy takes for a server that it reaches by TLS. Comments are left out.
+# Warns of a TLS connection whose server Envoy does not verify completely. Comments in the file are ignored.
 written() { sed 's/^ *#.*//' "$configuration" | grep -c "$1" || true; }
 contexts=$(written '\.UpstreamTlsContext')
 if [ "$(written 'trusted_ca:\|validation_context_sds_secret_config:\|combined_validation_context:')" -lt "$contexts" ]; then
@@ -35,7 +35,7 @@ elif [ "$(written 'match_typed_subject_alt_names:\|auto_sni_san_validation:\|aut
         "certificate for any host; see docs/production.md" >&2
 fi
 
-# A listener that is replaced gives up its connections at their next answer, and within a minute.
+# A replaced listener closes its connections at their next response, and after a minute at the latest.
 set -- envoy -c "$configuration" --disable-hot-restart --concurrency "${ENVOY_WORKERS:-2}" --log-level warning \
     --component-log-level wasm:info --drain-time-s 60 --drain-strategy immediate
 if [ -e metrics-listener.yaml ]; then

@@ -21,7 +21,6 @@ use crate::process::{Trouble, free_port};
 ///
 /// # Panics
 /// If `test` panics.
-/// When `test` does.
 pub fn isolated<T: Send>(addresses: &[IpAddr], test: impl FnOnce() -> T + Send) -> Result<T, Trouble> {
     std::thread::scope(|scope| {
         // In another thread, because a thread cannot leave its namespace again.

@@ -1,6 +1,6 @@
-// egctl translates without a cache of Wasm images, and then refuses every policy with one. This is one that fetches
-// nothing: it gives the address under which Envoy Gateway would serve the image, and a checksum that the translation
-// only copies. It is compiled inside Envoy Gateway's own module.
+// A cache of Wasm images for egctl, which has none and therefore refuses every policy with a Wasm image. This cache
+// downloads nothing. It returns the address at which Envoy Gateway would serve the image, and a checksum that the
+// translation only copies. It is compiled as part of Envoy Gateway's module.
 package egctl
 
 import (

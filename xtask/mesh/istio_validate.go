@@ -1,5 +1,5 @@
-// The `validate` command of istioctl, alone: the whole of istioctl takes several times as long to build. It is compiled
-// inside Istio's own module, where its internal packages are to be had.
+// Only the `validate` command of istioctl, because building all of istioctl takes several times as long. It is compiled
+// as part of Istio's module, because it uses internal packages.
 package main
 
 import (

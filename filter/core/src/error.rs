@@ -27,7 +27,7 @@ pub enum Rejection {
     NotAllowed(Box<NotAllowed>),
     /// Another site's page sent an unsafe method with a cookie: 403.
     CrossSite,
-    /// A browser prefetches a page with a side effect, such as the login. Nothing was done: 503.
+    /// A browser prefetches one of the gate's endpoints. Nothing was done: 503.
     Speculative,
     /// A rule hides this path, or it is below the reserved `/oauth2/`: 404. Contains the rule if there is one.
     NotFound(Option<RuleName>),
@@ -88,13 +88,13 @@ pub enum Malformed {
 pub enum SessionEnd {
     /// The value does not have the form of a ticket.
     MalformedTicket,
-    /// A ticket whose signature was not made with one of the gate's keys.
+    /// A well-formed ticket that none of the gate's keys signed.
     Forged,
     /// The request has several session cookies with different values.
     Ambiguous,
     /// Redis has no record: the session was signed out, has expired or never existed.
     Unknown,
-    /// Neither this cookie nor the gate's keys can decrypt the record.
+    /// The record cannot be decrypted with this cookie and the gate's keys.
     Unreadable,
     /// Unused for longer than the idle timeout.
     Idle,
@@ -115,7 +115,7 @@ pub enum LoginError {
     MissingState,
     /// `iss` is wrong, or missing although the metadata announces it (RFC 9207 2.4).
     WrongIssuer,
-    /// The provider returned an error (RFC 6749 4.1.2.1). The fields are unchanged.
+    /// The provider returned an error (RFC 6749 4.1.2.1). The fields are as it sent them.
     Provider {
         /// `error`.
         error: String,

@@ -128,8 +128,8 @@ pub trait Host {
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)>;
     /// Writes shared data. With `cas`, only if the value has not changed since it was read.
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch>;
-    /// Runs a job on the worker's root context. It outlives the request that started it. The plugin is not unloaded
-    /// before the job finishes, so every job must end.
+    /// Runs a job on the worker's root context. It outlives the request that started it. The plugin asks Envoy to wait
+    /// for it before it is unloaded, so every job must end.
     fn spawn(&self, job: LocalFuture<'static, ()>);
     /// Runs a job without an end on the root context. It stops when the plugin is unloaded.
     fn spawn_endless(&self, job: LocalFuture<'static, ()>);

@@ -1,11 +1,11 @@
-//! Lists of what is tolerated. Each exception has a reason, and one that is not needed any more is a problem, too: the
-//! lists can only become shorter.
+//! Lists of exceptions. Each has a reason. An exception that is no longer needed is a problem too, so the lists can
+//! only become shorter.
 
-/// What is tolerated, and why.
+/// The name of what is tolerated, and the reason.
 pub type Exception = (&'static str, &'static str);
 
-/// What was found, without what is tolerated, and with the exceptions that nothing was found for. What is found is a
-/// name to compare with the exceptions and the words for the person who runs the check.
+/// Returns the problems that are not tolerated, and the exceptions that no problem needs. Each finding is a name, to be
+/// compared with the exceptions, and the message for the user.
 pub fn applied(found: impl IntoIterator<Item = (String, String)>, exceptions: &[Exception]) -> Vec<String> {
     let mut unused: Vec<_> = exceptions.to_vec();
     let mut problems = Vec::new();

@@ -1,4 +1,4 @@
-//! Imports between the modules of the core go down, in the order of ARCHITECTURE.md, and not in circles.
+//! Modules of the core import only in the order of ARCHITECTURE.md, and never in circles.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use super::source::{self, Source};
 
 const DOCUMENT: &str = "ARCHITECTURE.md";
 
-/// Circles that are still there: to be removed. One that changes is listed as it is now, or not at all.
+/// Circles that are tolerated: none. A new one is removed, not listed.
 const CIRCLES: [Exception; 0] = [];
 
-/// Imports against the order.
+/// Imports that break the order.
 pub fn directions(sources: &[Source], graph: &Graph) -> Result<Vec<String>> {
     let lines = source::block(source::text(sources, DOCUMENT)?, "### Imports", "```text imports")?;
     Ok(against(&lines, graph))

@@ -1,4 +1,4 @@
-//! Comments fit a window, and files fit a head: 120 columns, 500 lines.
+//! Limits comments to 120 columns, so that they fit a window, and files to 500 lines, so that one can remember them.
 
 use super::exceptions::{Exception, applied};
 use super::source::Source;
@@ -6,7 +6,7 @@ use super::source::Source;
 const LONGEST_COMMENT: usize = 120;
 const MOST_LINES: usize = 500;
 
-/// Files that may be longer: to be split.
+/// Files that are too long and should be split.
 const LONG_FILES: [Exception; 2] = [
     ("filter/core/src/gate/tests/refresh.rs", "the lease's tests are to have a file of their own"),
     ("filter/core/src/session/store.rs", "reading, with its use written down, is to have a file of its own"),
@@ -31,7 +31,7 @@ pub fn comments(sources: &[Source]) -> Vec<String> {
     problems
 }
 
-/// What a line comment of this kind of file begins with.
+/// The marker of line comments in this kind of file.
 fn comment(source: &Source) -> Option<&'static str> {
     match source.kind() {
         "rs" | "go" => Some("//"),
@@ -40,7 +40,7 @@ fn comment(source: &Source) -> Option<&'static str> {
     }
 }
 
-/// Files that are too long. Data and documents are not read from top to bottom, so they are not counted.
+/// Files that are too long. Data and documents do not count, because nobody reads them from top to bottom.
 pub fn lengths(sources: &[Source]) -> Vec<String> {
     too_long(sources, &LONG_FILES)
 }

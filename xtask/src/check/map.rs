@@ -1,4 +1,4 @@
-//! The layout in ARCHITECTURE.md names every folder of the repository, and every module of the filter.
+//! The layout in ARCHITECTURE.md must name every folder of the repository and every module of the filter.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::source::{self, Source};
 
 const DOCUMENT: &str = "ARCHITECTURE.md";
-/// What lies directly in these is named one by one.
+/// Folders whose entries must all be named.
 const IN_FULL: [&str; 2] = ["filter/core/src", "filter/plugin/src"];
 
 pub fn check(sources: &[Source]) -> Result<Vec<String>> {
@@ -23,7 +23,7 @@ pub fn check(sources: &[Source]) -> Result<Vec<String>> {
             problems.push(format!("{DOCUMENT}: the layout names {path}, which is not there"));
         }
     }
-    // Where the map names one thing of a folder, it names all of them.
+    // If the map names one entry of a folder, it must name all of them.
     let mut detailed: BTreeSet<&str> = IN_FULL.into_iter().collect();
     for path in &mapped {
         detailed.extend(path.match_indices('/').filter_map(|(at, _)| path.get(..at)));
@@ -41,8 +41,8 @@ pub fn check(sources: &[Source]) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// What the map must name so that a file is found by it: the first folder, and each part below a folder that the map
-/// goes into. Files of the root and manifests explain themselves.
+/// The names that the map needs for this file: its top-level folder, and each part of its path in a folder that the map
+/// describes in detail. Files in the root and manifests need no description.
 fn entries<'a>(file: &'a str, detailed: &BTreeSet<&str>) -> Vec<&'a str> {
     let ends = file.match_indices('/').map(|(at, _)| at).chain([file.len()]);
     let parts: Vec<_> = ends.filter_map(|end| file.get(..end)).collect();
@@ -53,7 +53,8 @@ fn entries<'a>(file: &'a str, detailed: &BTreeSet<&str>) -> Vec<&'a str> {
     parts.into_iter().filter(is_needed).collect()
 }
 
-/// The paths that the layout names. A line is `folder/  what it is`, or, with two blanks in front, names in it.
+/// The paths in the layout. A line is `folder/  description`, or has names within this folder after an indentation of
+/// two blanks.
 fn paths(block: &[&str]) -> Vec<String> {
     let mut paths = Vec::new();
     let mut base = "";
@@ -67,7 +68,7 @@ fn paths(block: &[&str]) -> Vec<String> {
                 paths.extend(names.map(str::to_owned));
             }
             2 => {
-                // `src/a.rs, b.rs`: those that follow lie beside the first.
+                // `src/a.rs, b.rs`: the second name is in the folder of the first.
                 let folder = names
                     .clone()
                     .next()
@@ -78,7 +79,7 @@ fn paths(block: &[&str]) -> Vec<String> {
                     false => format!("{base}/{folder}/{name}"),
                 }));
             }
-            // The description goes on.
+            // The description continues.
             _ => {}
         }
     }
@@ -97,7 +98,7 @@ mod tests {
         check(&files.chain([document]).collect::<Vec<_>>()).unwrap()
     }
 
-    /// The parts of the filter that are always named.
+    /// Parts of the filter that must always be named.
     const FILES: [&str; 7] = [
         "README.md",
         ".ci/run",

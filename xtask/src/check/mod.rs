@@ -1,4 +1,4 @@
-//! `cargo xtask check`: everything about the code that needs no test to be known.
+//! `cargo xtask check`: everything about the code that can be checked without running tests.
 
 mod exceptions;
 mod imports;
@@ -24,14 +24,15 @@ use crate::signals;
 use crate::workspace::{CORE_PACKAGE, PLUGIN_PACKAGE, PLUGIN_TARGET, Workspace};
 
 const CARGO_DENY_VERSION: &str = "0.20.2";
-/// Where cargo-deny gets its advisories.
+/// The server with cargo-deny's advisories.
 const ADVISORIES_HOST: &str = "github.com:443";
 const REACHABLE_BOUND: Duration = Duration::from_secs(5);
 
-/// The rules of the house, formatting, lints, documentation, dependencies. All of them run, whatever fails.
+/// Checks this repository's rules, formatting, lints, documentation and dependencies. All of them run, even if one
+/// fails.
 ///
 /// # Errors
-/// When one of them finds something; its own output says what.
+/// If one of them finds something. Its own output says what.
 pub fn run(workspace: &Workspace, only_rules: bool, progress: &Progress) -> Result<()> {
     let mut failed = rules(workspace)?;
     if only_rules {
@@ -66,7 +67,8 @@ pub fn run(workspace: &Workspace, only_rules: bool, progress: &Progress) -> Resu
         cargo
     };
     step("documentation", &mut documentation(&[&native[..], &["--exclude", CORE_PACKAGE]].concat()))?;
-    // Few modules of the core are public, and a cdylib has no public items: their readers work on them.
+    // Few modules of the core are public, and a cdylib has no public items. Their documentation is for the developers
+    // of these crates.
     step(
         "documentation of the core",
         documentation(&["--package", CORE_PACKAGE]).arg("--document-private-items"),
@@ -90,7 +92,7 @@ pub fn run(workspace: &Workspace, only_rules: bool, progress: &Progress) -> Resu
     Ok(())
 }
 
-/// The rules of this repository that no other tool knows. The names of those that are broken.
+/// Checks the rules that no other tool has. Returns the names of those that are broken.
 fn rules(workspace: &Workspace) -> Result<Vec<&'static str>> {
     let sources = source::all(workspace)?;
     let graph = modules::Graph::read(&sources, modules::FOLDER)?;

@@ -7,10 +7,11 @@ use syn::visit::{self, Visit};
 
 use super::source::{self, Source, is_for_tests};
 
-/// Where the core's modules are.
+/// The folder of the core's modules.
 pub const FOLDER: &str = "filter/core/src/";
 
-/// The modules of a crate that are no tests, each with those that it imports from. The crate's root is the empty name.
+/// The modules of a crate, without tests, each with the modules that it imports. The root of the crate has an empty
+/// name.
 #[derive(Debug)]
 pub struct Graph {
     pub imports: BTreeMap<String, BTreeSet<String>>,
@@ -20,7 +21,7 @@ impl Graph {
     /// Reads the files below a folder.
     ///
     /// # Errors
-    /// When one of them can't be parsed.
+    /// If one of them cannot be parsed.
     pub fn read(sources: &[Source], folder: &str) -> Result<Self> {
         let mut files = BTreeMap::new();
         for source in sources.iter().filter(|source| source.is_rust()) {
@@ -53,8 +54,7 @@ impl Graph {
         Ok(Self { imports })
     }
 
-    /// The circles: the largest sets of modules each of which imports, over some others or directly, from each other
-    /// one.
+    /// The circles: the largest sets of modules in which each imports each other one, directly or indirectly.
     pub fn circles(&self) -> Vec<Vec<String>> {
         let reached: BTreeMap<_, _> = self.imports.keys().map(|name| (name, self.reached(name))).collect();
         let mut circles = BTreeSet::new();
@@ -71,7 +71,7 @@ impl Graph {
         circles.into_iter().collect()
     }
 
-    /// What a module imports from, directly or not.
+    /// All modules that a module imports, directly or indirectly.
     fn reached(&self, name: &str) -> BTreeSet<String> {
         let mut reached = BTreeSet::new();
         let mut next: Vec<_> = self.imports.get(name).into_iter().flatten().cloned().collect();
@@ -103,11 +103,11 @@ fn modules_for_tests(module: &str, items: &[syn::Item]) -> Vec<String> {
     modules.collect()
 }
 
-/// Reads the paths of one file.
+/// Collects the paths in one file.
 struct Reader<'a> {
     modules: &'a BTreeSet<String>,
     module: &'a str,
-    /// What a name stands for that a `use` brought in, as a path from the root.
+    /// The names that `use` declarations introduce, with their paths from the root.
     aliases: BTreeMap<String, Vec<String>>,
     found: BTreeSet<String>,
 }
@@ -127,8 +127,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A path as it would be written from the crate's root; `None` when it leads to another crate or to something
-    /// local.
+    /// A path as written from the root of the crate. `None` if it leads to another crate or to a local item.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut here: Vec<_> =
             self.module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
@@ -209,7 +208,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 }
 
-/// The paths of a `use`, each with the name that it brings in.
+/// The paths of a `use` declaration, each with the name that it introduces.
 pub fn leaves(tree: &syn::UseTree, before: &[String]) -> Vec<(Vec<String>, String)> {
     let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
     let last = || before.last().cloned().unwrap_or_default();

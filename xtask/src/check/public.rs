@@ -1,4 +1,4 @@
-//! A module of the core is public only where another crate names it.
+//! A module of the core may be public only if another crate names it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use super::exceptions::{Exception, applied};
 use super::modules::{FOLDER, below, leaves, module};
 use super::source::{self, Source, is_for_tests};
 
-/// What the core is called by other crates.
+/// The name of the core in other crates.
 const CRATE: &str = "oidc_gate_core";
 
-/// Modules that are public although no other crate names them: to be removed.
+/// Public modules that no other crate names. These should be made private.
 const PUBLIC: [Exception; 0] = [];
 
 pub fn check(sources: &[Source]) -> Result<Vec<String>> {
@@ -26,7 +26,7 @@ fn without_user(sources: &[Source], exceptions: &[Exception]) -> Result<Vec<Stri
     for source in others.filter(|source| source.text.contains(CRATE)) {
         let mut reader = Reader { aliases: BTreeMap::new(), paths: Vec::new() };
         let file = source.parsed()?;
-        // A name may be used above the line that brings it in.
+        // A name may be used before the declaration that introduces it.
         reader.visit_file(&file);
         reader.visit_file(&file);
         for path in reader.paths {

@@ -1,4 +1,4 @@
-//! The files of the repository as the checks see them.
+//! The repository's files, as the checks need them.
 
 use anyhow::{Context, Result};
 use proc_macro2::{TokenStream, TokenTree};
@@ -20,7 +20,7 @@ impl Source {
         Self { name: name.to_owned(), text: text.to_owned() }
     }
 
-    /// The part of the name after its last dot, or the whole last part of the path: `rs`, `Dockerfile`.
+    /// The extension of the name, or the file name if it has none: `rs`, `Dockerfile`.
     pub fn kind(&self) -> &str {
         let file = self.name.rsplit('/').next().unwrap_or(&self.name);
         file.rsplit('.').next().unwrap_or(file)
@@ -32,7 +32,7 @@ impl Source {
 
     /// The tokens of a Rust file, without its comments.
     pub fn tokens(&self) -> Result<TokenStream> {
-        // The error of this parser is not `Sync`.
+        // This parser's error is not `Sync`.
         self.text.parse().map_err(|error| anyhow::anyhow!("{}: {error}", self.name))
     }
 
@@ -41,12 +41,12 @@ impl Source {
     }
 }
 
-/// Every text file that git has or would have.
+/// All text files that are tracked by git or not ignored.
 pub fn all(workspace: &Workspace) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for name in workspace.files()? {
         let content = std::fs::read(workspace.root().join(&name)).with_context(|| name.clone())?;
-        // The others are pictures.
+        // All other files are images.
         if let Ok(text) = String::from_utf8(content) {
             sources.push(Source { name, text });
         }
@@ -59,14 +59,14 @@ pub fn text<'a>(sources: &'a [Source], name: &str) -> Result<&'a str> {
     Ok(&source.with_context(|| format!("{name} is missing"))?.text)
 }
 
-/// The lines of the first fenced block of a document that opens with these words and comes after a heading.
+/// The lines of the first fenced block that opens with this text and comes after this heading.
 pub fn block<'a>(document: &'a str, heading: &str, fence: &str) -> Result<Vec<&'a str>> {
     let mut lines = document.lines().skip_while(|line| *line != heading).skip_while(|line| *line != fence);
     lines.next().with_context(|| format!("there is no block {fence} under {heading}"))?;
     Ok(lines.take_while(|line| *line != "```").collect())
 }
 
-/// Whether an item is compiled for tests only: `#[test]`, `#[cfg(test)]`, `#[cfg(all(test, …))]`.
+/// Whether an item is compiled only for tests: `#[test]`, `#[cfg(test)]`, `#[cfg(all(test, …))]`.
 pub fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         is_test(attribute)
@@ -99,7 +99,7 @@ pub fn test_names(source: &Source) -> Result<Vec<String>> {
     Ok(names.0)
 }
 
-/// Whether an identifier occurs anywhere in the tokens.
+/// Whether an identifier occurs in the tokens.
 pub fn has_identifier(tokens: TokenStream, wanted: &str) -> bool {
     tokens.into_iter().any(|token| match token {
         TokenTree::Ident(identifier) => identifier == wanted,
@@ -108,7 +108,7 @@ pub fn has_identifier(tokens: TokenStream, wanted: &str) -> bool {
     })
 }
 
-/// The paths `first::…` in tokens, as a macro is given them.
+/// The paths `first::…` in tokens, such as the arguments of a macro.
 pub fn paths(tokens: TokenStream) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut path: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! Every threat id leads to a row of `docs/threats.md`, and every row to a test or to a reason why there is none.
+//! Every threat id has a row in `docs/threats.md`, and every row names a test, or a reason why there is none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,9 +9,9 @@ use regex_lite::Regex;
 use super::source::{self, Source};
 
 const LIST: &str = "docs/threats.md";
-/// What the last column begins with where there is no test.
+/// The beginning of the last column if there is no test.
 const NO_TEST: &str = "no test: ";
-/// A reason that says something is longer.
+/// The minimum length of a reason, in bytes.
 const SHORTEST_REASON: usize = 15;
 
 /// The id of a threat: `CB15`, `F1307`.
@@ -22,7 +22,7 @@ struct Id {
 }
 
 impl Id {
-    /// An id in capital letters, and nothing else.
+    /// Parses a text that is exactly one id in capital letters.
     fn parse(text: &str) -> Option<Self> {
         let digits = text.find(|letter: char| letter.is_ascii_digit())?;
         let (area, number) = text.split_at_checked(digits)?;
@@ -33,7 +33,7 @@ impl Id {
         right.then(|| Some(Self { area: area.to_owned(), number: number.parse().ok()? })).flatten()
     }
 
-    /// The title of the section that it belongs to begins with this.
+    /// The beginning of the title of its section.
     fn section(&self) -> String {
         match self.area.as_str() {
             "F" => format!("Kind {}", self.number / 100),
@@ -41,7 +41,7 @@ impl Id {
         }
     }
 
-    /// The ids from this one to another of the same area.
+    /// The ids from this one to another one of the same section.
     fn to(&self, last: &Self) -> Vec<Self> {
         if self.area != last.area {
             return vec![self.clone(), last.clone()];
@@ -57,10 +57,10 @@ impl fmt::Display for Id {
     }
 }
 
-/// What is wrong with the list, or with what refers to it.
+/// Returns the problems of the list, and of the references to it.
 ///
 /// # Errors
-/// When a file cannot be read or parsed.
+/// If a file cannot be read or parsed.
 pub fn check(sources: &[Source]) -> Result<Vec<String>> {
     let mut tests = BTreeMap::<String, &str>::new();
     for source in sources.iter().filter(|source| source.is_rust()) {
@@ -95,12 +95,12 @@ pub fn check(sources: &[Source]) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// Whether a person wrote it: what looks like an id in a generated file is part of a checksum.
+/// Whether the file was written by a person. In a generated file, text that looks like an id is part of a checksum.
 fn is_read(source: &Source) -> bool {
     !matches!(source.kind(), "lock" | "json" | "pem" | "svg")
 }
 
-/// The ids that have a row, with the tests that it names, and what is wrong with the rows.
+/// The ids that have a row, each with its tests, and the problems of the rows.
 fn rows(list: &str, tests: &BTreeMap<String, &str>) -> (BTreeMap<Id, Vec<String>>, Vec<String>) {
     let mut rows = BTreeMap::new();
     let mut problems = Vec::new();
@@ -146,14 +146,14 @@ fn rows(list: &str, tests: &BTreeMap<String, &str>) -> (BTreeMap<Id, Vec<String>
     (rows, problems)
 }
 
-/// The cells of a row of a table. `\|` is a bar inside of a cell.
+/// The cells of a table row. `\|` stands for a bar inside of a cell.
 fn cells(line: &str) -> Vec<String> {
     let line = line.trim().trim_start_matches('|');
     let line = line.strip_suffix('|').unwrap_or(line).replace("\\|", "\u{0}");
     line.split('|').map(|cell| cell.trim().replace('\u{0}', "|")).collect()
 }
 
-/// `CB15`, or `IT01 to IT14` for a row that is about several.
+/// `CB15`, or `IT01 to IT14` for a row about several ids.
 fn ids_of_row(cell: &str) -> Vec<Id> {
     match cell.split_once(" to ") {
         None => Id::parse(cell).into_iter().collect(),
@@ -164,8 +164,8 @@ fn ids_of_row(cell: &str) -> Vec<Id> {
     }
 }
 
-/// The ids at the beginning of a test's name: `cb13_…`, `cb03_cb04_…`, `pm02_and_az09_…`. Of a range, `it01_to_it25_…`,
-/// these are the first and the last: there may be gaps between them.
+/// The ids at the beginning of a test's name: `cb13_…`, `cb03_cb04_…`, `pm02_and_az09_…`. From a range,
+/// `it01_to_it25_…`, only the first and the last, because ids in between may not exist.
 fn ids_of_test(name: &str) -> Vec<Id> {
     let mut ids = Vec::new();
     for word in name.split('_') {
@@ -185,7 +185,7 @@ mod tests {
     const CODE: &str = "/// (CB15)\n#[test]\nfn cb13_one() {}\n#[test]\nfn two() {}\nfn three() {}\n";
     const HEAD: &str = "| id | what is tried | what must happen | the test |\n| --- | --- | --- | --- |\n";
 
-    /// What is found with these rows under `## CB: callback`, and this code.
+    /// The problems of these rows under `## CB: callback`, with this code.
     fn problems(rows: &[&str], code: &str) -> Vec<String> {
         let list = format!("# Threats\n\n## CB: callback\n\n{HEAD}{}\n", rows.join("\n"));
         check(&[Source::new(LIST, &list), Source::new("a.rs", code)]).unwrap()
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(found, ["a.rs:1: CB15 has no row in docs/threats.md"]);
     }
 
-    /// Whoever adds a test finds what the letters mean in the list, and in no second place that lacks some.
+    /// The sections of the list explain the letters. No second, incomplete table does.
     #[test]
     fn f1308_the_letters_of_test_names_are_the_sections_of_the_list_that_contributing_names() {
         let contributing = include_str!("../../../CONTRIBUTING.md");

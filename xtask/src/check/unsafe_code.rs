@@ -1,4 +1,4 @@
-//! `unsafe` stands in named files only.
+//! Only the named files may contain `unsafe`.
 
 use anyhow::Result;
 

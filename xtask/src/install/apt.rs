@@ -1,4 +1,4 @@
-//! Debian packages, for what no other registry carries.
+//! Debian packages, for programs that no other registry has.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,13 +9,13 @@ use anyhow::{Context, Result, bail};
 use crate::command::{find, run};
 use crate::progress::{Progress, Task};
 
-/// Two installations at once would wait for dpkg's lock without saying so.
+/// A second installation would wait silently for dpkg's lock.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Installs packages with apt-get.
 ///
 /// # Errors
-/// When this is no Debian, when not root (the message then has the command to type), or when apt-get fails.
+/// If this is not Debian, if the user is not root (the message then contains the command to type), or if apt-get fails.
 pub fn install(packages: &[&str], task: &Task) -> Result<()> {
     let names = packages.join(" ");
     if find("apt-get").is_none() {
@@ -26,7 +26,7 @@ pub fn install(packages: &[&str], task: &Task) -> Result<()> {
     }
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if run(&mut apt_get("install", packages), task).is_err() {
-        // A machine that is new has no package lists, and one that is old has lists of versions that are gone.
+        // A new machine has no package lists. Those of an old machine name versions that no longer exist.
         crate::signals::check()?;
         run(&mut apt_get("update", &[]), task)?;
         run(&mut apt_get("install", packages), task).with_context(|| format!("installing {names}"))?;
@@ -34,7 +34,7 @@ pub fn install(packages: &[&str], task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// A program that is a Debian package of the same name.
+/// Ensures a program whose Debian package has the same name.
 ///
 /// # Errors
 /// As [`install`].
@@ -42,7 +42,7 @@ pub fn ensure(program: &str, progress: &Progress) -> Result<()> {
     ensure_from(program, program, progress)
 }
 
-/// A program that a Debian package of another name has.
+/// Ensures a program from a Debian package with another name.
 ///
 /// # Errors
 /// As [`install`].
@@ -67,8 +67,8 @@ fn apt_get(verb: &str, packages: &[&str]) -> Command {
     command
 }
 
-/// Debian starts the service of what it installs, and at every boot; whoever wants the program only says so here.
-/// Nothing answers where no service manager runs, and that is fine.
+/// Stops and disables a service. Debian starts the service of a package after the installation and at every boot, but
+/// only the program is needed here. Without a service manager this does nothing.
 pub fn stop_service(name: &str) {
     let unit = format!("{name}.service");
     let stop: &[&[&str]] = if Path::new("/run/systemd/system").exists() {

@@ -1,4 +1,4 @@
-//! Cargo's companions, built from crates.io into `.oidc-gate/tools` at an exact version.
+//! Tools from crates.io, built at an exact version into `.oidc-gate/tools`.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,11 @@ use crate::workspace::Workspace;
 
 /// A program from a crate.
 pub struct CargoTool<'a> {
-    /// The crate's name on crates.io.
+    /// The name of the crate on crates.io.
     pub package: &'a str,
     /// Its exact version.
     pub version: &'a str,
-    /// The program that is needed; the crate may install others beside it.
+    /// The program that is needed. The crate may install others too.
     pub program: &'a str,
 }
 
@@ -31,12 +31,12 @@ impl CargoTool<'_> {
         let install = |lock: &[&str]| {
             let mut cargo = workspace.cargo();
             cargo.args(["install", self.package, "--version", self.version, "--root"]).arg(&root).args(lock);
-            // It will run for seconds, and a fully optimised build takes minutes more.
+            // The tool runs only for seconds, and a fully optimised build would take minutes longer.
             cargo.envs([("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"), ("CARGO_PROFILE_RELEASE_LTO", "off")]);
             run(&mut cargo, &task)
         };
         if install(&["--locked"]).is_err() {
-            // A mirror of crates.io may not have a dependency's newest version yet; an older one does as well.
+            // A mirror of crates.io may not have the newest version of a dependency yet. An older one is fine.
             signals::check()?;
             install(&[])?;
         }

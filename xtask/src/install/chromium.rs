@@ -1,4 +1,4 @@
-//! Headless Chromium and its driver, for the tests that log in like a person.
+//! Headless Chromium and its driver, for the tests that log in like a user.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::apt;
 use crate::command::find;
 use crate::progress::Progress;
 
-/// The chromedriver binary; it finds the browser that belongs to it.
+/// The path of chromedriver, which finds the browser by itself.
 pub fn ensure(progress: &Progress) -> Result<PathBuf> {
     if let Some(driver) = find("chromedriver") {
         return Ok(driver);

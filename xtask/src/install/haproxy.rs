@@ -1,4 +1,4 @@
-//! HAProxy, which leads to the primary of a replicated Redis: the system's, or Debian's package without its service.
+//! HAProxy, which forwards to the primary of a replicated Redis: the system's, or Debian's package without its service.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::apt;
 use crate::command::find;
 use crate::progress::Progress;
 
-/// The haproxy binary.
+/// The path of haproxy.
 pub fn ensure(progress: &Progress) -> Result<PathBuf> {
     if let Some(haproxy) = installed() {
         return Ok(haproxy);
@@ -20,7 +20,7 @@ pub fn ensure(progress: &Progress) -> Result<PathBuf> {
     installed().context("the package haproxy installed no haproxy")
 }
 
-/// It is a program for administrators, and not on everybody's path.
+/// It is in an administrator's folder, which not every user has on the path.
 fn installed() -> Option<PathBuf> {
     let usual = Path::new("/usr/sbin/haproxy");
     find("haproxy").or_else(|| usual.exists().then(|| usual.to_owned()))

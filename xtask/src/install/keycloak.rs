@@ -1,4 +1,4 @@
-//! Keycloak's own distribution from Maven Central, built once with the options that need building.
+//! Keycloak's distribution from Maven Central, built once with the options that need a build.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ const SHA256: &str = "27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561
 const CENTRAL: &str = "https://repo1.maven.org/maven2/org/keycloak/keycloak-quarkus-dist";
 const COPY_GOAL: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy";
 
-/// A file database and the health endpoints: what one developer needs. Fixed at build time, because
-/// `start --optimized` is then four times faster than `start`.
+/// A file database and the health endpoints, which are enough for one developer. They are set at build time, because
+/// `start --optimized` is four times faster than `start`.
 const BUILD_OPTIONS: [&str; 2] = ["--db=dev-file", "--health-enabled=true"];
 
 /// The folder of a built Keycloak. Nothing may run in it: a stack starts from a copy with its own `data`.
@@ -49,7 +49,8 @@ pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Maven knows the user's mirror and proxy, so it goes first; its absence or failure is not the end.
+/// Tries Maven first, because it has the user's mirror and proxy settings. If it is missing or fails, there is another
+/// way.
 fn archive(workspace: &Workspace, task: &Task) -> Result<PathBuf> {
     let name = format!("keycloak-quarkus-dist-{VERSION}.zip");
     let archive = workspace.downloads().join(&name);
@@ -75,7 +76,7 @@ fn copy_with_maven(maven: &Path, archive: &Path, task: &Task) -> Result<()> {
     copy.args(["--batch-mode", "--no-transfer-progress", "--strict-checksums", COPY_GOAL])
         .arg(format!("-Dartifact=org.keycloak:keycloak-quarkus-dist:{VERSION}:zip"))
         .arg(format!("-DoutputDirectory={}", unchecked.display()))
-        // A pom.xml in the folder where the user happens to be is none of our business.
+        // A pom.xml in the user's current folder must have no effect.
         .current_dir(archive.parent().context("an archive has a folder")?);
     run(&mut copy, task)?;
     let copied = unchecked.join(archive.file_name().context("an archive has a name")?);

@@ -1,4 +1,4 @@
-//! kustomize, which builds what `kubectl apply -k` would apply.
+//! kustomize, which builds the manifests that `kubectl apply -k` would apply.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,16 +10,16 @@ use crate::command::output;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
-/// The next version wants a newer Go than most have.
+/// The next version requires a newer Go than most users have.
 const VERSION: &str = "v5.8.1";
 
-/// The kustomize binary.
+/// The path of kustomize.
 pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     GoTool { module: "sigs.k8s.io/kustomize/kustomize/v5", version: VERSION, program: "kustomize" }
         .ensure(workspace, progress)
 }
 
-/// What it makes of a base, as one stream of documents.
+/// The manifests of a base, as one stream of documents.
 pub fn build(kustomize: &Path, base: &Path) -> Result<String> {
     output(Command::new(kustomize).arg("build").arg(base))
 }

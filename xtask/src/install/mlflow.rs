@@ -1,4 +1,4 @@
-//! MLflow in a virtual environment of its own.
+//! MLflow in a virtual environment.
 
 use std::path::PathBuf;
 
@@ -11,10 +11,11 @@ use crate::workspace::Workspace;
 
 const VERSION: &str = "3.17.2";
 
-/// The interpreter of the environment that has MLflow.
+/// The path of the Python interpreter with MLflow.
 pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     let venv = workspace.tools().join(format!("mlflow-{VERSION}"));
-    // An environment can't be moved once it is filled, so a mark and not a rename says that it is complete.
+    // A virtual environment cannot be moved once packages are installed. A marker file therefore shows that it is
+    // complete.
     let complete = venv.join(".complete");
     if !complete.is_file() {
         let task = progress.task(format!("MLflow {VERSION}"));

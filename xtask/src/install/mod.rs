@@ -1,6 +1,7 @@
-//! Everything the repository needs besides Rust: installed once under `.oidc-gate/`, at exact versions.
+//! Everything that the repository needs besides Rust. It is installed once under `.oidc-gate/`, at exact versions.
 //!
-//! Each `ensure` returns at once when the thing is there, and otherwise installs it completely or not at all.
+//! Each `ensure` returns immediately if the program is already installed. Otherwise it installs it completely or not at
+//! all.
 
 pub mod apt;
 pub mod cargo_tool;
@@ -24,7 +25,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Unpacks a zip archive (or a wheel, which is one), Unix permissions included.
+/// Extracts a zip archive, such as a wheel, with its Unix permissions.
 pub fn unzip(archive: &Path, into: &Path) -> Result<()> {
     let file = fs::File::open(archive).with_context(|| format!("opening {}", archive.display()))?;
     zip::ZipArchive::new(file)
@@ -32,7 +33,7 @@ pub fn unzip(archive: &Path, into: &Path) -> Result<()> {
         .with_context(|| format!("unpacking {}", archive.display()))
 }
 
-/// Makes a folder that is either complete or absent: `fill` works in a neighbour that is renamed at the end.
+/// Creates a folder that is either complete or absent. `fill` works in a folder beside it, which is renamed at the end.
 pub fn folder_at_once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let unfinished = folder.with_added_extension("new");
     if unfinished.exists() {
@@ -43,7 +44,7 @@ pub fn folder_at_once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> 
     fs::rename(&unfinished, folder).with_context(|| format!("completing {}", folder.display()))
 }
 
-/// Lets everybody run a program that came in an archive without permissions.
+/// Makes a program executable that came from an archive without permissions.
 pub fn make_executable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)

@@ -1,4 +1,4 @@
-//! promtool: Debian's package, without the server's service.
+//! promtool, from Debian's package, without Prometheus' service.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::apt;
 use crate::command::find;
 use crate::progress::Progress;
 
-/// The promtool binary.
+/// The path of promtool.
 pub fn ensure(progress: &Progress) -> Result<PathBuf> {
     if let Some(promtool) = find("promtool") {
         return Ok(promtool);
@@ -17,7 +17,7 @@ pub fn ensure(progress: &Progress) -> Result<PathBuf> {
     let task = progress.task("promtool");
     apt::install(&["prometheus"], &task)?;
     if Path::new("/run/systemd/system").exists() {
-        // Only the tool is wanted; where no service manager runs, nothing was started.
+        // Only the tool is needed. Without a service manager no service was started.
         let _ = Command::new("systemctl").args(["disable", "--now", "prometheus.service"]).output();
     }
     task.finish("Debian package");

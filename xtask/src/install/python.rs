@@ -1,4 +1,4 @@
-//! Python environments, the ordinary way into PyPI.
+//! Virtual environments and packages from PyPI.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::apt;
 use crate::command::{find, run};
 use crate::progress::Task;
 
-/// Makes a virtual environment in `folder` and returns its interpreter.
+/// Creates a virtual environment in `folder` and returns the path of its interpreter.
 pub fn create_venv(folder: &Path, task: &Task) -> Result<PathBuf> {
     if find("python3").is_none() {
         apt::install(&["python3", "python3-venv"], task)?;
@@ -19,7 +19,7 @@ pub fn create_venv(folder: &Path, task: &Task) -> Result<PathBuf> {
         command.args(["-m", "venv", "--clear"]).arg(folder);
         command
     };
-    // Debian splits ensurepip off from python3, and only running it tells.
+    // Debian packages ensurepip separately from python3. Only running it shows whether it is there.
     if run(&mut venv(), task).is_err() {
         crate::signals::check()?;
         apt::install(&["python3-venv"], task)?;
@@ -28,12 +28,12 @@ pub fn create_venv(folder: &Path, task: &Task) -> Result<PathBuf> {
     Ok(interpreter(folder))
 }
 
-/// The interpreter of a virtual environment.
+/// The path of the interpreter in a virtual environment.
 pub fn interpreter(venv: &Path) -> PathBuf {
     venv.join("bin/python")
 }
 
-/// Downloads one wheel whose version and SHA-256 are known, for this machine, into `folder`.
+/// Downloads the wheel for this machine to `folder`. Its version and SHA-256 are fixed.
 pub fn download_wheel(
     package: &str,
     version: &str,
@@ -60,7 +60,7 @@ pub fn download_wheel(
     Ok(kept)
 }
 
-/// pip of an environment, asking nothing.
+/// pip of a virtual environment, without prompts.
 pub fn pip(python: &Path) -> Command {
     let mut command = Command::new(python);
     command.args(["-m", "pip", "--no-input", "--disable-pip-version-check"]);

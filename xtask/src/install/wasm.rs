@@ -1,4 +1,4 @@
-//! The filter itself, built for Envoy.
+//! The filter, compiled for Envoy.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::command::{find, output, run};
 use crate::progress::Progress;
 use crate::workspace::{PLUGIN_PACKAGE, PLUGIN_TARGET, Workspace};
 
-/// Builds the plugin in release mode and returns the `.wasm`.
+/// Builds the plugin in release mode and returns the path of the `.wasm`.
 pub fn build(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     let task = progress.task("oidc_gate.wasm");
     ensure_target(workspace, PLUGIN_TARGET, progress)?;
@@ -25,22 +25,22 @@ pub fn build(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     Ok(built)
 }
 
-/// Compiler flags that keep this machine's paths out of messages in the code, so that two builds have the same bytes
-/// wherever they are made. The Dockerfile does the same.
+/// Compiler flags that keep this machine's paths out of messages in the code, so that a build has the same bytes on
+/// every machine. The Dockerfile does the same.
 fn without_local_paths(workspace: &Workspace) -> Result<String> {
     let home = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let cargo = home("CARGO_HOME").or_else(|| home("HOME").map(|home| format!("{home}/.cargo")));
     let cargo = cargo.context("neither CARGO_HOME nor HOME is set")?;
     let pairs = [(cargo, "cargo"), (workspace.root().display().to_string(), "oidc-gate")];
     let flags = pairs.map(|(from, to)| format!("--remap-path-prefix={from}={to}"));
-    // Cargo's separator in this variable, so that paths may have blanks.
+    // Cargo's separator in this variable, which allows blanks in paths.
     Ok(flags.join("\u{1f}"))
 }
 
-/// Adds a compilation target to the pinned toolchain; a toolchain that was there before the repository lacks it.
+/// Adds a compilation target to the pinned toolchain, which lacks it if it was installed before.
 pub fn ensure_target(workspace: &Workspace, target: &str, progress: &Progress) -> Result<()> {
     if find("rustup").is_none() {
-        // Some other installation of Rust: cargo says itself when its target is missing.
+        // Rust was not installed with rustup. cargo reports a missing target itself.
         return Ok(());
     }
     let rustup = || {

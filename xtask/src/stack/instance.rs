@@ -15,39 +15,39 @@ use crate::workspace::Workspace;
 /// The realm in Keycloak, and in the light provider's paths.
 pub const REALM: &str = "mlflow";
 
-/// Which servers stand around the gate.
+/// Which servers run around the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Keycloak and MLflow.
     Full,
-    /// Small stand-ins that are up in seconds.
+    /// Small replacements that start within seconds.
     Light,
 }
 
-/// What a stack is made of; written down, so that other commands find it.
+/// The plan of a stack. It is stored so that other commands find the stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Which servers.
+    /// Which servers run around the gate.
     pub mode: Mode,
     /// Envoy's worker threads.
     pub workers: u32,
-    /// Where they listen.
+    /// The ports of the servers.
     pub ports: Ports,
 }
 
-/// One stack: what is needed to start, find and stop its parts.
+/// A stack, with what is needed to start, find and stop its parts.
 pub struct Instance {
     folder: PathBuf,
     env_file: PathBuf,
-    /// What it is made of.
+    /// Its mode, ports and workers.
     pub plan: Plan,
     /// Its passwords and keys.
     pub secrets: Secrets,
 }
 
 impl Instance {
-    /// Makes a stack's folder and writes its plan down, or updates what is there.
+    /// Creates the folder of a stack and stores its plan, or updates an existing one.
     pub fn create(workspace: &Workspace, folder: &Path, plan: Plan) -> Result<Self> {
         for name in ["run", "logs", "data"] {
             fs::create_dir_all(folder.join(name)).with_context(|| format!("making {}", folder.display()))?;
@@ -59,7 +59,7 @@ impl Instance {
         Ok(instance)
     }
 
-    /// The stack in a folder, if one was ever made there.
+    /// The stack in a folder, if there is one.
     pub fn load(workspace: &Workspace, folder: &Path) -> Result<Option<Self>> {
         let Some(plan) = stored_plan(folder) else { return Ok(None) };
         let env_file = env_file(workspace, folder);
@@ -67,7 +67,7 @@ impl Instance {
         Ok(Some(Self { folder: folder.to_owned(), env_file, plan, secrets }))
     }
 
-    /// Writes the plan down.
+    /// Stores the plan.
     pub fn save(&self) -> Result<()> {
         write_private(&plan_file(&self.folder), &serde_json::to_string_pretty(&self.plan)?)
     }
@@ -77,32 +77,32 @@ impl Instance {
         &self.folder
     }
 
-    /// Where its secrets are.
+    /// The file with its secrets.
     pub fn env_file(&self) -> &Path {
         &self.env_file
     }
 
-    /// A part's background process.
+    /// The background process of a part.
     pub fn daemon(&self, part: Part) -> Daemon {
         Daemon::new(&self.folder, part.name())
     }
 
-    /// What a part keeps from one start to the next.
+    /// The folder for data that a part keeps between starts.
     pub fn data(&self, part: Part) -> PathBuf {
         self.folder.join("data").join(part.name())
     }
 
-    /// Files that are made anew at every start.
+    /// A file that is recreated at every start.
     pub fn run_file(&self, name: &str) -> PathBuf {
         self.folder.join("run").join(name)
     }
 
-    /// Where browsers find the application.
+    /// The URL of the application, for browsers.
     pub fn public_url(&self) -> String {
         format!("http://localhost:{}", self.plan.ports.gate)
     }
 
-    /// Where browsers find the provider.
+    /// The URL of the provider, for browsers.
     pub fn provider_url(&self) -> String {
         format!("http://localhost:{}", self.plan.ports.provider)
     }
@@ -113,12 +113,12 @@ impl Instance {
     }
 }
 
-/// The plan of a stack that was made before.
+/// The plan of an existing stack.
 pub fn stored_plan(folder: &Path) -> Option<Plan> {
     serde_json::from_str(&fs::read_to_string(plan_file(folder)).ok()?).ok()
 }
 
-/// Keeps other commands from starting or stopping parts of the same stack, until it is dropped.
+/// Prevents other commands from starting or stopping parts of the same stack, until the lock is dropped.
 pub fn lock(folder: &Path) -> Result<File> {
     fs::create_dir_all(folder)?;
     let file = File::create(folder.join("lock"))?;
@@ -133,7 +133,7 @@ fn plan_file(folder: &Path) -> PathBuf {
     folder.join("plan.json")
 }
 
-/// The developer's stack shares `.env` with Docker Compose; any other one keeps its own.
+/// The developer's stack shares `.env` with Docker Compose. Any other stack has its own file.
 fn env_file(workspace: &Workspace, folder: &Path) -> PathBuf {
     if folder == workspace.state() { workspace.root().join(".env") } else { folder.join(".env") }
 }

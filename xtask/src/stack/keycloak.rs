@@ -1,4 +1,4 @@
-//! Keycloak with the development realm, from a copy of the built distribution that has its own data.
+//! Keycloak with the development realm. It runs from a copy of the built distribution with separate data.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -15,12 +15,12 @@ use super::probe;
 use super::secrets::{KEYCLOAK_ADMIN_PASSWORD, OIDC_CLIENT_SECRET};
 use crate::workspace::Workspace;
 
-/// The gate's name at the provider, as in the realm file and `envoy/envoy.yaml`.
+/// The gate's `client_id`, as in the realm file and `envoy/envoy.yaml`.
 pub const CLIENT_ID: &str = "mlflow";
-/// The administrator of Keycloak itself.
+/// The name of Keycloak's administrator.
 pub const ADMIN: &str = "admin";
 
-/// How long it may take to answer a question for a token: the first one costs it far more than the next.
+/// Time limit for a token request. The first one takes Keycloak much longer than later ones.
 const FIRST_TOKEN_BOUND: Duration = Duration::from_secs(60);
 
 /// How Keycloak is started.
@@ -38,7 +38,7 @@ pub fn launch(distribution: &Path, workspace: &Workspace, instance: &Instance) -
         "--optimized".to_owned(),
         "--import-realm".to_owned(),
         "--cache=local".to_owned(),
-        // It reports each second of its own start as an outage.
+        // Otherwise it reports each second of its own start as an outage.
         "--log-level=info,io.smallrye.health:error".to_owned(),
         "--http-enabled=true".to_owned(),
         "--http-host=127.0.0.1".to_owned(),
@@ -53,7 +53,7 @@ pub fn launch(distribution: &Path, workspace: &Workspace, instance: &Instance) -
         environment: BTreeMap::from([
             variable("KC_BOOTSTRAP_ADMIN_USERNAME", ADMIN),
             variable("KC_BOOTSTRAP_ADMIN_PASSWORD", instance.secrets.required(KEYCLOAK_ADMIN_PASSWORD)),
-            // What the realm file asks for.
+            // The variable that the realm file uses.
             variable("MLFLOW_CLIENT_SECRET", instance.secrets.required(OIDC_CLIENT_SECRET)),
             variable("MLFLOW_PUBLIC_URL", &instance.public_url()),
             variable("MLFLOW_BACKCHANNEL_URL", &instance.public_url()),
@@ -64,8 +64,8 @@ pub fn launch(distribution: &Path, workspace: &Workspace, instance: &Instance) -
 }
 
 /// # Errors
-/// When Keycloak's database knows another client secret than `.env`: an existing realm is not imported again.
-/// When it does not answer in time.
+/// If Keycloak's database has another client secret than `.env`, because an existing realm is not imported again.
+/// If Keycloak does not answer in time.
 pub fn check_client(instance: &Instance) -> Result<()> {
     let address =
         format!("{}/protocol/openid-connect/token", instance.issuer_url().replace("localhost", "127.0.0.1"));
@@ -91,7 +91,7 @@ pub fn check_client(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// Copies a folder by hard links: the distribution's files are never written to, and 300 MB stay on disk once.
+/// Copies a folder with hard links. The distribution's files are never changed, and its 300 MB are stored only once.
 fn link_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

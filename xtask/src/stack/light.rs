@@ -1,4 +1,4 @@
-//! Stand-ins for Keycloak and MLflow, served by this very program.
+//! Small replacements for Keycloak and MLflow, served by this program itself.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! MLflow as one light server that only Envoy is told of.
+//! MLflow as a single small server. Only Envoy knows its port.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub fn launch(python: &Path, instance: &Instance) -> Result<Launch> {
         program: python.to_owned(),
         arguments: words.map(Into::into).to_vec(),
         environment: BTreeMap::from([
-            // Fifteen processes and 3 GB otherwise.
+            // Otherwise it starts fifteen processes that take 3 GB.
             ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION".to_owned(), "false".to_owned()),
             ("MLFLOW_DISABLE_TELEMETRY".to_owned(), "true".to_owned()),
             ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),

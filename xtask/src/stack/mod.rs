@@ -29,14 +29,14 @@ use crate::progress::Progress;
 use crate::signals;
 use crate::workspace::Workspace;
 
-/// How long the gate may need to answer once all its parts are up.
+/// How long the gate may take to answer once all of its parts are running.
 const GATE_BOUND: Duration = Duration::from_secs(30);
 
-/// Brings a stack up: installs what is missing, starts what is not running or is out of date, and waits until a
-/// request gets through the gate.
+/// Starts a stack: installs what is missing, starts what is not running or out of date, and waits until a request gets
+/// through the gate.
 ///
 /// # Errors
-/// All the parts' errors together; a part that failed is left with its log, the others keep running.
+/// The errors of all parts together. The log of a failed part is kept, and the other parts continue to run.
 pub fn up(workspace: &Workspace, folder: &Path, plan: Plan, progress: &Progress) -> Result<Instance> {
     let _lock = instance::lock(folder)?;
     let mut instance = Instance::create(workspace, folder, plan)?;
@@ -44,7 +44,7 @@ pub fn up(workspace: &Workspace, folder: &Path, plan: Plan, progress: &Progress)
     stop_leftovers(&instance)?;
     settle_ports(&mut instance)?;
     install_all(workspace, &instance, progress)?;
-    // Envoy comes last: it asks the provider for its keys at once.
+    // Envoy starts last, because it requests the provider's keys immediately.
     let (last, first) = Part::of(instance.plan.mode).split_last().context("a stack has parts")?;
     let jobs = first.iter().map(|part| || part.bring_up(workspace, &instance, progress));
     in_parallel(jobs)?;
@@ -53,7 +53,7 @@ pub fn up(workspace: &Workspace, folder: &Path, plan: Plan, progress: &Progress)
     Ok(instance)
 }
 
-/// Ends all parts of a stack, last first. Returns how many were running.
+/// Stops all parts of a stack, in reverse order. Returns how many were running.
 pub fn down(folder: &Path) -> Result<usize> {
     let _lock = instance::lock(folder)?;
     let mut ended = 0;
@@ -65,7 +65,7 @@ pub fn down(folder: &Path) -> Result<usize> {
     Ok(ended)
 }
 
-/// Removes what a stopped stack has kept: its data, logs and plan, but no secrets.
+/// Removes the data, logs and plan of a stopped stack, but not the secrets.
 pub fn remove_data(folder: &Path) -> Result<()> {
     let _lock = instance::lock(folder)?;
     for name in ["data", "run", "logs"] {
@@ -81,7 +81,7 @@ pub fn remove_data(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs jobs at the same time and reports every failure.
+/// Runs jobs in parallel and reports all failures.
 fn in_parallel<T: Send, J: FnOnce() -> Result<T> + Send>(jobs: impl Iterator<Item = J>) -> Result<Vec<T>> {
     let results: Vec<_> = thread::scope(|scope| {
         let running: Vec<_> = jobs.map(|job| scope.spawn(job)).collect();
@@ -114,7 +114,7 @@ fn stop_parts_outside(instance: &Instance, progress: &Progress) -> Result<()> {
     Ok(())
 }
 
-/// Ends what a crashed part has left: its children may still hold its ports.
+/// Stops what is left of a crashed part, because its children may still use its ports.
 fn stop_leftovers(instance: &Instance) -> Result<()> {
     for part in Part::of(instance.plan.mode) {
         let daemon = instance.daemon(*part);
@@ -125,8 +125,8 @@ fn stop_leftovers(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that every part that is about to start can have its ports: another hidden one where somebody took it, an
-/// error where people expect that very port.
+/// Makes sure that the ports of each part that is about to start are free. A hidden port that is in use is replaced. A
+/// port that users know is an error.
 fn settle_ports(instance: &mut Instance) -> Result<()> {
     let free = ports::Ports::hidden()?;
     let well_known = [instance.plan.ports.gate, instance.plan.ports.provider];
@@ -165,7 +165,7 @@ fn install_all(workspace: &Workspace, instance: &Instance, progress: &Progress) 
     Ok(())
 }
 
-/// The way of a real request, from the listener through the filter to the application.
+/// Waits until a real request passes from the listener through the filter.
 fn wait_for_gate(instance: &Instance) -> Result<()> {
     let started = Instant::now();
     while !probe::is_ok(instance.plan.ports.gate, "/health") {

@@ -1,4 +1,4 @@
-//! The parts of a stack: what each one is called, how it starts and when it is ready.
+//! The parts of a stack: their names, how they are started, and when they are ready.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ pub enum Part {
     Mlflow,
     /// The light stack's provider.
     Provider,
-    /// The light stack's application: it answers with what it received.
+    /// The light stack's application, which returns what it receives.
     Echo,
     /// The gate.
     Envoy,
 }
 
 impl Part {
-    /// The parts of a stack, in the order in which they are stopped last to first.
+    /// The parts of a stack in starting order. They are stopped in reverse order.
     pub fn of(mode: Mode) -> &'static [Self] {
         match mode {
             Mode::Full => &[Self::Redis, Self::Keycloak, Self::Mlflow, Self::Envoy],
@@ -51,7 +51,7 @@ impl Part {
         }
     }
 
-    /// Where a person finds it; the application has no address but the gate's.
+    /// The URL for users. The application is reached only through the gate.
     pub fn url(self, instance: &Instance) -> String {
         let ports = &instance.plan.ports;
         match self {
@@ -76,7 +76,7 @@ impl Part {
         }
     }
 
-    /// How it is started; its configuration is written anew.
+    /// How it is started. Writes its configuration.
     pub fn launch(self, workspace: &Workspace, instance: &Instance, progress: &Progress) -> Result<Launch> {
         match self {
             Self::Redis => redis::launch(&install::redis::ensure(progress)?, instance),
@@ -90,7 +90,7 @@ impl Part {
         }
     }
 
-    /// Whether it answers.
+    /// Whether it responds.
     pub fn is_ready(self, instance: &Instance) -> bool {
         let ports = &instance.plan.ports;
         let issuer = format!("/realms/{}/.well-known/openid-configuration", super::instance::REALM);
@@ -107,7 +107,8 @@ impl Part {
         }
     }
 
-    /// Starts it, unless exactly this is running, and waits until it is ready. An outdated process is ended first.
+    /// Starts it and waits until it is ready, unless exactly this is already running. An outdated process is stopped
+    /// first.
     pub fn bring_up(self, workspace: &Workspace, instance: &Instance, progress: &Progress) -> Result<()> {
         let launch = self.launch(workspace, instance, progress)?;
         let daemon = instance.daemon(self);
@@ -125,12 +126,12 @@ impl Part {
         Ok(())
     }
 
-    /// What can be wrong with a part that runs.
+    /// Checks a running part for problems.
     fn check(self, instance: &Instance) -> Result<()> {
         if self == Self::Keycloak { keycloak::check_client(instance) } else { Ok(()) }
     }
 
-    /// A generous limit for a slow or busy machine; a first start of Keycloak fills its database.
+    /// A generous time limit for slow or busy machines. At its first start Keycloak fills its database.
     fn start_bound(self) -> Duration {
         Duration::from_secs(match self {
             Self::Keycloak => 300,

@@ -1,4 +1,4 @@
-//! The ports of a stack: which ones, whether they are free, and who holds them.
+//! The ports of a stack: which ones, whether they are free, and which processes use them.
 
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
@@ -6,20 +6,20 @@ use std::net::{Ipv4Addr, TcpListener};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// Where ports that nobody needs to know are taken from: below the kernel's ephemeral range, so that an outgoing
-/// connection cannot sit on a port while its server restarts.
+/// The range for ports that users do not need to know. It is below the kernel's ephemeral ports, so that an outgoing
+/// connection cannot take a port while its server restarts.
 const HIDDEN: std::ops::Range<u16> = 20_000..32_000;
 
-/// Where each part listens, on loopback.
+/// The port of each part, on loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
-    /// Envoy's listener: where browsers go.
+    /// Envoy's listener, for browsers.
     pub gate: u16,
     /// The provider: Keycloak, or the light one.
     pub provider: u16,
     /// Keycloak's health endpoints.
     pub provider_management: u16,
-    /// The application behind the gate. Told to Envoy only.
+    /// The application behind the gate. Only Envoy knows it.
     pub application: u16,
     /// Redis.
     pub redis: u16,
@@ -28,12 +28,12 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The ports that a developer remembers, and hidden ones for the rest.
+    /// The well-known ports for developers, and hidden ones for the rest.
     pub fn for_people() -> Result<Self> {
         Ok(Self { gate: 5000, provider: 8080, ..Self::hidden()? })
     }
 
-    /// Free ports only, for a stack that must not meet another one.
+    /// Only free ports, for a stack that must not conflict with another one.
     pub fn hidden() -> Result<Self> {
         let mut taken = Vec::new();
         let mut next = || {
@@ -51,7 +51,7 @@ impl Ports {
         })
     }
 
-    /// Where a hidden port is `taken`, uses the corresponding one of `fresh`.
+    /// Replaces the hidden port `taken` by the corresponding one of `fresh`.
     pub fn replace_hidden(&mut self, taken: u16, fresh: &Self) {
         for (port, other) in [
             (&mut self.provider_management, fresh.provider_management),
@@ -66,10 +66,10 @@ impl Ports {
     }
 }
 
-/// A process that listens.
+/// A process that listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Unknown when it belongs to another user.
+    /// Unknown if it belongs to another user.
     process: Option<(i32, String)>,
 }
 
@@ -82,13 +82,13 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Whether nothing listens on a port of this machine.
+/// Whether no process listens on a port of this machine.
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
         && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
 }
 
-/// Who listens on a port.
+/// The process that listens on a port.
 pub fn holder(port: u16) -> Option<Holder> {
     let sockets = [procfs::net::tcp(), procfs::net::tcp6()];
     let inode = sockets
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(holder.process.as_ref().unwrap().0, i32::try_from(std::process::id()).unwrap());
         assert!(holder.to_string().starts_with(&format!("process {} (", std::process::id())), "{holder}");
         drop(listener);
-        // A process that another test is starting has a copy of the listener until it becomes another program.
+        // Between fork and exec, a process that another test starts has a copy of the listener.
         let started = std::time::Instant::now();
         while !is_free(port) {
             assert!(started.elapsed() < std::time::Duration::from_secs(20), "{port} stays taken");

@@ -1,10 +1,10 @@
-//! Questions to a server of the stack, over loopback.
+//! Requests to a server of the stack, over loopback.
 
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether `GET path` is answered with 200.
+/// Whether `GET path` returns 200.
 pub fn is_ok(port: u16, path: &str) -> bool {
     agent()
         .get(format!("http://127.0.0.1:{port}{path}"))
@@ -12,7 +12,7 @@ pub fn is_ok(port: u16, path: &str) -> bool {
         .is_ok_and(|response| response.status() == 200)
 }
 
-/// A client for the stack's own servers: no proxy stands between.
+/// A client for the stack's own servers. It uses no proxy.
 pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)

@@ -20,7 +20,7 @@ pub fn launch(server: &Path, instance: &Instance) -> Result<Launch> {
     let data = instance.data(Part::Redis);
     std::fs::create_dir_all(&data)?;
     let file = instance.run_file("redis.conf");
-    // A file, because a command line is for everyone to read.
+    // In a file, because every user can read a command line.
     let configuration = format!(
         "bind 127.0.0.1\nport {}\nrequirepass \"{}\"\ndir \"{}\"\nappendonly yes\nsave \"\"\nmaxmemory 128mb\n\
          maxmemory-policy noeviction\n",
@@ -37,7 +37,7 @@ pub fn launch(server: &Path, instance: &Instance) -> Result<Launch> {
     })
 }
 
-/// Whether it takes the password and is done loading its data.
+/// Whether it accepts the password and has loaded its data.
 pub fn answers(instance: &Instance) -> bool {
     ping(instance.plan.ports.redis, instance.secrets.required(REDIS_PASSWORD)).unwrap_or(false)
 }
@@ -54,7 +54,7 @@ fn ping(port: u16, password: &str) -> std::io::Result<bool> {
     Ok(answer == expected)
 }
 
-/// For a quoted value in redis.conf.
+/// Escapes a quoted value for redis.conf.
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"")
 }

@@ -1,4 +1,4 @@
-//! The `.env` file: the secrets of a stack, made at its first start and kept.
+//! The `.env` file with the secrets of a stack. It is created at the first start.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// Bytes of randomness in a generated secret.
+/// How many random bytes a generated secret has.
 const SECRET_BYTES: usize = 32;
 
-/// What a stack cannot start without.
+/// The variables that a stack requires.
 const REQUIRED: [&str; 4] = [SECRET_KEY, OIDC_CLIENT_SECRET, REDIS_PASSWORD, KEYCLOAK_ADMIN_PASSWORD];
-/// Seals the sessions.
+/// The key that encrypts sessions.
 pub const SECRET_KEY: &str = "SECRET_KEY";
-/// The gate's secret at the provider.
+/// The client secret at the provider.
 pub const OIDC_CLIENT_SECRET: &str = "OIDC_CLIENT_SECRET";
 /// Redis' password.
 pub const REDIS_PASSWORD: &str = "REDIS_PASSWORD";
@@ -26,8 +26,8 @@ pub const KEYCLOAK_ADMIN_PASSWORD: &str = "KEYCLOAK_ADMIN_PASSWORD";
 pub struct Secrets(BTreeMap<String, String>);
 
 impl Secrets {
-    /// Reads the file, after adding a random value for each required variable that is missing or empty. Everything
-    /// else in it stays as it is. Only the owner may read it.
+    /// Reads the file, after adding a random value for each required variable that is missing or empty. Everything else
+    /// in it is left unchanged. Only the owner can read the file.
     pub fn load_or_create(path: &Path) -> Result<Self> {
         let mut text = if path.exists() { read(path)? } else { String::new() };
         let found = parse(&text).with_context(|| path.display().to_string())?;
@@ -49,22 +49,22 @@ impl Secrets {
         Ok(Self(found))
     }
 
-    /// A required variable.
+    /// The value of a required variable.
     pub fn required(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    /// A variable that may be there.
+    /// The value of an optional variable.
     pub fn optional(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 }
 
-/// Writes a file that only its owner can read, at once: nobody sees it half written.
+/// Writes a file atomically, readable only by its owner.
 pub fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let new = path.with_added_extension("new");
-    // Left over from an interrupted run, perhaps with other permissions.
+    // An interrupted run may have left the file, perhaps with other permissions.
     let _ = fs::remove_file(&new);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;
@@ -75,7 +75,7 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// `NAME=value` lines as Docker Compose reads them, without its `${…}`.
+/// Parses `NAME=value` lines like Docker Compose, without `${…}`.
 fn parse(text: &str) -> Result<BTreeMap<String, String>> {
     let mut variables = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -92,7 +92,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>> {
 
 fn unquote(value: &str) -> &str {
     let inside = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
-    // A comment starts with a blank and `#`; `#` inside a value belongs to it.
+    // A comment starts with a blank and `#`. A `#` inside a value belongs to it.
     inside('"')
         .or_else(|| inside('\''))
         .unwrap_or_else(|| value.split(" #").next().unwrap_or(value).trim_end())
@@ -117,7 +117,7 @@ fn with_values(text: &str, missing: &[&str]) -> Result<String> {
 fn random_secret() -> Result<String> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    // Hex needs no quoting in a shell, a URL, a Redis command or a form.
+    // Hexadecimal digits need no quoting in a shell, a URL, a Redis command or a form.
     Ok(crate::download::hex(&bytes))
 }
 

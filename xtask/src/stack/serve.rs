@@ -1,4 +1,4 @@
-//! The light stack's servers, as processes of their own.
+//! The servers of the light stack, as separate processes.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::signals;
 
 const POLL: Duration = Duration::from_millis(200);
 
-/// Serves the provider until a signal ends it; the client's secret comes from the environment.
+/// Serves the provider until a signal stops it. The client secret comes from the environment.
 pub fn provider(port: u16, public_url: &str) -> Result<()> {
     let client_secret =
         std::env::var(OIDC_CLIENT_SECRET).with_context(|| format!("{OIDC_CLIENT_SECRET} is not set"))?;
@@ -22,7 +22,7 @@ pub fn provider(port: u16, public_url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Serves the echo application until a signal ends it.
+/// Serves the echo application until a signal stops it.
 pub fn echo(port: u16) -> Result<()> {
     let echo = Echo::start_on(port)?;
     println!("http://localhost:{} is up", echo.port());

@@ -1,4 +1,4 @@
-//! What a person is told about a stack: the summary after `up`, the table of `status`, the logs.
+//! Output about a stack: the summary after `up`, the table of `status`, the logs.
 
 use std::fs::File;
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::signals;
 
 const POLL: Duration = Duration::from_millis(200);
 
-/// URLs, users and what to do next.
+/// URLs, users and the next steps.
 pub fn summary(instance: &Instance) -> String {
     let public = instance.public_url();
     let provider = instance.provider_url();
@@ -76,7 +76,7 @@ pub fn status(instance: &Instance) -> Table {
     table
 }
 
-/// Prints a part's log; with `follow`, what is added to it too, until the user interrupts.
+/// Prints the log of a part. With `follow`, continues with new lines until the user interrupts.
 pub fn log(folder: &Path, part: Part, follow: bool) -> Result<()> {
     let daemon = Daemon::new(folder, part.name());
     let open = || {
@@ -98,7 +98,7 @@ pub fn log(folder: &Path, part: Part, follow: bool) -> Result<()> {
     }
 }
 
-/// A table that also reads well in a log file.
+/// A table that is readable in a log file too.
 pub fn plain_table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
@@ -114,7 +114,7 @@ fn users() -> Table {
     table
 }
 
-/// A restarted part begins a new file under the old name.
+/// Whether a restarted part has created a new file under the same name.
 fn was_replaced(file: &File, path: &Path) -> Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     let read = file.metadata()?.ino();

@@ -16,16 +16,16 @@ use crate::workspace::{TESTS_PACKAGE, Workspace};
 /// The integration test that this tier runs.
 pub const TEST: &str = "compose";
 
-/// The project of the tests, beside one that somebody uses.
+/// The Compose project of the tests, separate from the user's own.
 const PROJECT: &str = "oidc-gate-test";
-/// The images that the tests build, for the same reason.
+/// The images that the tests build, also separate.
 const ENVOY_IMAGE: &str = "localhost/oidc-gate-envoy:test";
 /// The ports that the documentation prints.
 const PRINTED_PORTS: [u16; 5] = [5000, 8080, 9000, 9001, 9090];
 /// The prefix of the container names that the documentation prints.
 const PRINTED_PREFIX: &str = "mlflow";
 
-/// Why the tier cannot run here; nothing when it can.
+/// Why the tier cannot run here. `None` if it can.
 pub fn obstacle() -> Option<String> {
     if find("docker").is_none() {
         return Some("there is no docker here".to_owned());
@@ -63,9 +63,9 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let folder = workspace.state().join("test-compose");
     let checkout = checkout(workspace, &folder, &wasm)?;
     let plan = Plan::choose()?;
-    // A run that was killed may have left containers behind.
+    // An interrupted run may have left containers behind.
     plan.remove(&checkout)?;
-    // The first `up` must build it, as on a machine that never had it; the error is that there is none.
+    // The first `up` must build it, as on a new machine. An error means that there is none.
     let _ = output(Command::new("docker").args(["image", "rm", "--force", ENVOY_IMAGE]));
     let mut cargo = workspace.cargo();
     cargo
@@ -81,7 +81,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     for (name, value) in plan.environment() {
         cargo.env(name, value);
     }
-    // They take turns at one stack; a test that builds an image goes on meanwhile.
+    // The tests take turns at one stack. A test that builds an image runs in parallel.
     let result = runs.cargo_test(&cargo, "", &["--test-threads", "2"]);
     let removed = plan.remove(&checkout).context("removing the stack");
     result.and(removed)
@@ -95,7 +95,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// As the documentation prints it, if that is free; otherwise something that is.
+    /// The ports and names that the documentation prints if they are free, otherwise others.
     fn choose() -> Result<Self> {
         let ports = if PRINTED_PORTS.into_iter().all(ports::is_free) {
             PRINTED_PORTS
@@ -116,7 +116,7 @@ impl Plan {
         Ok(Self { ports, prefix })
     }
 
-    /// For `docker compose`, where it has precedence over `.env`.
+    /// Variables for `docker compose`. They take precedence over `.env`.
     fn environment(&self) -> Vec<(&'static str, String)> {
         let [mlflow, keycloak, minio, console, prometheus] = self.ports.map(|port| port.to_string());
         vec![
@@ -131,13 +131,13 @@ impl Plan {
             ("PROMETHEUS_PORT", prometheus),
             ("ENVOY_GATE_IMAGE", ENVOY_IMAGE.to_owned()),
             ("OIDC_GATE_FILTER", "prebuilt".to_owned()),
-            // Keycloak starts a dozen times and never runs for long: a compiler that is done sooner is worth a minute.
+            // Keycloak starts a dozen times and never runs for long. Less compilation saves a minute.
             ("KEYCLOAK_HEAP", "-Xms64m -Xmx512m -XX:TieredStopAtLevel=1".to_owned()),
         ]
     }
 
-    /// Removes the stack and those that tests make beside it, with their data. The variables that the files require are
-    /// not needed for that.
+    /// Removes the stack and those that tests create beside it, with their data. This does not need the variables that
+    /// the files require.
     fn remove(&self, checkout: &Path) -> Result<()> {
         let mut removed = Ok(());
         for suffix in SUFFIXES {
@@ -161,15 +161,14 @@ impl Plan {
             for name in SECRETS {
                 compose.env(name, "none");
             }
-            // One that can't be removed must not keep the others.
+            // A project that cannot be removed must not prevent removing the others.
             removed = removed.and(output(&mut compose).map(drop));
         }
         removed
     }
 }
 
-/// What the names of the projects end with: the one that all tests use, and those of `Stack::instead` and
-/// `Stack::beside`.
+/// The suffixes of the project names: the shared one, and those of `Stack::instead` and `Stack::beside`.
 const SUFFIXES: [&str; 3] = ["", "-instead", "-refused"];
 
 const SECRETS: [&str; 6] = [
@@ -181,7 +180,7 @@ const SECRETS: [&str; 6] = [
     "MINIO_ROOT_PASSWORD",
 ];
 
-/// The repository as a clone would have it, with what is changed and not committed yet; and the filter, prebuilt.
+/// A copy of the repository as a clone would have it, including uncommitted changes, with the prebuilt filter.
 fn checkout(workspace: &Workspace, folder: &Path, wasm: &Path) -> Result<PathBuf> {
     let checkout = folder.join("checkout");
     if checkout.exists() {

@@ -1,9 +1,9 @@
-//! How many tests passed, as the test runners' own closing lines say.
+//! How many tests passed, according to the last lines of the test runners.
 
 use std::fmt;
 use std::ops::AddAssign;
 
-/// Tests of one or more runs.
+/// The tests of one or more runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Tests that passed.
@@ -15,7 +15,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Reads the closing line of libtest or of wasm-bindgen's runner, which has the same form:
+    /// Parses the last line of libtest or of wasm-bindgen's runner, which have the same form:
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 filtered out; finished in 0.01s`.
     pub fn of_result_line(line: &str) -> Option<Self> {
         let line = console::strip_ansi_codes(line);
@@ -35,7 +35,7 @@ impl Counts {
         Some(counts)
     }
 
-    /// Tests that ran.
+    /// How many tests ran.
     pub fn ran(self) -> u64 {
         self.passed + self.failed
     }

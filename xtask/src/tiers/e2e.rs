@@ -1,5 +1,5 @@
-//! The filter in real Envoy with real Redis; the tests start both themselves. The parts of the test kit that need real
-//! programs are tested here too.
+//! The filter in a real Envoy with a real Redis, which each test starts itself. Also the tests of those parts of the
+//! test kit that need real programs.
 
 use anyhow::Result;
 
@@ -9,14 +9,14 @@ use crate::install::envoy::{self, Release};
 use crate::progress::Progress;
 use crate::workspace::{TESTS_PACKAGE, Workspace};
 
-/// Each test has an Envoy and a Redis of its own; more of them at once than cores make each other late.
+/// Each test starts an Envoy and a Redis. More tests in parallel than cores would slow each other down.
 const TEST_THREADS: &str = "2";
 
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
     run_with(&envoy::CURRENT, workspace, progress, runs)
 }
 
-/// The same tests with the older Envoys that the filter works with.
+/// The same tests with the older Envoys that the filter supports.
 pub fn run_older(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
     for release in &envoy::OLDER {
         println!("\nEnvoy {}", release.version);
@@ -32,7 +32,7 @@ fn run_with(release: &Release, workspace: &Workspace, progress: &Progress, runs:
     install::apt::ensure_from("iproute2", "ip", progress)?;
     let mut cargo = workspace.cargo();
     cargo
-        // The library is what the tests share: fixture and oracle, which have tests too.
+        // The library is the shared fixture and oracle, which have tests too.
         .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--lib"])
         .args(tests.iter().flat_map(|name| ["--test", name]))
         .env("OIDC_GATE_ENVOY", envoy::ensure_release(release, workspace, progress)?)

@@ -1,4 +1,4 @@
-//! The manifests for Istio and Envoy Gateway before the projects' own validators, built from their Go modules.
+//! Checks the manifests for Istio and Envoy Gateway with the projects' own validators, built from their Go modules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,21 @@ use crate::install::{kubectl_validate, kustomize};
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
-/// Istio has no tagged module; this is the commit of its development branch that its API 1.31 belongs to.
+/// Istio has no tagged module. This is the commit of its development branch that belongs to its API 1.31.
 const ISTIO: (&str, &str) = ("istio.io/istio", "v0.0.0-20260827124520-eed52ebb66ad");
 const ENVOY_GATEWAY: (&str, &str) = ("github.com/envoyproxy/gateway", "v1.9.1");
 
-/// Where these modules define their kinds, and those of the Gateway API.
+/// The files in these modules that define their kinds and those of the Gateway API.
 const ISTIO_CRDS: &[&str] = &["manifests/charts/base/files/crd-all.gen.yaml"];
 const ENVOY_GATEWAY_CRDS: &[&str] = &[
     "charts/gateway-helm/charts/crds/crds/generated",
     "charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml",
 ];
 
-/// What Istio says to every EnvoyFilter.
+/// Istio's warning about every EnvoyFilter.
 const ANY_ENVOY_FILTER: &str = "EnvoyFilter exposes internal implementation details";
 
-/// Where the test of the translation reads it.
+/// The file that the test of the translation reads.
 const TRANSLATION: &str = "tests/tests/mesh/envoy-gateway.json";
 
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
@@ -76,7 +76,7 @@ fn copy(error: &anyhow::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
-/// Reads every manifest by the schema of its kind, and once more with each of them misspelt.
+/// Validates every manifest against the schema of its kind, and again with an unknown member in each.
 fn validate_schemas(
     reader: &Path,
     (module, version): (&str, &str),
@@ -93,7 +93,7 @@ fn validate_schemas(
             folders.push(crd);
             continue;
         }
-        // Only folders are read, and this one has other things in it.
+        // The tool reads only folders, and this folder has other files.
         let copies = folder.join("crds");
         fs::create_dir_all(&copies)?;
         let name = crd.file_name().context("it names a file")?;
@@ -118,17 +118,17 @@ fn validate_istio(validate: &Path, tools: &Path, manifests: &str) -> Result<()> 
     let file = tools.join("istio.yaml");
     fs::write(&file, manifests)?;
     let said = istio_says(validate, &file)?;
-    // What Envoy would refuse in an EnvoyFilter is only a warning; so is that it is an EnvoyFilter.
+    // Istio only warns about an EnvoyFilter that Envoy would refuse, and it warns about every EnvoyFilter.
     let warning = said.lines().find(|line| line.contains("* ") && !line.contains(ANY_ENVOY_FILTER));
     anyhow::ensure!(warning.is_none(), "{}", warning.unwrap_or_default());
-    // All of it was read: something wrong at the end of it is found.
+    // Checks that everything was read: an error at the end is found.
     fs::write(&file, manifests.to_owned() + NO_DESTINATION)?;
     let refused = istio_says(validate, &file).err().map(|error| error.to_string());
     anyhow::ensure!(refused.is_some_and(|said| said.contains("planted")), "a bad one is accepted as well");
     Ok(())
 }
 
-/// A route that leads nowhere.
+/// A route without a destination.
 const NO_DESTINATION: &str = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
     metadata: {name: planted, namespace: mlflow}\nspec: {hosts: [planted.example.com], http: [{}]}\n";
 
@@ -144,7 +144,7 @@ fn istio_says(validate: &Path, file: &Path) -> Result<String> {
     Ok(said)
 }
 
-/// What Envoy Gateway makes of its manifests: listeners, routes and clusters, and no secrets.
+/// Envoy Gateway's translation of its manifests: listeners, routes and clusters, without secrets.
 fn translate(egctl: &Path, tools: &Path, manifests: &str) -> Result<Value> {
     let mut input = manifests.to_owned();
     input += &stand_ins(tools)?;
@@ -177,7 +177,7 @@ fn refusals(value: &Value, path: &str) -> Option<String> {
         Value::Object(members) => {
             if members.get("status") == Some(&json!("False")) && members.contains_key("reason") {
                 let said = value["message"].as_str().unwrap_or_default();
-                // Nobody runs the gateway here, so it has no address.
+                // The gateway is not running here, so it has no address.
                 let expected = ["Programmed", "Available"]
                     .contains(&value["type"].as_str().unwrap_or_default())
                     && !path.contains("olicies");
@@ -201,7 +201,7 @@ fn find_configs(value: &Value) -> Vec<&Value> {
     }
 }
 
-/// What the manifests refer to and do not hold: a certificate of this moment.
+/// Resources that the manifests refer to but do not contain, including a new certificate.
 fn stand_ins(tools: &Path) -> Result<String> {
     let (key, certificate) = (tools.join("tls.key"), tools.join("tls.crt"));
     let mut openssl = Command::new("openssl");
@@ -254,7 +254,7 @@ fn egctl(workspace: &Workspace, tools: &Path, progress: &Progress) -> Result<Pat
     })
 }
 
-/// Where Go keeps a module, which is fetched if need be.
+/// The folder where Go stores a module. Downloads the module if needed.
 fn module_folder(tools: &Path, module: &str, version: &str) -> Result<PathBuf> {
     let module = format!("{module}@{version}");
     let described =
@@ -263,7 +263,7 @@ fn module_folder(tools: &Path, module: &str, version: &str) -> Result<PathBuf> {
     described["Dir"].as_str().map(PathBuf::from).context("go mod download names no folder")
 }
 
-/// Builds a program inside a copy of a Go module that was changed before.
+/// Builds a program in a changed copy of a Go module.
 fn build(
     (module, version): (&str, &str),
     package: &str,
@@ -282,7 +282,7 @@ fn build(
     if source.exists() {
         fs::remove_dir_all(&source)?;
     }
-    // Go keeps its own copy read-only, and refuses to build anything that takes the place of a file in it.
+    // Go's own copy is read-only, and Go refuses to build with overlaid files in it.
     output(Command::new("cp").args(["-r", "--no-preserve=mode"]).arg(folder).arg(&source))?;
     change(&source)?;
     let unfinished = program.with_added_extension("new");

@@ -23,27 +23,27 @@ use crate::signals;
 use crate::stack::show::plain_table;
 use crate::workspace::Workspace;
 
-/// What is tested with what.
+/// What a tier tests, and with which programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Tier {
-    /// Scripts, printed commands, Dockerfiles and manifests before their linters, and a search for secrets.
+    /// Linters on scripts, printed commands, Dockerfiles and manifests, and a search for secrets.
     Files,
-    /// Pure code, natively. Named by itself, the core once more as Wasm under node.
+    /// Pure code, natively. If named, the core also as Wasm under node.
     Unit,
-    /// Real Envoy and Redis, with a provider that can be told to misbehave.
+    /// Real Envoy and Redis, with a provider that misbehaves on request.
     E2e,
     /// Real Keycloak, MLflow and Chromium.
     Stack,
     /// docker-compose.yml in a real Docker engine.
     Compose,
-    /// The end-to-end tests with the older Envoys that the filter works with. Only when it is named.
+    /// The end-to-end tests with the older Envoys that the filter supports. Runs only if named.
     Envoys,
-    /// The manifests of Istio and Envoy Gateway before the projects' own validators. Only when it is named: it builds
-    /// these first, which takes long.
+    /// The projects' own validators on the manifests for Istio and Envoy Gateway. Runs only if named, because building
+    /// the validators takes long.
     Mesh,
 }
 
-/// What came of a tier.
+/// The result of a tier.
 struct Outcome {
     tier: Tier,
     runs: Runs,
@@ -52,15 +52,15 @@ struct Outcome {
     took: Duration,
 }
 
-/// Runs tiers one after the other, all of them even when one fails, and prints a summary whose last line is
+/// Runs tiers one after another, all of them even if one fails. Prints a summary whose last line is
 /// `N passed, N failed`.
 ///
 /// # Errors
-/// When a test failed, or a tier could not be run to its end, or ran no test at all.
+/// If a test failed, or a tier did not finish or ran no test at all.
 pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Progress) -> Result<()> {
     ensure!(only.is_empty() || !tiers.is_empty(), "--only needs the tiers that have these tests");
     let all = [Tier::Files, Tier::Unit, Tier::E2e, Tier::Stack, Tier::Compose, Tier::Envoys, Tier::Mesh];
-    // Unless it was asked for: then it is a failure that it cannot run.
+    // If it was named explicitly, it fails instead.
     let not_run = tiers.is_empty().then(compose::obstacle).flatten();
     let chosen = all
         .into_iter()
@@ -77,7 +77,7 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Pr
                 if FetchAhead::FOR.contains(tier) {
                     ahead.wait();
                 }
-                // Slow tests run in the tiers that are named.
+                // Slow tests run only in tiers that are named.
                 tier.run(workspace, only, !tiers.is_empty(), progress)
             })
             .collect()
@@ -92,10 +92,10 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Pr
         row(tier.name().to_owned(), runs.counts(), *took);
         let in_parts: Duration = runs.parts().iter().map(|part| part.took).sum();
         if in_parts > Duration::ZERO {
-            // What the tests need is installed, built and started.
+            // The time to install, build and start what the tests need.
             row("  preparation".to_owned(), Counts::default(), took.saturating_sub(in_parts));
         }
-        // With a filter most programs have nothing to run.
+        // With `--only`, most programs have no test to run.
         for part in runs.parts().iter().filter(|part| part.counts.ran() > 0 || part.took.as_secs() > 0) {
             row(format!("  {}", part.name), part.counts, part.took);
         }
@@ -106,7 +106,7 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Pr
     }
     let broken = outcomes.iter().filter(|outcome| outcome.problem.is_some()).count() as u64;
     if broken > 0 && sum.failed == 0 {
-        // Whoever reads only the last line must not take this run for a good one.
+        // The last line alone must not look like a success.
         sum.failed = broken;
     }
     println!("\n{table}");
@@ -116,13 +116,13 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Pr
     println!("{sum}");
     signals::check()?;
     if sum.failed > 0 || broken > 0 {
-        // All has been said, and the summary stays the last line.
+        // Everything has been printed, and the summary must stay the last line.
         std::process::exit(1);
     }
     Ok(())
 }
 
-/// The large downloads of later tiers, made while earlier ones compile: most of their time is waiting for a server.
+/// Downloads the large files of later tiers while earlier ones compile. Most of that time is spent waiting for servers.
 struct FetchAhead<'scope>(Option<ScopedJoinHandle<'scope, ()>>);
 
 impl<'scope> FetchAhead<'scope> {
@@ -138,14 +138,14 @@ impl<'scope> FetchAhead<'scope> {
         let needed = chosen.iter().position(|tier| Self::FOR.contains(tier)).is_some_and(|first| first > 0);
         Self(needed.then(|| {
             scope.spawn(|| {
-                // The tier that needs it tries again, and reports what is wrong.
+                // The tier that needs it tries again and reports the error.
                 let _ = install::keycloak::ensure(workspace, progress);
                 let _ = install::mlflow::ensure(workspace, progress);
             })
         }))
     }
 
-    /// Until they are there: two installations of one thing must not meet.
+    /// Waits until they are complete, because two installations of the same program must not overlap.
     fn wait(&mut self) {
         if let Some(running) = self.0.take() {
             let _ = running.join();
@@ -184,7 +184,7 @@ impl Tier {
     }
 }
 
-/// The integration tests of the tests package whose name passes.
+/// The integration tests of the tests package whose names are wanted.
 fn integration_tests(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let metadata = workspace.metadata()?;
     let package = metadata.packages.iter().find(|package| package.name == crate::workspace::TESTS_PACKAGE);

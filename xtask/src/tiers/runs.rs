@@ -1,4 +1,4 @@
-//! The test runs of one tier: what they print is passed on, counted and timed, part by part.
+//! The test runs of one tier. Their output is passed on, counted and timed for each part.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use super::counts::Counts;
 use crate::command::describe;
 use crate::signals;
 
-/// One test program, or what comes before all of them.
+/// One test program, or the work before all of them.
 #[derive(Debug)]
 pub struct Part {
     pub name: String,
@@ -23,14 +23,14 @@ pub struct Part {
 /// The test runs of one tier.
 #[derive(Default)]
 pub struct Runs {
-    /// Which tests: those whose name contains one of these, or all when there are none.
+    /// Run only tests whose name contains one of these. Empty means all.
     only: Vec<String>,
-    /// Whether the slow tests run as well.
+    /// Whether slow tests run too.
     slow: bool,
-    /// Those of `only` that a test was found for.
+    /// The entries of `only` that matched a test.
     found: BTreeSet<String>,
     parts: Vec<Part>,
-    /// The checks that are no tests of cargo's.
+    /// Checks that are not cargo tests.
     checks: Counts,
     problems: Vec<String>,
 }
@@ -40,12 +40,12 @@ impl Runs {
         Self { only: only.to_vec(), slow, ..Self::default() }
     }
 
-    /// Whether all tests are wanted.
+    /// Whether all tests run.
     pub fn is_whole(&self) -> bool {
         self.only.is_empty()
     }
 
-    /// Whether what is slow is wanted as well.
+    /// Whether slow tests run too.
     pub fn is_thorough(&self) -> bool {
         self.slow
     }
@@ -54,7 +54,7 @@ impl Runs {
         &self.parts
     }
 
-    /// All parts together.
+    /// The counts of all parts together.
     pub fn counts(&self) -> Counts {
         self.parts.iter().fold(self.checks, |mut sum, part| {
             sum += part.counts;
@@ -62,12 +62,12 @@ impl Runs {
         })
     }
 
-    /// Builds tests, runs them, passes their output on, and counts and times each test program. A failed test is no
-    /// error of this call: the next run of the tier goes on. `with` says what is special about this run, `runner` is
-    /// for the test programs.
+    /// Builds and runs tests, passes their output on, and counts and times each test program. A failed test is not an
+    /// error of this call, so that the tier continues. `with` describes what is special about this run. `runner` is the
+    /// command that runs the test programs.
     ///
     /// # Errors
-    /// When cargo cannot be started.
+    /// If cargo cannot be started.
     pub fn cargo_test(&mut self, command: &Command, with: &str, runner: &[&str]) -> Result<()> {
         signals::check()?;
         let started = Instant::now();
@@ -86,11 +86,11 @@ impl Runs {
         signals::check()?;
         let shown = describe(command);
         println!("$ {shown}");
-        // cargo says on one stream which program it starts, and the program says on the other one how it went.
+        // On one stream cargo says which program it starts. On the other one the program says how it ended.
         let (reader, writer) = std::io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
-        // The other ends of the pipe are here, too; it ends when all are closed.
+        // The pipe ends only when all of its writers are closed, including those in this process.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let before = self.counts();
         let mut started = Instant::now();
@@ -130,7 +130,7 @@ impl Runs {
         self.parts.push(Part { name, counts: Counts::default(), took: started.elapsed() });
     }
 
-    /// Runs a check that is no test of cargo's, and counts it as one.
+    /// Runs a check that is not a cargo test, and counts it as one.
     pub fn check(&mut self, what: &str, test: impl FnOnce() -> Result<()>) {
         let found: Vec<_> = self.only.iter().filter(|only| what.contains(only.as_str())).cloned().collect();
         if found.is_empty() && !self.is_whole() {
@@ -180,7 +180,7 @@ fn copy(command: &Command, more: &[&str]) -> Command {
     copy
 }
 
-/// The test program that cargo says it starts: `Running tests/e2e/main.rs (target/debug/deps/e2e-0a1b2c)`,
+/// The test program in a line of cargo: `Running tests/e2e/main.rs (target/debug/deps/e2e-0a1b2c)`,
 /// `Doc-tests oidc_gate_core`.
 fn program_of(line: &str) -> Option<String> {
     let line = console::strip_ansi_codes(line);
@@ -246,7 +246,7 @@ mod tests {
         let problem = runs_of(one, &["cb13", "cb31"]).problem().unwrap();
         assert!(problem.contains("cb31") && !problem.contains("cb13"), "{problem}");
         assert!(runs_of("exit 0", &["cb13"]).problem().is_some());
-        // A program of several may have none of the tests.
+        // One of several programs may have no matching test.
         let none = "echo 'test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out'";
         assert_eq!(runs_of(&format!("{none}; {one}"), &["cb13"]).problem(), None);
     }
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn slow_tests_run_only_when_they_are_asked_for() {
-        // Stands for cargo: fails when the slow tests are asked for.
+        // Replaces cargo. It fails if slow tests are requested.
         let script = "case \"$*\" in *--include-ignored*) exit 1;; *--no-run*) ;; \
              *) echo 'test result: ok. 1 passed; 0 failed; 1 ignored';; esac";
         for (slow, passed) in [(false, 1), (true, 0)] {

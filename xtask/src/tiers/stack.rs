@@ -1,4 +1,4 @@
-//! The whole stack with a browser, on ports and in a folder of its own.
+//! The whole stack with a browser, with separate ports and a separate folder.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let _alone = alone(workspace)?;
     let chromedriver = install::chromium::ensure(progress)?;
     let folder = folder(workspace);
-    // A run that was killed may have left parts behind.
+    // An interrupted run may have left parts running.
     stack::down(&folder)?;
     stack::remove_data(&folder)?;
     let failures = folder.join("failures");
@@ -53,7 +53,7 @@ fn test(
         .env("OIDC_GATE_MLFLOW_PYTHON", install::mlflow::ensure(workspace, progress)?)
         .env("OIDC_GATE_CHROMEDRIVER", chromedriver)
         .env("OIDC_GATE_XTASK", std::env::current_exe()?);
-    // They share one stack, and some of them stop parts of it.
+    // The tests share one stack, and some of them stop parts of it.
     runs.cargo_test(&cargo, "", &["--test-threads", "1"])
 }
 

@@ -1,4 +1,4 @@
-//! Pure code: natively; and, when the tier is named, the core once more as Wasm, where it lives.
+//! Pure code, natively. If the tier is named, the core's tests also run as Wasm, because the filter runs as Wasm.
 
 use anyhow::Result;
 
@@ -12,10 +12,10 @@ use crate::workspace::{CORE_PACKAGE, NODE_TARGET, PLUGIN_PACKAGE, TESTS_PACKAGE,
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
     let mut native = workspace.cargo();
     native.args(["test", "--locked", "--no-fail-fast", "--workspace"]);
-    // The plugin has no tests of its own, and the others need servers.
+    // The plugin has no tests, and the other packages need servers.
     runs.cargo_test(native.args(["--exclude", PLUGIN_PACKAGE, "--exclude", TESTS_PACKAGE]), "", &[])?;
     if !runs.is_whole() || !runs.is_thorough() {
-        // It has to be compiled once more, and a tool with it. The end-to-end tests run it as Wasm, too.
+        // The tests must be compiled again, together with a tool. The end-to-end tests cover the core as Wasm too.
         println!("not run as Wasm: `cargo xtask test unit` does that with all of the core's tests");
         return Ok(());
     }
@@ -29,7 +29,7 @@ fn under_node(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Re
         task.finish("Debian package");
     }
     wasm::ensure_target(workspace, NODE_TARGET, progress)?;
-    // The runner and the library in the tests speak a private protocol that changes with every version.
+    // The runner and the library in the tests use a private protocol that changes with every version.
     let version = workspace.locked_version("wasm-bindgen")?;
     let program = "wasm-bindgen-test-runner";
     let runner =

@@ -14,8 +14,8 @@ const ONCE_IN: Duration = Duration::from_secs(60);
 /// Longest path and query that are sent back, in bytes.
 const MAX_TARGET_LEN: usize = 8192;
 
-/// Redirects a navigation to the same path at the public address. `None` if it is already there, or was redirected
-/// recently.
+/// Redirects a navigation to the same path at the public address. `None` for any other request, and if the browser is
+/// already there or was redirected recently.
 pub fn redirect(public_url: &PublicUrl, cookies: &GateCookies, request: &Request) -> Option<Reply> {
     let target = request.target();
     let asks_twice = || cookies.ours(request).any(|(name, _)| name == cookies.redirected());

@@ -14,7 +14,7 @@ pub const MAX_IDENTIFIER_CHARS: usize = 255;
 /// How many characters of an untrusted audience the log shows.
 const MAX_SHOWN_CHARS: usize = 100;
 
-/// Whom a token names as audience besides us.
+/// The audiences of a token besides our client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audiences {
     /// Only us.

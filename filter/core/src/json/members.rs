@@ -1,5 +1,5 @@
 //! Typed access to the members of a JSON object. A null member counts as absent, because many serialisers write absent
-//! values so. A member of any other wrong type is an error, never "absent".
+//! values this way. A member of any other wrong type is an error, never "absent".
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ pub const MAX_LIST_ENTRIES: usize = 10_000;
 /// Longest entry of a list, in bytes.
 pub const MAX_LIST_ENTRY_LEN: usize = 1024;
 
-/// 9999-12-31T23:59:59Z. A later time is not a real date, and would make arithmetic overflow.
+/// 9999-12-31T23:59:59Z. A later time is not a real date, and could make arithmetic overflow.
 const LAST_SECOND: u64 = 253_402_300_799;
 
 /// A member that cannot be used. The error has its name but not its value.

@@ -26,7 +26,7 @@ impl Rules {
         rules.extend(config.rules.iter().cloned());
         match config.preset {
             Some(Preset::Mlflow) => rules.extend(mlflow::rules()),
-            // Without a preset, the configured groups may access every path without a rule.
+            // Without a preset, the configured groups may access all paths that no rule matches.
             None if !config.users.is_empty() || !config.admins.is_empty() => rules.push(Rule {
                 name: RuleName::Own("members".to_owned()),
                 path: PathMatch::Prefix("/".to_owned()),

@@ -1,4 +1,4 @@
-//! Dockerfiles before hadolint.
+//! Checks Dockerfiles with hadolint.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::{Source, lay};
 
 /// # Errors
-/// When there is no Dockerfile, or hadolint finds something; the message is hadolint's.
+/// If there is no Dockerfile, or hadolint finds something. The message is hadolint's.
 pub fn check(hadolint: &Path, sources: &[Source]) -> Result<()> {
     let files: Vec<_> = sources.iter().filter(|source| is_dockerfile(source.file_name())).collect();
     ensure!(files.len() >= 2, "there are only {} Dockerfiles", files.len());
@@ -17,7 +17,7 @@ pub fn check(hadolint: &Path, sources: &[Source]) -> Result<()> {
     Ok(())
 }
 
-/// Every kind of thing that it is asked for is found.
+/// Checks that hadolint finds every kind of problem that it is expected to find.
 pub fn control(hadolint: &Path) -> Result<()> {
     let text = "FROM debian:latest\n\
                 MAINTAINER somebody\n\
@@ -29,8 +29,8 @@ pub fn control(hadolint: &Path) -> Result<()> {
                 USER root\n";
     let planted = Source { name: "Dockerfile".to_owned(), content: text.as_bytes().to_vec() };
     let said = complaints(hadolint, &[&planted])?;
-    // A tag that moves, a relative folder, sudo, packages without a version, a last user that is root, and what
-    // shellcheck says to the commands.
+    // A moving tag, a relative folder, sudo, packages without a version, root as the last user, and shellcheck's
+    // findings in the commands.
     for code in ["DL3007", "DL4000", "DL3000", "DL3004", "DL3008", "DL3014", "DL3002", "SC2086"] {
         ensure!(said.contains(code), "{code} is not found: {said}");
     }
@@ -44,7 +44,7 @@ fn is_dockerfile(name: &str) -> bool {
 fn complaints(hadolint: &Path, files: &[&Source]) -> Result<String> {
     let folder = tempfile::tempdir()?;
     lay(folder.path(), files.iter().map(|file| (file.name.as_str(), file.content.as_slice())))?;
-    // Without a configuration of its own it would look for one, at home as well.
+    // Without an explicit configuration it would search for one, also in the home folder.
     lay(folder.path(), [("hadolint.yaml", b"{}".as_slice())])?;
     let mut command = Command::new(hadolint);
     command.current_dir(folder.path()).stdin(Stdio::null());

@@ -1,4 +1,4 @@
-//! The Kustomize bases: what `kubectl apply -k` would apply is all that lies in their folders.
+//! Checks that `kubectl apply -k` applies everything in the folder of a Kustomize base.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::{Source, lay};
 use crate::install::kustomize::build;
 
-/// A resource, as far as it has to be told from others.
+/// Kind and name, which identify a resource here.
 type Identity = (String, String);
 
 /// # Errors
-/// When the base does not build, leaves out something of its folder, or has a resource outside of its namespace.
+/// If the base does not build, leaves out a file of its folder, or has a resource outside of its namespace.
 pub fn check(kustomize: &Path, root: &Path, base: &str, sources: &[Source]) -> Result<()> {
     let of_the_base = |source: &&Source| source.name.starts_with(&format!("{base}/"));
     let manifests: Vec<_> = sources
@@ -26,7 +26,7 @@ pub fn check(kustomize: &Path, root: &Path, base: &str, sources: &[Source]) -> R
     compare(&build(kustomize, &root.join(base))?, &manifests)
 }
 
-/// A manifest that no kustomization names is missed.
+/// Checks that a manifest without an entry in the kustomization is detected.
 pub fn control(kustomize: &Path) -> Result<()> {
     let service = |name: &str| {
         format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: mlflow}}\n")
@@ -50,7 +50,7 @@ pub fn control(kustomize: &Path) -> Result<()> {
 
 fn compare(built: &str, manifests: &[String]) -> Result<()> {
     let resources = resources(built)?;
-    // A resource that belongs to the whole cluster has no namespace.
+    // Cluster-wide resources have no namespace.
     for resource in resources.iter().filter(|resource| resource["kind"] != "GatewayClass") {
         let namespace = &resource["metadata"]["namespace"];
         ensure!(namespace == "mlflow", "{:?} is in namespace {namespace}", identity(resource));

@@ -1,5 +1,6 @@
-//! What no test runs as it stands: scripts and printed commands, Dockerfiles, Kustomize bases, and whatever must not
-//! have a secret in it. A check that finds nothing is believed only after it has found what was planted for it.
+//! Files that no test executes unchanged: scripts and printed commands, Dockerfiles, Kustomize bases; and all files
+//! that must not contain secrets. Each check must first find a planted problem, so that "nothing found" means
+//! something.
 
 mod dockerfiles;
 mod manifests;
@@ -20,7 +21,7 @@ use crate::workspace::Workspace;
 const GITLEAKS: GoTool =
     GoTool { module: "github.com/zricethezav/gitleaks/v8", version: "v8.30.1", program: "gitleaks" };
 
-/// A file as git has it, or would.
+/// A file that is tracked by git or not ignored.
 struct Source {
     /// Its path from the root of the repository.
     name: String,
@@ -69,7 +70,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     Ok(())
 }
 
-/// The files of the repository, with what is changed and not committed yet.
+/// The files of the repository, including uncommitted changes.
 fn sources(workspace: &Workspace) -> Result<Vec<Source>> {
     let read = |name: String| {
         let content = std::fs::read(workspace.root().join(&name))?;

@@ -1,4 +1,4 @@
-//! Shell scripts, and the commands that documents print for people to type, before shellcheck.
+//! Checks shell scripts, and the commands that documents print, with shellcheck.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,21 +7,21 @@ use anyhow::{Result, ensure};
 
 use super::{Source, lay};
 
-/// What a printed command may do, and a script may not.
+/// Findings that are allowed in a printed command, but not in a script.
 const PRINTED_EXCEPTIONS: &str = concat!(
-    // A variable that is used by the next block, or is a line of .env.
-    "SC2034,", // Whoever types it sees when a command in it fails.
+    // SC2034: the next block uses the variable, or it is a line of .env.
+    "SC2034,", // SC2155: the user who types the command sees if it fails.
     "SC2155",
 );
 
-/// A piece of shell, under the name that it is reported with.
+/// A piece of shell, with a name for messages.
 pub struct Script {
     name: String,
     text: String,
     printed: bool,
 }
 
-/// All files that are shell scripts, by their name or by their first line.
+/// All shell scripts, recognised by their name or first line.
 pub fn scripts(sources: &[Source]) -> Vec<Script> {
     let is_script = |source: &&Source| {
         let first = source.content.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -36,7 +36,7 @@ pub fn scripts(sources: &[Source]) -> Vec<Script> {
     sources.iter().filter(is_script).map(script).collect()
 }
 
-/// All blocks of documents that are marked as shell, each named by its page and line.
+/// All shell blocks in documents, named by page and line.
 pub fn printed(sources: &[Source]) -> Vec<Script> {
     let pages = sources.iter().filter(|source| source.name.ends_with(".md"));
     pages.flat_map(|page| blocks(&page.name, &page.text())).collect()
@@ -51,7 +51,7 @@ fn blocks(page: &str, text: &str) -> Vec<Script> {
             continue;
         }
         let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```");
-        // In a list the block is indented with it.
+        // In a list, the block is indented.
         let text = inside.map(|line| format!("{}\n", line.get(indentation..).unwrap_or_default())).collect();
         found.push(Script { name: format!("{page}:{}", number + 1), text, printed: true });
     }
@@ -59,7 +59,7 @@ fn blocks(page: &str, text: &str) -> Vec<Script> {
 }
 
 /// # Errors
-/// When there is nothing to look at, or shellcheck finds something; the message is shellcheck's.
+/// If there is nothing to check, or shellcheck finds something. The message is shellcheck's.
 pub fn check(scripts: &[Script]) -> Result<()> {
     ensure!(scripts.len() > 5, "there are only {} scripts", scripts.len());
     let complaints = complaints(scripts)?;
@@ -67,7 +67,7 @@ pub fn check(scripts: &[Script]) -> Result<()> {
     Ok(())
 }
 
-/// Something bad of each kind is found: so shellcheck runs, with the options that this file gives it.
+/// Checks that shellcheck finds a problem of each kind, with the options that are used here.
 pub fn control() -> Result<()> {
     let bad = [
         ("a name that is split into words", "#!/bin/bash\nrm -rf $1/*\n", false, "SC2086"),
@@ -100,7 +100,7 @@ fn complaints(scripts: &[Script]) -> Result<String> {
             continue;
         }
         let output = shellcheck.arg("--").args(names).output()?;
-        // 1: it has found something. Anything else is trouble with itself.
+        // 1 means that it has found something. Other statuses are errors of shellcheck itself.
         ensure!(
             matches!(output.status.code(), Some(0 | 1)),
             "shellcheck ended with {}: {}",
@@ -115,7 +115,7 @@ fn complaints(scripts: &[Script]) -> Result<String> {
 fn shellcheck(folder: &Path) -> Command {
     let mut command = Command::new("shellcheck");
     command.current_dir(folder).stdin(Stdio::null());
-    // No settings from a file, least of all from one at home.
+    // No settings from files, especially not from the home folder.
     command.args(["--norc", "--severity", "style", "--color=never", "--format", "gcc"]);
     command
 }

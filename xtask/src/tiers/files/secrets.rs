@@ -1,4 +1,4 @@
-//! A search for secrets in every file, and in every commit that led to them, by gitleaks with its own rules.
+//! Searches all files, and all commits that led to them, for secrets, with gitleaks and its default rules.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,11 +11,11 @@ use super::{Source, lay};
 use crate::command::output;
 use crate::download::hex;
 
-/// What looks like a secret and is none.
+/// A text that looks like a secret but is not one.
 struct Known {
-    /// Where it may be.
+    /// The file that may contain it.
     file: &'static str,
-    /// The first half of the SHA-256 of what was found, so that another one in its place is found.
+    /// The first half of the SHA-256 of the text, so that another text in its place is reported.
     sha256: &'static str,
     why: &'static str,
 }
@@ -61,7 +61,7 @@ const fn known(file: &'static str, sha256: &'static str, why: &'static str) -> K
     Known { file, sha256, why }
 }
 
-/// Something that a rule of gitleaks matches.
+/// A text that matches a rule of gitleaks.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Finding {
@@ -70,7 +70,7 @@ struct Finding {
     file: String,
     start_line: u64,
     secret: String,
-    /// Empty where it was found in a file.
+    /// Empty if it was found in a file.
     commit: String,
 }
 
@@ -80,11 +80,11 @@ impl Finding {
     }
 
     fn is(&self, known: &Known) -> bool {
-        // What is known stays in the history under the name that its file had then.
+        // A known text may be in the history under an earlier name of its file.
         (self.file == known.file || !self.commit.is_empty()) && self.sha256().starts_with(known.sha256)
     }
 
-    /// Where it is, and what it would be called in the list above; never the secret.
+    /// Where it is, and its entry for the list above. Never the secret.
     fn describe(&self) -> String {
         let sha256 = self.sha256();
         let Self { rule, file, start_line, commit, .. } = self;
@@ -93,9 +93,9 @@ impl Finding {
 }
 
 /// # Errors
-/// When there is something that looks like a secret and is not known to be none, or when something known is gone.
+/// If a text looks like a secret and is not on the list, or if an entry of the list no longer exists.
 pub fn check(gitleaks: &Path, root: &Path, sources: &[Source]) -> Result<()> {
-    // It can't be told not to read this one.
+    // gitleaks cannot be told to ignore this file.
     let exceptions = sources.iter().find(|source| source.file_name() == ".gitleaksignore");
     ensure!(exceptions.is_none(), "exceptions belong into {}, with a reason", file!());
     let folder = tempfile::tempdir()?;
@@ -111,13 +111,13 @@ pub fn check(gitleaks: &Path, root: &Path, sources: &[Source]) -> Result<()> {
     Ok(())
 }
 
-/// A secret of the form of those that are made, the same in every run: now and then a random one has so little variety
-/// that gitleaks does not take it for one.
+/// A secret in the form of generated ones, the same in every run. A random one may have too little variety for gitleaks
+/// to recognise.
 fn secret(of: &str) -> String {
     hex(&Sha256::digest(of))
 }
 
-/// The search finds what it is there for above all: the `.env` of somebody who uses the stack.
+/// Checks that the search finds the most important case: a user's `.env`.
 pub fn control_settings(gitleaks: &Path, root: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     for name in [".env.example", "generate-env.sh"] {
@@ -146,16 +146,16 @@ pub fn control_settings(gitleaks: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// It finds a secret wherever one could be overlooked.
+/// Checks that the search finds secrets in places that are easily overlooked.
 pub fn control_places(gitleaks: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    // Put together here, so that this file has none.
+    // Assembled here, so that this file contains none.
     let key =
         format!("-----BEGIN {0} KEY-----\n{1}\n{1}\n-----END {0} KEY-----\n", "PRIVATE", secret("a key"));
     let [hash, commented, removed] = ["a hash", "a commented one", "a removed one"].map(secret);
     let setting = |value: &str| format!("let api_key = \"{value}\";\n");
     let planted = [
-        // Where others are known.
+        // A file that contains other, known texts.
         ("filter/core/src/jose/testing/rsa.pem", key.clone()),
         ("filter/core/src/jose/hash.rs", setting(&hash)),
         // With the words that would silence it.
@@ -202,7 +202,7 @@ fn in_files(gitleaks: &Path, folder: &Path) -> Result<Vec<Finding>> {
     Ok(found)
 }
 
-/// All that led to what is checked out; other branches are others' business.
+/// Searches all commits that led to the current one. Other branches do not matter here.
 fn in_commits(gitleaks: &Path, repository: &Path) -> Result<Vec<Finding>> {
     search(
         Command::new(gitleaks).args(["git", "--log-opts=--full-history HEAD", "."]).current_dir(repository),
@@ -212,10 +212,10 @@ fn in_commits(gitleaks: &Path, repository: &Path) -> Result<Vec<Finding>> {
 fn search(command: &mut Command) -> Result<Vec<Finding>> {
     let settings = tempfile::tempdir()?;
     lay(settings.path(), [("gitleaks.toml", b"[extend]\nuseDefault = true\n".as_slice())])?;
-    // Its own rules and nothing else: no exceptions in files or comments of what is searched.
+    // Only the default rules: no exceptions from files or comments in the searched files.
     command.arg("--config").arg(settings.path().join("gitleaks.toml"));
     command.arg("--gitleaks-ignore-path").arg(settings.path()).arg("--ignore-gitleaks-allow");
-    // Whatever it finds is no error; whatever else ends it is one.
+    // Findings are not errors. Every other failure is.
     command.args(["--exit-code", "0", "--no-banner", "--no-color", "--log-level", "error"]);
     command.args(["--report-format", "json", "--report-path", "-"]);
     let answer = command.stdin(Stdio::null()).output()?;
