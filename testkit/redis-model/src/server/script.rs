@@ -1,4 +1,4 @@
-//! `EVAL` with a real Lua 5.1, so that the scripts of the core run unchanged.
+//! `EVAL` with a real Lua 5.1, so that scripts run unchanged.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value, Variadic
 
 use super::commands;
 use super::keys::Keys;
-use super::resp::Reply;
+use crate::resp::Reply;
 
 /// A Lua that calls back into one server's keys.
 pub struct Scripts {
