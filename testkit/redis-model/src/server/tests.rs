@@ -169,3 +169,13 @@ fn a_changed_script_is_counted() {
     assert_eq!(ask(&redis, &["EVAL", "return 1", "0"]), ":2\r\n");
     assert_eq!(redis.sabotaged(), 1);
 }
+
+#[test]
+fn a_script_can_read_an_entry_of_any_length() {
+    let redis = server();
+    let mut entry = vec!["XADD", "s", "*"];
+    entry.resize(100_003, "x");
+    ask(&redis, &entry);
+    let script = "return #redis.call('XRANGE', KEYS[1], '-', '+')[1][2]";
+    assert_eq!(ask(&redis, &["EVAL", script, "1", "s"]), ":100000\r\n");
+}
