@@ -12,9 +12,12 @@ use crate::host::*;
 use crate::jose::signature::SignatureVerifier as _;
 use crate::time::Timestamp;
 
+pub mod config;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod provider;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod redis;
-pub mod stream;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod world;
 
 type Answer = Box<dyn Fn(&Callout) -> Result<CalloutReply, CalloutError>>;

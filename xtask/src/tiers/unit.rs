@@ -1,4 +1,5 @@
-//! Pure code: natively; and, when the tier is named, the core once more as Wasm, where it lives.
+//! Pure code: natively; and, when the tier is named, the core once more as Wasm, where it lives. What needs the Lua of
+//! the model of Redis is left out there.
 
 use anyhow::Result;
 
@@ -16,7 +17,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     runs.cargo_test(native.args(["--exclude", PLUGIN_PACKAGE, "--exclude", TESTS_PACKAGE]), "", &[])?;
     if !runs.is_whole() || !runs.is_thorough() {
         // It has to be compiled once more, and a tool with it. The end-to-end tests run it as Wasm, too.
-        println!("not run as Wasm: `cargo xtask test unit` does that with all of the core's tests");
+        println!("not run as Wasm: `cargo xtask test unit` does that with the core's tests");
         return Ok(());
     }
     under_node(workspace, progress, runs)

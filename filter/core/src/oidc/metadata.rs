@@ -289,7 +289,7 @@ mod tests {
     const NOTHING: Needs = Needs { login: false, userinfo: false, introspection: false };
 
     fn login() -> Login {
-        Login { userinfo: true, ..crate::testing::world::config().login.unwrap() }
+        Login { userinfo: true, ..crate::testing::config::config().login.unwrap() }
     }
 
     fn issuer() -> Issuer {

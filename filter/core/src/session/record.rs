@@ -185,7 +185,7 @@ impl std::fmt::Debug for Grant {
 mod tests {
     use super::*;
     use crate::principal::Kind;
-    use crate::testing::world;
+    use crate::testing;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn config() -> config::Session {
-        world::config().session.unwrap()
+        testing::config::config().session.unwrap()
     }
 
     fn record() -> Record {
