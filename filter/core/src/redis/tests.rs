@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use oidc_gate_redis_model::resp::{Reply, Words, take_command};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -42,13 +43,12 @@ impl Cluster {
         let redis = Redis::new(host.clone(), config);
         let (first, listed) = (answer.clone(), nodes.clone());
         host.on("redis", move |callout| {
-            let asks_for_nodes = String::from_utf8_lossy(&callout.body).contains("NODES");
-            let listed = listed.borrow();
-            let bulk = format!("${}\r\n{}\r\n", listed.len(), listed);
-            let first = first.borrow();
-            Ok(reply(callout, if asks_for_nodes { &bulk } else { &first }))
+            let asks_for_nodes = commands(callout).iter().any(|command| command[0] == b"CLUSTER");
+            let answer =
+                if asks_for_nodes { bulk(&listed.borrow()) } else { first.borrow().clone().into_bytes() };
+            Ok(reply(callout, &answer))
         });
-        host.on("redis_nodes", |callout| Ok(reply(callout, "$1\r\nv\r\n")));
+        host.on("redis_nodes", |callout| Ok(reply(callout, &bulk("v"))));
         Self { host, redis, answer, nodes }
     }
 
@@ -73,13 +73,23 @@ impl Cluster {
     }
 }
 
-/// `AUTH` and `ECHO` as Redis answers them, and that between them.
-fn reply(callout: &Callout, answer: &str) -> CalloutReply {
-    let body = String::from_utf8_lossy(&callout.body).into_owned();
-    let nonce = body.trim_end().rsplit("\r\n").next().unwrap_or_default().to_owned();
-    let asking = if body.contains("ASKING") { "+OK\r\n" } else { "" };
-    let text = format!("+OK\r\n{asking}{answer}${}\r\n{nonce}\r\n", nonce.len());
-    CalloutReply { status: 200, headers: Vec::new(), body: text.into_bytes() }
+fn commands(callout: &Callout) -> Vec<Words> {
+    let mut pipeline = callout.body.clone();
+    std::iter::from_fn(|| take_command(&mut pipeline).unwrap()).collect()
+}
+
+fn bulk(text: &str) -> Vec<u8> {
+    Reply::Bulk(text.into()).bytes()
+}
+
+/// `AUTH`, `ASKING` and `ECHO` as Redis answers them, and these bytes for any other command.
+fn reply(callout: &Callout, answer: &[u8]) -> CalloutReply {
+    let one = |command: &Words| match command[0].as_slice() {
+        b"AUTH" | b"ASKING" => b"+OK\r\n".to_vec(),
+        b"ECHO" => Reply::Bulk(command[1].clone()).bytes(),
+        _ => answer.to_vec(),
+    };
+    CalloutReply { status: 200, headers: Vec::new(), body: commands(callout).iter().flat_map(one).collect() }
 }
 
 #[test]
