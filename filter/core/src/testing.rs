@@ -12,9 +12,12 @@ use crate::host::*;
 use crate::jose::signature::SignatureVerifier as _;
 use crate::time::Timestamp;
 
+pub mod config;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod provider;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod redis;
-pub mod stream;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod world;
 
 type Answer = Box<dyn Fn(&Callout) -> Result<CalloutReply, CalloutError>>;
@@ -163,13 +166,16 @@ impl Host for TestHost {
         self.shared.borrow().get(key).cloned()
     }
 
+    /// As Envoy does it: number 0 writes over any version, and any number writes a key that is not there.
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch> {
         let mut shared = self.shared.borrow_mut();
-        let version = shared.get(key).map_or(0, |(_, version)| *version);
-        if cas.is_some_and(|cas| cas != version) {
+        let version = shared.get(key).map(|(_, version)| *version);
+        if let (Some(cas @ 1..), Some(version)) = (cas, version)
+            && cas != version
+        {
             return Err(CasMismatch);
         }
-        shared.insert(key.to_owned(), (value.to_vec(), version + 1));
+        shared.insert(key.to_owned(), (value.to_vec(), version.unwrap_or_default() + 1));
         Ok(())
     }
 
@@ -199,5 +205,24 @@ impl Host for TestHost {
 
     fn log(&self, level: Level, message: &str) {
         self.log.borrow_mut().push(format!("{level:?} {message}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_swap_compares_only_with_a_number_and_only_where_there_is_something() {
+        let host = TestHost::new();
+        let set = |value: &[u8], cas| host.shared_set("k", value, cas).is_ok();
+        assert!(set(b"a", Some(7)), "there is nothing to compare with");
+        let (_, first) = host.shared_get("k").unwrap();
+        assert_ne!(first, 0, "the number of nothing is never that of a version");
+        assert!(set(b"b", Some(first)) && !set(b"c", Some(first)), "once");
+        assert!(set(b"d", Some(0)) && set(b"e", None), "unconditional");
+        assert_eq!(host.shared_get("k").unwrap().0, b"e");
     }
 }

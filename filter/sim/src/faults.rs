@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use oidc_gate_redis_model::server::Mood;
+
 use crate::executor::Moment;
 use crate::plan::{Event, Plan};
 use crate::poison;
-use crate::redis::Mood;
 use crate::rng::Rng;
 use crate::world::World;
 

@@ -1,7 +1,7 @@
 //! # A deterministic world around the core
 //!
 //! The core decides; this crate is everything else, in one thread and in virtual time: Envoys with their workers,
-//! shared data and clocks, a network, a Redis with real semantics, a provider that behaves as Keycloak does, browsers,
+//! shared data and clocks, a network, a Redis with real semantics ([`oidc_gate_redis_model`]), a provider that behaves as Keycloak does, browsers,
 //! API clients, an administrator, somebody who should not get in, and all that goes wrong between them.
 //!
 //! One number, the seed, decides everything: which task runs next, how long a call takes, what gets lost, who clicks
@@ -19,7 +19,6 @@
 //! | [`net`] | callouts, latencies, and their fates |
 //! | [`faults`] | what goes wrong, and when |
 //! | [`poison`] | what somebody writes into the revocation stream |
-//! | [`redis`] | RESP, types, expiry, transactions, streams, Lua |
 //! | [`provider`] | sessions, tokens, rotation, logout |
 //! | [`client`] | browsers, API clients, the administrator, the attacker, the flood |
 //! | [`ledger`] | what is true, and the rules |
@@ -41,7 +40,6 @@ pub mod net;
 pub mod plan;
 pub mod poison;
 pub mod provider;
-pub mod redis;
 pub mod rng;
 pub mod runner;
 pub mod sabotage;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures_channel::oneshot::{Sender, channel};
 use futures_util::future::{Either, select};
 use oidc_gate_core::host::{Callout, CalloutError, CalloutReply, LocalFuture};
+use oidc_gate_redis_model::server::Connection;
 
 use crate::envoy::WorkerId;
 use crate::faults::{Fate, Scope};
 use crate::ledger::Presentation;
-use crate::redis::Connection;
 use crate::sabotage::Sabotage;
 use crate::world::World;
 

@@ -3,9 +3,10 @@
 
 use std::rc::Rc;
 
+use oidc_gate_redis_model::resp::Reply;
+
 use crate::executor::Moment;
 use crate::faults::Scope;
-use crate::redis::resp::Reply;
 use crate::rng::Rng;
 use crate::world::World;
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use oidc_gate_core::config::{self, Config};
+use oidc_gate_redis_model::server::Server;
 use serde_json::json;
 
 use crate::client::{administrator, api, attacker, browser, flood, ghost};
@@ -17,7 +18,6 @@ use crate::ledger::{Ledger, Rule, Violation};
 use crate::plan::{Event, Plan, Weather};
 use crate::poison;
 use crate::provider::{CLIENT, ISSUER, ORIGIN, Provider, SECRET};
-use crate::redis::Server;
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::trace::{Detail, Trace};

@@ -15,7 +15,6 @@ mod haproxy;
 mod monitor;
 mod pair;
 mod proxy;
-mod resp;
 mod server;
 mod tls;
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::resp::{Request, frame_length};
+use oidc_gate_redis_model::resp::{Reply, Words, command, reply_length, take_command};
+
 use crate::process::{Trouble, free_port, wait_until};
 use crate::provider::Times;
 
@@ -54,9 +55,9 @@ pub enum On {
 }
 
 impl On {
-    fn covers(&self, request: &Request) -> bool {
-        let name = request.name();
-        let is_health_check = request.words.get(1).is_some_and(|key| key == HEALTH_CHECK.as_bytes());
+    fn covers(&self, request: &Words) -> bool {
+        let name = name(request);
+        let is_health_check = request.get(1).is_some_and(|key| key == HEALTH_CHECK.as_bytes());
         let data = !NO_DATA.contains(&name.as_str()) && !is_health_check;
         match self {
             Self::Everything => true,
@@ -64,23 +65,29 @@ impl On {
             Self::Writes => data && !READS.contains(&name.as_str()) && !only_reads(request),
             Self::Command(wanted) => name == *wanted,
             Self::Key(prefix) => {
-                let keys = request.words.iter().skip(1);
+                let keys = request.iter().skip(1);
                 data && keys.into_iter().any(|word| word.starts_with(prefix.as_bytes()))
             }
             Self::Script(prefix) => {
-                let key = request.words.get(3);
+                let key = request.get(3);
                 name == "EVAL" && key.is_some_and(|key| key.starts_with(prefix.as_bytes()))
             }
         }
     }
 }
 
+/// The command's name in capitals.
+fn name(request: &Words) -> String {
+    let name = request.first().map(Vec::as_slice).unwrap_or_default();
+    String::from_utf8_lossy(name).to_ascii_uppercase()
+}
+
 /// Whether it is a script of the gate that names no command which changes something.
-fn only_reads(request: &Request) -> bool {
-    let text = String::from_utf8_lossy(request.words.get(1).map(Vec::as_slice).unwrap_or_default());
+fn only_reads(request: &Words) -> bool {
+    let text = String::from_utf8_lossy(request.get(1).map(Vec::as_slice).unwrap_or_default());
     let names =
         text.split('\'').filter(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase()));
-    request.name() == "EVAL"
+    name(request) == "EVAL"
         && text.contains("redis.call")
         && names.into_iter().all(|name| READS.contains(&name) || ["TIME", "COUNT"].contains(&name))
 }
@@ -235,7 +242,8 @@ impl Shared {
             let length = client.read(&mut chunk)?;
             buffer.extend(chunk.iter().take(length));
             // Whatever came together is answered together.
-            let pipeline: Vec<Request> = std::iter::from_fn(|| Request::take(&mut buffer)).collect();
+            let next = || take_command(&mut buffer).ok().flatten();
+            let pipeline: Vec<Words> = std::iter::from_fn(next).collect();
             if !pipeline.is_empty() {
                 match self.answer(&pipeline, &mut server, &mut client)? {
                     Next::GoOn => {}
@@ -254,7 +262,7 @@ impl Shared {
 
     fn answer(
         &self,
-        pipeline: &[Request],
+        pipeline: &[Words],
         server: &mut TcpStream,
         client: &mut TcpStream,
     ) -> std::io::Result<Next> {
@@ -262,11 +270,11 @@ impl Shared {
         let mut next = Next::GoOn;
         let (mut in_transaction, mut spoiled, mut hold, mut of_another) = (false, false, false, false);
         for request in pipeline {
-            let name = request.name();
+            let name = name(request);
             let fault = self.meet(request);
             if name == "EXEC" && spoiled {
                 // As Redis does with a transaction in which it refused a command.
-                exchange(server, b"*1\r\n$7\r\nDISCARD\r\n")?;
+                exchange(server, &command(&["DISCARD"]))?;
                 answers.extend(b"-EXECABORT Transaction discarded because of previous errors.\r\n");
                 (in_transaction, spoiled) = (false, false);
                 continue;
@@ -274,13 +282,13 @@ impl Shared {
             in_transaction = (in_transaction || name == "MULTI") && name != "EXEC";
             let answer = match &fault {
                 Some(fault) if !fault.is_done_first() => Vec::new(),
-                _ => exchange(server, &request.bytes)?,
+                _ => exchange(server, &command(request))?,
             };
             match fault {
                 None => answers.extend(answer),
                 Some(Fault::Error(text)) => {
                     spoiled |= in_transaction;
-                    answers.extend(format!("-{text}\r\n").into_bytes());
+                    Reply::Error(text).encode(&mut answers);
                 }
                 Some(Fault::Bytes(bytes) | Fault::DoneButBytes(bytes)) => answers.extend(bytes),
                 Some(Fault::Close) => {
@@ -322,9 +330,9 @@ impl Shared {
     }
 
     /// Notes the command; what happens to it, if anything.
-    fn meet(&self, request: &Request) -> Option<Fault> {
+    fn meet(&self, request: &Words) -> Option<Fault> {
         let mut state = self.state();
-        state.seen.push(request.name());
+        state.seen.push(name(request));
         let due = |(on, times, _): &(On, Times, Fault)| *times != Times::Next(0) && on.covers(request);
         let (_, times, fault) = state.faults.iter_mut().find(|entry| due(entry))?;
         if let Times::Next(left) = times {
@@ -352,7 +360,7 @@ impl Shared {
 fn exchange(server: &mut TcpStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
     server.write_all(request)?;
     let (mut answer, mut chunk) = (Vec::new(), [0; 16 * 1024]);
-    while frame_length(&answer, 0).is_none() {
+    while reply_length(&answer).is_none() {
         match server.read(&mut chunk)? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             length => answer.extend(chunk.iter().take(length)),

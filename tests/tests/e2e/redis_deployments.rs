@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use oidc_gate_redis_model::resp::Reply;
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_testkit::process::wait_until;
@@ -181,8 +182,7 @@ fn as_a_node(config: EnvoyConfig) -> EnvoyConfig {
 /// The answer to `CLUSTER NODES` with these ports.
 fn nodes(ports: &[u16]) -> Fault {
     let line = |port: &u16| format!("07c3 127.0.0.1:{port}@1 master - 0 1 1 connected 0-16383\n");
-    let text: String = ports.iter().map(line).collect();
-    Fault::Bytes(format!("${}\r\n{text}\r\n", text.len()).into_bytes())
+    Fault::Bytes(Reply::Bulk(ports.iter().flat_map(|port| line(port).into_bytes()).collect()).bytes())
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use oidc_gate_redis_model::resp::command;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::Times;
 use oidc_gate_testkit::redis::{Fault, On, Proxy, Redis};
@@ -25,12 +26,8 @@ fn pipeline_within(patience: Duration, redis: &Redis, port: u16, commands: &[&[&
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(patience)).unwrap();
     let auth = ["AUTH", redis.password()];
-    let mut bytes = String::new();
-    for words in [&[&auth[..]], commands].concat() {
-        bytes += &format!("*{}\r\n", words.len());
-        bytes.extend(words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())));
-    }
-    stream.write_all(bytes.as_bytes()).unwrap();
+    let bytes: Vec<u8> = [&[&auth[..]], commands].concat().into_iter().flat_map(command).collect();
+    stream.write_all(&bytes).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     match stream.read_to_string(&mut answer) {

@@ -1,4 +1,5 @@
-//! Pure code, natively. If the tier is named, the core's tests also run as Wasm, because the filter runs as Wasm.
+//! Pure code, natively. If the tier is named, the core's tests also run as Wasm, because the filter runs as Wasm. Tests
+//! that need the Lua scripts of the Redis model run natively only.
 
 use anyhow::Result;
 
@@ -16,7 +17,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     runs.cargo_test(native.args(["--exclude", PLUGIN_PACKAGE, "--exclude", TESTS_PACKAGE]), "", &[])?;
     if !runs.is_whole() || !runs.is_thorough() {
         // The tests must be compiled again, together with a tool. The end-to-end tests cover the core as Wasm too.
-        println!("not run as Wasm: `cargo xtask test unit` does that with all of the core's tests");
+        println!("not run as Wasm: `cargo xtask test unit` does that with the core's tests");
         return Ok(());
     }
     under_node(workspace, progress, runs)

@@ -1,4 +1,5 @@
-//! The way of a request, end to end in memory.
+//! The way of a request, end to end in memory. Natively only: Redis runs the scripts of the gate here, and its Lua is C.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod account;
 mod announced;

@@ -289,7 +289,7 @@ mod tests {
     const NOTHING: Needs = Needs { login: false, userinfo: false, introspection: false };
 
     fn login() -> Login {
-        Login { userinfo: true, ..crate::testing::world::config().browser.unwrap().login }
+        Login { userinfo: true, ..crate::testing::config::config().browser.unwrap().login }
     }
 
     fn issuer() -> Issuer {

@@ -1,9 +1,10 @@
-//! Redirections of a Redis Cluster: which ones are followed, and which nodes get the password.
+//! Redirections of a Redis Cluster: which are followed, and who gets the password.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use oidc_gate_redis_model::resp::{Reply, Words, take_command};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -11,14 +12,14 @@ use super::*;
 use crate::host::CalloutReply;
 use crate::testing::TestHost;
 
-/// An answer to `CLUSTER NODES`.
+/// What `CLUSTER NODES` says.
 const NODES: &str = "07c3 10.0.0.1:6379@16379 myself,master - 0 1 1 connected 0-5460\n\
                      e7d1 10.0.0.2:6379@16379,redis-2.example master - 0 1 2 connected 5461-10922\n\
                      a1b2 2001:db8::3:6379@16379,redis-3.example,shard-id=x master - 0 1 3 connected 10923-16383\n\
                      dead :0@0 master,noaddr - 0 1 0 disconnected\n\
                      meet 10.6.6.6:6379@16379 handshake - 0 0 0 disconnected\n";
 
-/// A cluster whose configured nodes redirect every data command, and answer `CLUSTER NODES` with this text.
+/// A cluster whose configured nodes answer every data command with a redirection, and `CLUSTER NODES` with that text.
 struct Cluster {
     host: Rc<TestHost>,
     redis: Redis,
@@ -42,24 +43,23 @@ impl Cluster {
         let redis = Redis::new(host.clone(), config);
         let (first, listed) = (answer.clone(), nodes.clone());
         host.on("redis", move |callout| {
-            let asks_for_nodes = String::from_utf8_lossy(&callout.body).contains("NODES");
-            let listed = listed.borrow();
-            let bulk = format!("${}\r\n{}\r\n", listed.len(), listed);
-            let first = first.borrow();
-            Ok(reply(callout, if asks_for_nodes { &bulk } else { &first }))
+            let asks_for_nodes = commands(callout).iter().any(|command| command[0] == b"CLUSTER");
+            let answer =
+                if asks_for_nodes { bulk(&listed.borrow()) } else { first.borrow().clone().into_bytes() };
+            Ok(reply(callout, &answer))
         });
-        host.on("redis_nodes", |callout| Ok(reply(callout, "$1\r\nv\r\n")));
+        host.on("redis_nodes", |callout| Ok(reply(callout, &bulk("v"))));
         Self { host, redis, answer, nodes }
     }
 
     fn get(&self, redirection: &str) -> Result<Vec<Value>, RedisError> {
         *self.answer.borrow_mut() = redirection.to_owned();
-        // Each command uses another slot, so that its node is not known.
+        // Each about another slot, so that nothing is known of it.
         let key = format!("p:{}", self.host.calls().len());
         self.host.run(self.redis.run(&[Command::new("GET").arg(key)]))
     }
 
-    /// The addresses to which anything was sent.
+    /// The addresses that were sent anything.
     fn reached(&self) -> Vec<String> {
         let to = |callout: &Callout| {
             callout.headers.iter().find(|(name, _)| name == NODE_HEADER).map(|(_, node)| node.clone())
@@ -73,13 +73,23 @@ impl Cluster {
     }
 }
 
-/// `AUTH` and `ECHO` as Redis answers them, with this answer between them.
-fn reply(callout: &Callout, answer: &str) -> CalloutReply {
-    let body = String::from_utf8_lossy(&callout.body).into_owned();
-    let nonce = body.trim_end().rsplit("\r\n").next().unwrap_or_default().to_owned();
-    let asking = if body.contains("ASKING") { "+OK\r\n" } else { "" };
-    let text = format!("+OK\r\n{asking}{answer}${}\r\n{nonce}\r\n", nonce.len());
-    CalloutReply { status: 200, headers: Vec::new(), body: text.into_bytes() }
+fn commands(callout: &Callout) -> Vec<Words> {
+    let mut pipeline = callout.body.clone();
+    std::iter::from_fn(|| take_command(&mut pipeline).unwrap()).collect()
+}
+
+fn bulk(text: &str) -> Vec<u8> {
+    Reply::Bulk(text.into()).bytes()
+}
+
+/// `AUTH`, `ASKING` and `ECHO` as Redis answers them, and these bytes for any other command.
+fn reply(callout: &Callout, answer: &[u8]) -> CalloutReply {
+    let one = |command: &Words| match command[0].as_slice() {
+        b"AUTH" | b"ASKING" => b"+OK\r\n".to_vec(),
+        b"ECHO" => Reply::Bulk(command[1].clone()).bytes(),
+        _ => answer.to_vec(),
+    };
+    CalloutReply { status: 200, headers: Vec::new(), body: commands(callout).iter().flat_map(one).collect() }
 }
 
 #[test]
@@ -127,7 +137,7 @@ fn f1205_a_redirection_within_the_cluster_is_followed_however_the_node_is_writte
     }
 }
 
-/// A failover brings in a new node. A lying node must not cause a request for the list with each redirection.
+/// A failover brings in a node that was not there before; one that lies makes nobody ask all the time.
 #[test]
 fn f1205_a_new_node_is_learned_from_the_configured_nodes_and_they_are_not_asked_all_the_time() {
     let cluster = Cluster::new();
@@ -143,7 +153,7 @@ fn f1205_a_new_node_is_learned_from_the_configured_nodes_and_they_are_not_asked_
     assert_eq!(cluster.reached(), ["10.0.0.7:6379"]);
 }
 
-/// By then another machine may have the node's address.
+/// Its address may be somebody else's by then.
 #[test]
 fn f1205_a_node_that_has_left_the_cluster_is_not_asked_any_more() {
     let cluster = Cluster::new();
@@ -164,7 +174,7 @@ fn f1205_a_node_that_has_left_the_cluster_is_not_asked_any_more() {
     assert_eq!(cluster.reached().len(), before, "the configured nodes are asked instead");
 }
 
-/// If the configured nodes are unavailable or give no list, the known list stays.
+/// Configured nodes that are away, or do not say: what was known stays.
 #[test]
 fn f1205_what_is_known_of_the_cluster_outlives_configured_nodes_that_do_not_say() {
     let cluster = Cluster::new();

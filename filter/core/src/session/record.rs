@@ -190,7 +190,7 @@ impl std::fmt::Debug for Grant {
 mod tests {
     use super::*;
     use crate::principal::Kind;
-    use crate::testing::world;
+    use crate::testing;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn config() -> config::Session {
-        world::config().browser.unwrap().session
+        testing::config::config().browser.unwrap().session
     }
 
     fn record() -> Record {

@@ -110,3 +110,33 @@ pub const END: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'ver') \
     if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end \
     redis.call('DEL', KEYS[1]) \
     return 1";
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use oidc_gate_redis_model::resp::Reply;
+    use oidc_gate_redis_model::server::Server;
+
+    use super::*;
+
+    const NOW: u64 = 1_767_225_600_000;
+
+    /// Envoys whose time limits differ, for the while that a new configuration takes to reach all of them.
+    #[test]
+    fn a_lease_is_as_long_as_its_holder_asked_whoever_looks_at_it() {
+        let redis = Server::new(None, Vec::new());
+        redis.tamper(NOW, &["EVAL", CREATE, "1", "k", "record", "100000", "60000"]);
+        let acquire = |now: u64, lease: &str, owner: &str| {
+            redis.tamper(now, &["EVAL", ACQUIRE, "1", "k", "1", lease, "3000", owner])
+        };
+        let words = |word: &str, number| Reply::Array(vec![Reply::Bulk(word.into()), Reply::Integer(number)]);
+        let (held, yours) = (|left| words("held", left), |fence| words("yours", fence));
+        assert_eq!(acquire(NOW, "35000", "long"), yours(1));
+        assert_eq!(acquire(NOW + 1000, "10000", "short"), held(34_000));
+        assert_eq!(acquire(NOW + 34_999, "10000", "short"), held(1));
+        assert_eq!(acquire(NOW + 35_000, "10000", "short"), held(3000), "a last chance to write");
+        assert_eq!(acquire(NOW + 38_000, "10000", "short"), yours(2));
+        assert_eq!(acquire(NOW + 38_001, "35000", "long"), held(9_999));
+        // Its clock was set back by a minute: nobody asked for so long.
+        assert_eq!(acquire(NOW - 22_000, "35000", "long"), held(3000));
+    }
+}

@@ -6,11 +6,10 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+pub use super::config::ISSUER;
 use crate::host::{Callout, CalloutError, CalloutReply};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::testing::{TestKey, jwks, sign};
-
-pub const ISSUER: &str = "https://idp.example/realms/mlflow";
 
 type Override = Box<dyn Fn() -> Result<CalloutReply, CalloutError>>;
 

@@ -4,22 +4,19 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use url::Url;
 
 use super::TestHost;
+pub use super::config::config;
 use super::provider::{ISSUER, MemoryProvider};
 use super::redis::MemoryRedis;
 use crate::caller::Caller;
-use crate::config::*;
+use crate::config::Config;
 use crate::gate::{Decision, Gate};
 use crate::host::Host as _;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
-use crate::jose::algorithm::Algorithm;
-use crate::jose::mark::AccessTokenMark;
-use crate::secret::Secret;
 
 pub struct World {
     pub host: Rc<TestHost>,
@@ -36,78 +33,6 @@ pub struct World {
 
 /// What a browser sends when somebody follows a link.
 pub const NAVIGATION: &[(&str, &str)] = &[("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")];
-
-pub fn config() -> Config {
-    Config {
-        public_url: PublicUrl {
-            origin: "https://mlflow.example".into(),
-            authority: "mlflow.example".into(),
-            secure_cookies: true,
-        },
-        issuer: Issuer {
-            url: ISSUER.into(),
-            parsed: Url::parse(ISSUER).unwrap(),
-            cluster: "keycloak".into(),
-            origins: vec![],
-            allowed_origins: vec![],
-            timeout: Duration::from_secs(5),
-            startup_wait: Duration::from_secs(5),
-            refresh_interval: Duration::from_secs(300),
-            max_stale: Duration::from_secs(86_400),
-            access_token_marks: AccessTokenMark::DEFAULT.to_vec(),
-        },
-        client: Client {
-            id: "mlflow".into(),
-            secret: Some(Secret::new("client-s3cret+%")),
-            authentication: ClientAuthentication::Basic,
-        },
-        browser: Some(BrowserLogin {
-            login: Login {
-                scope: "openid profile email".into(),
-                userinfo: false,
-                timeout: Duration::from_secs(600),
-                id_token_algorithms: vec![Algorithm::Rs256],
-                trusted_audiences: vec![],
-                logout_return_urls: vec![],
-            },
-            session: Session {
-                keys: vec![Secret::new(*b"0123456789abcdefghijklmnopqrstuv")],
-                idle_timeout: Duration::from_secs(3600),
-                absolute_timeout: Duration::from_secs(12 * 3600),
-                cache_ttl: Duration::from_secs(5),
-                refresh_ahead: Duration::from_secs(30),
-                check_interval: None,
-                without_refresh_token: WithoutRefreshToken::End,
-                cookie_name: "oidc-gate".into(),
-                redis: Redis {
-                    cluster: "redis".into(),
-                    nodes: None,
-                    username: None,
-                    password: Some(Secret::new("redis-s3cret")),
-                    prefix: "mlflow".into(),
-                    timeout: Duration::from_secs(2),
-                },
-            },
-        }),
-        bearer: Some(Bearer {
-            audiences: vec!["mlflow".into()],
-            algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
-            max_lifetime: None,
-            check_interval: None,
-        }),
-        groups: Groups { claim: vec!["groups".into()], format: GroupsFormat::List },
-        identity: Identity { email_verified: EmailVerified::Optional, trusted_headers: vec![] },
-        policy: Policy {
-            preset: Some(Preset::Mlflow),
-            admins: vec!["mlflow_admins".into()],
-            users: vec!["mlflow_users".into()],
-            rules: vec![],
-        },
-        clock_leeway: Duration::from_secs(60),
-        limits: Limits::default(),
-        warnings: vec![],
-    }
-}
 
 impl World {
     pub fn new() -> Self {

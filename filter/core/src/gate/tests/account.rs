@@ -1,8 +1,6 @@
 //! The account page, sign-out of one session and of all, and where sign-out leads.
 
 use serde_json::json;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, OWN_FORM, forwarded};
 use crate::testing::world::{World, config, header, replied};

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{API, OWN_FORM, forwarded};
 use crate::host::CalloutError;
@@ -346,7 +344,7 @@ fn a_log_that_was_trimmed_behind_us_is_noticed_and_no_memory_outlives_it() {
     let signed_out = replied(other.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(signed_out.status, 303);
     logout(&other, json!({"sid": "another", "jti": "2"}));
-    world.redis.trim_logs();
+    world.redis.trim_log();
     assert!(is_in(&world), "it has not looked yet");
     sleep(&world, 1);
     assert!(!is_in(&world));

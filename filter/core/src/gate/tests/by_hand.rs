@@ -1,8 +1,5 @@
 //! What happens only when a person wants it: not ahead of time, and not because of what stands in a page.
 
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
-
 use super::{API, OWN_FORM, TYPED, forwarded};
 use crate::gate::Decision;
 use crate::http::reply::Reply;

@@ -1,8 +1,6 @@
 //! People with hundreds of groups: tokens of the size that Envoy lets through get in, and what does not fit says so.
 
 use serde_json::{Value, json};
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::{OWN_FORM, forwarded, log_in};
 use crate::policy::{HeaderChange, Permit};

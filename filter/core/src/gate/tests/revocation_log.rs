@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use serde_json::json;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::back_channel::{bearer, is_in, logout, signed_in, sleep};
 use super::forwarded;
@@ -63,7 +61,7 @@ fn millis(world: &World) -> u64 {
 #[test]
 fn f1001_an_entry_with_the_largest_id_hides_no_revocation() {
     let (here, there) = two_envoys();
-    here.redis.poison_log(MAX, junk());
+    here.redis.poison_log(MAX, &junk());
     sleep(&there, 1);
     assert!(is_heard_of(&here, &there, "meanwhile"), "nothing could be added behind it");
     assert!(counted(&here, LogRead::Ahead) + counted(&there, LogRead::Ahead) >= 1);
@@ -81,12 +79,13 @@ fn f1001_an_entry_with_the_largest_id_hides_no_revocation() {
 #[test]
 fn f1001_a_largest_id_that_was_deleted_again_keeps_nothing_from_being_added() {
     let (here, there) = two_envoys();
-    here.redis.poison_log(MAX, junk());
-    here.redis.delete_from_log(|id| id == MAX);
+    here.redis.poison_log(MAX, &junk());
+    here.redis.delete_from_log(MAX);
     assert!(is_heard_of(&here, &there, "next"));
     assert_eq!(counted(&here, LogRead::Ahead), 1, "found by the one that writes");
-    here.redis.poison_log((millis(&here) + 3_600_000, 7), junk());
-    here.redis.delete_from_log(|(time, _)| time > millis(&here));
+    let ahead = (millis(&here) + 3_600_000, 7);
+    here.redis.poison_log(ahead, &junk());
+    here.redis.delete_from_log(ahead);
     assert!(is_heard_of(&here, &there, "the one after"));
 }
 
@@ -95,7 +94,7 @@ fn f1001_a_largest_id_that_was_deleted_again_keeps_nothing_from_being_added() {
 fn f1001_after_the_poisoned_stream_was_deleted_the_next_revocation_arrives_within_a_second() {
     let (here, there) = two_envoys();
     here.redis.refuse(b"XADD");
-    here.redis.poison_log(MAX, junk());
+    here.redis.poison_log(MAX, &junk());
     sleep(&there, 3);
     here.redis.drop_log();
     here.redis.refuse_nothing();
@@ -108,8 +107,8 @@ fn f1001_after_the_poisoned_stream_was_deleted_the_next_revocation_arrives_withi
 fn f1001_ids_ahead_of_the_clock_are_no_position_and_what_they_say_is_heard_once() {
     let (here, there) = two_envoys();
     let ahead = millis(&here) + 61_000;
-    here.redis.poison_log((ahead, 0), entry(&Revocation::provider_session(ISSUER, "late")));
-    here.redis.poison_log((ahead + 1, 0), junk());
+    here.redis.poison_log((ahead, 0), &entry(&Revocation::provider_session(ISSUER, "late")));
+    here.redis.poison_log((ahead + 1, 0), &junk());
     assert!(is_good(&there, "late"));
     sleep(&there, 1);
     assert!(!is_good(&there, "late"), "it was given an id of now");
@@ -166,7 +165,7 @@ fn f1001_another_type_in_its_place_is_a_read_that_fails_and_not_an_answer() {
     assert!(is_good(&there, "meanwhile"), "as documented for an Envoy that can't read");
     assert_eq!(said(&there, "Error the log of endings can't be read"), 1);
     assert!(said(&there, "WRONGTYPE") >= 1 && counted(&there, LogRead::Failed) > 5);
-    here.redis.take_replacement_away();
+    here.redis.drop_log();
     sleep(&here, 6);
     there.host.advance(here.host.now().since(there.host.now()));
     sleep(&there, 1);
@@ -182,8 +181,8 @@ fn f1001_a_log_that_could_not_be_read_for_long_is_read_from_its_beginning() {
     // Meanwhile the stream was replaced by one that has an older entry which nobody has read.
     let old = millis(&here) - 600_000;
     here.redis.drop_log();
-    here.redis.poison_log((old, 0), entry(&Revocation::provider_session(ISSUER, "old")));
-    here.redis.poison_log((millis(&here) + 30_000, 0), junk());
+    here.redis.poison_log((old, 0), &entry(&Revocation::provider_session(ISSUER, "old")));
+    here.redis.poison_log((millis(&here) + 30_000, 0), &junk());
     there.redis.refuse_nothing();
     sleep(&there, 1);
     assert!(!is_good(&there, "old"));
@@ -202,9 +201,9 @@ fn f1001_any_number_of_entries_that_are_no_endings_hides_none() {
         vec![b"e".to_vec(), b"".to_vec(), b"e".to_vec(), b"".to_vec()],
     ];
     for (number, fields) in junk.iter().cycle().take(10_000).enumerate() {
-        here.redis.poison_log((now + 5000, number as u64), fields.clone());
+        here.redis.poison_log((now + 5000, number as u64), fields);
     }
-    here.redis.poison_log((now + 5001, 0), vec![b"x".to_vec(); 100_000]);
+    here.redis.poison_log((now + 5001, 0), &vec![b"x".to_vec(); 100_000]);
     assert!(is_heard_of(&here, &there, "next"));
     assert!(is_in(&here));
 }
@@ -214,8 +213,8 @@ fn f1001_any_number_of_entries_that_are_no_endings_hides_none() {
 fn f1001_an_ending_of_the_far_future_reaches_ten_minutes_ahead_at_most() {
     let (here, there) = two_envoys();
     let never = Timestamp::from_millis(u64::MAX);
-    here.redis.poison_log((millis(&here) + 5000, 0), entry(&Revocation::everyone(ISSUER, never)));
-    here.redis.poison_log((millis(&here) + 5000, 1), entry(&Revocation::user(ISSUER, "s-1", never)));
+    here.redis.poison_log((millis(&here) + 5000, 0), &entry(&Revocation::everyone(ISSUER, never)));
+    here.redis.poison_log((millis(&here) + 5000, 1), &entry(&Revocation::user(ISSUER, "s-1", never)));
     sleep(&there, 1);
     assert!(!is_good(&there, "x"), "what is issued now");
     there.host.advance(Duration::from_secs(602));
@@ -266,7 +265,7 @@ fn f1005_half_a_first_read_is_none() {
     let here = signed_in();
     for number in 0..600 {
         let revocation = Revocation::provider_session(ISSUER, &format!("sid-of-{number}"));
-        here.redis.poison_log((millis(&here), number), entry(&revocation));
+        here.redis.poison_log((millis(&here), number), &entry(&revocation));
     }
     let starting = here.other_envoy();
     starting.redis.fail_reads_after(1);

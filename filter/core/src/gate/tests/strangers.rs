@@ -4,9 +4,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
-
 use super::{API, OWN_FORM, TYPED, forwarded};
 use crate::caller::Caller;
 use crate::encoding::{base64url, from_base64url};

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
-
 use super::{API, forwarded};
 use crate::config::{Config, WithoutRefreshToken};
 use crate::host::CalloutError;

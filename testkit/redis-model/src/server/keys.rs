@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::resp::Reply;
 use super::stream::Stream;
+use crate::resp::Reply;
 
 /// All keys of one server.
 #[derive(Debug, Default)]
@@ -154,11 +154,6 @@ impl Keys {
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// All names, in order.

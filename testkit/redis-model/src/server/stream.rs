@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::keys::Keys;
-use super::resp::Reply;
+use crate::resp::Reply;
 
 /// `milliseconds-sequence`.
 pub type Id = (u64, u64);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::keys::{Data, Keys};
-use super::resp::Reply;
 use super::stream;
+use crate::resp::Reply;
 
 type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
 type Set = BTreeSet<Vec<u8>>;

@@ -1,6 +1,7 @@
 //! What a client sees: whole pipelines in, whole pipelines out. A real Redis 7 answers the same.
 
 use super::*;
+use crate::resp::command;
 
 const NOW: u64 = 1_767_225_600_000;
 
@@ -10,11 +11,7 @@ fn server() -> Server {
 
 /// One command in words.
 fn ask_at(server: &Server, now: u64, words: &[&str]) -> String {
-    let mut body = format!("*{}\r\n", words.len());
-    for word in words {
-        body.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-    }
-    let reply = server.feed(&mut Connection::default(), body.as_bytes(), now, Mood::Well);
+    let reply = server.feed(&mut Connection::default(), &command(words), now, Mood::Well);
     String::from_utf8(reply).unwrap()
 }
 
@@ -114,25 +111,19 @@ fn streams_grow_at_one_end_and_are_cut_at_the_other() {
 #[test]
 fn a_transaction_runs_whole_or_not_at_all() {
     let redis = server();
-    let pipeline = |words: &[&[&str]]| {
-        let mut body = String::new();
-        for command in words {
-            body.push_str(&format!("*{}\r\n", command.len()));
-            command.iter().for_each(|word| body.push_str(&format!("${}\r\n{word}\r\n", word.len())));
-        }
-        body
-    };
+    let pipeline =
+        |commands: &[&[&str]]| commands.iter().flat_map(|words| command(words)).collect::<Vec<_>>();
     let body = pipeline(&[&["MULTI"], &["SET", "k", "v"], &["GET", "k"], &["EXEC"]]);
-    let whole = redis.feed(&mut Connection::default(), body.as_bytes(), NOW, Mood::Well);
+    let whole = redis.feed(&mut Connection::default(), &body, NOW, Mood::Well);
     assert_eq!(whole, b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n$1\r\nv\r\n");
     let body = pipeline(&[&["MULTI"], &["DEL", "k"], &["EXEC"]]);
     // Cut in the middle, however the bytes come.
     let mut connection = Connection::default();
-    for byte in &body.as_bytes()[..body.len() - 3] {
+    for byte in &body[..body.len() - 3] {
         redis.feed(&mut connection, &[*byte], NOW, Mood::Well);
     }
     assert_eq!(ask(&redis, &["EXISTS", "k"]), ":1\r\n");
-    let refused = redis.feed(&mut Connection::default(), body.as_bytes(), NOW, Mood::ReadOnly("READONLY x"));
+    let refused = redis.feed(&mut Connection::default(), &body, NOW, Mood::ReadOnly("READONLY x"));
     assert_eq!(
         refused,
         b"+OK\r\n-READONLY x\r\n-EXECABORT Transaction discarded because of previous errors.\r\n"
@@ -172,32 +163,19 @@ fn scripts_see_the_types_of_redis_and_answer_with_theirs() {
     assert!(eval("return redis.call('HSET', KEYS[1])", &[]).starts_with("-ERR wrong number of arguments"));
 }
 
-/// Envoys whose time limits differ, for the while that a new configuration takes to reach all of them.
-#[test]
-fn a_lease_is_as_long_as_its_holder_asked_whoever_looks_at_it() {
-    use oidc_gate_core::session::script;
-    let redis = server();
-    ask(&redis, &["EVAL", script::CREATE, "1", "k", "record", "100000", "60000"]);
-    let acquire = |at: u64, lease: &str, owner: &str| {
-        ask_at(&redis, NOW + at, &["EVAL", script::ACQUIRE, "1", "k", "1", lease, "3000", owner])
-    };
-    let held = |left: u64| format!("*2\r\n$4\r\nheld\r\n:{left}\r\n");
-    let yours = |fence: u64| format!("*2\r\n$5\r\nyours\r\n:{fence}\r\n");
-    assert_eq!(acquire(0, "35000", "long"), yours(1));
-    assert_eq!(acquire(1000, "10000", "short"), held(34_000));
-    assert_eq!(acquire(34_999, "10000", "short"), held(1));
-    assert_eq!(acquire(35_000, "10000", "short"), held(3000), "a last chance to write");
-    assert_eq!(acquire(38_000, "10000", "short"), yours(2));
-    assert_eq!(acquire(38_001, "35000", "long"), held(9_999));
-    // Its clock was set back by a minute: nobody asked for so long.
-    let set_back =
-        ask_at(&redis, NOW - 22_000, &["EVAL", script::ACQUIRE, "1", "k", "1", "35000", "3000", "long"]);
-    assert_eq!(set_back, held(3000));
-}
-
 #[test]
 fn a_changed_script_is_counted() {
     let redis = Server::new(None, vec![("return 1".to_owned(), "return 2".to_owned())]);
     assert_eq!(ask(&redis, &["EVAL", "return 1", "0"]), ":2\r\n");
     assert_eq!(redis.sabotaged(), 1);
+}
+
+#[test]
+fn a_script_can_read_an_entry_of_any_length() {
+    let redis = server();
+    let mut entry = vec!["XADD", "s", "*"];
+    entry.resize(100_003, "x");
+    ask(&redis, &entry);
+    let script = "return #redis.call('XRANGE', KEYS[1], '-', '+')[1][2]";
+    assert_eq!(ask(&redis, &["EVAL", script, "1", "s"]), ":100000\r\n");
 }

@@ -1,4 +1,4 @@
-//! `EVAL` with a real Lua 5.1, so that the scripts of the core run unchanged.
+//! `EVAL` with a real Lua 5.1, so that scripts run unchanged.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value, Variadic
 
 use super::commands;
 use super::keys::Keys;
-use super::resp::Reply;
+use crate::resp::Reply;
 
 /// A Lua that calls back into one server's keys.
 pub struct Scripts {
@@ -50,7 +50,7 @@ impl Scripts {
                 let text = error.to_string();
                 let line = text.lines().next().unwrap_or_default();
                 let line = line.strip_prefix("runtime error: ").unwrap_or(line);
-                let kinds = ["WRONGTYPE", "OOM", "READONLY", "MISCONF", "NOREPLICAS"];
+                let kinds = ["WRONGTYPE", "OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOPERM"];
                 let known = kinds.iter().any(|kind| line.starts_with(kind));
                 Reply::Error(if known || line.starts_with("ERR ") {
                     format!("{line} script")
@@ -121,8 +121,12 @@ fn to_lua(lua: &Lua, reply: &Reply) -> mlua::Result<Value> {
         Reply::Bulk(bytes) => Ok(Value::String(lua.create_string(bytes)?)),
         Reply::Nil | Reply::NilArray => Ok(Value::Boolean(false)),
         Reply::Array(items) => {
-            let items: mlua::Result<Vec<Value>> = items.iter().map(|item| to_lua(lua, item)).collect();
-            Ok(Value::Table(lua.create_sequence_from(items?)?))
+            let table = lua.create_table()?;
+            // One by one: only so many of Lua's values can be held at once.
+            for item in items {
+                table.raw_push(to_lua(lua, item)?)?;
+            }
+            Ok(Value::Table(table))
         }
     }
 }

@@ -1,10 +1,10 @@
 //! A Redis in memory with the semantics of a real one: RESP in and out, types, expiry, transactions, Lua.
 
-pub mod commands;
-pub mod keys;
-pub mod resp;
-pub mod script;
-pub mod stream;
+mod commands;
+mod keys;
+mod reply;
+mod script;
+mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
+use crate::resp::{Reply, Words, take_command};
 use keys::Keys;
-use resp::Reply;
 use script::Scripts;
 
 /// One server.
@@ -39,7 +39,7 @@ pub struct Connection {
 
 #[derive(Default)]
 struct Transaction {
-    commands: Vec<Vec<Vec<u8>>>,
+    commands: Vec<Words>,
     broken: bool,
 }
 
@@ -69,7 +69,7 @@ impl Server {
         }
     }
 
-    /// It starts anew and has nothing.
+    /// It restarts without its data.
     pub fn lose_everything(&self) {
         self.keys.borrow_mut().clear();
         self.loaded.borrow_mut().clear();
@@ -80,14 +80,14 @@ impl Server {
         self.commands.get()
     }
 
-    /// How often a script was not what the core wrote.
+    /// How often a script was not what the client sent.
     pub fn sabotaged(&self) -> u64 {
         self.sabotaged.get()
     }
 
     /// Somebody else runs a command.
-    pub fn tamper(&self, now: u64, words: &[&str]) -> Reply {
-        let args: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+    pub fn tamper<W: AsRef<[u8]>>(&self, now: u64, words: &[W]) -> Reply {
+        let args: Words = words.iter().map(|word| word.as_ref().to_vec()).collect();
         self.run(&args, now, Mood::Well)
     }
 
@@ -101,7 +101,7 @@ impl Server {
         let mut out = Vec::new();
         connection.buffer.extend_from_slice(bytes);
         while !connection.closed {
-            match resp::take_command(&mut connection.buffer) {
+            match take_command(&mut connection.buffer) {
                 Ok(None) => break,
                 Ok(Some(args)) if args.is_empty() => {}
                 Ok(Some(args)) => self.answer(connection, args, now, mood).encode(&mut out),
@@ -114,7 +114,8 @@ impl Server {
         out
     }
 
-    fn answer(&self, connection: &mut Connection, args: Vec<Vec<u8>>, now: u64, mood: Mood) -> Reply {
+    /// Answers one command, which has a name at least.
+    pub fn answer(&self, connection: &mut Connection, args: Words, now: u64, mood: Mood) -> Reply {
         let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
         if name == "AUTH" {
             return self.authenticate(connection, &args);
@@ -146,7 +147,7 @@ impl Server {
             }
             ("EXEC", Some(_)) => match connection.queued.take() {
                 Some(transaction) if !transaction.broken => {
-                    let run = |args: &Vec<Vec<u8>>| self.run(args, now, mood);
+                    let run = |args: &Words| self.run(args, now, mood);
                     Reply::Array(transaction.commands.iter().map(run).collect())
                 }
                 _ => Reply::Error("EXECABORT Transaction discarded because of previous errors.".to_owned()),
@@ -211,7 +212,7 @@ impl Server {
         }
     }
 
-    /// The name is not the SHA-1 of a real server, but as long, and only this server's business.
+    /// The name is as long as the SHA-1 of a real server. Only this server needs to know it.
     fn load(&self, script: &[u8]) -> String {
         let digest = Sha256::digest(script);
         let name: String = digest.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
