@@ -65,6 +65,11 @@ impl Calls {
     pub(crate) fn clear(&self) {
         self.0.borrow_mut().clear();
     }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
 }
 
 impl Call {

@@ -44,3 +44,6 @@ pub mod instance;
 pub mod pairs;
 pub mod scheduler;
 pub mod stream;
+
+#[cfg(test)]
+mod tests;
