@@ -1,4 +1,5 @@
-//! All that the outside does for the core. The adapter, the unit tests and the simulator each implement [`Host`].
+//! All that the outside does for the core. The adapter implements [`Host`] for Envoy and for the simulator; the unit
+//! tests of the core have one in memory.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -174,6 +174,11 @@ impl Executor {
         id
     }
 
+    /// What makes a task ready.
+    pub fn waker(&self, id: u64) -> Option<Waker> {
+        self.tasks.borrow().get(&id).map(|task| task.waker.clone())
+    }
+
     /// Drops a task.
     pub fn cancel(&self, id: u64) {
         // Dropped outside of the borrow: dropping may wake or cancel others.
