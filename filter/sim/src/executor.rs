@@ -179,6 +179,11 @@ impl Executor {
         self.tasks.borrow().get(&id).map(|task| task.waker.clone())
     }
 
+    /// Whether a task waits for its turn.
+    pub fn is_ready(&self, id: u64) -> bool {
+        self.tasks.borrow().get(&id).is_some_and(|task| task.wake.queued.load(Ordering::Relaxed))
+    }
+
     /// Drops a task.
     pub fn cancel(&self, id: u64) {
         // Dropped outside of the borrow: dropping may wake or cancel others.

@@ -1,7 +1,8 @@
 //! The adapter's scheduler in virtual time: chance decides which task runs next, in one callback for each turn.
 //!
 //! Each task of an instance stands in the world's executor as a task that, in its turn, has the host call the instance.
-//! In that callback only this one task is ready, so the order within a worker is as free as between workers.
+//! In a callback of the root context only this one task is offered, so the order within a worker is as free as between
+//! workers. In a callback of a stream all that are ready are offered, and the executor has to refuse those of others.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use oidc_gate_core::host::LocalFuture;
 
 use crate::contexts::SimRoot;
 use crate::executor;
+use crate::sabotage::Sabotage;
 use crate::worker::{Job, Life};
 use crate::world::World;
 
@@ -30,13 +32,17 @@ pub struct Turns {
     tasks: RefCell<BTreeMap<TaskId, Admitted>>,
     /// The task whose turn it is, until it runs.
     turn: Cell<Option<TaskId>>,
-    /// Of the task in the world that stands for the stream that begins.
-    opening: RefCell<Option<Waker>>,
+    /// The task in the world that stands for the stream that begins.
+    opening: RefCell<Option<(u64, Waker)>>,
     opened: Cell<Option<TaskId>>,
+    /// Tasks that ran in this callback although it was not their turn.
+    strays: RefCell<Vec<TaskId>>,
 }
 
 struct Admitted {
     owner: Owner,
+    /// Its number in the world.
+    number: u64,
     waker: Arc<TurnWaker>,
 }
 
@@ -66,6 +72,7 @@ impl Turns {
             turn: Cell::default(),
             opening: RefCell::default(),
             opened: Cell::default(),
+            strays: RefCell::default(),
         })
     }
 
@@ -74,10 +81,10 @@ impl Turns {
         *self.life.borrow_mut() = Rc::downgrade(life);
     }
 
-    /// A stream begins in `callback`: the task of the world with that waker stands for it. The stream's task, if it has
+    /// A stream begins in `callback`: the task with that number and waker stands for it. The stream's task, if it has
     /// one.
-    pub fn open<T>(&self, waker: Waker, callback: impl FnOnce() -> T) -> (T, Option<TaskId>) {
-        *self.opening.borrow_mut() = Some(waker);
+    pub fn open<T>(&self, number: u64, waker: Waker, callback: impl FnOnce() -> T) -> (T, Option<TaskId>) {
+        *self.opening.borrow_mut() = Some((number, waker));
         let output = callback();
         *self.opening.borrow_mut() = None;
         self.end();
@@ -97,6 +104,7 @@ impl Turns {
         if let Some(task) = self.turn.take() {
             self.set_turn(task, false);
         }
+        self.strays.borrow_mut().clear();
     }
 
     /// A task is gone.
@@ -109,11 +117,31 @@ impl Turns {
             task.waker.has_turn.store(has_turn, Ordering::Relaxed);
         }
     }
+
+    /// Another task of this worker that is ready, in a stream's callback. The executor lets none of them run.
+    fn stray(&self, may_run: &dyn Fn(TaskId) -> bool) -> Option<TaskId> {
+        let world = self.world.upgrade()?;
+        if self.root.effective() == Owner::Root {
+            return None;
+        }
+        let all_may = world.plan.sabotage == Some(Sabotage::PollOtherStreams);
+        let mut strays = self.strays.borrow_mut();
+        let tasks = self.tasks.borrow();
+        let is_stray = |(task, admitted): &(&TaskId, &Admitted)| {
+            admitted.owner != self.root.effective()
+                && world.executor.is_ready(admitted.number)
+                && !strays.contains(task)
+                && (all_may || may_run(**task))
+        };
+        let task = tasks.iter().find(is_stray).map(|(task, _)| *task)?;
+        strays.push(task);
+        Some(task)
+    }
 }
 
 impl Scheduler for Turns {
     fn admit(&self, task: TaskId, owner: Owner, span: Span) -> Waker {
-        let waker = match (owner, self.world.upgrade()) {
+        let (number, waker) = match (owner, self.world.upgrade()) {
             (_, None) => return Waker::noop().clone(),
             (Owner::Stream(_), Some(_)) => {
                 self.turn.set(Some(task));
@@ -127,21 +155,23 @@ impl Scheduler for Turns {
                 };
                 let job = Job::new(self.life.borrow().clone(), task);
                 let number = world.executor.spawn(self.owner, span, "job", job);
-                world.executor.waker(number).expect("it was just spawned")
+                (number, world.executor.waker(number).expect("it was just spawned"))
             }
         };
         let has_turn = AtomicBool::new(self.turn.get() == Some(task));
         let waker = Arc::new(TurnWaker { has_turn, world: waker });
-        self.tasks.borrow_mut().insert(task, Admitted { owner, waker: waker.clone() });
+        self.tasks.borrow_mut().insert(task, Admitted { owner, number, waker: waker.clone() });
         Waker::from(waker)
     }
 
     fn next(&self, may_run: &dyn Fn(TaskId) -> bool) -> Option<TaskId> {
-        let task = self.turn.take();
-        if let Some(task) = task {
-            self.set_turn(task, false);
-        }
-        let task = task.filter(|task| may_run(*task));
+        let task = match self.turn.take() {
+            Some(task) => {
+                self.set_turn(task, false);
+                Some(task).filter(|task| may_run(*task))
+            }
+            None => self.stray(may_run),
+        };
         let owner = task.and_then(|task| self.tasks.borrow().get(&task).map(|admitted| admitted.owner));
         self.root.runs(owner);
         task

@@ -163,6 +163,7 @@ impl Drop for Job {
 pub struct Request {
     world: Rc<World>,
     life: Rc<Life>,
+    number: Rc<Cell<u64>>,
     seen: Rc<SimStream>,
     stream: Option<Stream>,
     task: Option<TaskId>,
@@ -174,12 +175,13 @@ pub struct Request {
 }
 
 impl Request {
-    /// One that the worker has not seen yet.
-    pub fn new(world: &Rc<World>, life: Rc<Life>, ask: &Ask) -> Self {
+    /// One that the worker has not seen yet. `number` says which task of the world stands for it.
+    pub fn new(world: &Rc<World>, life: Rc<Life>, ask: &Ask, number: Rc<Cell<u64>>) -> Self {
         Self {
             world: world.clone(),
             seen: life.root.open(ask),
             life,
+            number,
             stream: None,
             task: None,
             calls: Calls::default(),
@@ -196,8 +198,9 @@ impl Request {
         let owner = Owner::Stream(self.seen.id);
         let stream = life.instance.stream(self.seen.id, self.seen.clone());
         let waker = context.waker().clone();
-        let (action, task) =
-            life.turns.open(waker, || life.root.in_context(owner, || stream.request_headers(!reads_body)));
+        let (action, task) = life.turns.open(self.number.get(), waker, || {
+            life.root.in_context(owner, || stream.request_headers(!reads_body))
+        });
         if action == Action::Continue {
             self.seen.forward();
         }

@@ -1,5 +1,6 @@
 //! One request to a worker and what came of it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -141,13 +142,15 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<S
     let session = session_cookie(&ask).map(str::to_owned);
     let (sender, receiver) = channel();
     let inside = world.clone();
-    let request = Request::new(world, life, &ask);
+    let place = Rc::new(Cell::default());
+    let request = Request::new(world, life, &ask, place.clone());
     let task = world.executor.spawn(worker.owner(), Span::Finite, "stream", async move {
         let (decided, reason) = request.await;
         let seen = judge(&inside, &ask, at, arrived, decided, &reason);
         // The client may have gone at this very moment.
         let _ = sender.send(seen);
     });
+    place.set(task);
     let mut stream =
         Cancel { world: world.clone(), task, unanswered: session.map(|cookie| (cookie, arrived)) };
     let seen = receiver.await.ok()?;
