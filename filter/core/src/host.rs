@@ -1,4 +1,5 @@
-//! The environment of the core. The adapter, the unit tests and the simulator each implement [`Host`].
+//! The environment of the core. The adapter implements [`Host`] for Envoy and for the simulator; the core's unit tests
+//! implement it in memory.
 
 use std::future::Future;
 use std::pin::Pin;

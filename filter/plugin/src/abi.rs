@@ -9,23 +9,20 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::host::callout_reply;
-use crate::plugin::Plugin;
-use crate::stream::Stream;
+use oidc_gate_adapter::stream::{Action, Stream};
 
-/// What becomes of a part of a request: `FilterHeadersStatus`, `FilterDataStatus` and `FilterTrailersStatus` of the
-/// host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Action {
-    /// It goes on.
-    Continue = 0,
-    /// Headers stay here, the body is handed over; trailers stay here.
-    Stop = 1,
-    /// A part of the body goes nowhere; the next is handed over.
-    StopNoBuffer = 3,
-    /// Headers stay here, and all that follows outside: the client is not read from.
-    StopAllAndWatermark = 4,
+use crate::host::callout_answer;
+use crate::plugin::Plugin;
+
+/// The host's number for what becomes of a part of a request: `FilterHeadersStatus`, `FilterDataStatus` and
+/// `FilterTrailersStatus`.
+fn status(action: Action) -> u32 {
+    match action {
+        Action::Continue => 0,
+        Action::Stop => 1,
+        Action::StopNoBuffer => 3,
+        Action::StopAllAndWatermark => 4,
+    }
 }
 
 #[derive(Default)]
@@ -105,27 +102,29 @@ extern "C" fn proxy_on_tick(id: u32) {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_headers(id: u32, _: usize, end_of_stream: u32) -> Action {
-    // A request without a context passes as little as one without a decision.
-    stream(id).map_or(Action::StopAllAndWatermark, |stream| stream.request_headers(end_of_stream != 0))
+extern "C" fn proxy_on_request_headers(id: u32, _: usize, end_of_stream: u32) -> u32 {
+    // No context: fail closed.
+    status(
+        stream(id).map_or(Action::StopAllAndWatermark, |stream| stream.request_headers(end_of_stream != 0)),
+    )
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_body(id: u32, size: usize, end_of_stream: u32) -> Action {
-    stream(id).map_or(Action::StopNoBuffer, |stream| stream.request_body(size, end_of_stream != 0))
+extern "C" fn proxy_on_request_body(id: u32, size: usize, end_of_stream: u32) -> u32 {
+    status(stream(id).map_or(Action::StopNoBuffer, |stream| stream.request_body(size, end_of_stream != 0)))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_request_trailers(id: u32, _: usize) -> Action {
-    stream(id).map_or(Action::Stop, |stream| stream.request_trailers())
+extern "C" fn proxy_on_request_trailers(id: u32, _: usize) -> u32 {
+    status(stream(id).map_or(Action::Stop, |stream| stream.request_trailers()))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: u32) -> Action {
+extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: u32) -> u32 {
     if let Some(stream) = stream(id) {
         stream.response_headers();
     }
-    Action::Continue
+    status(Action::Continue)
 }
 
 /// The context is the one that was effective when the call was sent.
@@ -137,11 +136,11 @@ extern "C" fn proxy_on_http_call_response(
     body_size: usize,
     _: usize,
 ) {
-    let reply = callout_reply(num_headers, body_size);
+    let answer = callout_answer(num_headers, body_size);
     if let Some(plugin) = root(id) {
-        plugin.answered(token, reply);
+        plugin.answered(token, answer);
     } else if let Some(stream) = stream(id) {
-        stream.answered(token, reply);
+        stream.answered(token, answer);
     }
 }
 

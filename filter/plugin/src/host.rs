@@ -1,52 +1,53 @@
-//! Envoy as the core's [`Host`].
+//! Envoy as the adapter's contexts. Each call acts on the effective context.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use oidc_gate_adapter::call::{self, Answer};
+use oidc_gate_adapter::context::{self, HeaderMap, LocalReply, Owner, RootContext, StreamContext};
 use oidc_gate_core::host::{
-    Callout, CalloutError, CalloutReply, CasMismatch, Counter, CryptoUnavailable, Host, HostSignature, Level,
-    LocalFuture, RandomUnavailable,
+    Callout, CalloutError, CasMismatch, CryptoUnavailable, HostSignature, Level, RandomUnavailable,
 };
-use oidc_gate_core::metrics::{self, RuleReasons};
 use oidc_gate_core::time::Timestamp;
 
 use crate::crypto;
-use crate::executor::{Executor, Owner, Sleep, Span};
 use crate::hostcalls::{self as calls, Buffer, Map, Refused};
 
-/// One plugin instance's view of Envoy.
-pub struct EnvoyHost {
-    executor: Rc<Executor>,
-    counters: RefCell<Vec<u32>>,
+/// The root context of that number.
+pub struct EnvoyRoot {
+    pub id: u32,
 }
 
-impl EnvoyHost {
-    pub fn new(executor: Rc<Executor>) -> Self {
-        Self { executor, counters: RefCell::default() }
-    }
+/// The stream that is effective.
+pub struct EnvoyStream;
 
-    /// Defines every counter, so that each shows from the start.
-    pub fn define_counters(&self, rules: &RuleReasons) {
-        // A counter that the host does not want is never counted: id 0 stands for none.
-        let ids = metrics::names(rules)
-            .iter()
-            .map(|name| calls::define_counter(name).unwrap_or_default())
-            .collect();
-        *self.counters.borrow_mut() = ids;
+impl From<Refused> for context::Refused {
+    fn from(_: Refused) -> Self {
+        Self
     }
 }
 
-impl Host for EnvoyHost {
-    fn call(&self, callout: Callout) -> LocalFuture<'static, Result<CalloutReply, CalloutError>> {
+impl RootContext for EnvoyRoot {
+    fn send(&self, callout: &Callout) -> Result<u32, CalloutError> {
         let headers: Vec<(&str, &[u8])> =
             callout.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let booking = match calls::http_call(&callout.cluster, &headers, &callout.body, callout.timeout) {
-            Ok(token) => self.executor.sent(token),
-            Err(Refused::BAD_ARGUMENT) => self.executor.not_sent(CalloutError::UnknownCluster),
-            Err(_) => self.executor.not_sent(CalloutError::NotSent),
+        calls::http_call(&callout.cluster, &headers, &callout.body, callout.timeout).map_err(|refused| {
+            match refused {
+                Refused::BAD_ARGUMENT => CalloutError::UnknownCluster,
+                _ => CalloutError::NotSent,
+            }
+        })
+    }
+
+    fn make_effective(&self, context: Owner) -> Result<(), context::Refused> {
+        let id = match context {
+            Owner::Root => self.id,
+            Owner::Stream(id) => id,
         };
-        Box::pin(booking.answer())
+        Ok(calls::set_effective_context(id)?)
+    }
+
+    fn done(&self) {
+        calls::done();
     }
 
     fn now(&self) -> Timestamp {
@@ -76,52 +77,87 @@ impl Host for EnvoyHost {
         calls::set_shared_data(key, value, cas.unwrap_or_default()).map_err(|_| CasMismatch)
     }
 
-    fn spawn(&self, job: LocalFuture<'static, ()>) {
-        self.executor.spawn(Owner::Root, Span::Finite, job);
+    fn define_counter(&self, name: &str) -> Option<u32> {
+        calls::define_counter(name).ok()
     }
 
-    fn spawn_endless(&self, job: LocalFuture<'static, ()>) {
-        self.executor.spawn(Owner::Root, Span::Endless, job);
+    fn increment(&self, counter: u32) {
+        calls::increment(counter);
     }
 
-    fn sleep(&self, duration: Duration) -> LocalFuture<'static, ()> {
-        Box::pin(Sleep::new(self.executor.clone(), duration))
-    }
-
-    fn count(&self, counter: Counter) {
-        match self.counters.borrow().get(counter.0) {
-            Some(0) | None => {}
-            Some(id) => calls::increment(*id),
-        }
-    }
-
+    /// Envoy adds time, worker and plugin name.
     fn log(&self, level: Level, message: &str) {
-        log(level, message);
+        let level = match level {
+            Level::Debug => 1,
+            Level::Info => 2,
+            Level::Warn => 3,
+            Level::Error => 4,
+        };
+        calls::log(level, message);
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
     }
 }
 
-/// Writes a log line; Envoy adds time, worker and plugin name.
-pub fn log(level: Level, message: &str) {
-    let level = match level {
-        Level::Debug => 1,
-        Level::Info => 2,
-        Level::Warn => 3,
-        Level::Error => 4,
-    };
-    calls::log(level, message);
+impl From<HeaderMap> for Map {
+    fn from(map: HeaderMap) -> Self {
+        match map {
+            HeaderMap::RequestHeaders => Self::RequestHeaders,
+            HeaderMap::RequestTrailers => Self::RequestTrailers,
+            HeaderMap::ResponseHeaders => Self::ResponseHeaders,
+        }
+    }
+}
+
+impl StreamContext for EnvoyStream {
+    fn headers(&self, map: HeaderMap) -> Vec<(String, Vec<u8>)> {
+        calls::headers(map.into())
+    }
+
+    fn remove_header(&self, map: HeaderMap, name: &str) -> Result<(), context::Refused> {
+        Ok(calls::remove_header(map.into(), name)?)
+    }
+
+    fn replace_header(&self, map: HeaderMap, name: &str, value: &[u8]) -> Result<(), context::Refused> {
+        Ok(calls::replace_header(map.into(), name, value)?)
+    }
+
+    fn add_header(&self, map: HeaderMap, name: &str, value: &[u8]) {
+        calls::add_header(map.into(), name, value);
+    }
+
+    fn request_body(&self, most: usize) -> Vec<u8> {
+        calls::bytes(Buffer::RequestBody, most)
+    }
+
+    fn source_address(&self) -> Vec<u8> {
+        calls::property(&["source", "address"])
+    }
+
+    fn set_filter_state(&self, name: &str, value: &str) {
+        calls::set_filter_state(name, value);
+    }
+
+    fn reply(&self, reply: &LocalReply<'_>) -> Result<(), context::Refused> {
+        Ok(calls::send_local_response(
+            reply.status,
+            reply.details,
+            reply.headers,
+            reply.body,
+            reply.grpc_status,
+        )?)
+    }
+
+    fn resume(&self) {
+        calls::continue_request();
+    }
 }
 
 /// Reads the answer to a callout, in the callback that announces it. A call that failed has no headers, and asking for
 /// its status would end the worker.
-pub fn callout_reply(num_headers: usize, body_size: usize) -> Result<CalloutReply, CalloutError> {
-    if num_headers == 0 {
-        return Err(CalloutError::Reset);
-    }
-    let headers = calls::headers(Map::CalloutResponseHeaders);
-    let status = headers
-        .iter()
-        .find(|(name, _)| name == ":status")
-        .and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok())
-        .ok_or(CalloutError::Reset)?;
-    Ok(CalloutReply { status, headers, body: calls::bytes(Buffer::CalloutResponseBody, body_size) })
+pub fn callout_answer(num_headers: usize, body_size: usize) -> Answer {
+    let headers = if num_headers == 0 { Vec::new() } else { calls::headers(Map::CalloutResponseHeaders) };
+    call::reply(headers, || calls::bytes(Buffer::CalloutResponseBody, body_size))
 }

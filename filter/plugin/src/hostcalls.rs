@@ -5,6 +5,8 @@
 use std::ptr::null_mut;
 use std::time::Duration;
 
+use oidc_gate_adapter::pairs;
+
 #[derive(Clone, Copy)]
 pub enum Map {
     RequestHeaders = 0,
@@ -121,7 +123,7 @@ pub fn headers(map: Map) -> Vec<(String, Vec<u8>)> {
     // SAFETY: the host writes to the two out-pointers only.
     let status = unsafe { proxy_get_header_map_pairs(map as u32, &mut data, &mut len) };
     // SAFETY: as above.
-    if status == OK { parse_pairs(&unsafe { take(data, len) }) } else { Vec::new() }
+    if status == OK { pairs::parse(&unsafe { take(data, len) }) } else { Vec::new() }
 }
 
 pub fn add_header(map: Map, name: &str, value: &[u8]) {
@@ -158,8 +160,8 @@ pub fn http_call(
     body: &[u8],
     timeout: Duration,
 ) -> Result<u32, Refused> {
-    let headers = serialize_pairs(headers);
-    let trailers = serialize_pairs(&[]);
+    let headers = pairs::serialize(headers);
+    let trailers = pairs::serialize(&[]);
     let timeout = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     let mut token = 0;
     // SAFETY: pointers and lengths belong to live slices; the host writes to the out-pointer only.
@@ -238,7 +240,7 @@ pub fn send_local_response(
     body: &[u8],
     grpc_status: Option<u32>,
 ) -> Result<(), Refused> {
-    let headers = serialize_pairs(headers);
+    let headers = pairs::serialize(headers);
     let grpc_status = grpc_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(-1);
     // SAFETY: pointers and lengths belong to live slices.
     check(unsafe {
@@ -303,48 +305,4 @@ unsafe fn take(data: *mut u8, len: usize) -> Vec<u8> {
     }
     // SAFETY: the caller's promise.
     unsafe { Vec::from_raw_parts(data, len, len) }
-}
-
-/// proxy-wasm's map: count, then a pair of lengths for each, then name, NUL, value, NUL for each; little endian.
-fn parse_pairs(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
-    fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
-        let (number, rest) = bytes.split_first_chunk::<4>()?;
-        Some((usize::try_from(u32::from_le_bytes(*number)).ok()?, rest))
-    }
-    fn text<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
-        let (text, rest) = bytes.split_at_checked(len)?;
-        *bytes = rest.strip_prefix(&[0])?;
-        Some(text)
-    }
-    let parse = || {
-        let (count, mut sizes) = number(bytes)?;
-        let mut data = sizes.split_at_checked(count.checked_mul(8)?)?.1;
-        let mut pairs = Vec::with_capacity(count.min(4096));
-        for _ in 0..count {
-            let (name_len, rest) = number(sizes)?;
-            let (value_len, rest) = number(rest)?;
-            sizes = rest;
-            let name = text(&mut data, name_len)?;
-            let value = text(&mut data, value_len)?;
-            pairs.push((String::from_utf8_lossy(name).into_owned(), value.to_vec()));
-        }
-        Some(pairs)
-    };
-    parse().unwrap_or_default()
-}
-
-fn serialize_pairs(pairs: &[(&str, &[u8])]) -> Vec<u8> {
-    let number = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
-    let mut bytes = number(pairs.len()).to_vec();
-    for (name, value) in pairs {
-        bytes.extend_from_slice(&number(name.len()));
-        bytes.extend_from_slice(&number(value.len()));
-    }
-    for (name, value) in pairs {
-        for text in [name.as_bytes(), value] {
-            bytes.extend_from_slice(text);
-            bytes.push(0);
-        }
-    }
-    bytes
 }

@@ -174,6 +174,16 @@ impl Executor {
         id
     }
 
+    /// What makes a task ready.
+    pub fn waker(&self, id: u64) -> Option<Waker> {
+        self.tasks.borrow().get(&id).map(|task| task.waker.clone())
+    }
+
+    /// Whether a task waits for its turn.
+    pub fn is_ready(&self, id: u64) -> bool {
+        self.tasks.borrow().get(&id).is_some_and(|task| task.wake.queued.load(Ordering::Relaxed))
+    }
+
     /// Drops a task.
     pub fn cancel(&self, id: u64) {
         // Dropped outside of the borrow: dropping may wake or cancel others.

@@ -1,8 +1,9 @@
-//! # A deterministic world around the core
+//! # A deterministic world around adapter and core
 //!
-//! The core decides; this crate is everything else, in one thread and in virtual time: Envoys with their workers,
-//! shared data and clocks, a network, a Redis with real semantics ([`oidc_gate_redis_model`]), a provider that behaves as Keycloak does, browsers,
-//! API clients, an administrator, somebody who should not get in, and all that goes wrong between them.
+//! The core decides, the adapter carries it out, as in Envoy. This crate is everything else, in one thread and in
+//! virtual time: Envoys with their workers, shared data and clocks, a network, a Redis with real semantics, a provider
+//! that behaves as Keycloak does, browsers, API clients, an administrator, somebody who should not get in, and all that
+//! goes wrong between them.
 //!
 //! One number, the seed, decides everything: which task runs next, how long a call takes, what gets lost, who clicks
 //! where. A run is checked against what is true, which the world knows and the gate does not: see
@@ -15,7 +16,10 @@
 //! | [`plan`] | what a seed decides in advance |
 //! | [`world`] | builds a world and runs it to its end |
 //! | [`executor`] | virtual time and tasks |
-//! | [`envoy`] | an Envoy, its workers, and the core's `Host` in it |
+//! | [`envoy`] | an Envoy: its clock and its shared data |
+//! | [`worker`] | a worker: the adapter with the core, and the callbacks that drive it |
+//! | [`contexts`] | the root context and the streams of a worker |
+//! | [`turns`] | the adapter's scheduler: chance decides which task runs next |
 //! | [`net`] | callouts, latencies, and their fates |
 //! | [`faults`] | what goes wrong, and when |
 //! | [`poison`] | what somebody writes into the revocation stream |
@@ -32,6 +36,7 @@
 //! Memory and CPU cost nothing.
 
 pub mod client;
+pub mod contexts;
 pub mod envoy;
 pub mod executor;
 pub mod faults;
@@ -45,4 +50,6 @@ pub mod runner;
 pub mod sabotage;
 pub mod sync;
 pub mod trace;
+pub mod turns;
+pub mod worker;
 pub mod world;

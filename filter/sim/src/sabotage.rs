@@ -43,11 +43,13 @@ pub enum Sabotage {
     AskAboutForgedTickets,
     /// Every callback has its turn.
     IgnoreCallbackLimit,
+    /// In the callback of a stream, other tasks that are ready run, too.
+    PollOtherStreams,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::GrantEveryLease,
         Self::IgnoreVersion,
         Self::IgnoreFence,
@@ -66,6 +68,7 @@ impl Sabotage {
         Self::NoteMessagesFirst,
         Self::AskAboutForgedTickets,
         Self::IgnoreCallbackLimit,
+        Self::PollOtherStreams,
     ];
 
     /// Changes to the texts of the core's scripts: what stands there, and what stands there instead.

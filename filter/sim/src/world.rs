@@ -91,7 +91,7 @@ pub struct World {
     act: Cell<Act>,
     requests: Cell<u64>,
     calls: Cell<u64>,
-    counters: RefCell<BTreeMap<usize, u64>>,
+    counters: RefCell<BTreeMap<u32, u64>>,
 }
 
 /// What came of a run.
@@ -335,7 +335,7 @@ impl World {
         self.spawn_outside("restart", async move {
             world.executor.sleep(pause).await;
             let worker = &world.envoys[at.envoy].workers[at.worker];
-            if worker.gate().is_none() {
+            if worker.life().is_none() {
                 worker.start(&world);
                 let now = world.executor.now();
                 world.trace.event(now, "restart", 0, || at.to_string());
@@ -376,7 +376,7 @@ impl World {
     }
 
     /// One of the gate's counters went up.
-    pub fn count(&self, counter: usize) {
+    pub fn count(&self, counter: u32) {
         *self.counters.borrow_mut().entry(counter).or_default() += 1;
     }
 

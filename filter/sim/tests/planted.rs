@@ -123,6 +123,11 @@ fn f902_without_a_limit_of_callbacks_strangers_have_the_provider_asked_without_e
     found(Sabotage::IgnoreCallbackLimit, 300, &[Rule::StrangersCostLittle]);
 }
 
+#[test]
+fn without_waiting_for_its_own_callback_a_task_acts_on_another_stream() {
+    found(Sabotage::PollOtherStreams, 300, &[Rule::OwnContext]);
+}
+
 /// A bug that is planted in a script changes the text of it; otherwise it would be none.
 #[test]
 fn every_change_to_a_script_fits_one() {

@@ -8,7 +8,7 @@ use super::source::{self, Source};
 
 const DOCUMENT: &str = "ARCHITECTURE.md";
 /// Folders whose entries must all be named.
-const IN_FULL: [&str; 2] = ["filter/core/src", "filter/plugin/src"];
+const IN_FULL: [&str; 3] = ["filter/adapter/src", "filter/core/src", "filter/plugin/src"];
 
 pub fn check(sources: &[Source]) -> Result<Vec<String>> {
     let block = source::block(source::text(sources, DOCUMENT)?, "## Layout", "```text")?;

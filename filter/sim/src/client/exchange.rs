@@ -1,19 +1,18 @@
 //! One request to a worker and what came of it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot::channel;
-use oidc_gate_core::caller::Caller;
-use oidc_gate_core::gate::Decision;
-use oidc_gate_core::http::body::Body;
-use oidc_gate_core::http::reply::Reply;
 
 use super::flood::NETWORK;
+use crate::contexts::{Decided, Reply};
 use crate::envoy::WorkerId;
 use crate::executor::{Moment, Span};
 use crate::ledger::{SESSION_COOKIE, session_cookie};
 use crate::sabotage::Sabotage;
+use crate::worker::Request;
 use crate::world::World;
 
 /// A request.
@@ -51,11 +50,9 @@ impl Seen {
     pub fn header(&self, name: &str) -> Option<&str> {
         match self {
             Self::Served => None,
-            Self::Answered(reply) => reply
-                .headers
-                .iter()
-                .find(|(candidate, _)| *candidate == name)
-                .map(|(_, value)| value.as_str()),
+            Self::Answered(reply) => {
+                reply.headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
+            }
         }
     }
 
@@ -65,7 +62,7 @@ impl Seen {
             Self::Served => &[][..],
             Self::Answered(reply) => &reply.headers,
         };
-        headers.iter().filter(move |(candidate, _)| *candidate == name).map(|(_, value)| value.as_str())
+        headers.iter().filter(move |(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -133,7 +130,7 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<S
     let pause = || world.executor.sleep(Duration::from_micros(world.rng.between(20, 2_500)));
     pause().await;
     let worker = &world.envoys[at.envoy].workers[at.worker];
-    let gate = worker.gate()?;
+    let life = worker.life()?;
     let arrived = world.executor.now();
     let number = ask.number;
     world.trace.event(arrived, "request", number, || {
@@ -145,15 +142,15 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<S
     let session = session_cookie(&ask).map(str::to_owned);
     let (sender, receiver) = channel();
     let inside = world.clone();
+    let place = Rc::new(Cell::default());
+    let request = Request::new(world, life, &ask, place.clone());
     let task = world.executor.spawn(worker.owner(), Span::Finite, "stream", async move {
-        let headers: Vec<(String, Vec<u8>)> =
-            ask.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
-        let body = if gate.reads_body(&headers) { arriving(&inside, ask.body.clone()) } else { Body::none() };
-        let decision = gate.decide(headers, body, Caller::parse(ask.address.as_bytes())).await;
-        let seen = judge(&inside, &ask, at, arrived, decision);
+        let (decided, reason) = request.await;
+        let seen = judge(&inside, &ask, at, arrived, decided, &reason);
         // The client may have gone at this very moment.
         let _ = sender.send(seen);
     });
+    place.set(task);
     let mut stream =
         Cancel { world: world.clone(), task, unanswered: session.map(|cookie| (cookie, arrived)) };
     let seen = receiver.await.ok()?;
@@ -162,38 +159,22 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<S
     Some(seen)
 }
 
-/// A body comes with its headers or a little later.
-fn arriving(world: &Rc<World>, bytes: Vec<u8>) -> Body {
-    if world.rng.permille(500) {
-        return Body::of(bytes);
-    }
-    let (arrival, body) = Body::arriving();
-    let pause = world.executor.sleep(Duration::from_micros(world.rng.between(50, 5_000)));
-    world.spawn_outside("body", async move {
-        pause.await;
-        arrival.complete(Ok(bytes));
-    });
-    body
-}
-
 /// Everything that leaves the gate passes here.
-fn judge(world: &World, ask: &Ask, at: WorkerId, arrived: Moment, decision: Decision) -> Seen {
+fn judge(world: &World, ask: &Ask, at: WorkerId, arrived: Moment, decided: Decided, reason: &str) -> Seen {
     let now = world.executor.now();
     let number = ask.number;
-    let status = match &decision {
-        Decision::Forward { .. } => 0,
-        Decision::Reply { reply, .. } => u64::from(reply.status),
+    let status = match &decided {
+        Decided::Forwarded(_) => 0,
+        Decided::Answered(reply) => u64::from(reply.status),
     };
-    world.trace.event(now, "decision", number.wrapping_mul(1000).wrapping_add(status), || match &decision {
-        Decision::Forward { permit, reason } => {
-            format!("{number} forwarded: {reason}, {:?}", permit.subject())
-        }
-        Decision::Reply { reply, reason } => format!("{number} answered: {} {reason}", reply.status),
+    world.trace.event(now, "decision", number.wrapping_mul(1000).wrapping_add(status), || match &decided {
+        Decided::Forwarded(upstream) => format!("{number} forwarded: {reason}, {:?}", upstream.subject),
+        Decided::Answered(reply) => format!("{number} answered: {} {reason}", reply.status),
     });
-    world.ledger.decided(world, ask, at, arrived, &decision);
-    match decision {
-        Decision::Forward { .. } => Seen::Served,
-        Decision::Reply { reply, .. } => Seen::Answered(reply),
+    world.ledger.decided(world, ask, at, arrived, &decided, reason);
+    match decided {
+        Decided::Forwarded(_) => Seen::Served,
+        Decided::Answered(reply) => Seen::Answered(reply),
     }
 }
 

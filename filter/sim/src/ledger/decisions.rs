@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use oidc_gate_core::gate::Decision;
-use oidc_gate_core::http::reply::Reply;
-use oidc_gate_core::policy::{HeaderChange, Permit};
 use oidc_gate_core::session::ticket::UntrustedTicket;
 
 use super::{
@@ -12,10 +9,10 @@ use super::{
 };
 use crate::client::exchange::Ask;
 use crate::client::flood::NETWORK;
+use crate::contexts::{Decided, Reply, Upstream};
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
 use crate::plan::Weather;
-use crate::sabotage::Sabotage;
 use crate::world::{LEEWAY, World};
 
 /// Within which a revocation has to be known everywhere, besides what is configured.
@@ -55,15 +52,23 @@ impl Ledger {
     }
 
     /// The gate has decided.
-    pub fn decided(&self, world: &World, ask: &Ask, at: WorkerId, arrived: Moment, decision: &Decision) {
+    pub fn decided(
+        &self,
+        world: &World,
+        ask: &Ask,
+        at: WorkerId,
+        arrived: Moment,
+        decided: &Decided,
+        reason: &str,
+    ) {
         let now = world.executor.now();
-        match decision {
-            Decision::Forward { permit, .. } => {
+        match decided {
+            Decided::Forwarded(upstream) => {
                 bump(&self.counts.forwarded);
-                self.check_upstream(world, ask, permit, now);
-                self.check_forward(world, ask, at, arrived, permit, now);
+                self.check_upstream(ask, upstream, now);
+                self.check_forward(world, ask, at, arrived, upstream.subject.as_deref(), now);
             }
-            Decision::Reply { reply, reason } => {
+            Decided::Answered(reply) => {
                 bump(&self.counts.answered);
                 self.check_turn(world, ask, at, reason, now);
                 // Not let in, but known: that counts as use.
@@ -104,12 +109,12 @@ impl Ledger {
         ask: &Ask,
         at: WorkerId,
         arrived: Moment,
-        permit: &Permit,
+        passed_as: Option<&str>,
         now: Moment,
     ) {
         let number = ask.number;
         if ask.path() == "/health" {
-            if let Some(subject) = permit.subject() {
+            if let Some(subject) = passed_as {
                 self.violate(
                     Rule::PermitOfItsOwn,
                     now,
@@ -128,8 +133,8 @@ impl Ledger {
             Truth::Session(ticket) => (&ticket.subject, Some(&ticket.sid)),
             Truth::Bearer(token) => (&token.subject, token.sid.as_ref()),
         };
-        if permit.subject() != Some(subject) {
-            let what = format!("request {number} of {subject} passed as {:?}", permit.subject());
+        if passed_as != Some(subject) {
+            let what = format!("request {number} of {subject} passed as {passed_as:?}");
             return self.violate(Rule::PermitOfItsOwn, now, what);
         }
         let dead = |since: Moment, why: &str| {
@@ -270,25 +275,13 @@ impl Ledger {
     }
 
     /// What the application sees of a request.
-    fn check_upstream(&self, world: &World, ask: &Ask, permit: &Permit, now: Moment) {
-        let mut headers: Vec<(String, Vec<u8>)> =
-            ask.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
-        for change in permit.changes() {
-            match change {
-                HeaderChange::Remove(_) if world.plan.sabotage == Some(Sabotage::KeepClientHeaders) => {}
-                HeaderChange::Remove(name) => headers.retain(|(candidate, _)| candidate != name),
-                HeaderChange::Set(name, value) => {
-                    headers.retain(|(candidate, _)| candidate != name);
-                    headers.push(((*name).to_owned(), value.clone()));
-                }
-            }
-        }
+    fn check_upstream(&self, ask: &Ask, upstream: &Upstream, now: Moment) {
         let values = |name: &str| -> Vec<String> {
-            let found = headers.iter().filter(|(candidate, _)| candidate == name);
+            let found = upstream.headers.iter().filter(|(candidate, _)| candidate == name);
             found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
         };
         let number = ask.number;
-        let identity: Vec<String> = permit.subject().map(str::to_owned).into_iter().collect();
+        let identity: Vec<String> = upstream.subject.iter().cloned().collect();
         if values("x-forwarded-user") != identity {
             let what =
                 format!("request {number} says it is {:?}, not {identity:?}", values("x-forwarded-user"));
@@ -312,7 +305,7 @@ impl Ledger {
     fn login_answered(&self, ask: &Ask, reply: &Reply, at: WorkerId, arrived: Moment, now: Moment) {
         let cookie = reply.headers.iter().find_map(|(name, value)| {
             let value = value.strip_prefix(SESSION_COOKIE)?.strip_prefix('=')?;
-            (*name == "set-cookie").then(|| value.split(';').next().unwrap_or_default())
+            (name == "set-cookie").then(|| value.split(';').next().unwrap_or_default())
         });
         let Some(value) = cookie.filter(|value| !value.is_empty()) else { return };
         bump(&self.counts.logins);

@@ -50,6 +50,8 @@ pub enum Rule {
     Settles,
     /// What strangers send costs nothing that a limit does not allow, and takes no turn of anybody else's.
     StrangersCostLittle,
+    /// A task acts on its own context: never on another stream, and an answer never belongs to another one.
+    OwnContext,
     /// Secrets are in no log line.
     NoSecretsInLogs,
     /// Nothing panics.

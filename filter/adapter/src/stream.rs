@@ -5,21 +5,35 @@ use std::rc::Rc;
 
 use oidc_gate_core::caller::Caller;
 use oidc_gate_core::gate::{Decision, Gate};
-use oidc_gate_core::host::{CalloutError, CalloutReply};
 use oidc_gate_core::http::body::{Arrival, Body, MAX_BODY_LEN, TooLong};
 use oidc_gate_core::http::reply::Reply;
 use oidc_gate_core::http::request_id;
 use oidc_gate_core::policy::{HeaderChange, Permit};
 
-use crate::abi::Action;
-use crate::executor::{Executor, Owner, Span};
-use crate::hostcalls::{self, Buffer, Map};
+use crate::call::{Answer, Calls};
+use crate::context::{HeaderMap, LocalReply, Owner, Refused, StreamContext};
+use crate::executor::Executor;
+use crate::scheduler::{Span, TaskId};
 
 /// Requests of one worker that may wait for their decision at the same time; more get 503 at once.
-const MAX_WAITING: usize = 4096;
+pub const MAX_WAITING: usize = 4096;
 
 /// Bodies that one worker reads at the same time: strangers who send theirs slowly must not take all the room above.
-const MAX_BODIES: usize = 1024;
+pub const MAX_BODIES: usize = 1024;
+
+/// What becomes of a part of a request. The names are those of Envoy's `FilterHeadersStatus`, `FilterDataStatus` and
+/// `FilterTrailersStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes on.
+    Continue,
+    /// Headers stay here, the body is handed over; trailers stay here.
+    Stop,
+    /// A part of the body goes nowhere; the next is handed over.
+    StopNoBuffer,
+    /// Headers stay here, and all that follows outside: the client is not read from.
+    StopAllAndWatermark,
+}
 
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,17 +48,24 @@ enum Phase {
     Replied,
 }
 
-/// The proxy-wasm context of one stream.
+/// What a stream has of its instance.
+pub(crate) struct Worker {
+    pub(crate) gate: Option<Rc<Gate>>,
+    pub(crate) executor: Rc<Executor>,
+    pub(crate) calls: Calls,
+    /// How many bodies this worker reads.
+    pub(crate) bodies: Rc<Cell<usize>>,
+}
+
+/// One stream. Dropping it drops the task that decides about it.
 pub struct Stream {
     id: u32,
-    gate: Option<Rc<Gate>>,
-    executor: Rc<Executor>,
+    context: Rc<dyn StreamContext>,
+    worker: Worker,
     phase: Rc<Cell<Phase>>,
-    task: Cell<Option<u64>>,
+    task: Cell<Option<TaskId>>,
     /// The body, where an endpoint of the gate reads it.
     incoming: RefCell<Option<Incoming>>,
-    /// How many bodies this worker reads.
-    bodies: Rc<Cell<usize>>,
 }
 
 /// A body that is being collected.
@@ -74,45 +95,45 @@ impl Drop for Place {
 }
 
 impl Stream {
-    pub fn new(id: u32, gate: Option<Rc<Gate>>, executor: Rc<Executor>, bodies: Rc<Cell<usize>>) -> Self {
+    pub(crate) fn new(id: u32, context: Rc<dyn StreamContext>, worker: Worker) -> Self {
         Self {
-            bodies,
             id,
-            gate,
-            executor,
+            context,
+            worker,
             phase: Rc::new(Cell::new(Phase::Deciding)),
             task: Cell::default(),
             incoming: RefCell::default(),
         }
     }
 
+    /// The head of the request is there.
     pub fn request_headers(&self, end_of_stream: bool) -> Action {
-        let Some(gate) = self.gate.clone() else { return self.unavailable() };
-        if self.executor.waiting() >= MAX_WAITING {
+        let Some(gate) = self.worker.gate.clone() else { return self.unavailable() };
+        if self.worker.executor.waiting() >= MAX_WAITING {
             return self.unavailable();
         }
-        let headers = hostcalls::headers(Map::RequestHeaders);
-        let caller = Caller::parse(&hostcalls::property(&["source", "address"]));
+        let headers = self.context.headers(HeaderMap::RequestHeaders);
+        let caller = Caller::parse(&self.context.source_address());
         let reads_body = !end_of_stream && gate.reads_body(&headers);
         let body = if reads_body {
-            let Some(place) = Place::take(&self.bodies) else { return self.unavailable() };
+            let Some(place) = Place::take(&self.worker.bodies) else { return self.unavailable() };
             let (arrival, body) = Body::arriving();
             *self.incoming.borrow_mut() = Some(Incoming { bytes: Vec::new(), arrival, _place: place });
             body
         } else {
             Body::none()
         };
-        let phase = self.phase.clone();
+        let (phase, context) = (self.phase.clone(), self.context.clone());
         let task = Box::pin(async move {
             let decision = gate.decide(headers, body, caller).await;
             let was = phase.get();
-            phase.set(carry_out(decision));
+            phase.set(carry_out(&*context, decision));
             if was == Phase::Waiting && phase.get() == Phase::Forwarded {
-                hostcalls::continue_request();
+                context.resume();
             }
         });
-        self.task.set(Some(self.executor.spawn(Owner::Stream(self.id), Span::Finite, task)));
-        self.executor.run(Owner::Stream(self.id));
+        self.task.set(Some(self.worker.executor.spawn(Owner::Stream(self.id), Span::Finite, task)));
+        self.run();
         if self.phase.get() == Phase::Deciding {
             self.phase.set(Phase::Waiting);
         }
@@ -123,6 +144,7 @@ impl Stream {
         }
     }
 
+    /// `size` bytes of the body are there.
     pub fn request_body(&self, size: usize, end_of_stream: bool) -> Action {
         if self.phase.get() == Phase::Forwarded {
             return Action::Continue;
@@ -130,7 +152,7 @@ impl Stream {
         if let Some(incoming) = self.incoming.borrow_mut().as_mut() {
             // One byte more than allowed tells that it is too long.
             let room = MAX_BODY_LEN.saturating_add(1).saturating_sub(incoming.bytes.len());
-            incoming.bytes.extend(hostcalls::bytes(Buffer::RequestBody, size.min(room)));
+            incoming.bytes.extend(self.context.request_body(size.min(room)));
         }
         let is_long = |incoming: &Incoming| incoming.bytes.len() > MAX_BODY_LEN;
         if end_of_stream || self.incoming.borrow().as_ref().is_some_and(is_long) {
@@ -140,50 +162,55 @@ impl Stream {
         Action::StopNoBuffer
     }
 
+    /// The trailers are there.
     pub fn request_trailers(&self) -> Action {
         // HD04: identity in trailers is as little the client's to claim as in headers.
-        for (name, _) in hostcalls::headers(Map::RequestTrailers) {
-            if self.gate.as_ref().is_none_or(|gate| gate.refuses_trailer(&name)) {
-                let _ = hostcalls::remove_header(Map::RequestTrailers, &name);
+        for (name, _) in self.context.headers(HeaderMap::RequestTrailers) {
+            if self.worker.gate.as_ref().is_none_or(|gate| gate.refuses_trailer(&name)) {
+                let _ = self.context.remove_header(HeaderMap::RequestTrailers, &name);
             }
         }
         self.body_arrived();
         if self.phase.get() == Phase::Forwarded { Action::Continue } else { Action::Stop }
     }
 
+    /// The head of the response is there.
     pub fn response_headers(&self) {
         // Our own replies pass here, too; what the application sets in our name is taken out (CK12).
-        if let (Phase::Forwarded, Some(gate)) = (self.phase.get(), &self.gate) {
-            let cookies: Vec<_> = hostcalls::headers(Map::ResponseHeaders)
-                .into_iter()
-                .filter(|(name, _)| name == "set-cookie")
-                .map(|(_, value)| value)
-                .collect();
+        if let (Phase::Forwarded, Some(gate)) = (self.phase.get(), &self.worker.gate) {
+            let headers = self.context.headers(HeaderMap::ResponseHeaders).into_iter();
+            let cookies: Vec<_> =
+                headers.filter(|(name, _)| name == "set-cookie").map(|(_, value)| value).collect();
             if cookies.iter().any(|cookie| gate.sets_our_cookie(cookie)) {
-                let _ = hostcalls::remove_header(Map::ResponseHeaders, "set-cookie");
+                let _ = self.context.remove_header(HeaderMap::ResponseHeaders, "set-cookie");
                 for cookie in cookies.iter().filter(|cookie| !gate.sets_our_cookie(cookie)) {
-                    hostcalls::add_header(Map::ResponseHeaders, "set-cookie", cookie);
+                    self.context.add_header(HeaderMap::ResponseHeaders, "set-cookie", cookie);
                 }
             }
         }
     }
 
-    pub fn answered(&self, token: u32, reply: Result<CalloutReply, CalloutError>) {
-        self.executor.answered(token, reply);
-        self.executor.run(Owner::Stream(self.id));
+    /// A callout that belongs to this stream was answered.
+    pub fn answered(&self, token: u32, answer: Answer) {
+        self.worker.calls.answered(token, answer);
+        self.run();
     }
 
     fn body_arrived(&self) {
         let incoming = self.incoming.borrow_mut().take();
         if let Some(Incoming { bytes, arrival, .. }) = incoming {
             arrival.complete(if bytes.len() > MAX_BODY_LEN { Err(TooLong) } else { Ok(bytes) });
-            self.executor.run(Owner::Stream(self.id));
+            self.run();
         }
+    }
+
+    fn run(&self) {
+        self.worker.executor.run(Owner::Stream(self.id));
     }
 
     /// There is no gate, or no room: nothing passes.
     fn unavailable(&self) -> Action {
-        self.phase.set(refuse("oidc_gate_overloaded"));
+        self.phase.set(refuse(&*self.context, "oidc_gate_overloaded"));
         Action::StopAllAndWatermark
     }
 }
@@ -191,66 +218,62 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(task) = self.task.get() {
-            self.executor.cancel(task);
+            self.worker.executor.cancel(task);
         }
     }
 }
 
-fn carry_out(decision: Decision) -> Phase {
+fn carry_out(context: &dyn StreamContext, decision: Decision) -> Phase {
     match decision {
         Decision::Forward { permit, reason } => {
-            hostcalls::set_filter_state("oidc_reason", reason);
-            match forward(&permit) {
+            context.set_filter_state("oidc_reason", reason);
+            match forward(context, &permit) {
                 Ok(()) => Phase::Forwarded,
                 // A header that could not be taken out must not reach the application.
-                Err(hostcalls::Refused(_)) => refuse("oidc_gate_headers"),
+                Err(Refused) => refuse(context, "oidc_gate_headers"),
             }
         }
         Decision::Reply { reply, reason } => {
-            hostcalls::set_filter_state("oidc_reason", &reason);
-            answer(&reply, &reason);
+            context.set_filter_state("oidc_reason", &reason);
+            answer(context, &reply, &reason);
             Phase::Replied
         }
     }
 }
 
 /// 503 without the gate.
-fn refuse(details: &str) -> Phase {
-    let request = hostcalls::headers(Map::RequestHeaders);
+fn refuse(context: &dyn StreamContext, details: &str) -> Phase {
+    let request = context.headers(HeaderMap::RequestHeaders);
     let id = request_id(&request).as_bytes();
     let headers: [(&str, &[u8]); 3] =
         [("retry-after", b"5"), ("cache-control", b"no-store"), ("x-request-id", id)];
     // Should even that be refused, the request stays held.
-    let _ = hostcalls::send_local_response(503, details, &headers, b"", None);
+    let _ =
+        context.reply(&LocalReply { status: 503, details, headers: &headers, body: b"", grpc_status: None });
     Phase::Replied
 }
 
-fn forward(permit: &Permit) -> Result<(), hostcalls::Refused> {
+fn forward(context: &dyn StreamContext, permit: &Permit) -> Result<(), Refused> {
     if let Some(subject) = permit.subject() {
-        hostcalls::set_filter_state("oidc_user", subject);
+        context.set_filter_state("oidc_user", subject);
     }
     for change in permit.changes() {
         match change {
-            HeaderChange::Remove(name) => hostcalls::remove_header(Map::RequestHeaders, name)?,
+            HeaderChange::Remove(name) => context.remove_header(HeaderMap::RequestHeaders, name)?,
             HeaderChange::Set(name, value) => {
-                hostcalls::remove_header(Map::RequestHeaders, name)?;
-                hostcalls::replace_header(Map::RequestHeaders, name, value)?;
+                context.remove_header(HeaderMap::RequestHeaders, name)?;
+                context.replace_header(HeaderMap::RequestHeaders, name, value)?;
             }
         }
     }
     Ok(())
 }
 
-fn answer(reply: &Reply, reason: &str) {
+fn answer(context: &dyn StreamContext, reply: &Reply, reason: &str) {
     let headers: Vec<(&str, &[u8])> =
         reply.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-    let details = format!("oidc_gate_{reason}");
+    let (status, grpc_status) = (reply.status, reply.grpc_status);
+    let (details, body) = (format!("oidc_gate_{reason}"), reply.body.as_bytes());
     // Should the host refuse, the request stays held: closed, not open.
-    let _ = hostcalls::send_local_response(
-        reply.status,
-        &details,
-        &headers,
-        reply.body.as_bytes(),
-        reply.grpc_status,
-    );
+    let _ = context.reply(&LocalReply { status, details: &details, headers: &headers, body, grpc_status });
 }

@@ -1,0 +1,131 @@
+//! Polls the core's futures in the callbacks of a host.
+//!
+//! A task belongs to a stream or to the root context. The host gives the answer of a callout to the context that was
+//! effective when it was sent, and cancels the call once that context is gone. So within a stream's callback only that
+//! stream's own task runs; everything else waits for a callback of the root context, which lives as long as the
+//! instance.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use oidc_gate_core::host::LocalFuture;
+
+use crate::context::{Owner, RootContext};
+use crate::scheduler::{Scheduler, Span, TaskId};
+
+/// The tasks of one instance in one worker.
+pub struct Executor {
+    root: Rc<dyn RootContext>,
+    scheduler: Rc<dyn Scheduler>,
+    tasks: RefCell<HashMap<TaskId, Task>>,
+    next_id: Cell<u64>,
+}
+
+struct Task {
+    owner: Owner,
+    span: Span,
+    /// Taken out while it is polled.
+    future: Option<LocalFuture<'static, ()>>,
+    waker: Waker,
+}
+
+impl Executor {
+    /// No tasks yet.
+    pub fn new(root: Rc<dyn RootContext>, scheduler: Rc<dyn Scheduler>) -> Self {
+        Self { root, scheduler, tasks: RefCell::default(), next_id: Cell::new(1) }
+    }
+
+    /// Adds a task; it first runs at the next [`Executor::run`].
+    pub fn spawn(&self, owner: Owner, span: Span, future: LocalFuture<'static, ()>) -> TaskId {
+        let id = TaskId(self.next_id.replace(self.next_id.get().wrapping_add(1)));
+        let waker = self.scheduler.admit(id, owner, span);
+        self.tasks.borrow_mut().insert(id, Task { owner, span, future: Some(future), waker });
+        id
+    }
+
+    /// Drops a task, wherever it is.
+    pub fn cancel(&self, id: TaskId) {
+        // The future is dropped outside of the borrow: dropping it may wake others.
+        let task = self.tasks.borrow_mut().remove(&id);
+        drop(task);
+    }
+
+    /// Whether a task has not ended.
+    pub fn has(&self, id: TaskId) -> bool {
+        self.tasks.borrow().contains_key(&id)
+    }
+
+    /// How many requests wait for their decision.
+    pub fn waiting(&self) -> usize {
+        self.tasks.borrow().values().filter(|task| task.owner != Owner::Root).count()
+    }
+
+    /// Whether all that has an end has come to it.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.borrow().values().all(|task| task.span == Span::Endless)
+    }
+
+    /// Drops what has no end: another instance does that now.
+    pub fn end_endless(&self) {
+        let is_endless = |(id, task): (&TaskId, &Task)| (task.span == Span::Endless).then_some(*id);
+        let endless: Vec<TaskId> = self.tasks.borrow().iter().filter_map(is_endless).collect();
+        endless.into_iter().for_each(|id| self.cancel(id));
+    }
+
+    /// Drops everything: the instance goes.
+    pub fn clear(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        drop(tasks);
+    }
+
+    /// Runs what may run in a callback of `active`, and sees to it that what is left runs in another one.
+    pub fn run(&self, active: Owner) {
+        while let Some(id) = self.scheduler.next(&|id| self.may_run(id, active)) {
+            let owner = self.tasks.borrow().get(&id).map(|task| task.owner);
+            if let Some(owner) = owner {
+                self.poll(id, owner, active);
+            }
+        }
+        self.scheduler.settle();
+    }
+
+    /// A task that is gone may, too, so that nothing is left of it.
+    fn may_run(&self, id: TaskId, active: Owner) -> bool {
+        let tasks = self.tasks.borrow();
+        active == Owner::Root || tasks.get(&id).is_none_or(|task| task.owner == active)
+    }
+
+    fn poll(&self, id: TaskId, owner: Owner, active: Owner) {
+        let is_elsewhere = active == Owner::Root && owner != Owner::Root;
+        if is_elsewhere && self.root.make_effective(owner).is_err() {
+            // The stream is gone, and its task with it.
+            self.cancel(id);
+            return;
+        }
+        let taken = self
+            .tasks
+            .borrow_mut()
+            .get_mut(&id)
+            .and_then(|task| Some((task.future.take()?, task.waker.clone())));
+        if let Some((mut future, waker)) = taken {
+            let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
+            let mut tasks = self.tasks.borrow_mut();
+            match poll {
+                Poll::Pending => {
+                    if let Some(task) = tasks.get_mut(&id) {
+                        task.future = Some(future);
+                    }
+                }
+                Poll::Ready(()) => {
+                    tasks.remove(&id);
+                }
+            }
+        }
+        if is_elsewhere {
+            // The root context lives as long as its callbacks.
+            let _ = self.root.make_effective(Owner::Root);
+        }
+    }
+}

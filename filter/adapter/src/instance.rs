@@ -1,0 +1,166 @@
+//! The root context of one configuration in one worker: configuration in, gate out, and the jobs that outlive requests.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use oidc_gate_core::config::{self, Config};
+use oidc_gate_core::gate::Gate;
+use oidc_gate_core::host::Level;
+use oidc_gate_core::jose::probe;
+use oidc_gate_core::metrics::RuleReasons;
+
+use crate::call::{Answer, Calls};
+use crate::context::{Owner, RootContext, StreamContext};
+use crate::executor::Executor;
+use crate::host::AdapterHost;
+use crate::scheduler::{Scheduler, TaskId};
+use crate::stream::{Stream, Worker};
+
+/// One plugin instance in one worker.
+pub struct Instance {
+    root: Rc<dyn RootContext>,
+    scheduler: Rc<dyn Scheduler>,
+    executor: Rc<Executor>,
+    calls: Calls,
+    pub(crate) host: Rc<AdapterHost>,
+    gate: RefCell<Option<Rc<Gate>>>,
+    bodies: Rc<Cell<usize>>,
+    /// The host has no more use for this instance; it goes when its jobs are done.
+    closing: Cell<bool>,
+}
+
+impl Instance {
+    /// Without a configuration no request passes.
+    pub fn new(root: Rc<dyn RootContext>, scheduler: Rc<dyn Scheduler>) -> Self {
+        let executor = Rc::new(Executor::new(root.clone(), scheduler.clone()));
+        let calls = Calls::default();
+        let host = AdapterHost {
+            root: root.clone(),
+            scheduler: scheduler.clone(),
+            executor: executor.clone(),
+            calls: calls.clone(),
+            counters: RefCell::default(),
+        };
+        Self {
+            root,
+            scheduler,
+            executor,
+            calls,
+            host: Rc::new(host),
+            gate: RefCell::default(),
+            bodies: Rc::default(),
+            closing: Cell::default(),
+        }
+    }
+
+    /// A new configuration, as JSON or as a protobuf `Struct`; false when it is not good. All that is wrong is logged.
+    pub fn configure(&self, text: &[u8]) -> bool {
+        // Without a gate Envoy refuses the configuration and goes on with the one before.
+        self.gate.replace(None);
+        let Some(config) = self.load(text) else { return false };
+        self.serve(config);
+        true
+    }
+
+    /// Decides by this configuration from now on. Work begins in the first callback after this one: an instance that
+    /// only tries a configuration never gets one.
+    pub fn serve(&self, config: Config) {
+        self.host.define_counters(&RuleReasons::new(&config.policy));
+        let gate = Gate::new(config, self.host.clone());
+        gate.background();
+        self.scheduler.settle();
+        self.gate.replace(Some(gate));
+    }
+
+    /// The gate, once there is a good configuration.
+    pub fn gate(&self) -> Option<Rc<Gate>> {
+        self.gate.borrow().clone()
+    }
+
+    /// A callback of the root context: sleeps that are over end, and everything that is ready runs.
+    pub fn tick(&self) {
+        self.scheduler.tick();
+        self.run();
+    }
+
+    /// A callout that belongs to the root context was answered.
+    pub fn answered(&self, token: u32, answer: Answer) {
+        self.calls.answered(token, answer);
+        self.run();
+    }
+
+    /// The host wants to let go of this instance, because another configuration has taken its place. Whether it may: a
+    /// refresh that is under way has spent a refresh token, and what it bought exists nowhere else.
+    pub fn done(&self) -> bool {
+        // It must not take the turns of those that go on.
+        self.executor.end_endless();
+        let is_idle = self.executor.is_idle();
+        self.closing.set(!is_idle);
+        is_idle
+    }
+
+    /// A new stream, with the number that the host has for it.
+    pub fn stream(&self, id: u32, context: Rc<dyn StreamContext>) -> Stream {
+        let worker = Worker {
+            gate: self.gate.borrow().clone(),
+            executor: self.executor.clone(),
+            calls: self.calls.clone(),
+            bodies: self.bodies.clone(),
+        };
+        Stream::new(id, context, worker)
+    }
+
+    /// Whether a task has not ended.
+    pub fn has(&self, task: TaskId) -> bool {
+        self.executor.has(task)
+    }
+
+    /// Drops a task.
+    pub fn cancel(&self, task: TaskId) {
+        self.executor.cancel(task);
+    }
+
+    fn run(&self) {
+        self.executor.run(Owner::Root);
+        if self.closing.get() && self.executor.is_idle() {
+            self.closing.set(false);
+            self.root.done();
+        }
+    }
+
+    fn load(&self, text: &[u8]) -> Option<Config> {
+        let config = match config::load(text, &|name| self.root.variable(name)) {
+            Ok(config) => config,
+            Err(errors) => {
+                let count = errors.iter().len();
+                let what = format!("the configuration has {count} error(s) and is refused:");
+                self.root.log(Level::Error, &what);
+                for error in errors.iter() {
+                    self.root.log(Level::Error, &format!("  {error}"));
+                }
+                return None;
+            }
+        };
+        for warning in &config.warnings {
+            self.root.log(Level::Warn, warning);
+        }
+        for algorithm in config.algorithms() {
+            if let Err(problem) = probe::check(algorithm.host_signature(), &*self.host) {
+                let name = algorithm.name();
+                let what =
+                    format!("{name} can't be used in this Envoy: {problem}; Envoy 1.30 or newer is needed");
+                self.root.log(Level::Error, &what);
+                return None;
+            }
+        }
+        Some(config)
+    }
+}
+
+impl Drop for Instance {
+    /// Tasks hold the host, which holds the executor, which holds the tasks: without this nothing would ever be freed.
+    fn drop(&mut self) {
+        self.executor.clear();
+        self.calls.clear();
+    }
+}
