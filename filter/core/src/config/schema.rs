@@ -263,7 +263,7 @@ mod tests {
         for scalar in leaves {
             let mut value: Value = serde_json::from_str(FULL).unwrap();
             *value.pointer_mut(&scalar).unwrap() = reference.clone();
-            assert!(validator.is_valid(&value), "{leaf}");
+            assert!(validator.is_valid(&value), "{scalar}");
         }
     }
 
@@ -323,7 +323,7 @@ mod tests {
         ] {
             let mut value = full.clone();
             *value.pointer_mut(scalar).unwrap() = wrong;
-            assert!(!validator.is_valid(&value), "{leaf}");
+            assert!(!validator.is_valid(&value), "{scalar}");
         }
         for required in ["public_url", "issuer", "client", "policy"] {
             let mut value = full.clone();
