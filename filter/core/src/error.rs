@@ -252,7 +252,9 @@ impl Rejection {
             Self::Login(
                 LoginError::UserInfo(what) | LoginError::CodeRefused(what) | LoginError::ClientRefused(what),
             ) => Some(what.to_string()),
-            Self::Login(LoginError::UserInfoOfAnother) => Some("sub is not the ID token's".to_owned()),
+            Self::Login(LoginError::UserInfoOfAnother) => {
+                Some("sub differs from the ID token's sub".to_owned())
+            }
             Self::Unavailable(dependency) => dependency.detail().map(str::to_owned),
             Self::LogoutFailed(dependency) | Self::SignOutIncomplete(dependency) => {
                 let detail = dependency.detail().map(|detail| format!(": {detail}")).unwrap_or_default();

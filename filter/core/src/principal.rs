@@ -117,10 +117,10 @@ pub fn log_left_out(host: &dyn Host, claims: &Claims) {
     for error in names.chain(claims.sid().err()).chain(claims.azp().err()) {
         let subject = claims.require_subject().unwrap_or_default();
         let consequence =
-            if error.claim == "sid" { "; the provider can end this session by sub only" } else { "" };
+            if error.claim == "sid" { "; the provider can log out this session by sub only" } else { "" };
         host.log(
             Level::Warn,
-            &format!("claim {} is left out: {}{consequence} sub={subject:?}", error.claim, error.problem),
+            &format!("claim {} is ignored: {}{consequence} sub={subject:?}", error.claim, error.problem),
         );
     }
 }

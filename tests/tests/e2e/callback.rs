@@ -63,7 +63,7 @@ fn f603_the_first_of_six_tabs_is_led_back_to_its_page_by_the_button() {
         (0..6).map(|tab| gate.callback_of(&browser, "mlflow_user", &page(tab))).collect();
     let first = assert_refused(&gate, 400, || browser.navigate(&callbacks[0]));
     assert!(first.text().contains("Missing OAuth state"), "{first}");
-    assert!(first.text().contains("more than five logins"), "{first}");
+    assert!(first.text().contains("more than five sign-ins"), "{first}");
     assert_eq!(gate.provider.count(Endpoint::Token), 0);
     let button =
         first.text().split_once("href=\"/oauth2/login").unwrap().1.split_once('"').unwrap().0.to_owned();

@@ -227,8 +227,8 @@ fn f204_a_rule_about_a_method_that_never_reaches_it_is_refused() {
     });
     assert_eq!(gate.envoy().push_listener(&bad).unwrap(), Verdict::Rejected);
     let log = gate.envoy().log();
-    let error = "policy.rules[0].methods[1]: is \"PROPFIND\", which the gate answers with 400 before any rule; it lets \
-                 through GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    let error = "policy.rules[0].methods[1]: is \"PROPFIND\", which the gate refuses with 400 before any rule \
+                 applies; it allows GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
     assert!(log.contains(error), "{log}");
     assert_refused(&gate, 400, || browser.fetching("PROPFIND", &gate.url("/dav")).send());
     assert_allowed(&gate, || browser.fetch(&gate.url("/dav")));
@@ -246,7 +246,7 @@ fn f205_a_member_that_is_there_twice_is_refused_and_the_old_configuration_keeps_
         Verdict::Rejected
     );
     let log = gate.envoy().log();
-    let error = "clock_leeway: is there more than once: one of them would have no effect";
+    let error = "clock_leeway: is set more than once: only one of them would take effect";
     assert!(log.contains(error) && log.contains("has 1 error"), "{log}");
     assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
     assert_eq!(gate.envoy().push_listener(&config.plugin_as_text(&written)).unwrap(), Verdict::Accepted);

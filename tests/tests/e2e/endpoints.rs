@@ -81,7 +81,7 @@ fn f702_a_code_and_the_secret_reach_the_host_of_the_token_endpoint_and_no_other(
     let log = gate.envoy().log();
     for name in ON_ANOTHER_HOST {
         let said =
-            format!("{name} is called, and its origin {origin} has no cluster: add both to issuer.origins");
+            format!("{name} can't be called: its origin {origin} has no cluster; add both to issuer.origins");
         assert!(log.contains(&said), "{name}: {log}");
     }
     assert_eq!(gate.provider.count(Endpoint::Token) + gate.provider.count(Endpoint::UserInfo), 0);

@@ -95,7 +95,7 @@ fn f904_whoever_uses_a_session_keeps_it_while_redis_takes_no_writes() {
         assert!(served > 20, "{}: too few page views to tell", way.kind);
         assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
         assert!(unwritten(&gate) > 0, "{}: the metric does not say it", way.kind);
-        let said = format!("nobody is taken for idle until it can be: {}", way.kind);
+        let said = format!("idle timeouts are suspended: {}", way.kind);
         assert!(
             gate.envoys().any(|(_, envoy)| envoy.log().contains(&said)),
             "{}: the log does not",
@@ -108,7 +108,9 @@ fn f904_whoever_uses_a_session_keeps_it_while_redis_takes_no_writes() {
         let refused = format!("detail=\"{}", way.kind);
         assert!(gate.envoys().any(|(_, envoy)| envoy.log().contains(&refused)), "{}", way.kind);
         (way.give)(&gate);
-        let written = || gate.envoys().any(|(_, envoy)| envoy.log().contains("of sessions is written again"));
+        let written = || {
+            gate.envoys().any(|(_, envoy)| envoy.log().contains("last-used times are written to Redis again"))
+        };
         assert!(
             wait_until(BOUND, || {
                 assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200, "{}", way.kind);

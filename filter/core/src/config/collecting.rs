@@ -336,8 +336,8 @@ mod tests {
             "items[2]: environment variable UNSET is not set or empty, and there is no default \
              (Envoy passes on only what vm_config.environment_variables.host_env_keys lists)",
             "choice: expected one of plain_one, with_text, found \"plain_on\"; did you mean plain_one?",
-            "inner.flg: is no known field; did you mean \"flag\"?",
-            "inner.other: is no known field; known here: flag",
+            "inner.flg: is not a known field; did you mean \"flag\"?",
+            "inner.other: is not a known field; known here: flag",
             "inner.flag: expected a boolean, found text",
             "items[1]: expected a string, found a number",
             "name: expected a string, found a number",

@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_reference_has_no_other_members() {
         let errors = expanded(json!({"a": {"env": "UNSET", "defualt": "x"}})).unwrap_err();
-        assert_eq!(errors, "a.defualt: is no known field; did you mean \"default\"?");
+        assert_eq!(errors, "a.defualt: is not a known field; did you mean \"default\"?");
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Place<'_> {
             Some(meant) => format!("did you mean \"{meant}\"?"),
             None => format!("known here: {}", known.join(", ")),
         };
-        self.field(name).refuse(format!("is no known field; {hint}"))
+        self.field(name).refuse(format!("is not a known field; {hint}"))
     }
 
     fn name(&self) -> String {

@@ -146,7 +146,7 @@ mod tests {
             let report = Report::default();
             super::decode(&message).unwrap().into_value(&report.root());
             let errors = report.finish::<()>(Err(Reported)).unwrap_err().to_string();
-            assert_eq!(errors, format!("{place}: is there more than once: one of them would have no effect"));
+            assert_eq!(errors, format!("{place}: is set more than once: only one of them would take effect"));
         }
     }
 

@@ -33,7 +33,7 @@ impl Tree {
                     let at = place.field(&name);
                     let value = member.into_value(&at);
                     if object.contains_key(&name) {
-                        at.refuse("is there more than once: one of them would have no effect");
+                        at.refuse("is set more than once: only one of them would take effect");
                     } else {
                         object.insert(name, value);
                     }
@@ -145,7 +145,7 @@ mod tests {
                 .iter()
                 .map(|place| {
                     let place = if place.is_empty() { "configuration" } else { place };
-                    format!("{place}: is there more than once: one of them would have no effect")
+                    format!("{place}: is set more than once: only one of them would take effect")
                 })
                 .collect();
             assert_eq!(read(text), Err(expected.join("\n")), "{text}");

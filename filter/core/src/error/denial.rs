@@ -22,7 +22,7 @@ pub struct NotAllowed {
 impl NotAllowed {
     /// What the log adds to the reason.
     pub fn detail(&self) -> String {
-        let no_list = "the provider sent no list of groups: _claim_names says that it is elsewhere; ";
+        let no_list = "the provider sent no list of groups: _claim_names refers to another source; ";
         let unknown = if self.principal.groups_elsewhere { no_list } else { "" };
         format!("{unknown}needs one of [{}]", self.needed.join(", "))
     }

@@ -61,7 +61,7 @@ pub fn render(page: &AccountPage<'_>) -> String {
             }
             h2 { "Other sessions" }
             @if page.others.is_empty() {
-                p { "You are signed in nowhere else." }
+                p { "You have no other sessions." }
             } @else {
                 ul.sessions {
                     @for (name, created) in page.others {
@@ -76,7 +76,7 @@ pub fn render(page: &AccountPage<'_>) -> String {
                     }
                 }
                 @if page.not_shown > 0 {
-                    p { "And " (page.not_shown) " more, older ones. “Sign out everywhere” ends them, too." }
+                    p { "And " (page.not_shown) " more (older). “Sign out everywhere” ends them, too." }
                 }
             }
             div.actions {
@@ -86,8 +86,8 @@ pub fn render(page: &AccountPage<'_>) -> String {
             }
             @if !page.others.is_empty() {
                 p {
-                    "Another browser that is still signed in at the provider can come back without a password. If you have "
-                    "lost a device, change your password and ask an administrator to sign you out."
+                    "A browser that is still signed in at the provider can sign in here again without a password. "
+                    "If you have lost a device, change your password and ask an administrator to sign you out."
                 }
             }
             footer { "Request id " code { (page.request_id) } }

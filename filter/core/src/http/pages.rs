@@ -13,8 +13,8 @@ use crate::redis::MAX_VALUE_LEN;
 pub const ADMINISTRATOR: &str = "An administrator has to act; trying again does not help until then.";
 
 /// Shown when the provider left out the groups because there are too many for a token.
-pub const GROUPS_ELSEWHERE: &str = "the identity provider sent no list of groups, which many do when there are too many. Administrators: have it send \
-     fewer groups, or application roles.";
+pub const GROUPS_ELSEWHERE: &str = "the identity provider sent no list of groups, probably because it is too long for a token. \
+     Administrators: configure the provider to send fewer groups, or application roles.";
 /// How many groups the page of a refusal shows.
 const MAX_GROUPS: usize = 20;
 
@@ -105,7 +105,7 @@ impl<'a> Page<'a> {
     /// A link to the page that the user asked for.
     #[must_use]
     pub fn go_on(mut self, path: &'a str) -> Self {
-        self.actions.push(Action::Link { label: "Go on", path });
+        self.actions.push(Action::Link { label: "Continue", path });
         self
     }
 
@@ -143,16 +143,16 @@ pub fn login_error<'a>(page: Page<'a>, error: &'a LoginError, return_path: &'a s
     let page = match error {
         LoginError::MissingState => page
             .title(NOT_COMPLETED)
-            .text("Missing OAuth state: this browser has no login under way that belongs to this answer.")
+            .text("Missing OAuth state: this browser has no sign-in in progress that matches this response.")
             .hint(
-                "The login took too long, or was begun at another address or in another browser than the one you were \
-                 sent back to; or more than five logins were begun in this browser, one in each tab, and the oldest was \
-                 given up. Cookies must be allowed for this site.",
+                "The sign-in took too long, or it began at another address or in another browser. Or more than five \
+                 sign-ins began in this browser, one in each tab, and the oldest was dropped. Cookies must be \
+                 allowed for this site.",
             ),
         LoginError::Provider { error, description } => provider_error(page, error, description.as_deref()),
         LoginError::WrongIssuer => page
             .title("Sign-in refused")
-            .text("The answer did not come from the identity provider that was asked."),
+            .text("The response did not come from the expected identity provider."),
         LoginError::CodeUsed => page
             .title("This sign-in was already used")
             .text("Each sign-in works once. Reloading or going back does not repeat it."),
@@ -163,36 +163,38 @@ pub fn login_error<'a>(page: Page<'a>, error: &'a LoginError, return_path: &'a s
             .title(NOT_COMPLETED)
             .text(format!("The identity provider does not accept this gate. {ADMINISTRATOR}"))
             .hint(
-                "Administrators: client.id and client.secret of the gate's configuration must be those of the client at \
-                 the provider; the log has the provider's words under the id below.",
+                "Administrators: client.id and client.secret in the gate's configuration must match the client at \
+                 the provider. The log has the provider's message under the request id below.",
             ),
         LoginError::IdToken(error) if error.is_forgery() => page
             .title("Sign-in refused")
             .text(
-                "What came back as the identity provider's answer was not made by it, or not for this sign-in. Nobody \
-                 was signed in.",
+                "The response was not issued by the identity provider, or not for this sign-in. Nobody was signed in.",
             )
-            .hint("Administrators: the log has the reason under the id below. Somebody may be tampering with sign-ins."),
+            .hint(
+                "Administrators: the log has the reason under the request id below. Somebody may be tampering with \
+                 sign-ins.",
+            ),
         LoginError::TokenResponse(_)
         | LoginError::IdToken(_)
         | LoginError::UserInfo(_)
         | LoginError::UserInfoOfAnother => page
             .title(NOT_COMPLETED)
-            .text(format!("The identity provider's answer can't be used. {ADMINISTRATOR}"))
-            .hint("Administrators: the log has the reason under the id below."),
+            .text(format!("The identity provider's response can't be used. {ADMINISTRATOR}"))
+            .hint("Administrators: the log has the reason under the request id below."),
         LoginError::TooLarge(size) => page
             .title(NOT_COMPLETED)
             .text(format!(
-                "The identity provider sends more about your account than a session can hold: {size} bytes, and the limit \
-                 is {MAX_VALUE_LEN}."
+                "The identity provider sends more data about your account than a session can hold: {size} bytes, and \
+                 the limit is {MAX_VALUE_LEN}."
             ))
-            .hint("Administrators: have it send fewer groups."),
+            .hint("Administrators: configure the provider to send fewer groups."),
         LoginError::Loop => page
             .title("Sign-in keeps coming back")
             .text("You were signed in several times within a minute, but no session was found afterwards.")
             .hint(
                 "Allow cookies for this site. Administrators: check that clocks agree, that every Envoy has the same \
-                 session.keys, and that Redis keeps what it is given.",
+                 session.keys, and that Redis does not lose data.",
             ),
     };
     page.sign_in(return_path)
@@ -209,13 +211,13 @@ fn provider_error<'a>(page: Page<'a>, error: &'a str, description: Option<&'a st
     };
     match error {
         "invalid_scope" => page.hint(
-            "Invalid scopes: the client at the provider does not have a scope that this gate asks for. \
-             Administrators: compare login.scope of the gate's configuration with the scopes of the client.",
+            "Invalid scopes: this gate requests a scope that its client at the provider does not have. \
+             Administrators: compare login.scope in the gate's configuration with the scopes of the client.",
         ),
         "access_denied" => page.hint("You, or the provider on your behalf, declined the sign-in."),
         "login_required" | "interaction_required" => page.hint("Sign in again."),
         "server_error" | "temporarily_unavailable" => page.hint("Wait a moment and sign in again."),
-        _ => page.hint("Administrators: the log has this request under the id below."),
+        _ => page.hint("Administrators: look up the request id below in the log."),
     }
 }
 

@@ -265,7 +265,7 @@ fn api_error(rejection: &Rejection, asked: &Asked<'_>) -> (&'static str, String)
         }
         Rejection::NotAllowed(refused) => {
             let needed = match refused.needed.as_slice() {
-                [] => "This is not open to anybody here.".to_owned(),
+                [] => "Nobody has access to this.".to_owned(),
                 groups => format!("One of these groups is needed: {}.", groups.join(", ")),
             };
             let rule =
@@ -332,11 +332,11 @@ fn unavailable(dependency: &Dependency) -> String {
             "The identity provider can't be reached right now."
         }
         (Dependency::Provider(_) | Dependency::ProviderMetadata(_), Outlook::Lasting) => {
-            "The identity provider and this gate are not set up to work together."
+            "The configurations of the identity provider and this gate do not match."
         }
         (Dependency::Redis(_), Outlook::Passing) => "The session store can't be reached right now.",
         (Dependency::Redis(_), Outlook::Lasting) => {
-            "The session store and this gate are not set up to work together."
+            "The configurations of the session store and this gate do not match."
         }
         (Dependency::Clock, _) => {
             return "The clocks of this gate and of the identity provider disagree. An administrator has to act."
@@ -362,10 +362,10 @@ fn unavailable_code(dependency: &Dependency) -> &'static str {
 const fn over_limit(limit: Limit) -> &'static str {
     match limit {
         Limit::UnknownTickets => {
-            "Too many requests with session cookies that are not known here. Try again in a few seconds."
+            "Too many requests with unknown session cookies. Try again in a few seconds."
         }
         Limit::Callbacks => {
-            "Too many sign-ins come from your network, or from everywhere, at this moment. Yours is not lost: try again in a \
+            "Too many sign-ins at the moment, from your network or overall. Your sign-in is not lost: try again in a \
              few seconds."
         }
     }
@@ -376,9 +376,9 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
     match rejection {
         Rejection::NotAllowed(refused) => {
             let page = page.title("You are not allowed here").text(if refused.needed.is_empty() {
-                "User is not allowed: this is not open to anybody here."
+                "User is not allowed: nobody has access to this."
             } else {
-                "User is not allowed: your account is not a member of a group that may open this."
+                "User is not allowed: your account is not in a group that has access."
             });
             let page = match rule_shown(rejection) {
                 Some(rule) => page.detail("Rule", rule),
@@ -395,7 +395,7 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
             .retry(asked.retry_path)
         }
         Rejection::OverLimit(limit) => {
-            page.title("Too much at once").text(over_limit(*limit)).retry(asked.retry_path)
+            page.title("Too many requests").text(over_limit(*limit)).retry(asked.retry_path)
         }
         Rejection::SignOutIncomplete(dependency) => page
             .title("You are not signed out yet")
@@ -407,14 +407,16 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
         }
         Rejection::Malformed(_) | Rejection::InvalidLogoutToken(_) | Rejection::LogoutFailed(_) => page
             .title("Bad request")
-            .text("Your browser sent something that can't be understood safely.")
+            .text("Your browser sent a request that can't be processed safely.")
             .hint("If you typed the address, check it; some characters are not allowed in it.")
             .start_page(),
         Rejection::NotFound(_) => page.title("Not found").text("There is nothing here."),
-        Rejection::MethodNotAllowed(_) => page.title("Not possible").text("This can't be done that way."),
+        Rejection::MethodNotAllowed(_) => {
+            page.title("Not possible").text("This request method is not supported here.")
+        }
         Rejection::CrossSite => page
             .title("Refused")
-            .text("This request came from another site. Open the page again and repeat it there.")
+            .text("This request came from another site. Open the page again and repeat the action there.")
             .start_page(),
         Rejection::Speculative => page
             .title("Not loaded yet")
@@ -426,8 +428,8 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
         | Rejection::InvalidToken(_) => {
             let page = page.title("Sign-in needed").text(match rejection {
                 Rejection::NoCredential => "You are not signed in, so nothing was done.",
-                Rejection::SessionEnded(_) => "You are not signed in any more, so nothing was done.",
-                _ => "Your request carried a credential that is not valid here.",
+                Rejection::SessionEnded(_) => "You are no longer signed in, so nothing was done.",
+                _ => "Your request had a credential that is not valid here.",
             });
             if asked.has_login() {
                 page.sign_in(asked.retry_path)
@@ -438,4 +440,4 @@ fn page<'a>(rejection: &'a Rejection, asked: &'a Asked<'_>) -> Page<'a> {
     }
 }
 
-const SEE_LOG: &str = "Administrators: the log has the reason under the id below.";
+const SEE_LOG: &str = "Administrators: the log has the reason under the request id below.";

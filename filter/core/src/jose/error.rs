@@ -43,7 +43,7 @@ pub enum TokenError {
     #[error("unsupported algorithm")]
     UnsupportedAlgorithm,
     /// `alg` is `none`, or symmetric: a key that can check an HMAC can also create it.
-    #[error("not signed, or with a symmetric key")]
+    #[error("not signed, or signed with a symmetric key")]
     NoSignature,
     /// `alg` is supported, but the configuration does not allow it.
     #[error("algorithm not allowed")]
@@ -52,7 +52,7 @@ pub enum TokenError {
     #[error("unknown key")]
     UnknownKey,
     /// The token names no key, and several keys fit.
-    #[error("several keys would fit, and the token names none")]
+    #[error("several keys fit, and the token names none")]
     AmbiguousKey,
     /// The key that the token names cannot be used with this algorithm.
     #[error("the key is not for this algorithm")]
@@ -70,16 +70,16 @@ pub enum TokenError {
     #[error("payload: {0}")]
     PayloadJson(JsonError),
     /// A token of another kind, such as an access token in place of an ID token.
-    #[error("a token of another kind")]
+    #[error("wrong kind of token")]
     WrongKind,
     /// A claim is missing or of the wrong form.
     #[error("claim {0}")]
     Claim(#[from] ClaimError),
     /// `iss` names another issuer.
-    #[error("another issuer")]
+    #[error("wrong issuer")]
     WrongIssuer,
     /// `aud` does not contain us.
-    #[error("another audience")]
+    #[error("wrong audience")]
     WrongAudience,
     /// `exp` is in the past.
     #[error("expired")]
@@ -91,23 +91,23 @@ pub enum TokenError {
     #[error("issued in the future")]
     IssuedInFuture,
     /// The times in the token are plausible, but our clock is outside of them: one of the two clocks is wrong.
-    #[error("not good now, by our clock; the clocks of gate and provider disagree")]
+    #[error("not valid now by this Envoy's clock; the clocks of gate and provider disagree")]
     ClocksDisagree,
     /// `aud` also contains an audience that the operator does not trust. The field is that audience, cut to fit a log
     /// line.
-    #[error("another audience besides us: {0:?}")]
+    #[error("untrusted audience {0:?}")]
     ForeignAudience(String),
     /// `azp` names another client.
     #[error("issued to another client")]
     WrongAuthorizedParty,
     /// `nonce` is absent or belongs to another login.
-    #[error("another nonce")]
+    #[error("wrong nonce")]
     WrongNonce,
     /// `iat` is long before the login began.
     #[error("issued long before the login began")]
     IssuedBeforeLogin,
     /// The ID token of a refresh describes another login than the original one (OIDC Core 12.2).
-    #[error("of another login")]
+    #[error("belongs to another login")]
     OtherLogin,
     /// The user or session was signed out.
     #[error("signed out")]
@@ -119,10 +119,10 @@ pub enum TokenError {
     #[error("no logout event")]
     NoLogoutEvent,
     /// A logout token must not have a `nonce` (Back-Channel Logout 1.0 2.4).
-    #[error("a nonce in a logout token")]
+    #[error("logout token has a nonce")]
     UnexpectedNonce,
     /// A logout token has neither `sub` nor `sid`.
-    #[error("neither sub nor sid")]
+    #[error("logout token has neither sub nor sid")]
     NobodyNamed,
     /// `iat` is too old for a message that is sent immediately.
     #[error("too old")]
@@ -131,7 +131,7 @@ pub enum TokenError {
     #[error("at_hash does not match")]
     WrongAccessTokenHash,
     /// The token has `cnf`. It is valid only with a proof of possession, which Bearer does not carry.
-    #[error("sender-constrained tokens need a proof")]
+    #[error("sender-constrained tokens need a proof of possession")]
     SenderConstrained,
     /// The time from `iat` to `exp` is longer than allowed.
     #[error("lives longer than allowed")]

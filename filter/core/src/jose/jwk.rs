@@ -50,7 +50,7 @@ pub enum SkipReason {
     #[error("not a JSON object")]
     NotAnObject,
     /// A parameter is missing, of the wrong type, too long or not base64url.
-    #[error("bad parameter {0}")]
+    #[error("invalid parameter {0}")]
     BadParameter(&'static str),
     /// `oct`, a symmetric key: a key that can check an HMAC can also create it.
     #[error("a symmetric key")]
@@ -65,7 +65,7 @@ pub enum SkipReason {
     #[error("unsupported curve")]
     UnsupportedCurve,
     /// `use` is not `sig`, or `key_ops` lacks `verify`.
-    #[error("not for checking signatures")]
+    #[error("not for verifying signatures")]
     NotForSignatures,
     /// `alg` is not supported for this key type.
     #[error("for an unsupported algorithm")]
@@ -86,7 +86,7 @@ pub enum SkipReason {
     #[error("a duplicate")]
     Duplicate,
     /// The set has more than [`super::jwk_set::MAX_KEYS`] keys. This key and all that follow are ignored.
-    #[error("too many keys, this and all after it are ignored")]
+    #[error("too many keys: this one and all later ones are ignored")]
     TooMany,
 }
 

@@ -103,7 +103,7 @@ impl JwkSet {
     /// The reasons of the first ten skipped keys, for the error about a set without a usable key.
     pub fn reasons(&self) -> String {
         if self.skipped.is_empty() {
-            return "it is empty".to_owned();
+            return "the key set is empty".to_owned();
         }
         let shown: Vec<String> = self.skipped.iter().take(MAX_REASONS).map(ToString::to_string).collect();
         let more = self.skipped.len().saturating_sub(MAX_REASONS);

@@ -81,26 +81,28 @@ async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<
     let message = Message::new(id, backchannel::MEMORY);
     let sessions = &login.sessions;
     if sessions.is_done(&message).await {
-        login.host.log(Level::Info, "administrative message seen before: nothing ended");
+        login.host.log(Level::Info, "administrative message was already processed: no session ended");
         return Ok(Reply::done());
     }
     let issuer = login.config.issuer.url.as_str();
     let (revocations, by, what) = match scope {
         Scope::Sessions(sids) if sids.is_empty() => {
-            login.host.log(Level::Info, "the provider logged out no session of this gate: nothing ended");
+            login.host.log(Level::Info, "logout message names no session of this gate: no session ended");
             return Ok(Reply::done());
         }
         Scope::Sessions(sids) => {
             let revocations: Vec<_> =
                 sids.iter().map(|sid| Revocation::provider_session(issuer, sid)).collect();
-            let what = format!("logged out {} of its sessions", revocations.len());
+            let what = format!("logged out {} session(s)", revocations.len());
             (revocations, Logout::BackChannel, what)
         }
         Scope::Everyone { before } => {
             let (by, what) = match action {
-                CallbackKind::Logout => (Logout::Everyone, "logged everybody out"),
+                CallbackKind::Logout => {
+                    (Logout::Everyone, "logged out all users: their earlier sessions and tokens end")
+                }
                 CallbackKind::PushNotBefore => {
-                    (Logout::NotBefore, "declared void what it issued before a moment")
+                    (Logout::NotBefore, "set a not-before time: earlier sessions and tokens end")
                 }
             };
             (vec![Revocation::everyone(issuer, before)], by, what.to_owned())

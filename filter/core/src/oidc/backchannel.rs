@@ -79,7 +79,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
     let message = Message::new(&logout.jti, MEMORY);
     // 2.6: a token that was carried out before ends nothing: a session that began since then is not meant.
     if sessions.is_done(&message).await {
-        login.host.log(Level::Info, "logout token seen before: nothing ended");
+        login.host.log(Level::Info, "logout token was already processed: no session ended");
         return Ok(Reply::done());
     }
     let issuer = login.config.issuer.url.as_str();

@@ -174,8 +174,8 @@ fn end_previous_session(login: &Rc<BrowserLogin>, request: &Request) {
         login.host.spawn(Box::pin(async move {
             let Err(failed) = job.sessions.delete(&ticket).await else { return };
             let (why, detail) = (failed.rejection.label(), failed.rejection.detail().unwrap_or_default());
-            let next = if failed.name.is_some() { "tried again" } else { "not tried again" };
-            let line = "signed in, but the session before has not ended in Redis yet";
+            let next = if failed.name.is_some() { "retrying" } else { "not retried" };
+            let line = "signed in, but this browser's previous session could not be deleted from Redis";
             job.host.log(Level::Warn, &format!("{line}; {next}: {why} {detail:?}"));
             if let Some(name) = failed.name {
                 logout::remove_later(&job, name);

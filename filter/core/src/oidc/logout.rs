@@ -117,7 +117,7 @@ pub fn signed_out(login: &BrowserLogin, request: &Request) -> Reply {
     let page = page.text(if both_ended {
         "Your session here and the one at the identity provider have ended."
     } else {
-        "There is no session of yours here. The identity provider may still know you."
+        "You have no session here. You may still be signed in at the identity provider."
     });
     Reply::page(200, &page, None).with_cookies(forget)
 }

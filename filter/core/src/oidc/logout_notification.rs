@@ -44,7 +44,7 @@ where
     if is_unread && let Some(place) = login.deferred_logouts.take() {
         login.host.log(
             Level::Warn,
-            "logout message with an unknown key: looked at again when there are newer keys",
+            "logout message could not be verified with the known keys: retrying after the next key fetch",
         );
         let job = login.clone();
         login.host.spawn(Box::pin(async move {
@@ -54,17 +54,15 @@ where
                 None => job.client.provider.current().await.is_ok(),
             };
             let what = match newer {
-                false => "there are no newer keys".to_owned(),
+                false => "there are no newer keys, message dropped".to_owned(),
                 true => match read(job.clone(), message).await {
-                    Ok(_) => "its key is there now".to_owned(),
-                    Err(rejection) => format!(
-                        "it is still not good: {} {:?}",
-                        rejection.label(),
-                        rejection.detail().unwrap_or_default()
-                    ),
+                    Ok(_) => "processed".to_owned(),
+                    Err(rejection) => {
+                        format!("refused: {} {:?}", rejection.label(), rejection.detail().unwrap_or_default())
+                    }
                 },
             };
-            job.host.log(Level::Warn, &format!("logout message looked at again: {what}"));
+            job.host.log(Level::Warn, &format!("logout message retried: {what}"));
         }));
     }
     outcome

@@ -67,12 +67,10 @@ impl Needs {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
     /// Not a JSON object, or too long.
-    #[error("the metadata is no JSON object ({0})")]
+    #[error("the metadata is not a JSON object ({0})")]
     Json(String),
     /// OIDC Discovery 4.3: must be exactly the configured issuer.
-    #[error(
-        "the provider calls itself {found:?}, but issuer.url is {expected:?}; they must be equal to the letter"
-    )]
+    #[error("the provider's issuer is {found:?}, but issuer.url is {expected:?}; they must be identical")]
     Issuer {
         /// As configured.
         expected: String,
@@ -83,13 +81,13 @@ pub enum MetadataError {
     #[error("{0} is missing")]
     Missing(&'static str),
     /// There, and no text.
-    #[error("{0} is no text")]
+    #[error("{0} is not a string")]
     WrongType(&'static str),
     /// On another host, without TLS, or with parts that no endpoint has.
     #[error("{0} {1:?} is not within the issuer's origin, nor in issuer.origins or issuer.allowed_origins")]
     ForeignEndpoint(&'static str, String),
     /// Browsers may go there, but no cluster is known to lead there.
-    #[error("{0} is called, and its origin {1} has no cluster: add both to issuer.origins")]
+    #[error("{0} can't be called: its origin {1} has no cluster; add both to issuer.origins")]
     NoCluster(&'static str, String),
     /// PKCE with S256 is not optional for us.
     #[error("the provider does not offer PKCE with S256")]
@@ -203,7 +201,7 @@ impl Metadata {
     pub fn ignored(&self, needs: Needs) -> Vec<String> {
         const UNUSED: &str = "this configuration does not use it";
         let [sign_out, revocation] = match needs.login {
-            true => ["signing out ends only the session here", "no token is revoked at a sign-out"],
+            true => ["sign-out ends only the session at this gate", "sign-out revokes no token"],
             false => [UNUSED; 2],
         };
         let unneeded = [
@@ -348,7 +346,7 @@ mod tests {
             let metadata = parse(json!({name: elsewhere})).unwrap();
             assert_eq!(metadata.login(&login()), Err(&no_cluster(name)));
             let said = format!(
-                "{name} is called, and its origin https://login.example has no cluster: add both to issuer.origins: \
+                "{name} can't be called: its origin https://login.example has no cluster; add both to issuer.origins: \
                  nobody can sign in"
             );
             assert_eq!(metadata.missing(ALL), [said]);
@@ -363,7 +361,7 @@ mod tests {
         assert_eq!(metadata.login(&login()).map(Url::as_str), Ok(elsewhere));
         assert_eq!(metadata.end_session_endpoint().map(Url::as_str), Some(elsewhere));
         assert_eq!(metadata.missing(ALL).len(), 1);
-        assert!(metadata.ignored(ALL)[0].starts_with("revocation_endpoint is called, and its origin"));
+        assert!(metadata.ignored(ALL)[0].starts_with("revocation_endpoint can't be called: its origin"));
     }
 
     #[test]
@@ -457,7 +455,7 @@ mod tests {
         let ignored = metadata.ignored(needs);
         assert_eq!(ignored.len(), 2, "{ignored:#?}");
         assert!(ignored[0].starts_with("userinfo_endpoint \"https://elsewhere.example/x\" is not within"));
-        assert!(ignored[1].ends_with("signing out ends only the session here"), "{ignored:#?}");
+        assert!(ignored[1].ends_with("sign-out ends only the session at this gate"), "{ignored:#?}");
         let missing = metadata.missing(needs);
         assert_eq!(missing.len(), 2, "{missing:#?}");
     }

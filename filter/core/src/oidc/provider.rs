@@ -213,7 +213,7 @@ impl ProviderCache {
     pub fn refresh_brought_nothing(&self) -> Dependency {
         let known = self.recent_trouble();
         Dependency::Provider(
-            known.unwrap_or_else(|| Trouble::passing("a refresh of this session brought nothing")),
+            known.unwrap_or_else(|| Trouble::passing("the last refresh of this session gave no new tokens")),
         )
     }
 
@@ -381,9 +381,9 @@ impl ProviderCache {
                 let is_news = self.pace.failed(&trouble);
                 self.look();
                 let serving = match (self.current.borrow().is_some(), trouble.outlook) {
-                    (true, _) => "the last good keys go on serving",
-                    (false, Outlook::Passing) => "requests get 503 until it works",
-                    (false, Outlook::Lasting) => "requests get 503 until an administrator has put it right",
+                    (true, _) => "the last valid keys stay in use",
+                    (false, Outlook::Passing) => "requests get 503 until a fetch succeeds",
+                    (false, Outlook::Lasting) => "requests get 503 until an administrator corrects it",
                 };
                 let level = if is_news { Level::Error } else { Level::Debug };
                 self.host.log(
@@ -422,7 +422,7 @@ impl ProviderCache {
         if keys.is_empty() {
             let reasons = keys.reasons();
             return Err(Trouble::lasting(
-                Endpoint::Jwks.says(&format!("no key in it can verify signatures: {reasons}")),
+                Endpoint::Jwks.says(&format!("no key can verify signatures: {reasons}")),
             ));
         }
         if !keys.serves_any(&self.algorithms) {
@@ -430,13 +430,13 @@ impl ProviderCache {
             self.host.log(
                 Level::Error,
                 &format!(
-                    "JWKS: no key in it is for an algorithm that this gate accepts ({})",
+                    "JWKS: no key for an algorithm that this gate accepts ({}): tokens can't be verified",
                     names.join(", ")
                 ),
             );
         }
         for skipped in keys.skipped() {
-            self.host.log(Level::Debug, &format!("JWKS: not used: {skipped}"));
+            self.host.log(Level::Debug, &format!("JWKS: ignored {skipped}"));
         }
         Ok(Shared { fetched: began, metadata: document, jwks })
     }

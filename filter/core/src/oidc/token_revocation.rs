@@ -20,7 +20,7 @@ const MAX_LOGGED: usize = 600;
 pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: String) {
     let job = client.clone();
     client.host.spawn(Box::pin(async move {
-        let mut problem = String::from("the provider is not known");
+        let mut problem = String::from("the provider's metadata is not available");
         for attempt in 0..TRIES {
             job.host.sleep(Duration::from_millis(500).saturating_mul(attempt).min(MAX_PAUSE)).await;
             let Some(known) = job.provider.now() else { continue };
@@ -41,7 +41,10 @@ pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: String) {
         }
         job.host.log(
             Level::Warn,
-            &format!("a refresh token could not be revoked: {}", quote(&problem, MAX_LOGGED)),
+            &format!(
+                "refresh token could not be revoked at the provider, giving up: {}",
+                quote(&problem, MAX_LOGGED)
+            ),
         );
     }));
 }

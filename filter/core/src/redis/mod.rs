@@ -79,7 +79,7 @@ impl Redis {
         }
         let known = slot.and_then(|slot| self.slots.node(slot));
         let mut target = known.map_or(Target::Any, Target::Node);
-        let mut failure = RedisError("redirected again and again");
+        let mut failure = RedisError("too many redirections");
         for _ in 0..=MAX_REDIRECTIONS {
             let cluster = if matches!(target, Target::Any) { &self.config.cluster } else { nodes };
             let Failed { error, redirection } = match self.send(commands, cluster, target).await {
@@ -121,7 +121,7 @@ impl Redis {
         if found.is_none() {
             self.host.log(
                 Level::Debug,
-                &format!("Redis redirects to {to:?}, which no configured node names: not followed"),
+                &format!("Redis redirected to {to:?}, which is not a known node: redirection not followed"),
             );
         }
         found
@@ -150,7 +150,7 @@ impl Redis {
         match learned {
             Ok(()) => self.slots.keep(&self.nodes),
             Err(RedisError(what)) => {
-                self.host.log(Level::Warn, &format!("CLUSTER NODES is not answered: {what}"));
+                self.host.log(Level::Warn, &format!("CLUSTER NODES failed, keeping the known nodes: {what}"));
             }
         }
     }

@@ -170,18 +170,17 @@ impl RevocationLog {
             (Ok(()), Some(trouble)) => (
                 Vec::new(),
                 trouble.is_lasting.then(|| {
-                    (Level::Info, "the log of endings is read again, from its beginning".to_owned())
+                    (Level::Info, "revocation stream can be read again: reading it from the start".to_owned())
                 }),
             ),
             (Err(RedisError(what)), trouble) => {
                 self.host.count(metrics::log_read(LogRead::Failed));
-                self.host.log(Level::Debug, &format!("log of endings not read: {what}"));
+                self.host.log(Level::Debug, &format!("revocation stream not read: {what}"));
                 let now = self.host.now();
                 let since = trouble.map_or(now, |trouble| trouble.since.min(now));
                 let was_said = trouble.is_some_and(|trouble| trouble.is_lasting);
                 let is_time = !was_said && now.since(since) >= PATIENCE;
-                let line =
-                    "the log of endings can't be read, so this Envoy does not hear what ends on others";
+                let line = "revocation stream can't be read: this Envoy misses revocations from other Envoys";
                 (
                     Trouble { since, is_lasting: was_said || is_time }.encode(),
                     is_time.then(|| (Level::Error, format!("{line}: {what}"))),
@@ -203,8 +202,10 @@ impl RevocationLog {
                 return;
             }
         }
-        self.host
-            .log(Level::Error, "an ending could not be written to Redis; other Envoys may not know of it");
+        self.host.log(
+            Level::Error,
+            "revocation could not be written to Redis, giving up: other Envoys may not apply it",
+        );
     }
 
     async fn write(&self, revocations: &[Revocation]) -> Result<(), RedisError> {
@@ -216,7 +217,7 @@ impl RevocationLog {
             self.host.count(metrics::log_read(LogRead::Ahead));
             self.host.log(
                 Level::Warn,
-                "revocation stream had ids ahead of Redis' clock, so nothing could be added: it was written again",
+                "revocation stream had ids ahead of Redis' clock and accepted no entries: stream rewritten",
             );
         }
         Ok(())
@@ -286,7 +287,9 @@ impl RevocationLog {
             self.host.count(metrics::log_read(LogRead::Ahead));
             self.host.log(
                 Level::Warn,
-                &format!("revocation stream has ids ahead of Redis' clock and can't be put right: {what}"),
+                &format!(
+                    "revocation stream has ids ahead of Redis' clock; rewriting it failed, retrying: {what}"
+                ),
             );
         }
     }

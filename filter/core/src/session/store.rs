@@ -147,7 +147,7 @@ impl Store {
             self.log.give_up_first_read();
             self.host.log(
                 Level::Error,
-                "the log of endings could not be read since the start: tokens that were signed out may be taken",
+                "revocation stream could not be read since the start: revoked access tokens may be accepted",
             );
         }
         self.catch_up();

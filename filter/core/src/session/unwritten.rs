@@ -68,12 +68,13 @@ impl Unwritten {
         let Dependency::Redis(what) = problem else { return };
         if !is_refusal(what) {
             // No answer: perhaps it was written. It is tried again.
-            return self.host.log(Level::Warn, &format!("session use not written: {what}"));
+            let line = "session last-used time not written to Redis, retrying";
+            return self.host.log(Level::Warn, &format!("{line}: {what}"));
         }
         let now = self.host.now();
         if self.tell(Refusals { last: now, go_on: true }).is_some_and(|before| !before.is_within(GRACE, now))
         {
-            let line = "the use of sessions can't be written; nobody is taken for idle until it can be";
+            let line = "session last-used times can't be written to Redis: idle timeouts are suspended";
             self.host.log(Level::Error, &format!("{line}: {what}"));
         }
     }
@@ -83,7 +84,8 @@ impl Unwritten {
         if let Some(known) = self.refusals().filter(|known| known.go_on)
             && self.tell(Refusals { go_on: false, ..known }).is_some_and(|before| before.go_on)
         {
-            self.host.log(Level::Info, "the use of sessions is written again");
+            self.host
+                .log(Level::Info, "session last-used times are written to Redis again: idle timeouts resume");
         }
     }
 

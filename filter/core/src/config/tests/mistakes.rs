@@ -38,8 +38,8 @@ fn a_configuration_with_many_mistakes_gives_exactly_that_many_errors() {
     let expected = [
         "client.secret: environment variable EMPTY is not set or empty, and there is no default \
              (Envoy passes on only what vm_config.environment_variables.host_env_keys lists)",
-        "sesion: is no known field; did you mean \"session\"?",
-        "issuer.clutser: is no known field; did you mean \"cluster\"?",
+        "sesion: is not a known field; did you mean \"session\"?",
+        "issuer.clutser: is not a known field; did you mean \"cluster\"?",
         "issuer.timeout: a duration needs its unit: write \"5s\", \"10m\" or \"1h 30m\", not a bare number",
         "login.userinfo: expected true or false, found \"yes\"",
         "identity.email_verified: expected one of optional, required, found \"yes\"",
@@ -47,25 +47,25 @@ fn a_configuration_with_many_mistakes_gives_exactly_that_many_errors() {
         "public_url: must not have a path",
         "issuer.url: is plain http to a host that is not loopback; use https (or set allow_insecure_http)",
         "login.scope: must contain openid (OIDC Core 3.1.2.1)",
-        "login.id_token_algorithms[1]: must not be none: anybody could write an unsigned token",
-        "login.id_token_algorithms[2]: must not be an HS algorithm: whoever can check such a token can make one; \
-         use one of RS256, RS384, RS512, ES256, ES384, ES512",
+        "login.id_token_algorithms[1]: must not be none: anybody could create an unsigned token",
+        "login.id_token_algorithms[2]: must not be an HS algorithm: the key that verifies such a token can also \
+         create one; use one of RS256, RS384, RS512, ES256, ES384, ES512",
         "session.keys[0]: must have at least 32 bytes; make one with: openssl rand -base64 32",
         "session.keys[2]: is the same key as an earlier one",
-        "session.cookie_name: must not begin with __; the gate adds __Host- itself where it applies",
+        "session.cookie_name: must not begin with __; the gate adds __Host- where it applies",
         "session.redis.cluster: is empty",
         "session.redis.prefix: must be 1 to 64 of the characters A-Z a-z 0-9 . _ -",
         "session.idle_timeout: must not be longer than absolute_timeout (12h)",
         "bearer.audiences[0]: contains '*', but there are no wildcards here: values are compared whole",
         "groups.claim: has an empty name between its dots",
-        "identity.trusted_headers[0]: controls Envoy: a client could make it retry, wait or count for ever",
-        "identity.trusted_headers[1]: is the gate's own: the application could not tell who set it",
-        "identity.trusted_headers[2]: is no name of a header (RFC 9110 5.1)",
+        "identity.trusted_headers[0]: controls Envoy: a client could make it retry, wait or count without limit",
+        "identity.trusted_headers[1]: is set by the gate: the application could not tell who set it",
+        "identity.trusted_headers[2]: is not a header name (RFC 9110 5.1)",
         "policy.admins[0]: names no group",
         "policy.rules[0].path.prefix: must begin with /",
         "policy.rules[1].path.regex: does not compile: ",
-        "policy.rules[2].methods[0]: is no method: they are case-sensitive, write GET",
-        "policy.rules[2].path: is about /oauth2/, the gate's own endpoints, which no rule can make public",
+        "policy.rules[2].methods[0]: is not a method: names are case-sensitive, write GET",
+        "policy.rules[2].path: covers /oauth2/, the gate's own endpoints, which no rule can make public",
         "clock_leeway: must be 0s to 5m, is 10m",
     ];
     let mut found = errors(&config);
@@ -86,7 +86,8 @@ fn one_mistake_is_one_error() {
         (("/issuer/url", Value::Null), "issuer.url: is missing"),
         (
             ("/issuer/cluster", json!("redis")),
-            "session.redis.cluster: is issuer.cluster too; Redis needs a cluster of its own, with the TCP connection pool",
+            "session.redis.cluster: is also issuer.cluster; Redis needs a separate cluster with the TCP connection \
+             pool",
         ),
         (
             ("/issuer/origins", json!([{"origin": "https://a.example"}])),
@@ -98,7 +99,7 @@ fn one_mistake_is_one_error() {
         ),
         (
             ("/issuer/origins", json!([{"origin": "https://idp.example:443", "cluster": "a"}])),
-            "issuer.origins[0].origin: is the issuer's own, whose cluster is issuer.cluster",
+            "issuer.origins[0].origin: is the issuer's own origin, which uses issuer.cluster",
         ),
         (
             (
@@ -107,12 +108,12 @@ fn one_mistake_is_one_error() {
                     {"origin": "https://a.example", "cluster": "a"}, {"origin": "https://A.example/", "cluster": "b"}
                 ]),
             ),
-            "issuer.origins[1].origin: is there twice: an origin has one cluster",
+            "issuer.origins[1].origin: is listed twice: an origin has one cluster",
         ),
         (
             ("/issuer/origins", json!([{"origin": "https://a.example", "cluster": "redis"}])),
-            "session.redis.cluster: is the cluster of issuer.origins[0] too; Redis needs a cluster of its own, with the TCP \
-             connection pool",
+            "session.redis.cluster: is also the cluster of issuer.origins[0]; Redis needs a separate cluster with \
+             the TCP connection pool",
         ),
         (
             ("/issuer/allowed_origins", json!("*")),
@@ -125,11 +126,11 @@ fn one_mistake_is_one_error() {
         (("/issuer/refresh_interval", json!("10s")), "issuer.refresh_interval: must be 30s to 1day, is 10s"),
         (
             ("/issuer/max_stale", json!("2m")),
-            "issuer.max_stale: must not be shorter than refresh_interval (5m): keys would be given up between two fetches",
+            "issuer.max_stale: must not be shorter than refresh_interval (5m): keys would expire between two fetches",
         ),
         (
             ("/issuer/access_token_marks", json!([])),
-            "issuer.access_token_marks: is empty: no token could be accepted; leave it out for what is usual",
+            "issuer.access_token_marks: is empty: no token could be accepted; remove it to use the default",
         ),
         (
             ("/issuer/access_token_marks", json!(["rfc9086"])),
@@ -152,8 +153,8 @@ fn one_mistake_is_one_error() {
                 "/issuer/access_token_marks",
                 json!([{"claims": {"present": [{"claim": "scp", "values": []}]}}]),
             ),
-            "issuer.access_token_marks[0].claims.present[0].values: is empty: no token has such a claim; \
-             leave it out to mean any value",
+            "issuer.access_token_marks[0].claims.present[0].values: is empty: no token has such a claim; remove it \
+             to allow any value",
         ),
         (
             (
@@ -175,7 +176,7 @@ fn one_mistake_is_one_error() {
         ),
         (
             ("/policy/rules", json!([{"name": "\u{5065}", "path": {"exact": "/"}, "access": "deny"}])),
-            "policy.rules[0].name: needs a letter a-z or a digit: the metric's reason is made of them",
+            "policy.rules[0].name: needs a letter a-z or a digit: the metric's reason consists of these",
         ),
         (
             (
@@ -185,16 +186,16 @@ fn one_mistake_is_one_error() {
                     {"name": "Team-A", "path": {"exact": "/b"}, "access": "deny"},
                 ]),
             ),
-            "policy.rules[1].name: is team_a in the metric's reason, as is \"team a\": use the same name, or names that \
-             differ in a-z and 0-9",
+            "policy.rules[1].name: becomes team_a in the metric's reason, as does \"team a\": use the same name, or \
+             names that differ in a-z and 0-9",
         ),
         (
             (
                 "/policy/rules",
                 json!([{"path": {"prefix": "/dav"}, "methods": ["GET", "PROPFIND"], "access": "users"}]),
             ),
-            "policy.rules[0].methods[1]: is \"PROPFIND\", which the gate answers with 400 before any rule; it lets through \
-             GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            "policy.rules[0].methods[1]: is \"PROPFIND\", which the gate refuses with 400 before any rule applies; \
+             it allows GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         ),
         (("/client", Value::Null), "client: is missing"),
         (("/client/id", json!(7.0)), "client.id: expected text, found a number; write it in quotes"),
@@ -213,7 +214,7 @@ fn one_mistake_is_one_error() {
             "client.authentication: expected one of client_secret_basic, client_secret_post, found \"client_secret_jwt\"",
         ),
         (("/login", json!([])), "login: expected an object, found a list"),
-        (("/login", Value::Null), "session: is of no use without login; add login or remove session"),
+        (("/login", Value::Null), "session: has no effect without login; add login or remove session"),
         (
             ("/login/scope", json!("openid,email")),
             "login.scope: must contain openid (OIDC Core 3.1.2.1); scopes are separated by spaces, not commas",
@@ -229,7 +230,7 @@ fn one_mistake_is_one_error() {
         ),
         (("/session", Value::Null), "session: is missing; login needs it"),
         (("/session", json!(true)), "session: expected an object, found true or false"),
-        (("/session/keys", json!([])), "session.keys: is empty: nothing could be sealed"),
+        (("/session/keys", json!([])), "session.keys: is empty: no session could be encrypted"),
         (
             ("/session/keys", json!({"env": "UNSET"})),
             "session.keys: environment variable UNSET is not set or empty, and there is no default \
@@ -246,7 +247,7 @@ fn one_mistake_is_one_error() {
         (("/session/redis", Value::Null), "session.redis: is missing"),
         (
             ("/session/redis/password", json!("")),
-            "session.redis.password: is empty; leave it out if Redis asks for none",
+            "session.redis.password: is empty; remove it if Redis requires no password",
         ),
         (("/session/cache_ttl", json!("2m")), "session.cache_ttl: must be 0s to 1m, is 2m"),
         (
@@ -274,11 +275,11 @@ fn one_mistake_is_one_error() {
         (("/policy", Value::Null), "policy: is missing"),
         (
             ("/policy", json!({})),
-            "policy: has no preset, no admins, no users and no rules: nobody could get in",
+            "policy: has no preset, no admins, no users and no rules: nobody would have access",
         ),
         (
             ("/policy/users", json!([])),
-            "policy: names no group in admins or users: with preset mlflow nobody could get in",
+            "policy: names no group in admins or users: with preset mlflow nobody would have access",
         ),
         (("/policy/users", json!(["a\nb"])), "policy.users[0]: contains control characters"),
         (
@@ -300,22 +301,22 @@ fn one_mistake_is_one_error() {
         ),
         (
             ("/policy/rules", json!([{"path": {"prefix": "/x"}, "access": "admins"}])),
-            "policy.rules[0].access: is admins, but policy.admins names no group: it means nobody",
+            "policy.rules[0].access: is admins, but policy.admins names no group: nobody would have access",
         ),
         (
             ("/policy/rules", json!([{"path": {"prefix": "/x"}, "access": {"groups": []}}])),
-            "policy.rules[0].access.groups: is empty: it means nobody; write deny if you mean that",
+            "policy.rules[0].access.groups: is empty: nobody would have access; write deny if that is intended",
         ),
         (
             ("/policy/rules", json!([{"path": {"prefix": "/x"}, "access": "public", "methods": []}])),
-            "policy.rules[0].methods: is empty: it means no method; leave it out to mean all",
+            "policy.rules[0].methods: is empty: the rule would match no method; remove it to match all",
         ),
         (
             ("/policy/rules", json!([{"path": {"prefix": "/x"}, "access": "public", "methods": ["*"]}])),
             "policy.rules[0].methods[0]: contains '*', but there are no wildcards here: values are compared whole",
         ),
         (("/clock_leeway", json!("301s")), "clock_leeway: must be 0s to 5m, is 5m 1s"),
-        (("/clock_leway", json!("60s")), "clock_leway: is no known field; did you mean \"clock_leeway\"?"),
+        (("/clock_leway", json!("60s")), "clock_leway: is not a known field; did you mean \"clock_leeway\"?"),
         (
             ("/allow_insecure_http", json!({"env": "UNSET"})),
             "allow_insecure_http: environment variable UNSET is not set or empty, and there is no default \
@@ -345,12 +346,12 @@ fn a_mistake_hides_no_other_one_that_spans_sections() {
         ("/session/absolute_timeout", json!("1m")),
     ]);
     let expected = [
-        "session.redis.cluster: is issuer.cluster too; Redis needs a cluster of its own, with the TCP connection pool",
-        "issuer.url: is no URL such as \"https://mlflow.example.com\": it must begin with https:// or http://, \
+        "session.redis.cluster: is also issuer.cluster; Redis needs a separate cluster with the TCP connection pool",
+        "issuer.url: is not a URL such as \"https://mlflow.example.com\": it must begin with https:// or http://, \
          found no scheme",
         "session.keys: is missing",
         "session.idle_timeout: must not be longer than absolute_timeout (1m)",
-        "policy: names no group in admins or users: with preset mlflow nobody could get in",
+        "policy: names no group in admins or users: with preset mlflow nobody would have access",
         "policy.rules[0].path.prefix: must begin with /",
     ];
     assert_eq!(errors(&config), expected);
@@ -449,12 +450,12 @@ fn a_flood_of_mistakes_stays_readable() {
 fn a_redis_user_needs_a_password() {
     let config =
         with(&[("/session/redis/username", json!("gate")), ("/session/redis/password", Value::Null)]);
-    assert_eq!(errors(&config), ["session.redis.username: needs a password beside it"]);
+    assert_eq!(errors(&config), ["session.redis.username: needs a password"]);
 }
 
 #[test]
 fn f205_a_member_that_is_there_twice_is_one_error_at_its_place() {
-    let more_than_once = "is there more than once: one of them would have no effect";
+    let more_than_once = "is set more than once: only one of them would take effect";
     let rules = r#"[{"path": {"exact": "/a"}, "access": "deny"},
         {"path": {"exact": "/b"}, "methods": ["GET"], "methods": ["POST"], "access": "deny"}]"#;
     let with_rules = with(&[("/policy/rules", json!("RULES"))]).to_string().replace("\"RULES\"", rules);

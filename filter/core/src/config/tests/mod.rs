@@ -231,9 +231,10 @@ fn notable_settings_warn() {
         ("/policy", json!({"rules": [{"path": {"prefix": "/"}, "access": "deny"}]})),
     ]);
     let expected = [
-        "public_url: is plain http, allowed by allow_insecure_http: cookies and tokens can be read on the way",
-        "session.redis: has no password: whoever reaches Redis can end sessions, though not read or forge them",
-        "policy: has rules that refuse, and none that lets anybody in",
+        "public_url: is plain http, allowed by allow_insecure_http: cookies and tokens can be read in transit",
+        "session.redis: has no password: anyone who can connect to Redis can end sessions, but not read or forge \
+         them",
+        "policy: has rules that refuse access, but none that grants it",
     ];
     assert_eq!(load_text(&config.to_string()).unwrap().warnings, expected);
 }
@@ -257,8 +258,10 @@ fn f206_rules_of_one_name_share_a_reason_and_the_number_of_reasons_is_bounded() 
     assert_eq!(crate::metrics::names(&named).len(), others + MAX_RULE_REASONS);
     assert_eq!(
         config.warnings,
-        ["policy.rules: the metric tells 100 reasons of named rules apart; denials by the others count as \
-          not_allowed or not_found"]
+        [
+            "policy.rules: the metric has separate reasons for at most 100 named rules; refusals by the others \
+             count as not_allowed or not_found"
+        ]
     );
     // Only rules that can refuse a request have a label.
     let rules = json!([

@@ -87,7 +87,7 @@ pub(super) fn marks(
 ) -> Result<Vec<AccessTokenMark>, Reported> {
     let Some(written) = setting.optional()? else { return Ok(AccessTokenMark::DEFAULT.to_vec()) };
     if written.is_empty() {
-        return Err(place.refuse("is empty: no token could be accepted; leave it out for what is usual"));
+        return Err(place.refuse("is empty: no token could be accepted; remove it to use the default"));
     }
     every(written, place, |mark, at| match mark {
         raw::AccessTokenMark::Rfc9068 => Ok(AccessTokenMark::Rfc9068),
@@ -118,7 +118,7 @@ fn required_claim(raw: raw::RequiredClaim, place: &Place<'_>) -> Result<Required
         written => text::filled_list(
             written,
             &at,
-            "no token has such a claim; leave it out to mean any value",
+            "no token has such a claim; remove it to allow any value",
             text::name,
         ),
     };

@@ -13,11 +13,12 @@ fn refusal(name: &str) -> String {
     let supported = Algorithm::ALL.map(Algorithm::name).join(", ");
     if upper == "NONE" {
         // RFC 8725 3.2.
-        "must not be none: anybody could write an unsigned token".to_owned()
+        "must not be none: anybody could create an unsigned token".to_owned()
     } else if upper.starts_with("HS") {
         // RFC 8725 2.1: a key that can check a MAC can also create it.
         format!(
-            "must not be an HS algorithm: whoever can check such a token can make one; use one of {supported}"
+            "must not be an HS algorithm: the key that verifies such a token can also create one; use one of \
+             {supported}"
         )
     } else if let Some(meant) = Algorithm::from_name(&upper) {
         format!("is unknown: names are case-sensitive, write {}", meant.name())
@@ -47,11 +48,11 @@ mod tests {
     #[test]
     fn dangerous_and_unknown_algorithms_are_refused_with_the_reason() {
         for (name, reason) in [
-            ("none", "anybody could write an unsigned token"),
-            ("NONE", "anybody could write an unsigned token"),
-            ("nOnE", "anybody could write an unsigned token"),
-            ("HS256", "whoever can check such a token can make one"),
-            ("hs512", "whoever can check such a token can make one"),
+            ("none", "anybody could create an unsigned token"),
+            ("NONE", "anybody could create an unsigned token"),
+            ("nOnE", "anybody could create an unsigned token"),
+            ("HS256", "the key that verifies such a token can also create one"),
+            ("hs512", "the key that verifies such a token can also create one"),
             ("rs256", "names are case-sensitive, write RS256"),
             ("PS256", "expected one of RS256, RS384, RS512, ES256, ES384, ES512, found \"PS256\""),
             ("EdDSA", "expected one of"),

@@ -30,7 +30,7 @@ pub(super) fn identity(raw: raw::Identity, place: &Place<'_>) -> Result<Identity
 fn trusted_header(name: String, place: &Place<'_>) -> Result<String, Reported> {
     let name = text::without_wildcard(name, place)?.to_ascii_lowercase();
     if !name.bytes().all(is_token_char) {
-        return Err(place.refuse("is no name of a header (RFC 9110 5.1)"));
+        return Err(place.refuse("is not a header name (RFC 9110 5.1)"));
     }
     match trust(&name) {
         Trust::Never(why) => Err(place.refuse(why)),

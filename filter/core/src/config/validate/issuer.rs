@@ -38,7 +38,7 @@ pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) 
         && max_stale < refresh_interval
     {
         return Err(place.field("max_stale").refuse(format!(
-            "must not be shorter than refresh_interval ({}): keys would be given up between two fetches",
+            "must not be shorter than refresh_interval ({}): keys would expire between two fetches",
             humantime::format_duration(refresh_interval)
         )));
     }
@@ -47,10 +47,10 @@ pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) 
     for (index, ServedOrigin { origin, .. }) in origins.iter().enumerate() {
         let at = place.field("origins").index(index).field("origin");
         if *origin == parsed.origin().ascii_serialization() {
-            return Err(at.refuse("is the issuer's own, whose cluster is issuer.cluster"));
+            return Err(at.refuse("is the issuer's own origin, which uses issuer.cluster"));
         }
         if origins.iter().take(index).any(|before| before.origin == *origin) {
-            return Err(at.refuse("is there twice: an origin has one cluster"));
+            return Err(at.refuse("is listed twice: an origin has one cluster"));
         }
     }
     Ok(Issuer {

@@ -102,7 +102,7 @@ fn signs_in(
         }
         (false, true, _) => Err(place.field("session").refuse("is missing; login needs it")),
         (true, false, _) => {
-            Err(place.field("session").refuse("is of no use without login; add login or remove session"))
+            Err(place.field("session").refuse("has no effect without login; add login or remove session"))
         }
         _ => Ok(()),
     }
@@ -130,7 +130,7 @@ fn clusters_differ(
         .field("session")
         .field("redis")
         .field("cluster")
-        .refuse(format!("is {which} too; Redis needs a cluster of its own, with the TCP connection pool")))
+        .refuse(format!("is also {which}; Redis needs a separate cluster with the TCP connection pool")))
 }
 
 /// Checks each entry of a list at its place. All entries are checked before an error is returned.

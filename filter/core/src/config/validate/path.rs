@@ -42,9 +42,7 @@ pub(super) fn refuse_public_reserved(
         }
     };
     if about_reserved && *access == Access::Public {
-        return Err(
-            place.refuse("is about /oauth2/, the gate's own endpoints, which no rule can make public")
-        );
+        return Err(place.refuse("covers /oauth2/, the gate's own endpoints, which no rule can make public"));
     }
     Ok(())
 }
@@ -53,10 +51,10 @@ fn literal(path: String, place: &Place<'_>) -> Result<String, Reported> {
     let faults = [
         (!path.starts_with('/'), "must begin with /"),
         (path.len() > MAX_LEN, "is longer than 1024 bytes"),
-        (path.contains("//"), "contains //, which no canonical path does"),
+        (path.contains("//"), "contains //, which no canonical path contains"),
         (path.split('/').any(|segment| matches!(segment, "." | "..")), "contains a . or .. segment"),
         (path.contains('%'), "contains %: paths are compared decoded, write the character itself"),
-        (path.contains(['?', '#']), "contains ? or #: a query or fragment is no part of the path"),
+        (path.contains(['?', '#']), "contains ? or #: a query or fragment is not part of the path"),
         (path.contains('*'), "contains *: use prefix, or regex"),
         (
             path.contains('\\') || path.chars().any(char::is_control),

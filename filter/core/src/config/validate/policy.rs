@@ -31,8 +31,8 @@ pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Repo
     preset_serves?;
     if policy.rule_reasons().len() > MAX_RULE_REASONS {
         at.warn(&format!(
-            "the metric tells {MAX_RULE_REASONS} reasons of named rules apart; denials by the others count as \
-             not_allowed or not_found"
+            "the metric has separate reasons for at most {MAX_RULE_REASONS} named rules; refusals by the others \
+             count as not_allowed or not_found"
         ));
     }
     rules_serve_somebody(&policy, place)?;
@@ -88,7 +88,9 @@ fn rule(
     let methods = match raw.methods {
         Setting::Absent => Ok(Vec::new()),
         // An empty list must not mean "all", especially if it comes from an empty default.
-        written => text::filled_list(written, &at, "it means no method; leave it out to mean all", method),
+        written => {
+            text::filled_list(written, &at, "the rule would match no method; remove it to match all", method)
+        }
     };
     let at = place.field("access");
     let access = raw.access.required(&at).and_then(|raw| access(raw, named, &at));
@@ -106,13 +108,14 @@ fn rule_name(name: String, labels: &mut Labels, place: &Place<'_>) -> Result<Rul
         return Err(place.refuse(format!("is longer than {MAX_RULE_NAME_LEN} bytes")));
     }
     let Some(name) = RuleName::given(name) else {
-        return Err(place.refuse("needs a letter a-z or a digit: the metric's reason is made of them"));
+        return Err(place.refuse("needs a letter a-z or a digit: the metric's reason consists of these"));
     };
     if let RuleName::Given { name, label } = &name {
         let other = labels.entry(label.clone()).or_insert_with(|| name.clone());
         if other != name {
             return Err(place.refuse(format!(
-                "is {label} in the metric's reason, as is {}: use the same name, or names that differ in a-z and 0-9",
+                "becomes {label} in the metric's reason, as does {}: use the same name, or names that differ in a-z \
+                 and 0-9",
                 quote(other)
             )));
         }
@@ -128,10 +131,10 @@ fn method(name: String, place: &Place<'_>) -> Result<String, Reported> {
     }
     let upper = name.to_ascii_uppercase();
     if METHODS.contains(&upper.as_str()) {
-        return Err(place.refuse(format!("is no method: they are case-sensitive, write {upper}")));
+        return Err(place.refuse(format!("is not a method: names are case-sensitive, write {upper}")));
     }
     Err(place.refuse(format!(
-        "is {}, which the gate answers with 400 before any rule; it lets through {}",
+        "is {}, which the gate refuses with 400 before any rule applies; it allows {}",
         quote(&name),
         METHODS.join(", ")
     )))
@@ -144,11 +147,10 @@ fn access(raw: raw::Access, named: &Named, place: &Place<'_>) -> Result<Access, 
         raw::Access::Deny => Ok(Access::Deny),
         raw::Access::NotFound => Ok(Access::NotFound),
         raw::Access::Admins if !named.admins => {
-            Err(place.refuse("is admins, but policy.admins names no group: it means nobody"))
+            Err(place.refuse("is admins, but policy.admins names no group: nobody would have access"))
         }
-        raw::Access::Users if !named.users && !named.admins => {
-            Err(place.refuse("is users, but policy.users and policy.admins name no group: it means nobody"))
-        }
+        raw::Access::Users if !named.users && !named.admins => Err(place
+            .refuse("is users, but policy.users and policy.admins name no group: nobody would have access")),
         raw::Access::Admins => Ok(Access::Admins),
         raw::Access::Users => Ok(Access::Users),
         raw::Access::Groups(groups) => {
@@ -156,7 +158,7 @@ fn access(raw: raw::Access, named: &Named, place: &Place<'_>) -> Result<Access, 
             text::filled_list(
                 Setting::Given(groups),
                 &place,
-                "it means nobody; write deny if you mean that",
+                "nobody would have access; write deny if that is intended",
                 group,
             )
             .map(Access::Groups)
@@ -171,7 +173,8 @@ fn preset_serves_somebody(
 ) -> Result<(), Reported> {
     match preset {
         Ok(Some(Preset::Mlflow)) if !named.admins && !named.users => {
-            Err(place.refuse("names no group in admins or users: with preset mlflow nobody could get in"))
+            Err(place
+                .refuse("names no group in admins or users: with preset mlflow nobody would have access"))
         }
         _ => Ok(()),
     }
@@ -182,10 +185,10 @@ fn rules_serve_somebody(policy: &Policy, place: &Place<'_>) -> Result<(), Report
         return Ok(());
     }
     if policy.rules.is_empty() {
-        return Err(place.refuse("has no preset, no admins, no users and no rules: nobody could get in"));
+        return Err(place.refuse("has no preset, no admins, no users and no rules: nobody would have access"));
     }
     if policy.rules.iter().all(|rule| matches!(rule.access, Access::Deny | Access::NotFound)) {
-        place.warn("has rules that refuse, and none that lets anybody in");
+        place.warn("has rules that refuse access, but none that grants it");
     }
     Ok(())
 }
@@ -218,11 +221,11 @@ mod tests {
         for lower in ["get", "Patch"] {
             let error = checked(|place| method(lower.to_owned(), place)).unwrap_err();
             let upper = lower.to_ascii_uppercase();
-            assert_eq!(error, format!("here: is no method: they are case-sensitive, write {upper}"));
+            assert_eq!(error, format!("here: is not a method: names are case-sensitive, write {upper}"));
         }
         for unknown in ["PROPFIND", "CONNECT", "TRACE", "QUERY", "GET POST", "G\u{c9}T", &"M".repeat(255)] {
             let error = checked(|place| method(unknown.to_owned(), place)).unwrap_err();
-            let accepted = "it lets through GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+            let accepted = "it allows GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
             assert!(error.ends_with(accepted) && error.len() < 250, "{error}");
         }
     }

@@ -76,7 +76,7 @@ fn keys(list: List<SecretText>, place: &Place<'_>) -> Result<Vec<Secret>, Report
         keys.push(key);
     }
     if keys.is_empty() {
-        return Err(place.refuse("is empty: nothing could be sealed"));
+        return Err(place.refuse("is empty: no session could be encrypted"));
     }
     keys.into_iter().collect()
 }
@@ -88,7 +88,7 @@ fn cookie_name(name: String, place: &Place<'_>) -> Result<String, Reported> {
         Err(place
             .refuse(format!("must be a token (RFC 6265 4.1.1) of 1 to {MAX_COOKIE_NAME_LEN} characters")))
     } else if name.starts_with("__") {
-        Err(place.refuse("must not begin with __; the gate adds __Host- itself where it applies"))
+        Err(place.refuse("must not begin with __; the gate adds __Host- where it applies"))
     } else {
         Ok(name)
     }
@@ -109,7 +109,7 @@ fn redis(raw: raw::Redis, place: &Place<'_>) -> Result<Redis, Reported> {
         .and_then(|written| written.map(|Text(name)| text::name(name, &at)).transpose())
         .and_then(|nodes| match (&nodes, &cluster) {
             (Some(nodes), Ok(cluster)) if nodes == cluster => Err(
-                at.refuse("is session.redis.cluster too; it needs a cluster of type ORIGINAL_DST of its own")
+                at.refuse("is also session.redis.cluster; it needs a separate cluster of type ORIGINAL_DST")
             ),
             _ => Ok(nodes),
         });
@@ -121,7 +121,7 @@ fn redis(raw: raw::Redis, place: &Place<'_>) -> Result<Redis, Reported> {
     let at = place.field("password");
     let password = raw.password.optional().and_then(|written| match written {
         Some(SecretText(password)) if password.expose().trim_ascii().is_empty() => {
-            Err(at.refuse("is empty; leave it out if Redis asks for none"))
+            Err(at.refuse("is empty; remove it if Redis requires no password"))
         }
         written => Ok(written.map(|password| password.0)),
     });
@@ -133,10 +133,10 @@ fn redis(raw: raw::Redis, place: &Place<'_>) -> Result<Redis, Reported> {
     let timeout = limits::REDIS_TIMEOUT.read(raw.timeout, &place.field("timeout"));
 
     match (&username, &password) {
-        (Ok(Some(_)), Ok(None)) => return Err(user_at.refuse("needs a password beside it")),
+        (Ok(Some(_)), Ok(None)) => return Err(user_at.refuse("needs a password")),
         (Ok(None), Ok(None)) => {
             place.warn(
-                "has no password: whoever reaches Redis can end sessions, though not read or forge them",
+                "has no password: anyone who can connect to Redis can end sessions, but not read or forge them",
             );
         }
         _ => {}

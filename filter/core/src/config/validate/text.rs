@@ -108,9 +108,10 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_refused_where_it_would_mean_nobody() {
-        let error = checked(|place| filled_list(Setting::Given(given(&[])), place, "it means nobody", name));
-        assert_eq!(error, Err("here: is empty: it means nobody".to_owned()));
-        let error = checked(|place| filled_list(Setting::Absent, place, "it means nobody", name));
+        let error =
+            checked(|place| filled_list(Setting::Given(given(&[])), place, "nobody would have access", name));
+        assert_eq!(error, Err("here: is empty: nobody would have access".to_owned()));
+        let error = checked(|place| filled_list(Setting::Absent, place, "nobody would have access", name));
         assert_eq!(error, Err("here: is missing".to_owned()));
     }
 }

@@ -23,7 +23,7 @@ impl Transport {
             place.warn("is plain http on loopback: for development only");
         } else if self.allow_insecure {
             place.warn(
-                "is plain http, allowed by allow_insecure_http: cookies and tokens can be read on the way",
+                "is plain http, allowed by allow_insecure_http: cookies and tokens can be read in transit",
             );
         } else {
             return Err(place.refuse(
@@ -97,7 +97,8 @@ fn origin(written: &str, place: &Place<'_>) -> Result<Url, Reported> {
 /// The parser tolerates what browsers tolerate (`http:host`, backslashes, tabs). These are refused here, because an
 /// operator's typing error should not be guessed at.
 fn parse(written: &str, place: &Place<'_>) -> Result<Url, Reported> {
-    let wrong = |why: &str| place.refuse(format!("is no URL such as \"https://mlflow.example.com\": {why}"));
+    let wrong =
+        |why: &str| place.refuse(format!("is not a URL such as \"https://mlflow.example.com\": {why}"));
     let Some(rest) = written.strip_prefix("https://").or_else(|| written.strip_prefix("http://")) else {
         return Err(wrong(&format!("it must begin with https:// or http://, found {}", scheme_of(written))));
     };
@@ -109,7 +110,7 @@ fn parse(written: &str, place: &Place<'_>) -> Result<Url, Reported> {
     }
     let url = Url::parse(written).map_err(|error| wrong(&error.to_string()))?;
     if url.host_str().is_some_and(|host| host.contains('*')) {
-        return Err(wrong("'*' is no host"));
+        return Err(wrong("'*' is not a host"));
     }
     if url.port() == Some(0) {
         return Err(wrong("port 0 cannot be reached"));
@@ -285,7 +286,7 @@ mod tests {
         ] {
             let error = public(written, INSECURE).unwrap_err().to_string();
             assert!(
-                error.starts_with("here: is no URL such as") && error.lines().count() == 1,
+                error.starts_with("here: is not a URL such as") && error.lines().count() == 1,
                 "{written}: {error}"
             );
         }

@@ -61,7 +61,7 @@ fn one_of_the_other_sessions_can_be_ended() {
     let second = world.cookies.replace(first);
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
     world.cookies.replace(second);
-    assert!(replied(world.navigate("/oauth2/account")).body.contains("signed in nowhere else"));
+    assert!(replied(world.navigate("/oauth2/account")).body.contains("You have no other sessions"));
 }
 
 /// However many they are, and however many have ended by themselves and are still listed.
@@ -94,7 +94,7 @@ fn the_page_shows_sessions_that_live_and_says_how_many_more_there_are() {
         shown = page();
     }
     assert_eq!(shown.matches("account/sign-out?session=").count(), 10, "{shown}");
-    assert!(!shown.contains("more, older ones"));
+    assert!(!shown.contains("more (older)"));
     let own = world.cookies.replace(oldest);
     forwarded(world.navigate("/"));
     // Once they are old enough to be sure of, those that are gone are not even looked for.
@@ -146,7 +146,7 @@ fn whoever_has_to_sign_in_for_the_page_comes_back_to_it() {
         ],
     ));
     assert_eq!(late.status, 401);
-    assert!(late.body.contains("not signed in any more, so nothing was done"), "{}", late.body);
+    assert!(late.body.contains("no longer signed in, so nothing was done"), "{}", late.body);
     assert!(late.body.contains("/oauth2/login?rd=%2Foauth2%2Faccount"), "{}", late.body);
 }
 

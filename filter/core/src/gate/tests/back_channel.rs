@@ -212,8 +212,9 @@ fn lo15_messages_with_unknown_keys_that_are_kept_for_later_are_few() {
             world.provider.logout_token_signed_by(&format!("made-up-{number}"), world.now(), json!({}));
         assert_eq!(post(&world, PATH, &[FORM], &format!("logout_token={token}")).status, 400);
     }
-    let kept =
-        |world: &World| world.host.log_lines().iter().filter(|line| line.contains("there are newer")).count();
+    let kept = |world: &World| {
+        world.host.log_lines().iter().filter(|line| line.contains("after the next key fetch")).count()
+    };
     assert_eq!(kept(&world), 64);
     sleep(&world, 25);
     assert!(is_in(&world));
@@ -320,15 +321,15 @@ fn a_log_that_cannot_be_read_for_seconds_is_said_once_and_when_it_is_over() {
     sleep(&world, 3);
     assert_eq!(said("can't be read"), 0, "such things pass");
     sleep(&world, 15);
-    assert_eq!(said("Error the log of endings can't be read"), 1);
+    assert_eq!(said("Error revocation stream can't be read"), 1);
     assert!(said("connection lost") >= 1, "{:?}", world.host.log_lines());
     world.redis.set_down(None);
     sleep(&world, 2);
-    assert_eq!(said("Info the log of endings is read again"), 1);
+    assert_eq!(said("Info revocation stream can be read again"), 1);
     // Each time counts from its own beginning.
     world.redis.set_down(Some(CalloutError::Reset));
     sleep(&world, 3);
-    assert_eq!(said("Error the log of endings can't be read"), 1);
+    assert_eq!(said("Error revocation stream can't be read"), 1);
 }
 
 /// An Envoy that was away for so long that what it did not read is no longer in the log.

@@ -171,7 +171,7 @@ fn cb08_the_issuer_of_the_answer_must_be_the_one_that_was_asked() {
                 target.replace(&target[target.find("state=").unwrap() + 6..][..43], &request["state"]);
             let reply = replied(world.navigate(&target));
             assert_eq!(reply.status, 400, "{iss:?}");
-            assert!(reply.body.contains("did not come from the identity provider"), "{iss:?}");
+            assert!(reply.body.contains("did not come from the expected identity provider"), "{iss:?}");
         }
         assert!(world.provider.token_requests.borrow().is_empty());
     }

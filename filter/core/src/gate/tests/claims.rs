@@ -65,7 +65,7 @@ fn f102_null_is_not_there() {
     let page = replied(world.navigate("/"));
     assert_eq!(page.status, 403, "no groups");
     assert!(page.body.contains("<dd>none") && page.body.contains("s-1"), "{}", page.body);
-    assert!(!said(&world, "is left out"), "null is nothing to speak of");
+    assert!(!said(&world, "is ignored"), "null is nothing to speak of");
     assert_eq!(replied(present(&world, &json!({"groups": null}))).status, 403);
     let described =
         json!({"email": null, "name": null, "preferred_username": null, "sid": null, "nbf": null});
@@ -82,8 +82,8 @@ fn f102_what_only_describes_is_left_out_where_it_cannot_be_used() {
         assert_eq!(log_in(&world, &members).status, 303, "{odd}: {:#?}", world.host.log_lines());
         let page = world.navigate("/");
         assert_eq!(upstream(page, "x-forwarded-preferred-username"), None, "{odd}");
-        assert!(said(&world, "claim sid is left out"), "{odd}: {:#?}", world.host.log_lines());
-        assert!(said(&world, "the provider can end this session by sub only"), "{odd}");
+        assert!(said(&world, "claim sid is ignored"), "{odd}: {:#?}", world.host.log_lines());
+        assert!(said(&world, "the provider can log out this session by sub only"), "{odd}");
         // At refresh as at login; and the session ends with the others of its user.
         *world.provider.refreshed.borrow_mut() = members.clone();
         world.host.advance(Duration::from_secs(301));

@@ -196,7 +196,7 @@ fn what_is_open_to_nobody_is_no_matter_of_groups() {
     let page = replied(world.navigate("/ajax-api/3.0/mlflow/assistant/sessions"));
     assert_eq!(page.status, 403);
     assert!(
-        page.body.contains("not open to anybody") && !page.body.contains("member of a group"),
+        page.body.contains("nobody has access") && !page.body.contains("not in a group"),
         "{}",
         page.body
     );

@@ -376,7 +376,7 @@ fn f702_nothing_is_sent_where_no_cluster_serves_the_origin() {
             }
         }
         assert_eq!(replied(world.navigate("/")).status, if logs_in { 302 } else { 503 }, "{name}");
-        let line = format!("{name} is called, and its origin https://login.example has no cluster");
+        let line = format!("{name} can't be called: its origin https://login.example has no cluster");
         assert_eq!(
             said(&world, &line),
             name != "authorization_endpoint",

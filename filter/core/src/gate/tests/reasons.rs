@@ -65,7 +65,7 @@ fn f404_each_key_of_a_set_without_a_usable_one_has_its_reason_in_the_log() {
         "one",
         "a symmetric key",
         "key 1",
-        "not for checking signatures",
+        "not for verifying signatures",
         "key 2",
         "unsupported key type",
         "key 3",
@@ -75,7 +75,7 @@ fn f404_each_key_of_a_set_without_a_usable_one_has_its_reason_in_the_log() {
     let world = World::new();
     *world.provider.keys.borrow_mut() = json!({"keys": []});
     assert_eq!(replied(world.navigate("/")).status, 503);
-    assert!(self::log(&world).contains("it is empty"), "{}", self::log(&world));
+    assert!(self::log(&world).contains("the key set is empty"), "{}", self::log(&world));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn f410_what_only_an_administrator_can_mend_says_so_and_promises_nothing() {
         ("token_endpoint", |world| {
             world.provider.metadata.borrow_mut()["token_endpoint"] = "https://evil.example/".into()
         }),
-        ("calls itself", |world| {
+        ("the provider's issuer is", |world| {
             world.provider.metadata.borrow_mut()["issuer"] = "https://other.example".into()
         }),
         ("pushed authorization", |world| {

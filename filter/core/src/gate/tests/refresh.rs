@@ -219,7 +219,7 @@ fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
         }
         assert_eq!(world.provider.refreshes(), 1);
         let said = world.host.log_lines().join("\n");
-        assert!(said.contains("could not be checked (clocks_disagree)"), "{said}");
+        assert!(said.contains("could not be verified (clocks_disagree)"), "{said}");
         // Somewhere else, or when it is right again: with the refresh token that was bought.
         *world.provider.refreshed.borrow_mut() = json!({});
         advance(&world, 31);

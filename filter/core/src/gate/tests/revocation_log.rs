@@ -163,7 +163,7 @@ fn f1001_another_type_in_its_place_is_a_read_that_fails_and_not_an_answer() {
     assert!(!is_good(&here, "meanwhile"), "but counts here");
     sleep(&there, 7);
     assert!(is_good(&there, "meanwhile"), "as documented for an Envoy that can't read");
-    assert_eq!(said(&there, "Error the log of endings can't be read"), 1);
+    assert_eq!(said(&there, "Error revocation stream can't be read"), 1);
     assert!(said(&there, "WRONGTYPE") >= 1 && counted(&there, LogRead::Failed) > 5);
     here.redis.drop_log();
     sleep(&here, 6);
@@ -186,7 +186,7 @@ fn f1001_a_log_that_could_not_be_read_for_long_is_read_from_its_beginning() {
     there.redis.refuse_nothing();
     sleep(&there, 1);
     assert!(!is_good(&there, "old"));
-    assert_eq!(said(&there, "is read again, from its beginning"), 1);
+    assert_eq!(said(&there, "can be read again: reading it from the start"), 1);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn f904_a_session_whose_use_cannot_be_written_goes_on_until_its_absolute_end() {
         for other in [&worker, &envoy] {
             forwarded(other.browse("GET", "/", API));
         }
-        assert_eq!(said(&world, "nobody is taken for idle until it can be"), 1 + 68, "{refusal}");
+        assert_eq!(said(&world, "idle timeouts are suspended"), 1 + 68, "{refusal}");
         let kind = refusal.split(' ').next().unwrap();
         assert!(said(&world, kind) > 0, "the log says {kind}");
         pass(&[&world, &envoy], HOUR / 2);
@@ -101,7 +101,7 @@ fn f904_what_could_not_be_written_is_written_when_redis_takes_it_again() {
     }
     world.redis.refuse_writes(None);
     settle(&world);
-    assert_eq!(said(&world, "the use of sessions is written again"), 1);
+    assert_eq!(said(&world, "session last-used times are written to Redis again: idle timeouts resume"), 1);
     // The other Envoy knows nothing of all this.
     pass(&[&world, &envoy], HOUR * 9 / 10);
     forwarded(envoy.browse("GET", "/", API));
@@ -207,7 +207,7 @@ fn f1204_the_session_before_a_new_login_ends_also_where_redis_does_not_do_it_at_
         settle(&world);
         // What can't be read can still be ended by its name.
         let expected = usize::from(refuses != "HMGET");
-        let line = "the session before has not ended in Redis yet; tried again";
+        let line = "this browser's previous session could not be deleted from Redis; retrying";
         assert_eq!(said(&world, line), expected, "{refuses:?}");
         world.redis.refuse_nothing();
         settle(&world);

@@ -61,7 +61,8 @@ impl<'a> Leased<'a> {
                     login.host.log(
                         Level::Error,
                         &format!(
-                            "session not renewed: its new tokens could not be checked ({}): {} {who}",
+                            "session not refreshed: its new tokens could not be verified ({}): {}; \
+                             retrying later {who}",
                             dependency.label(),
                             quote(dependency.detail().unwrap_or_default(), MAX_LOGGED)
                         ),
@@ -87,7 +88,10 @@ impl<'a> Leased<'a> {
                     let detail = rejection.detail().unwrap_or_default();
                     login.host.log(
                         level,
-                        &format!("session ended: bad refresh answer: {} {who}", quote(&detail, MAX_LOGGED)),
+                        &format!(
+                            "session ended: invalid refresh response: {} {who}",
+                            quote(&detail, MAX_LOGGED)
+                        ),
                     );
                     return self.end(SessionEnd::RefreshInvalid).await;
                 }
@@ -98,7 +102,7 @@ impl<'a> Leased<'a> {
                 login.host.log(
                     Level::Info,
                     &format!(
-                        "session ended: the provider refused to renew it: {} {who}",
+                        "session ended: the provider refused the refresh: {} {who}",
                         quote(&words, MAX_LOGGED)
                     ),
                 );
@@ -112,7 +116,7 @@ impl<'a> Leased<'a> {
         login.host.count(metrics::refresh(Refresh::Failed));
         login.host.log(
             Level::Error,
-            &format!("session not renewed: {}; tried again later {who}", quote(&trouble.detail, MAX_LOGGED)),
+            &format!("session not refreshed: {}; retrying later {who}", quote(&trouble.detail, MAX_LOGGED)),
         );
         login.client.provider.remember(&trouble);
         let pause = login.sessions.release_after(entry, self.fence, FIRST_PAUSE, MAX_PAUSE).await;
@@ -158,7 +162,7 @@ impl<'a> Leased<'a> {
                     let (label, detail) = (rejection.label(), rejection.detail().unwrap_or_default());
                     login.host.log(
                         Level::Error,
-                        &format!("session ended: what the refresh gave: {label}: {detail}"),
+                        &format!("session ended: refreshed session can't be stored: {label}: {detail}"),
                     );
                     return self.end(SessionEnd::RefreshInvalid).await;
                 }
@@ -179,7 +183,9 @@ impl<'a> Leased<'a> {
         let (detail, user) = (why.detail().unwrap_or_default(), entry.record.principal.for_log());
         login.host.log(
             Level::Error,
-            &format!("a renewed session could not be written to Redis and is lost: detail={detail:?} {user}"),
+            &format!(
+                "refreshed session could not be written to Redis, its new tokens are lost: detail={detail:?} {user}"
+            ),
         );
         RefreshOutcome::Failed(why)
     }
