@@ -67,31 +67,9 @@ impl TestHost {
         self.clusters.borrow_mut().insert(cluster.to_owned(), Box::new(answer));
     }
 
-    pub fn now_millis(&self) -> u64 {
-        self.now.get().as_millis()
-    }
-
     /// Lets time pass while jobs run.
     pub async fn sleep_for(self: Rc<Self>, duration: Duration) {
         self.sleep(duration).await;
-    }
-
-    pub fn log_lines(&self) -> Vec<String> {
-        self.log.borrow().clone()
-    }
-
-    /// Does something later.
-    pub fn spawn_after(self: &Rc<Self>, pause: Duration, work: impl FnOnce() + 'static) {
-        let sleep = self.sleep(pause);
-        self.spawn(Box::pin(async move {
-            sleep.await;
-            work();
-        }));
-    }
-
-    /// How often something was counted.
-    pub fn counted(&self, Counter(place): Counter) -> u64 {
-        self.counts.borrow().get(&place).copied().unwrap_or_default()
     }
 
     pub fn calls(&self) -> Vec<Callout> {

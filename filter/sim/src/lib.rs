@@ -1,9 +1,9 @@
 //! # A deterministic world around adapter and core
 //!
 //! The core decides, the adapter carries it out, as in Envoy. This crate is everything else, in one thread and in
-//! virtual time: Envoys with their workers, shared data and clocks, a network, a Redis with real semantics, a provider
-//! that behaves as Keycloak does, browsers, API clients, an administrator, somebody who should not get in, and all that
-//! goes wrong between them.
+//! virtual time: Envoys with their workers, shared data and clocks, a network, a Redis with real semantics
+//! ([`oidc_gate_redis_model`]), a provider that behaves as Keycloak does, browsers, API clients, an administrator,
+//! somebody who should not get in, and all that goes wrong between them.
 //!
 //! One number, the seed, decides everything: which task runs next, how long a call takes, what gets lost, who clicks
 //! where. A run is checked against what is true, which the world knows and the gate does not: see

@@ -216,12 +216,15 @@ impl Request {
         if world.rng.permille(500) {
             return Some(body);
         }
-        let (arrived, waker) = (self.arrived.clone(), context.waker().clone());
+        let (arrived, waker) = (Rc::downgrade(&self.arrived), context.waker().clone());
         let pause = world.executor.sleep(Duration::from_micros(world.rng.between(50, 5_000)));
         world.spawn_outside("body", async move {
             pause.await;
-            arrived.set(Some(body));
-            waker.wake();
+            // The stream may be gone: then nobody waits for it.
+            if let Some(arrived) = arrived.upgrade() {
+                arrived.set(Some(body));
+                waker.wake();
+            }
         });
         None
     }

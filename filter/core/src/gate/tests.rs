@@ -1,4 +1,4 @@
-//! The way of a request, end to end in memory. Natively only: Redis runs the scripts of the gate here, and its Lua is C.
+//! The way of a request, end to end in memory. Natively only: Redis runs the gate's scripts here, and its Lua is C.
 #![cfg(not(target_arch = "wasm32"))]
 
 mod account;

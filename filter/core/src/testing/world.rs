@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use url::Url;
 
@@ -14,7 +15,7 @@ use super::redis::MemoryRedis;
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::gate::{Decision, Gate};
-use crate::host::Host as _;
+use crate::host::{Counter, Host as _};
 use crate::http::body::Body;
 use crate::http::reply::Reply;
 
@@ -156,6 +157,31 @@ impl World {
         let reply = replied(self.finish_login(&request, &format!("code-{}", &request["state"])));
         assert_eq!(reply.status, 303, "{reply:?} {:#?}", self.host.log_lines());
         header(&reply, "location").unwrap().to_owned()
+    }
+}
+
+/// What only tests of the gate ask.
+impl TestHost {
+    pub fn now_millis(&self) -> u64 {
+        self.now.get().as_millis()
+    }
+
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.borrow().clone()
+    }
+
+    /// Does something later.
+    pub fn spawn_after(self: &Rc<Self>, pause: Duration, work: impl FnOnce() + 'static) {
+        let sleep = self.sleep(pause);
+        self.spawn(Box::pin(async move {
+            sleep.await;
+            work();
+        }));
+    }
+
+    /// How often something was counted.
+    pub fn counted(&self, Counter(place): Counter) -> u64 {
+        self.counts.borrow().get(&place).copied().unwrap_or_default()
     }
 }
 

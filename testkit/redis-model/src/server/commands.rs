@@ -1,37 +1,19 @@
 //! The commands, one function each, as Redis 7 answers them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::keys::{Data, Keys};
 use super::stream;
 use crate::resp::Reply;
 
 type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
-type Set = BTreeSet<Vec<u8>>;
 type Sorted = BTreeMap<Vec<u8>, f64>;
 
 /// Commands that change something, and may need memory for it.
-const WRITES: [&str; 12] = [
-    "SET", "SETNX", "GETEX", "INCR", "INCRBY", "HSET", "HSETNX", "HINCRBY", "SADD", "ZADD", "XADD",
-    "FLUSHALL",
-];
+const WRITES: [&str; 7] = ["SET", "INCR", "INCRBY", "HSET", "HINCRBY", "ZADD", "XADD"];
 /// Those that change something and need no memory: a server that has none left runs them.
-const FREES: [&str; 14] = [
-    "GETDEL",
-    "DEL",
-    "UNLINK",
-    "EXPIRE",
-    "PEXPIRE",
-    "PEXPIREAT",
-    "PERSIST",
-    "HDEL",
-    "SREM",
-    "ZREM",
-    "ZREMRANGEBYSCORE",
-    "ZREMRANGEBYRANK",
-    "XDEL",
-    "XTRIM",
-];
+const FREES: [&str; 9] =
+    ["DEL", "PEXPIRE", "PERSIST", "HDEL", "ZREM", "ZREMRANGEBYSCORE", "ZREMRANGEBYRANK", "XDEL", "XTRIM"];
 
 /// Whether a command changes something: a replica refuses it.
 fn is_write(name: &str) -> bool {
@@ -72,16 +54,13 @@ pub fn execute(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Reply {
 fn arity(name: &str) -> Option<(usize, usize)> {
     const ANY: usize = usize::MAX;
     Some(match name {
-        "TIME" | "DBSIZE" => (1, 1),
-        "PING" => (1, 2),
-        "FLUSHALL" => (1, 2),
-        "ECHO" | "GET" | "GETDEL" | "INCR" | "PERSIST" | "TTL" | "PTTL" | "PEXPIRETIME" | "TYPE"
-        | "HGETALL" | "HLEN" | "HKEYS" | "SMEMBERS" | "SCARD" | "ZCARD" | "XLEN" => (2, 2),
-        "EXISTS" | "DEL" | "UNLINK" | "MGET" | "GETEX" => (2, ANY),
-        "SETNX" | "INCRBY" | "HGET" | "HEXISTS" | "SISMEMBER" | "ZSCORE" => (3, 3),
-        "SET" | "HMGET" | "HDEL" | "SADD" | "SREM" | "ZREM" | "XDEL" => (3, ANY),
-        "EXPIRE" | "PEXPIRE" | "PEXPIREAT" => (3, 4),
-        "HSETNX" | "HINCRBY" | "ZREMRANGEBYSCORE" | "ZREMRANGEBYRANK" => (4, 4),
+        "TIME" => (1, 1),
+        "ECHO" | "GET" | "INCR" | "PERSIST" | "TTL" | "PTTL" | "TYPE" | "XLEN" => (2, 2),
+        "EXISTS" | "DEL" => (2, ANY),
+        "INCRBY" | "HGET" => (3, 3),
+        "SET" | "HMGET" | "HDEL" | "ZREM" | "XDEL" => (3, ANY),
+        "PEXPIRE" => (3, 4),
+        "HINCRBY" | "ZREMRANGEBYSCORE" | "ZREMRANGEBYRANK" => (4, 4),
         "HSET" | "ZADD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE" | "XRANGE" | "XREVRANGE" | "XREAD"
         | "XTRIM" => (4, ANY),
         "XADD" => (5, ANY),
@@ -92,78 +71,39 @@ fn arity(name: &str) -> Option<(usize, usize)> {
 
 fn run(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     Ok(match name {
-        "PING" => {
-            args.get(1).map_or_else(|| Reply::Simple("PONG".to_owned()), |text| Reply::Bulk(text.clone()))
-        }
         "ECHO" => Reply::Bulk(args[1].clone()),
         "TIME" => {
             let text = |number: u64| Reply::Bulk(number.to_string().into_bytes());
             Reply::Array(vec![text(keys.now / 1000), text(keys.now % 1000 * 1000)])
-        }
-        "DBSIZE" => Reply::count(keys.len()),
-        "FLUSHALL" => {
-            keys.clear();
-            Reply::ok()
         }
         "TYPE" => Reply::Simple(
             match keys.data(&args[1]) {
                 None => "none",
                 Some(Data::Text(_)) => "string",
                 Some(Data::Hash(_)) => "hash",
-                Some(Data::Set(_)) => "set",
                 Some(Data::Sorted(_)) => "zset",
                 Some(Data::Stream(_)) => "stream",
             }
             .to_owned(),
         ),
         "EXISTS" => Reply::count(args[1..].iter().filter(|key| keys.contains(key)).count()),
-        "DEL" | "UNLINK" => Reply::count(args[1..].iter().filter(|key| keys.remove(key)).count()),
-        "EXPIRE" | "PEXPIRE" | "PEXPIREAT" => expire(keys, name, args)?,
+        "DEL" => Reply::count(args[1..].iter().filter(|key| keys.remove(key)).count()),
+        "PEXPIRE" => expire(keys, args)?,
         "PERSIST" => {
             let had_one = keys.end(&args[1]).flatten().is_some();
             keys.set_end(&args[1], None);
             Reply::truth(had_one)
         }
-        "TTL" | "PTTL" | "PEXPIRETIME" => match keys.end(&args[1]) {
+        "TTL" | "PTTL" => match keys.end(&args[1]) {
             None => Reply::Integer(-2),
             Some(None) => Reply::Integer(-1),
-            Some(Some(end)) => Reply::Integer(signed(match name {
-                "TTL" => (end.saturating_sub(keys.now) + 500) / 1000,
-                "PTTL" => end.saturating_sub(keys.now),
-                _ => end,
-            })),
+            Some(Some(end)) => {
+                let left = end.saturating_sub(keys.now);
+                Reply::Integer(signed(if name == "TTL" { (left + 500) / 1000 } else { left }))
+            }
         },
         "SET" => set(keys, args)?,
-        "SETNX" => {
-            let free = !keys.contains(&args[1]);
-            if free {
-                keys.set(&args[1], &args[2]);
-            }
-            Reply::truth(free)
-        }
         "GET" => Reply::bulk(keys.get(&args[1])?),
-        "GETDEL" => {
-            let value = Reply::bulk(keys.get(&args[1])?);
-            keys.remove(&args[1]);
-            value
-        }
-        "GETEX" => {
-            let value = Reply::bulk(keys.get(&args[1])?);
-            match &args[2..] {
-                [] => {}
-                [word] if is(word, "PERSIST") => keys.set_end(&args[1], None),
-                [word, amount] => {
-                    let end = end_of(keys.now, word, amount)?.ok_or_else(Reply::syntax)?;
-                    keys.set_end(&args[1], Some(end));
-                }
-                _ => return Err(Reply::syntax()),
-            }
-            value
-        }
-        "MGET" => {
-            let value = |key: &Vec<u8>| keys.get(key).map_or(Reply::Nil, Reply::bulk);
-            Reply::Array(args[1..].iter().map(value).collect())
-        }
         "INCR" | "INCRBY" => {
             let by = args.get(2).map_or(Ok(1), |by| integer(by))?;
             let old = keys.get::<Vec<u8>>(&args[1])?.map_or(Ok(0), |text| integer(text))?;
@@ -171,25 +111,9 @@ fn run(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
             keys.change(&args[1], |text: &mut Vec<u8>| *text = new.to_string().into_bytes())?;
             Reply::Integer(new)
         }
-        "HSET" | "HSETNX" | "HDEL" | "HINCRBY" | "HGET" | "HMGET" | "HGETALL" | "HEXISTS" | "HLEN"
-        | "HKEYS" => hash(keys, name, args)?,
-        "SADD" => keys.change(&args[1], |set: &mut Set| {
-            Reply::count(args[2..].iter().filter(|member| set.insert((*member).clone())).count())
-        })?,
-        "SREM" => match keys.get::<Set>(&args[1])? {
-            None => Reply::Integer(0),
-            Some(_) => keys.change(&args[1], |set: &mut Set| {
-                Reply::count(args[2..].iter().filter(|member| set.remove(*member)).count())
-            })?,
-        },
-        "SMEMBERS" => {
-            let members = keys.get::<Set>(&args[1])?.into_iter().flatten();
-            Reply::Array(members.cloned().map(Reply::Bulk).collect())
-        }
-        "SISMEMBER" => Reply::truth(keys.get::<Set>(&args[1])?.is_some_and(|set| set.contains(&args[2]))),
-        "SCARD" => Reply::count(keys.get::<Set>(&args[1])?.map_or(0, BTreeSet::len)),
-        "ZADD" | "ZREM" | "ZSCORE" | "ZCARD" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE"
-        | "ZREMRANGEBYSCORE" | "ZREMRANGEBYRANK" => sorted(keys, name, args)?,
+        "HSET" | "HDEL" | "HINCRBY" | "HGET" | "HMGET" => hash(keys, name, args)?,
+        "ZADD" | "ZREM" | "ZRANGE" | "ZREVRANGE" | "ZRANGEBYSCORE" | "ZREMRANGEBYSCORE"
+        | "ZREMRANGEBYRANK" => sorted(keys, name, args)?,
         "XADD" => stream::add(keys, args)?,
         "XDEL" => stream::delete(keys, args)?,
         "XTRIM" => stream::trim(keys, args)?,
@@ -258,14 +182,9 @@ fn end_of(now: u64, word: &[u8], amount: &[u8]) -> Result<Option<u64>, Reply> {
     }
 }
 
-/// `PEXPIRE key ms [NX|XX|GT|LT]` and its kin.
-fn expire(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
-    let amount = integer(&args[2])?;
-    let end = match name {
-        "EXPIRE" => signed(keys.now).saturating_add(amount.saturating_mul(1000)),
-        "PEXPIRE" => signed(keys.now).saturating_add(amount),
-        _ => amount,
-    };
+/// `PEXPIRE key ms [NX|XX|GT|LT]`
+fn expire(keys: &mut Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
+    let end = signed(keys.now).saturating_add(integer(&args[2])?);
     let Some(old) = keys.end(&args[1]) else { return Ok(Reply::Integer(0)) };
     let new = u64::try_from(end).unwrap_or_default();
     let applies = match args.get(3) {
@@ -298,13 +217,6 @@ fn hash(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
                 Reply::count(pairs.filter(|p| hash.insert(p[0].clone(), p[1].clone()).is_none()).count())
             })?
         }
-        "HSETNX" => {
-            if keys.get::<Hash>(key)?.is_some_and(|hash| hash.contains_key(&args[2])) {
-                return Ok(Reply::Integer(0));
-            }
-            keys.change(key, |hash: &mut Hash| hash.insert(args[2].clone(), args[3].clone()))?;
-            Reply::Integer(1)
-        }
         "HDEL" => match keys.get::<Hash>(key)? {
             None => Reply::Integer(0),
             Some(_) => keys.change(key, |hash: &mut Hash| {
@@ -321,22 +233,12 @@ fn hash(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
             keys.change(key, |hash: &mut Hash| hash.insert(args[2].clone(), new.to_string().into_bytes()))?;
             Reply::Integer(new)
         }
-        "HGET" => Reply::bulk(keys.get::<Hash>(key)?.and_then(|hash| hash.get(&args[2]))),
         "HMGET" => {
             let hash = keys.get::<Hash>(key)?;
             let value = |field| Reply::bulk(hash.and_then(|hash| hash.get(field)));
             Reply::Array(args[2..].iter().map(value).collect())
         }
-        "HGETALL" => {
-            let pairs = keys.get::<Hash>(key)?.into_iter().flatten();
-            Reply::Array(pairs.flat_map(|(field, value)| [field, value]).cloned().map(Reply::Bulk).collect())
-        }
-        "HKEYS" => {
-            let fields = keys.get::<Hash>(key)?.into_iter().flat_map(BTreeMap::keys);
-            Reply::Array(fields.cloned().map(Reply::Bulk).collect())
-        }
-        "HEXISTS" => Reply::truth(keys.get::<Hash>(key)?.is_some_and(|hash| hash.contains_key(&args[2]))),
-        _ => Reply::count(keys.get::<Hash>(key)?.map_or(0, BTreeMap::len)),
+        _ => Reply::bulk(keys.get::<Hash>(key)?.and_then(|hash| hash.get(&args[2]))),
     })
 }
 
@@ -365,11 +267,6 @@ fn sorted(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply>
                 Reply::count(args[2..].iter().filter(|member| set.remove(*member).is_some()).count())
             })?,
         },
-        "ZSCORE" => {
-            let score = keys.get::<Sorted>(key)?.and_then(|set| set.get(&args[2]));
-            score.map_or(Reply::Nil, |score| Reply::Bulk(score.to_string().into_bytes()))
-        }
-        "ZCARD" => Reply::count(keys.get::<Sorted>(key)?.map_or(0, BTreeMap::len)),
         "ZRANGE" | "ZREVRANGE" | "ZREMRANGEBYRANK" => ranked(keys, name, args)?,
         _ => {
             let (least, most) = (score(&args[2])?, score(&args[3])?);

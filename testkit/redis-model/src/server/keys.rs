@@ -1,6 +1,6 @@
 //! The keys of a Redis, with their types and their ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::stream::Stream;
 use crate::resp::Reply;
@@ -31,8 +31,6 @@ pub enum Data {
     Text(Vec<u8>),
     /// A hash.
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
-    /// A set.
-    Set(BTreeSet<Vec<u8>>),
     /// A sorted set: members and their scores.
     Sorted(BTreeMap<Vec<u8>, f64>),
     /// A stream.
@@ -73,7 +71,6 @@ macro_rules! kind {
 
 kind!(Vec<u8>, Text, |_| false);
 kind!(BTreeMap<Vec<u8>, Vec<u8>>, Hash, |hash| hash.len() == 0);
-kind!(BTreeSet<Vec<u8>>, Set, |set| set.len() == 0);
 kind!(BTreeMap<Vec<u8>, f64>, Sorted, |set| set.len() == 0);
 // A stream stays, even when it was trimmed to nothing.
 kind!(Stream, Stream, |_| false);
@@ -149,11 +146,6 @@ impl Keys {
     /// All of it is lost.
     pub fn clear(&mut self) {
         self.entries.clear();
-    }
-
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
     }
 
     /// All names, in order.

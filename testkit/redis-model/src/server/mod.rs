@@ -6,11 +6,9 @@ mod reply;
 mod script;
 mod stream;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
-
-use sha2::{Digest, Sha256};
 
 use crate::resp::{Reply, Words, take_command};
 use keys::Keys;
@@ -20,7 +18,6 @@ use script::Scripts;
 pub struct Server {
     keys: Rc<RefCell<Keys>>,
     scripts: Scripts,
-    loaded: RefCell<BTreeMap<String, Vec<u8>>>,
     password: Option<String>,
     /// Replaces parts of scripts, to see whether anybody notices.
     sabotage: Vec<(String, String)>,
@@ -61,7 +58,6 @@ impl Server {
         Self {
             scripts: Scripts::new(&keys),
             keys,
-            loaded: RefCell::default(),
             password,
             sabotage,
             sabotaged: Cell::default(),
@@ -72,7 +68,6 @@ impl Server {
     /// It restarts without its data.
     pub fn lose_everything(&self) {
         self.keys.borrow_mut().clear();
-        self.loaded.borrow_mut().clear();
     }
 
     /// How many commands it has run.
@@ -194,62 +189,39 @@ impl Server {
         keys.is_dirty = false;
         drop(keys);
         match name.as_str() {
-            "EVAL" => self.eval(args, args.get(1).cloned()),
-            "EVALSHA" => {
-                let text = args.get(1).and_then(|sha| self.loaded.borrow().get(&*text(sha)).cloned());
-                match text {
-                    Some(text) => self.eval(args, Some(text)),
-                    None => Reply::Error("NOSCRIPT No matching script. Please use EVAL.".to_owned()),
-                }
-            }
-            "SCRIPT" => match args {
-                [_, word, script] if word.eq_ignore_ascii_case(b"LOAD") => {
-                    Reply::Bulk(self.load(script).into_bytes())
-                }
-                _ => Reply::syntax(),
-            },
+            "EVAL" => self.eval(args),
             _ => commands::execute(&mut self.keys.borrow_mut(), &name, args),
         }
     }
 
-    /// The name is as long as the SHA-1 of a real server. Only this server needs to know it.
-    fn load(&self, script: &[u8]) -> String {
-        let digest = Sha256::digest(script);
-        let name: String = digest.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
-        self.loaded.borrow_mut().insert(name.clone(), script.to_vec());
-        name
-    }
-
-    fn eval(&self, args: &[Vec<u8>], script: Option<Vec<u8>>) -> Reply {
-        let (Some(script), Some(count)) = (script, args.get(2)) else {
+    fn eval(&self, args: &[Vec<u8>]) -> Reply {
+        let [_, script, count, rest @ ..] = args else {
             return Reply::Error("ERR wrong number of arguments for 'eval' command".to_owned());
         };
-        let rest = &args[3..];
         let Some(count) = text(count).parse::<usize>().ok().filter(|count| *count <= rest.len()) else {
             return Reply::Error("ERR Number of keys can't be greater than number of args".to_owned());
         };
-        self.load(&script);
         let (keys, args) = rest.split_at(count);
         self.keys.borrow_mut().expire();
         self.scripts.eval(&self.changed(script), keys, args)
     }
 
-    fn changed(&self, script: Vec<u8>) -> Vec<u8> {
+    fn changed<'a>(&self, script: &'a [u8]) -> Cow<'a, [u8]> {
         if self.sabotage.is_empty() {
-            return script;
+            return Cow::Borrowed(script);
         }
-        let mut changed = text(&script).into_owned();
+        let mut changed = text(script).into_owned();
         for (from, to) in &self.sabotage {
             if changed.contains(from.as_str()) {
                 changed = changed.replace(from.as_str(), to);
                 self.sabotaged.set(self.sabotaged.get() + 1);
             }
         }
-        changed.into_bytes()
+        Cow::Owned(changed.into_bytes())
     }
 }
 
-fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
