@@ -65,9 +65,9 @@ impl Said {
     /// Whether it still counts, or is an answer to a question that was put while this request waited.
     fn counts(&self, arrived: Timestamp, now: Timestamp, interval: Duration) -> bool {
         let age = match self.word {
-            Ok(()) => now.since(self.asked),
+            Ok(()) => now.duration_since(self.asked),
             // Those that waited for a slow answer do not ask again one after the other.
-            Err(_) => now.since(self.answered),
+            Err(_) => now.duration_since(self.answered),
         };
         let is_no_answer = matches!(self.word, Err(Rejection::Unavailable(_)));
         age < if is_no_answer { PAUSE } else { interval } || self.asked >= arrived
@@ -196,7 +196,7 @@ impl Verifier {
         if claims.is_sender_constrained() {
             return Err(TokenError::SenderConstrained);
         }
-        Ok(validity.expires.plus(leeway))
+        Ok(validity.expires.saturating_add(leeway))
     }
 }
 

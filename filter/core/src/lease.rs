@@ -26,16 +26,16 @@ impl Lease {
         let Some((bytes, version)) = shared_or(&*self.host, &self.key, b"0") else { return false };
         let until = parse(&bytes);
         // If the clock was set back, the lease must not last longer than it was granted for.
-        if now < until && until.since(now) <= longest {
+        if now < until && until.duration_since(now) <= longest {
             return false;
         }
-        let until = now.plus(longest).as_millis().to_string();
+        let until = now.saturating_add(longest).as_millis().to_string();
         self.host.shared_set(&self.key, until.as_bytes(), Some(version)).is_ok()
     }
 
     /// Releases the lease. No worker gets it for another `pause`.
     pub fn release_after(&self, pause: Duration) {
-        let until = self.host.now().plus(pause).as_millis().to_string();
+        let until = self.host.now().saturating_add(pause).as_millis().to_string();
         let _ = self.host.shared_set(&self.key, until.as_bytes(), None);
     }
 }

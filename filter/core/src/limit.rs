@@ -130,7 +130,7 @@ impl Rate {
 
 impl Bucket {
     fn refill(&mut self, rate: Rate, share: u64, now: Timestamp) {
-        let millis = u64::try_from(now.since(self.filled).as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(now.duration_since(self.filled).as_millis()).unwrap_or(u64::MAX);
         // Millionths per millisecond. If the clock was set back, refilling continues from the new time.
         let gain =
             u64::from(rate.per_second).saturating_mul(ONE / 1000).checked_div(share).unwrap_or_default();
@@ -149,7 +149,7 @@ mod tests {
     const RATE: Rate = Rate { burst: 40, per_second: 8 };
 
     fn at(millis: u64) -> Timestamp {
-        Timestamp::from_secs(1_767_225_600).plus(Duration::from_millis(millis))
+        Timestamp::from_secs(1_767_225_600).saturating_add(Duration::from_millis(millis))
     }
 
     fn caller(address: &str) -> Caller {

@@ -55,7 +55,7 @@ impl TestHost {
     }
 
     pub fn advance(&self, duration: Duration) {
-        self.now.set(self.now.get().plus(duration));
+        self.now.set(self.now.get().saturating_add(duration));
     }
 
     /// What a cluster answers.

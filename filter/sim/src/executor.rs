@@ -30,12 +30,12 @@ impl Moment {
 
     /// Later by `duration`.
     #[must_use]
-    pub fn plus(self, duration: Duration) -> Self {
+    pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
 
     /// How long after `earlier` this is; zero when it is not.
-    pub const fn since(self, earlier: Self) -> Duration {
+    pub const fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
@@ -250,7 +250,7 @@ impl Executor {
 
     /// Completes after `duration`.
     pub fn sleep(self: &Rc<Self>, duration: Duration) -> Sleep {
-        Sleep { key: (self.now().plus(duration), self.fresh_id()), executor: self.clone() }
+        Sleep { key: (self.now().saturating_add(duration), self.fresh_id()), executor: self.clone() }
     }
 
     /// Polls one task, or moves time on to the next timer, if that is not after `end`.

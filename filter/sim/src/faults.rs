@@ -181,7 +181,9 @@ impl Faults {
     /// Whether a worker stood still at that time, or until shortly before.
     pub fn stalled_within(&self, envoy: usize, worker: usize, before: Duration, at: Moment) -> bool {
         let mut stalls = self.stalls.borrow().clone().into_iter();
-        stalls.any(|(until, scope)| scope.covers(envoy, worker) && (until >= at || at.since(until) <= before))
+        stalls.any(|(until, scope)| {
+            scope.covers(envoy, worker) && (until >= at || at.duration_since(until) <= before)
+        })
     }
 
     /// Whether any worker has stood still since then.
@@ -330,7 +332,7 @@ async fn happen(world: &Rc<World>, event: Event) {
     let now = world.executor.now();
     let envoy = faults.rng.index(world.plan.envoys);
     let worker = faults.rng.index(world.plan.workers);
-    let mut until = now.plus(Duration::from_millis(faults.rng.between(100, 6_000)));
+    let mut until = now.saturating_add(Duration::from_millis(faults.rng.between(100, 6_000)));
     world.trace.event(now, "fault", envoy as u64, || format!("{event:?}, Envoy {envoy}, until {until}"));
     // What lasts is a fault until its end; it is written down at both ends, and what happens between them asks for the
     // state.
@@ -341,7 +343,7 @@ async fn happen(world: &Rc<World>, event: Event) {
         Event::RedisReadOnly => {
             scope = Scope::Writers;
             if faults.rng.permille(500) {
-                until = now.plus(Duration::from_millis(faults.rng.between(6_000, 25_000)));
+                until = now.saturating_add(Duration::from_millis(faults.rng.between(6_000, 25_000)));
             }
             let errors: Vec<_> =
                 REDIS_ERRORS.into_iter().filter(|error| refuses_writes_only(error)).collect();
@@ -351,7 +353,7 @@ async fn happen(world: &Rc<World>, event: Event) {
         Event::RedisLoss => {
             world.redis.lose_everything();
             world.ledger.lost_everything(now);
-            let until = now.plus(Duration::from_millis(faults.rng.below(1_500)));
+            let until = now.saturating_add(Duration::from_millis(faults.rng.below(1_500)));
             faults.redis.set(Outage { until, kind: RedisTrouble::Loading, error: "" });
         }
         Event::ProviderOutage => faults.provider_away.set(until),
@@ -365,7 +367,7 @@ async fn happen(world: &Rc<World>, event: Event) {
         }
         Event::Stall => {
             scope = Scope::Worker(envoy, worker);
-            until = now.plus(Duration::from_millis(faults.rng.between(100, 14_000)));
+            until = now.saturating_add(Duration::from_millis(faults.rng.between(100, 14_000)));
             faults.stalls.borrow_mut().push((until, scope));
             world.executor.stall(world.envoys[envoy].workers[worker].owner(), until);
         }
@@ -394,7 +396,7 @@ async fn happen(world: &Rc<World>, event: Event) {
     }
     let faults_end = world.clone();
     world.spawn_outside("end of a fault", async move {
-        faults_end.executor.sleep(until.since(now)).await;
+        faults_end.executor.sleep(until.duration_since(now)).await;
         if event == Event::RedisClockStep {
             faults_end.faults.redis_ahead.set(0);
         }

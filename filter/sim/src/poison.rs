@@ -62,7 +62,7 @@ pub fn pour(world: &Rc<World>, rng: &Rng, now: Moment, until: Moment) {
     };
     let world = world.clone();
     world.clone().spawn_outside("end of a poison", async move {
-        world.executor.sleep(until.since(now)).await;
+        world.executor.sleep(until.duration_since(now)).await;
         if cure.is_empty() || !world.faults.are_on() {
             return;
         }

@@ -178,7 +178,7 @@ impl World {
         self.people_come();
         self.spawn_outside("faults", faults::run(self.clone()));
         let mut steps = 0;
-        let mut end = Moment::ZERO.plus(self.plan.duration);
+        let mut end = Moment::ZERO.saturating_add(self.plan.duration);
         for act in [Act::Use, Act::Wait, Act::Show, Act::Leave] {
             self.act.set(act);
             if act == Act::Wait {
@@ -190,7 +190,7 @@ impl World {
                 Act::Wait => SHOWING,
                 Act::Show | Act::Leave => DRAINING,
             };
-            end = self.executor.now().max(end).plus(next);
+            end = self.executor.now().max(end).saturating_add(next);
             if self.ledger.violation().is_some() {
                 break;
             }
@@ -249,7 +249,7 @@ impl World {
     fn check_patience(&self) {
         let now = self.executor.now();
         if let Some(stream) = self.executor.oldest("stream")
-            && now.since(stream.since) > PATIENCE
+            && now.duration_since(stream.since) > PATIENCE
         {
             let what = format!("a request waits for its decision since {}", stream.since);
             self.ledger.violate(Rule::Settles, now, what);

@@ -194,7 +194,7 @@ impl RootContext for MemoryHost {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::from_secs(BEGIN).plus(self.elapsed.get())
+        Timestamp::from_secs(BEGIN).saturating_add(self.elapsed.get())
     }
 
     fn random(&self, buffer: &mut [u8]) -> Result<(), RandomUnavailable> {

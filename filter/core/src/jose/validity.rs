@@ -41,10 +41,10 @@ impl Validity {
     /// [`TokenError::Expired`], [`TokenError::NotYetValid`], [`TokenError::IssuedInFuture`].
     pub fn require_now(&self, clock: Clock) -> Result<(), TokenError> {
         // RFC 7519 4.1.4: on or after `exp` it must not be accepted.
-        if self.expires.plus(clock.leeway) <= clock.now {
+        if self.expires.saturating_add(clock.leeway) <= clock.now {
             return Err(TokenError::Expired);
         }
-        let soon = clock.now.plus(clock.leeway);
+        let soon = clock.now.saturating_add(clock.leeway);
         // RFC 7519 4.1.5: before `nbf` it must not be accepted.
         if self.not_before.is_some_and(|not_before| not_before > soon) {
             return Err(TokenError::NotYetValid);
@@ -61,7 +61,7 @@ impl Validity {
     /// [`TokenError::LivesTooLong`]; [`TokenError::Claim`] when `iat` is missing.
     pub fn require_lifetime(&self, max: Duration) -> Result<(), TokenError> {
         let issued = require("iat", self.issued)?;
-        if self.expires.since(issued) > max { Err(TokenError::LivesTooLong) } else { Ok(()) }
+        if self.expires.duration_since(issued) > max { Err(TokenError::LivesTooLong) } else { Ok(()) }
     }
 }
 

@@ -45,7 +45,7 @@ pub async fn show(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, 
         created: record.created,
         // A renewal moves the end of the refresh token, but not this.
         ends: if record.grant.refresh_token.is_some() { record.expires } else { end },
-        ends_unused: login.host.now().plus(login.session.idle_timeout).min(end),
+        ends_unused: login.host.now().saturating_add(login.session.idle_timeout).min(end),
         others: &others,
         not_shown,
         request_id: request.id(),
@@ -118,10 +118,10 @@ async fn end_all(login: &Rc<BrowserLogin>, request: &Request, entry: Rc<Entry>) 
 /// What the provider's clock says, as far as its last token tells; at most the leeway away from ours.
 fn provider_time(login: &BrowserLogin, grant: &Grant) -> Timestamp {
     let (now, leeway) = (login.host.now(), login.config.clock_leeway);
-    let ahead = grant.issued.since(grant.obtained).min(leeway);
+    let ahead = grant.issued.duration_since(grant.obtained).min(leeway);
     // Up to a second of it is cut off in `iat`.
-    let behind = grant.obtained.since(grant.issued).saturating_sub(SECOND).min(leeway);
-    now.plus(ahead).minus(behind)
+    let behind = grant.obtained.duration_since(grant.issued).saturating_sub(SECOND).min(leeway);
+    now.saturating_add(ahead).saturating_sub(behind)
 }
 
 async fn others(
@@ -141,7 +141,7 @@ async fn others(
     let now = login.host.now();
     let gone: Vec<_> = ended
         .into_iter()
-        .filter(|listed| now.since(listed.created) > WRITTEN_BY_NOW)
+        .filter(|listed| now.duration_since(listed.created) > WRITTEN_BY_NOW)
         .map(|listed| listed.name)
         .collect();
     if !gone.is_empty() {

@@ -142,10 +142,10 @@ fn scope(
     let now = login.host.now();
     let leeway = login.config.clock_leeway;
     let expires = require("expiration", json::numeric_date(members, "expiration")?)?;
-    if expires.plus(leeway) <= now {
+    if expires.saturating_add(leeway) <= now {
         return Err(TokenError::Expired);
     }
-    if expires.since(now) > MAX_LIFETIME.saturating_add(leeway) {
+    if expires.duration_since(now) > MAX_LIFETIME.saturating_add(leeway) {
         return Err(TokenError::LivesTooLong);
     }
     let not_before =
@@ -153,7 +153,7 @@ fn scope(
     match action {
         CallbackKind::PushNotBefore => {
             let moment = require("notBefore", not_before)?;
-            if moment > now.plus(leeway) {
+            if moment > now.saturating_add(leeway) {
                 return Err(TokenError::IssuedInFuture);
             }
             Ok(Scope::Everyone { before: moment })
@@ -163,8 +163,8 @@ fn scope(
             // Whole seconds: what was issued in this very one is not meant to live either.
             None => {
                 // It is the provider's clock that counts, like in `iat`; ours may be behind.
-                let moment = not_before.unwrap_or(now).min(now.plus(leeway));
-                Scope::Everyone { before: Timestamp::from_secs(moment.as_secs()).plus(SECOND) }
+                let moment = not_before.unwrap_or(now).min(now.saturating_add(leeway));
+                Scope::Everyone { before: Timestamp::from_secs(moment.as_secs()).saturating_add(SECOND) }
             }
         }),
     }

@@ -99,7 +99,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
     if logout.sid.is_none() {
         // `iat` counts whole seconds, so sessions of this very second are ended by name.
         // Those that began later are not meant.
-        let until = logout.issued.plus(SAME_MOMENT);
+        let until = logout.issued.saturating_add(SAME_MOMENT);
         match sessions.index.list(owner).await {
             Ok(listed) => {
                 names = listed.into_iter().filter(|one| one.created <= until).map(|one| one.name).collect();
@@ -173,7 +173,7 @@ fn check(login: &BrowserLogin, claims: &Claims, trusted: &[String]) -> Result<An
     let validity = Validity::of(claims)?;
     validity.require_now(Clock { now, leeway })?;
     let issued = require("iat", validity.issued)?;
-    if issued.plus(MAX_AGE).plus(leeway) < now {
+    if issued.saturating_add(MAX_AGE).saturating_add(leeway) < now {
         return Err(TokenError::TooOld);
     }
     // (5) sub, sid, or both. Null is neither: it must not widen a logout from one session to all of a user.

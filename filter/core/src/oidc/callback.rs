@@ -64,7 +64,7 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
     };
     let return_path = ReturnPath::or_root(&flow.return_path);
     let over = login.cookies.delete(&cookie);
-    let (now, ends) = (login.host.now(), flow.created.plus(login.settings.timeout));
+    let (now, ends) = (login.host.now(), flow.created.saturating_add(login.settings.timeout));
     if now > ends {
         return Ok(authorization::begin(login, request, &return_path).await?.with_cookies([over]));
     }
@@ -85,7 +85,7 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
     let turn = login.exchanges.turn(&*login.host, request.caller(), login.config.issuer.timeout).await;
     let turn = turn.ok_or_else(|| not_begun(Limit::Callbacks.into()))?;
     // As long as any Envoy takes this flow for one under way: their clocks differ.
-    let keep = ends.since(now).saturating_add(login.config.clock_leeway).max(LEAST_MEMORY);
+    let keep = ends.duration_since(now).saturating_add(login.config.clock_leeway).max(LEAST_MEMORY);
     login.sessions.take_flow(&flow.state, keep).await.map_err(not_begun)?;
     // From here on the code is spent: what follows finishes even when this browser goes away.
     let exchanged = finish(&*login.host, exchange(login.clone(), code, flow.clone(), turn)).await;
@@ -149,7 +149,7 @@ async fn exchange(
         azp: id_token::authorized_party(&claims).map(str::to_owned),
         nonce: flow.nonce,
         obtained: asked,
-        refresh_until: tokens.refresh_expires_in.map(|left| asked.plus(left)),
+        refresh_until: tokens.refresh_expires_in.map(|left| asked.saturating_add(left)),
         refresh_token: tokens.refresh_token.clone(),
         id_token: Grant::hint(&id_token),
     };

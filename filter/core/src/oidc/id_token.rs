@@ -76,7 +76,7 @@ async fn validate_now(
         validity.require_now(clock(login))?;
         let issued = require("iat", validity.issued)?;
         // (10) iat is not too far in the past. It is the nonce that ties the token to this login.
-        if issued.plus(MAX_BACKDATING).plus(login.config.clock_leeway) < flow.created {
+        if issued.saturating_add(MAX_BACKDATING).saturating_add(login.config.clock_leeway) < flow.created {
             return Err(TokenError::IssuedBeforeLogin);
         }
         // (11) nonce: always sent, so always required.
@@ -104,7 +104,7 @@ pub async fn validate_refreshed(
             return Err(TokenError::OtherLogin);
         }
         // iat is when it was issued; not before the one that it replaces.
-        if issued.plus(login.config.clock_leeway) < record.grant.issued {
+        if issued.saturating_add(login.config.clock_leeway) < record.grant.issued {
             return Err(TokenError::OtherLogin);
         }
         // auth_time, if there, is that of the login; azp is the same, or absent as before.

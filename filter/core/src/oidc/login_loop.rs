@@ -44,6 +44,6 @@ impl LoginLoop {
         let (_, value) = self.cookies.ours(request).find(|(candidate, _)| *candidate == name)?;
         let (count, since) = value.split_once('.')?;
         let since = Timestamp::from_secs(since.parse().ok()?);
-        (now >= since && now.since(since) < WINDOW).then_some((count.parse().ok()?, since))
+        (now >= since && now.duration_since(since) < WINDOW).then_some((count.parse().ok()?, since))
     }
 }

@@ -48,10 +48,10 @@ impl Failure {
     /// Whether the next try may follow now.
     pub fn allows(&self, now: Timestamp, urgency: Urgency) -> bool {
         // A clock that was set back must not hold it up.
-        if self.failed > now || self.next.since(now) > MAX_PAUSE.saturating_mul(2) {
+        if self.failed > now || self.next.duration_since(now) > MAX_PAUSE.saturating_mul(2) {
             return true;
         }
-        let awaited = urgency == Urgency::Awaited && now >= self.failed.plus(AWAITED_PAUSE);
+        let awaited = urgency == Urgency::Awaited && now >= self.failed.saturating_add(AWAITED_PAUSE);
         now >= self.next || awaited
     }
 
@@ -86,12 +86,12 @@ impl Pace {
         let last = self.last().map(|(last, _)| last);
         let count = last.as_ref().map_or(1, |last| last.count.saturating_add(1));
         let say = last.as_ref().is_none_or(|last| {
-            *last.detail != *trouble.detail || now.since(last.said) >= SAY_AGAIN || last.said > now
+            *last.detail != *trouble.detail || now.duration_since(last.said) >= SAY_AGAIN || last.said > now
         });
         let pause = FIRST_PAUSE.saturating_mul(1 << count.saturating_sub(1).min(5)).min(MAX_PAUSE);
         let failure = Failure {
             failed: now,
-            next: now.plus(self.jittered(pause)),
+            next: now.saturating_add(self.jittered(pause)),
             count,
             lasting: trouble.outlook == Outlook::Lasting,
             detail: trouble.detail.to_string(),
@@ -138,9 +138,9 @@ mod tests {
             let (failure, _) = other.last().unwrap();
             let failed = host.now();
             assert!(!failure.allows(failed, Urgency::Awaited));
-            assert!(failure.allows(failed.plus(AWAITED_PAUSE), Urgency::Awaited));
+            assert!(failure.allows(failed.saturating_add(AWAITED_PAUSE), Urgency::Awaited));
             let waits = |millis: &u64| {
-                failure.allows(failed.plus(Duration::from_millis(*millis)), Urgency::Background)
+                failure.allows(failed.saturating_add(Duration::from_millis(*millis)), Urgency::Background)
             };
             pauses.push((0..60_000).find(waits).unwrap());
             host.advance(Duration::from_secs(60));
@@ -160,7 +160,7 @@ mod tests {
         let pace = Pace::new(host.clone(), "pace".into());
         pace.failed(&Trouble::passing("away"));
         let (failure, _) = pace.last().unwrap();
-        assert!(failure.allows(host.now().minus(Duration::from_secs(3600)), Urgency::Background));
+        assert!(failure.allows(host.now().saturating_sub(Duration::from_secs(3600)), Urgency::Background));
     }
 
     #[test]

@@ -167,7 +167,8 @@ impl ProviderCache {
         let asked = self.host.now();
         let is_known_to_last = || {
             self.last_failure().is_some_and(|failure| {
-                failure.trouble().outlook == Outlook::Lasting && failure.failed.plus(AWAITED_PAUSE) > asked
+                failure.trouble().outlook == Outlook::Lasting
+                    && failure.failed.saturating_add(AWAITED_PAUSE) > asked
             })
         };
         let arrival = async {
@@ -222,7 +223,7 @@ impl ProviderCache {
         let Remembered { at, lasting, detail } = serde_json::from_slice(&bytes).ok()?;
         let now = self.host.now();
         let trouble = if lasting { Trouble::lasting(detail) } else { Trouble::passing(detail) };
-        (at <= now && now.since(at) <= RECENT).then_some(trouble)
+        (at <= now && now.duration_since(at) <= RECENT).then_some(trouble)
     }
 
     fn trouble_key(&self) -> String {
@@ -293,7 +294,10 @@ impl ProviderCache {
 
     fn fresh_enough(&self) -> Option<Rc<Provider>> {
         let now = self.host.now();
-        self.current.borrow().clone().filter(|provider| now.since(provider.fetched) <= self.issuer.max_stale)
+        self.current
+            .borrow()
+            .clone()
+            .filter(|provider| now.duration_since(provider.fetched) <= self.issuer.max_stale)
     }
 
     fn last_failure(&self) -> Option<Failure> {
@@ -336,9 +340,9 @@ impl ProviderCache {
         match &*self.current.borrow() {
             None => true,
             Some(provider) => {
-                let age = now.since(provider.fetched);
+                let age = now.duration_since(provider.fetched);
                 // A clock that was set back must not keep old keys for ever.
-                let from_the_future = provider.fetched.since(now) > Duration::from_secs(60);
+                let from_the_future = provider.fetched.duration_since(now) > Duration::from_secs(60);
                 from_the_future
                     || age >= self.issuer.refresh_interval
                     || (self.may_refetch()
@@ -351,7 +355,7 @@ impl ProviderCache {
     fn may_refetch(&self) -> bool {
         let now = self.host.now();
         self.read_millis("refetched")
-            .is_none_or(|at| now.since(at) >= MIN_REFETCH || at.since(now) >= MIN_REFETCH)
+            .is_none_or(|at| now.duration_since(at) >= MIN_REFETCH || at.duration_since(now) >= MIN_REFETCH)
     }
 
     fn read_millis(&self, part: &str) -> Option<Timestamp> {
@@ -360,7 +364,8 @@ impl ProviderCache {
     }
 
     async fn fetch_and_share(&self) {
-        let age = self.current.borrow().as_ref().map(|provider| self.host.now().since(provider.fetched));
+        let age =
+            self.current.borrow().as_ref().map(|provider| self.host.now().duration_since(provider.fetched));
         if age.is_some_and(|age| age < self.issuer.refresh_interval) {
             let now = self.host.now().as_millis().to_string();
             let _ = self.host.shared_set(&format!("{}.refetched", self.shared_key), now.as_bytes(), None);

@@ -43,8 +43,8 @@ pub struct Tokens {
 impl Tokens {
     /// When the access token ends, by our clock.
     pub fn access_until(&self, id_token_expires: Option<Timestamp>, asked: Timestamp) -> Timestamp {
-        let told = self.expires_in.or_else(|| id_token_expires.map(|expires| expires.since(asked)));
-        asked.plus(told.unwrap_or(DEFAULT_LIFETIME).max(MIN_LIFETIME))
+        let told = self.expires_in.or_else(|| id_token_expires.map(|expires| expires.duration_since(asked)));
+        asked.saturating_add(told.unwrap_or(DEFAULT_LIFETIME).max(MIN_LIFETIME))
     }
 }
 

@@ -98,7 +98,7 @@ impl Nodes {
 
 /// If the clock was set back, the pause counts as over.
 fn is_over(since: Timestamp, pause: Duration, now: Timestamp) -> bool {
-    now < since || now.since(since) >= pause
+    now < since || now.duration_since(since) >= pause
 }
 
 /// Parses one line of `CLUSTER NODES`: id, `address:port@bus[,name[,more]]`, flags, and further fields.

@@ -179,7 +179,7 @@ impl RevocationLog {
                 let now = self.host.now();
                 let since = trouble.map_or(now, |trouble| trouble.since.min(now));
                 let was_said = trouble.is_some_and(|trouble| trouble.is_lasting);
-                let is_time = !was_said && now.since(since) >= PATIENCE;
+                let is_time = !was_said && now.duration_since(since) >= PATIENCE;
                 let line = "revocation stream can't be read: this Envoy misses revocations from other Envoys";
                 (
                     Trouble { since, is_lasting: was_said || is_time }.encode(),
@@ -245,7 +245,7 @@ impl RevocationLog {
             };
             is_ahead = page.last.is_some_and(|last| last.is_ahead_of(page.now));
             // Nothing was written for so long that Redis let go of the log, as it was told to.
-            let has_expired = page.last.is_none() && page.now >= reached.time().plus(self.keep);
+            let has_expired = page.last.is_none() && page.now >= reached.time().saturating_add(self.keep);
             // The stream is younger than what we read of it, or it begins behind where we stand: Redis lost its data,
             // another one took its place, or we were away for so long that entries were dropped.
             let is_younger = page.last.is_none_or(|last| last < reached) || reached.is_ahead_of(page.now);
@@ -330,7 +330,7 @@ impl RevocationLog {
     fn write_own_again(self: &Rc<Self>) {
         let now = self.host.now();
         let mut own = self.own.borrow_mut();
-        own.retain(|(written, _)| now.since(*written) < self.keep);
+        own.retain(|(written, _)| now.duration_since(*written) < self.keep);
         let revocations: Vec<Revocation> = own.iter().map(|(_, revocation)| *revocation).collect();
         if !revocations.is_empty() {
             let log = self.clone();

@@ -183,7 +183,7 @@ impl Stream {
             return Err(wrong_type());
         };
         let now = Timestamp::from_millis(u64::try_from(*now).map_err(|_| wrong_type())?);
-        let latest = now.plus(MAX_AHEAD);
+        let latest = now.saturating_add(MAX_AHEAD);
         Ok(Page {
             now,
             first: optional(first)?,
@@ -222,7 +222,7 @@ impl Id {
 
     /// Whether Redis can't have given it out yet, by its own clock.
     pub fn is_ahead_of(self, now: Timestamp) -> bool {
-        self.time() > now.plus(MARGIN)
+        self.time() > now.saturating_add(MARGIN)
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Door {
 impl Door {
     /// A gate that begins now. A session lives for `lifetime` at most.
     pub fn new(host: Rc<dyn Host>, keys: KeyRing, lifetime: Duration, unknown: Rate) -> Self {
-        let unknown_until = host.now().plus(lifetime);
+        let unknown_until = host.now().saturating_add(lifetime);
         Self { host, keys, unknown_until, unknown: FairLimit::new(unknown) }
     }
 

@@ -35,7 +35,7 @@ impl Default for Ended {
 impl Ended {
     /// A ticket's session has ended.
     pub fn remember(&self, session: [u8; 16], fingerprint: [u8; 32], end: SessionEnd, now: Timestamp) {
-        let during = now..now.plus(MEMORY);
+        let during = now..now.saturating_add(MEMORY);
         self.0.borrow_mut().put(session, Known { fingerprint, during, end });
     }
 

@@ -50,7 +50,7 @@ impl Index {
     /// # Errors
     /// Redis did not take it.
     pub async fn add(&self, record: &Record, name: &RecordName) -> Result<(), RedisError> {
-        let oldest = record.created.minus(self.keep).as_millis().to_string();
+        let oldest = record.created.saturating_sub(self.keep).as_millis().to_string();
         let keep = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
         for owner in owners(record) {
             let key = self.key(owner);

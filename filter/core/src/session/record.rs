@@ -85,7 +85,7 @@ impl Grant {
 impl Record {
     /// A session that begins now.
     pub fn begin(principal: Principal, grant: Grant, now: Timestamp, config: &config::Session) -> Self {
-        let expires = now.plus(config.absolute_timeout);
+        let expires = now.saturating_add(config.absolute_timeout);
         Self { schema: SCHEMA, principal, created: now, expires, last_used: now, grant }
     }
 
@@ -101,11 +101,14 @@ impl Record {
     ) -> Result<(), SessionEnd> {
         // A clock that was set back must not make sessions eternal: the configured limit counts from `created`, too.
         // One from the future tells of a clock that was wrong: who knows how long it lives.
-        let from_the_future = self.created.since(now) > WRONG_CLOCK;
-        if now >= self.end(config) || from_the_future || now.since(self.created) >= config.absolute_timeout {
+        let from_the_future = self.created.duration_since(now) > WRONG_CLOCK;
+        if now >= self.end(config)
+            || from_the_future
+            || now.duration_since(self.created) >= config.absolute_timeout
+        {
             return Err(SessionEnd::Expired);
         }
-        if now.since(used.max(self.last_used)) >= config.idle_timeout {
+        if now.duration_since(used.max(self.last_used)) >= config.idle_timeout {
             return Err(SessionEnd::Idle);
         }
         Ok(())
@@ -128,15 +131,15 @@ impl Record {
         if grant.refresh_token.is_none() {
             return Freshness::Fresh;
         }
-        if now >= grant.access_until || grant.obtained.since(now) > WRONG_CLOCK {
+        if now >= grant.access_until || grant.obtained.duration_since(now) > WRONG_CLOCK {
             return Freshness::Stale;
         }
-        if config.check_interval.is_some_and(|interval| now.since(grant.obtained) >= interval) {
+        if config.check_interval.is_some_and(|interval| now.duration_since(grant.obtained) >= interval) {
             return Freshness::CheckDue;
         }
         // A short-lived token must not be refreshed all the time.
-        let half = grant.access_until.since(grant.obtained).checked_div(2).unwrap_or_default();
-        if grant.access_until.since(now) <= config.refresh_ahead.min(half) {
+        let half = grant.access_until.duration_since(grant.obtained).checked_div(2).unwrap_or_default();
+        if grant.access_until.duration_since(now) <= config.refresh_ahead.min(half) {
             Freshness::Due
         } else {
             Freshness::Fresh
@@ -146,17 +149,17 @@ impl Record {
     /// How long Redis should keep it: what is left of the session. Not only for the idle timeout, since Redis may take
     /// no writes, and then could not be told that it is in use.
     pub fn time_to_live(&self, now: Timestamp, config: &config::Session) -> Duration {
-        self.end(config).since(now).max(Duration::from_millis(1))
+        self.end(config).duration_since(now).max(Duration::from_millis(1))
     }
 
     /// When it ends if it is not used any more.
     pub fn idle_at(&self, config: &config::Session) -> Timestamp {
-        self.last_used.plus(config.idle_timeout)
+        self.last_used.saturating_add(config.idle_timeout)
     }
 
     /// Whether its use should be written down again.
     pub fn is_due_for_touch(&self, now: Timestamp, config: &config::Session) -> bool {
-        now.since(self.last_used) >= touch_interval(config)
+        now.duration_since(self.last_used) >= touch_interval(config)
     }
 
     /// What would end it.
@@ -220,7 +223,7 @@ mod tests {
             id_token: "id".into(),
             refresh_token: Some("secret".into()),
             obtained: NOW,
-            access_until: NOW.plus(secs(300)),
+            access_until: NOW.saturating_add(secs(300)),
             refresh_until: None,
             issued: NOW,
             auth_time: None,
@@ -233,36 +236,41 @@ mod tests {
     #[test]
     fn the_provider_is_asked_ahead_of_the_end_and_before_use_after_it() {
         let (record, config) = (record(), config());
-        let at = |seconds| record.freshness(NOW.plus(secs(seconds)), &config);
+        let at = |seconds| record.freshness(NOW.saturating_add(secs(seconds)), &config);
         assert_eq!([at(0), at(269)], [Freshness::Fresh; 2]);
         assert_eq!([at(270), at(299)], [Freshness::Due; 2]);
         assert_eq!(at(300), Freshness::Stale);
-        assert_eq!(record.freshness(NOW.minus(secs(301)), &config), Freshness::Stale, "a clock set back");
+        assert_eq!(
+            record.freshness(NOW.saturating_sub(secs(301)), &config),
+            Freshness::Stale,
+            "a clock set back"
+        );
         let checked = config::Session { check_interval: Some(secs(60)), ..config.clone() };
-        assert_eq!(record.freshness(NOW.plus(secs(60)), &checked), Freshness::CheckDue);
-        assert_eq!(record.freshness(NOW.plus(secs(300)), &checked), Freshness::Stale);
+        assert_eq!(record.freshness(NOW.saturating_add(secs(60)), &checked), Freshness::CheckDue);
+        assert_eq!(record.freshness(NOW.saturating_add(secs(300)), &checked), Freshness::Stale);
         let mut short = record;
-        short.grant.access_until = NOW.plus(secs(10));
-        let at = |seconds| short.freshness(NOW.plus(secs(seconds)), &config);
+        short.grant.access_until = NOW.saturating_add(secs(10));
+        let at = |seconds| short.freshness(NOW.saturating_add(secs(seconds)), &config);
         assert_eq!([at(4), at(5)], [Freshness::Fresh, Freshness::Due], "half of a short life");
         short.grant.refresh_token = None;
-        assert_eq!(short.freshness(NOW.plus(secs(10)), &config), Freshness::Fresh);
+        assert_eq!(short.freshness(NOW.saturating_add(secs(10)), &config), Freshness::Fresh);
     }
 
     #[test]
     fn ss07_no_session_outlives_what_the_provider_gave_for_it() {
         let (mut record, mut config) = (record(), config());
-        let ends = |record: &Record, config: &config::Session| record.end(config).since(NOW).as_secs();
+        let ends =
+            |record: &Record, config: &config::Session| record.end(config).duration_since(NOW).as_secs();
         assert_eq!(ends(&record, &config), 12 * 3600);
-        record.grant.refresh_until = Some(NOW.plus(secs(1800)));
+        record.grant.refresh_until = Some(NOW.saturating_add(secs(1800)));
         assert_eq!(ends(&record, &config), 1800);
         assert_eq!(
-            record.check_used(record.last_used, NOW.plus(secs(1800)), &config),
+            record.check_used(record.last_used, NOW.saturating_add(secs(1800)), &config),
             Err(SessionEnd::Expired)
         );
-        assert_eq!(record.time_to_live(NOW.plus(secs(60)), &config), secs(1740));
-        assert_eq!(record.idle_at(&config), NOW.plus(secs(3600)));
-        record.grant.refresh_until = Some(NOW.plus(secs(100 * 3600)));
+        assert_eq!(record.time_to_live(NOW.saturating_add(secs(60)), &config), secs(1740));
+        assert_eq!(record.idle_at(&config), NOW.saturating_add(secs(3600)));
+        record.grant.refresh_until = Some(NOW.saturating_add(secs(100 * 3600)));
         assert_eq!(ends(&record, &config), 12 * 3600, "nor the absolute timeout");
         record.grant.refresh_token = None;
         assert_eq!(ends(&record, &config), 300);

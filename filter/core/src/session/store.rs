@@ -445,7 +445,7 @@ impl Store {
         // Its use is written down when it is read again.
         let ttl = self.config.cache_ttl.min(touch_interval(&self.config));
         let now = self.host.now();
-        let good = now..now.plus(ttl).min(entry.record.expires);
+        let good = now..now.saturating_add(ttl).min(entry.record.expires);
         let session = session_id_hash(&entry.name);
         self.ended.forget(&session);
         self.cache.borrow_mut().put(session, entry.clone(), good);

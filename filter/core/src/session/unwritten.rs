@@ -148,7 +148,7 @@ impl Refusals {
 
     /// Whether the last one is no longer ago than that, by a clock that may have been set.
     fn is_within(self, time: Duration, now: Timestamp) -> bool {
-        now.since(self.last) < time && self.last.since(now) < time
+        now.duration_since(self.last) < time && self.last.duration_since(now) < time
     }
 
     fn encode(self) -> [u8; 9] {

@@ -149,7 +149,7 @@ impl Store {
                 ScriptReply::Changed(newer) => entry = newer,
                 _ => return Err(wrong_type()),
             }
-            if used.since(entry.record.last_used) < touch_interval(&self.config) {
+            if used.duration_since(entry.record.last_used) < touch_interval(&self.config) {
                 break;
             }
         }

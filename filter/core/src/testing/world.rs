@@ -49,7 +49,7 @@ impl World {
     /// Another Envoy with the same configuration, Redis and provider, at the same time.
     pub fn other_envoy(&self) -> Self {
         let host = TestHost::new();
-        host.advance(self.host.now().since(host.now()));
+        host.advance(self.host.now().duration_since(host.now()));
         Self::around(host, self.redis.clone(), self.provider.clone(), self.config.clone())
     }
 

@@ -20,7 +20,7 @@ pub async fn run(world: Rc<World>) {
         let now = world.executor.now();
         if action == Action::RotateKeys {
             // The gate looks for new keys every 10 s at most; nobody makes them faster.
-            if rotated.is_some_and(|at| now.since(at) < Duration::from_secs(15)) {
+            if rotated.is_some_and(|at| now.duration_since(at) < Duration::from_secs(15)) {
                 continue;
             }
             rotated = Some(now);

@@ -94,7 +94,7 @@ impl Browser {
             let ends = self.jar.get(SESSION_COOKIE).and_then(|value| world.ledger.token_end(&value));
             // From well before its end, when it may be refreshed ahead, to shortly after.
             let early = Duration::from_millis(world.rng.below(3_000));
-            let pause = ends.map_or(Duration::ZERO, |ends| ends.since(now).saturating_sub(early));
+            let pause = ends.map_or(Duration::ZERO, |ends| ends.duration_since(now).saturating_sub(early));
             world.executor.sleep(pause.max(Duration::from_millis(300))).await;
             if world.act() == Act::Use && self.jar.get(SESSION_COOKIE).is_some() {
                 for _ in 0..world.plan.people.herd {
@@ -313,12 +313,16 @@ impl Browser {
         }
         let now = world.executor.now();
         // Five logins within a minute look like a loop, and end with a page.
-        let logins =
-            self.logins.borrow().iter().filter(|at| now.since(**at) < Duration::from_secs(62)).count();
+        let logins = self
+            .logins
+            .borrow()
+            .iter()
+            .filter(|at| now.duration_since(**at) < Duration::from_secs(62))
+            .count();
         let before = Duration::from_secs(1);
-        let disturbed = world
-            .ledger
-            .is_disturbed_since(Moment::ZERO.plus(started.since(Moment::ZERO).saturating_sub(before)));
+        let disturbed = world.ledger.is_disturbed_since(
+            Moment::ZERO.saturating_add(started.duration_since(Moment::ZERO).saturating_sub(before)),
+        );
         if disturbed
             || (landing == Landing::Page(400) && logins >= 5)
             || world.ledger.user_is_disturbed(self.user)

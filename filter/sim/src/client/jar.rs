@@ -29,7 +29,7 @@ impl Jar {
         {
             return;
         }
-        let until = cookie.max_age().map(|age| now.plus(age.try_into().unwrap_or_default()));
+        let until = cookie.max_age().map(|age| now.saturating_add(age.try_into().unwrap_or_default()));
         let mut cookies = self.0.borrow_mut();
         if until.is_some_and(|until| until <= now) {
             cookies.remove(cookie.name());
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn cookies_live_as_long_as_they_are_told_and_host_cookies_only_with_their_attributes() {
         let jar = Jar::default();
-        let later = Moment::ZERO.plus(Duration::from_secs(10));
+        let later = Moment::ZERO.saturating_add(Duration::from_secs(10));
         jar.take("a=1; Max-Age=10", Moment::ZERO);
         jar.take("__Host-b=2; Secure; Path=/; HttpOnly", Moment::ZERO);
         jar.take("__Host-c=3; Path=/", Moment::ZERO);

@@ -138,7 +138,7 @@ impl Ledger {
             return self.violate(Rule::PermitOfItsOwn, now, what);
         }
         let dead = |since: Moment, why: &str| {
-            let after = arrived.since(since);
+            let after = arrived.duration_since(since);
             let what =
                 format!("request {number} at {at} passed {after:?} after {why}: {}", self.describe(ask));
             self.violate(Rule::DeadStaysDead, now, what);
@@ -153,7 +153,7 @@ impl Ledger {
                 }
             }
             Truth::Bearer(token) => {
-                let end = token.ends.plus(LEEWAY + self.facts.skew + SLACK);
+                let end = token.ends.saturating_add(LEEWAY + self.facts.skew + SLACK);
                 if world.envoys[at.envoy].clock_is_right() && arrived > end {
                     dead(token.ends, "the token's end");
                 }
@@ -180,7 +180,7 @@ impl Ledger {
         };
         // A login's answer may have been under way when its session ended.
         let since = if begun <= ended { ended } else { announced };
-        !self.facts.announces_sid && since.since(begun) < SAME_SECOND
+        !self.facts.announces_sid && since.duration_since(begun) < SAME_SECOND
     }
 
     /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from
@@ -195,8 +195,8 @@ impl Ledger {
         let forgotten = self.forgotten.get().is_some_and(|forgotten| forgotten >= since);
         !forgotten
             && !self.may_be_lost(world, since, arrived)
-            && arrived > since.plus(PROMPT + redis)
-            && (quiet < since || arrived > quiet.plus(repaired))
+            && arrived > since.saturating_add(PROMPT + redis)
+            && (quiet < since || arrived > quiet.saturating_add(repaired))
             && !world.faults.redis_is_away(at.envoy, now)
             && !world.faults.stream_is_away(now)
     }
@@ -205,7 +205,9 @@ impl Ledger {
     /// not done so again. Where workers die, or nobody is heard, that may never be.
     fn may_be_lost(&self, world: &World, since: Moment, arrived: Moment) -> bool {
         let Some(lost) = self.stream_lost.get().filter(|lost| *lost >= since) else { return false };
-        let again = lost.max(world.faults.last_refusal()).plus(WRITTEN_AGAIN + self.facts.redis_timeout * 3);
+        let again = lost
+            .max(world.faults.last_refusal())
+            .saturating_add(WRITTEN_AGAIN + self.facts.redis_timeout * 3);
         self.facts.weather != Weather::Pressure
             || arrived <= again
             || world.faults.writes_are_refused(world.executor.now())
@@ -230,7 +232,7 @@ impl Ledger {
             } else {
                 self.must_know(world, at, signed_out, arrived)
             };
-            let late = arrived > signed_out && knows || arrived > signed_out.plus(remembered);
+            let late = arrived > signed_out && knows || arrived > signed_out.saturating_add(remembered);
             if late && !stalled {
                 dead(signed_out, "its sign-out was confirmed");
             }
@@ -243,7 +245,7 @@ impl Ledger {
         if let Some(ended) = ended
             && (facts.refresh_tokens || !facts.keeps_without_refresh)
             && world.faults.clocks_were_right()
-            && arrived > ended.plus(facts.access_lifetime.max(asked) + facts.skew * 2 + SLACK)
+            && arrived > ended.saturating_add(facts.access_lifetime.max(asked) + facts.skew * 2 + SLACK)
             && !world.faults.any_since(ended)
         {
             dead(ended, "the provider ended its session, without a word");
@@ -251,14 +253,14 @@ impl Ledger {
         if let Some(taken) = self.groups_taken.borrow().get(&ticket.subject)
             && facts.refresh_tokens
             && world.faults.clocks_were_right()
-            && arrived > taken.plus(asked + PROMPT + facts.redis_timeout)
+            && arrived > taken.saturating_add(asked + PROMPT + facts.redis_timeout)
             && !world.faults.any_since(*taken)
         {
             dead(*taken, "the group was taken away");
         }
         if world.faults.clocks_were_right() {
             let tolerance = facts.skew * 2 + SLACK;
-            if arrived > ticket.created.plus(facts.absolute_timeout + tolerance) {
+            if arrived > ticket.created.saturating_add(facts.absolute_timeout + tolerance) {
                 dead(ticket.created, "it began");
             }
             // A refresh counts as use when it ends.
@@ -267,8 +269,11 @@ impl Ledger {
             let trouble = world.faults.last_of(at.envoy).max(world.faults.last_refusal());
             let refused = world.faults.redis_is_away(at.envoy, world.executor.now())
                 || world.faults.writes_are_refused(world.executor.now())
-                || (trouble > Moment::ZERO && arrived.since(trouble) < NOBODY_IS_IDLE);
-            if !stalled && !refused && arrived > ticket.tried.plus(facts.idle_timeout + tolerance + lag) {
+                || (trouble > Moment::ZERO && arrived.duration_since(trouble) < NOBODY_IS_IDLE);
+            if !stalled
+                && !refused
+                && arrived > ticket.tried.saturating_add(facts.idle_timeout + tolerance + lag)
+            {
                 dead(ticket.tried, "it was used last");
             }
         }
@@ -383,7 +388,7 @@ impl Ledger {
         let kept_out = reason == "login_over_limit" && !ask.address.starts_with(NETWORK);
         let steady = matches!(self.facts.weather, Weather::Calm | Weather::Pressure);
         // A login that Redis does not take is tried again and again.
-        if kept_out && steady && now.since(world.faults.last_refusal()) > RELEASE_AFTER {
+        if kept_out && steady && now.duration_since(world.faults.last_refusal()) > RELEASE_AFTER {
             let what = format!("request {} at {at}: strangers have all turns", ask.number);
             self.violate(Rule::StrangersCostLittle, now, what);
         }
@@ -427,7 +432,7 @@ impl Ledger {
             }
             Truth::Bearer(token) => {
                 let weakened = token.sid.is_some_and(|sid| self.is_weakened(&sid, now));
-                let over = now.plus(facts.skew + SLACK) >= token.ends;
+                let over = now.saturating_add(facts.skew + SLACK) >= token.ends;
                 let unknown = self.keys_are_new(now);
                 if weakened || over || unknown || self.lacks_group(&token.subject) {
                     return;
@@ -447,21 +452,21 @@ impl Ledger {
     fn may_need_a_write(&self, world: &World, ask: &Ask, now: Moment) -> bool {
         let refusal = world.faults.last_refusal();
         let refused = world.faults.writes_are_refused(now)
-            || refusal > Moment::ZERO && now.since(refusal) < RELEASE_AFTER;
+            || refusal > Moment::ZERO && now.duration_since(refusal) < RELEASE_AFTER;
         let Truth::Session(ticket) = self.truth(ask) else { return false };
         let facts = &self.facts;
         let asks =
             facts.check_interval.map_or(facts.access_lifetime, |every| every.min(facts.access_lifetime));
         let tolerance = facts.skew * 2 + SLACK + facts.slow_call;
-        refused && now.plus(tolerance) >= ticket.created.plus(asks)
+        refused && now.saturating_add(tolerance) >= ticket.created.saturating_add(asks)
     }
 
     fn is_weakened(&self, sid: &str, now: Moment) -> bool {
         let sessions = self.sessions.borrow();
         sessions.get(sid).is_none_or(|session| {
             session.weakened.is_some()
-                || now.plus(SLACK * 2 + self.facts.skew + self.facts.slow_call)
-                    >= session.opened.plus(self.facts.sso_max)
+                || now.saturating_add(SLACK * 2 + self.facts.skew + self.facts.slow_call)
+                    >= session.opened.saturating_add(self.facts.sso_max)
         })
     }
 
@@ -473,7 +478,8 @@ impl Ledger {
     fn may_be_gone(&self, ticket: &Ticket, now: Moment) -> bool {
         let facts = &self.facts;
         let tolerance = facts.skew * 2 + SLACK;
-        let near = |since: Moment, limit: Duration| now.plus(tolerance) >= since.plus(limit);
+        let near =
+            |since: Moment, limit: Duration| now.saturating_add(tolerance) >= since.saturating_add(limit);
         // The use of a session is written down now and then only: that much earlier it may count as idle.
         let lag = (facts.idle_timeout / 10).clamp(Duration::from_secs(1), Duration::from_secs(60));
         ticket.weakened.is_some()

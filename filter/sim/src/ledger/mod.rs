@@ -334,7 +334,7 @@ impl Ledger {
     /// All sessions of a user may end, and those that begin in the same second.
     pub fn user_weakened(&self, subject: &str, now: Moment) {
         self.disturbed.set(now);
-        self.users_void_until.borrow_mut().insert(subject.to_owned(), now.plus(SAME_SECOND));
+        self.users_void_until.borrow_mut().insert(subject.to_owned(), now.saturating_add(SAME_SECOND));
         for session in self.sessions.borrow_mut().values_mut().filter(|session| session.subject == subject) {
             session.weakened.get_or_insert(now);
         }
@@ -354,7 +354,7 @@ impl Ledger {
     /// Everything that was issued until now may end, and what is issued in the same second.
     pub fn everybody_is_void(&self, now: Moment) {
         self.disturbed.set(now);
-        self.void_until.set(now.plus(SAME_SECOND));
+        self.void_until.set(now.saturating_add(SAME_SECOND));
         for session in self.sessions.borrow_mut().values_mut() {
             session.weakened.get_or_insert(now);
         }
@@ -369,7 +369,7 @@ impl Ledger {
             let his = tokens.values().filter(|token| token.sid.as_ref() == Some(sid));
             his.map(|token| token.issued).max().unwrap_or_default()
         };
-        ended.map(|(sid, _)| sid).filter(|sid| now.since(latest(sid)) >= before).cloned().collect()
+        ended.map(|(sid, _)| sid).filter(|sid| now.duration_since(latest(sid)) >= before).cloned().collect()
     }
 
     /// The gate confirmed that it knows of a session's end.
@@ -399,7 +399,7 @@ impl Ledger {
 
     /// Whether the gate may not have found the newest keys yet: it looks for unknown ones every 10 s at most.
     pub fn keys_are_new(&self, now: Moment) -> bool {
-        self.rotated.get() != Moment::ZERO && now.since(self.rotated.get()) < KEYS_UNKNOWN
+        self.rotated.get() != Moment::ZERO && now.duration_since(self.rotated.get()) < KEYS_UNKNOWN
     }
 
     // What went wrong.

@@ -62,9 +62,9 @@ impl Presentations {
     /// Sessions that a worker is refreshing, or was just now.
     pub(super) fn recently_by(&self, worker: WorkerId, now: Moment) -> Vec<u64> {
         let calls = self.calls.borrow();
-        let recent = calls
-            .values()
-            .filter(|call| call.from == worker && call.over.is_none_or(|over| now.since(over) < WRITING));
+        let recent = calls.values().filter(|call| {
+            call.from == worker && call.over.is_none_or(|over| now.duration_since(over) < WRITING)
+        });
         recent.map(|call| call.chain).collect()
     }
 

@@ -123,8 +123,8 @@ impl Provider {
     fn is_alive(&self, state: &State, sid: &str, now: Moment) -> bool {
         state.sessions.get(sid).is_some_and(|session| {
             session.alive
-                && now.since(session.started) < self.plan.sso_max
-                && now.since(session.refreshed) < self.plan.sso_idle
+                && now.duration_since(session.started) < self.plan.sso_max
+                && now.duration_since(session.refreshed) < self.plan.sso_idle
         })
     }
 

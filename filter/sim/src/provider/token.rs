@@ -31,7 +31,7 @@ impl Provider {
             self.detach(state, &sid, now);
             return refused("Code not valid");
         }
-        if now.since(code.issued) >= CODE_LIFETIME {
+        if now.duration_since(code.issued) >= CODE_LIFETIME {
             return refused("Code not valid");
         }
         let verifier = form.get("code_verifier").unwrap_or_default();
@@ -95,7 +95,7 @@ impl Provider {
     ) -> Value {
         let session = &state.sessions[sid];
         let user = &state.users[session.user];
-        let left = self.plan.sso_max.saturating_sub(now.since(session.started));
+        let left = self.plan.sso_max.saturating_sub(now.duration_since(session.started));
         let lifetime = whole(self.plan.access_lifetime.min(left));
         let iat = epoch_secs(now);
         let person = |mut claims: Value| {
@@ -121,7 +121,7 @@ impl Provider {
             id["nonce"] = json!(nonce);
         }
         let id = key.sign("JWT", &id);
-        let ends = now.plus(lifetime);
+        let ends = now.saturating_add(lifetime);
         self.ledger.issued(&access, TokenKind::Access, (&user.subject, sid), now, ends);
         self.ledger.issued(&id, TokenKind::Id, (&user.subject, sid), now, ends);
         let mut answer = json!({
@@ -137,7 +137,7 @@ impl Provider {
                 chain,
                 number,
                 issued: now,
-                expires: now.plus(refresh_lifetime),
+                expires: now.saturating_add(refresh_lifetime),
             };
             self.ledger.refresh_token(&text, chain, number, sid);
             state.refresh.insert(text.clone(), token);

@@ -41,7 +41,7 @@ fn is_good(world: &World, sid: &str) -> bool {
 fn is_heard_of(here: &World, there: &World, sid: &str) -> bool {
     assert!(is_good(there, sid));
     assert_eq!(logout(here, json!({"sid": sid, "jti": sid})).status, 200);
-    there.host.advance(here.host.now().since(there.host.now()));
+    there.host.advance(here.host.now().duration_since(there.host.now()));
     sleep(there, 1);
     !is_good(there, sid)
 }
@@ -167,7 +167,7 @@ fn f1001_another_type_in_its_place_is_a_read_that_fails_and_not_an_answer() {
     assert!(said(&there, "WRONGTYPE") >= 1 && counted(&there, LogRead::Failed) > 5);
     here.redis.drop_log();
     sleep(&here, 6);
-    there.host.advance(here.host.now().since(there.host.now()));
+    there.host.advance(here.host.now().duration_since(there.host.now()));
     sleep(&there, 1);
     assert!(!is_good(&there, "meanwhile") && is_heard_of(&here, &there, "next"));
 }
@@ -236,7 +236,7 @@ fn f1005_the_first_requests_wait_for_a_read_of_the_log_that_succeeds() {
     let begin = starting.host.now();
     let reply = replied(starting.send("GET", "/", &[("authorization", &authorization)]));
     assert_eq!(reply.status, 401);
-    let waited = starting.host.now().since(begin);
+    let waited = starting.host.now().duration_since(begin);
     assert!((3000..3500).contains(&waited.as_millis()), "{waited:?}: tried again at once");
     assert!((15..=60).contains(&counted(&starting, LogRead::Failed)), "and not all the time");
 }
@@ -249,7 +249,7 @@ fn f1005_a_redis_that_stays_away_holds_requests_up_once_and_for_five_seconds_at_
     let waited = |changes| {
         let begin = starting.host.now();
         forwarded(bearer(&starting, changes));
-        starting.host.now().since(begin)
+        starting.host.now().duration_since(begin)
     };
     let first = waited(json!({"sid": "a"}));
     assert!((4900..5300).contains(&first.as_millis()), "{first:?}");

@@ -327,7 +327,7 @@ fn ss03_with_redis_away_at_the_start_no_worker_makes_every_request_wait() {
         let token = worker.provider.access_token(worker.now(), json!({}));
         let began = worker.host.now();
         forwarded(worker.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]));
-        worker.host.now().since(began)
+        worker.host.now().duration_since(began)
     };
     for _ in 0..5 {
         for worker in &workers {

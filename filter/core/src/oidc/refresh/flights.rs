@@ -71,12 +71,12 @@ impl Refreshes {
     /// Why no refresh of this session is tried now, if none is.
     pub fn postponed(&self, key: &Key, now: Timestamp) -> Option<Dependency> {
         let (until, dependency) = self.postponed.borrow().peek(key).cloned()?;
-        (now < until && until.since(now) <= MAX_PAUSE).then_some(dependency)
+        (now < until && until.duration_since(now) <= MAX_PAUSE).then_some(dependency)
     }
 
     /// None is tried for so long.
     pub fn postpone(&self, key: Key, now: Timestamp, pause: Duration, why: Dependency) {
-        self.postponed.borrow_mut().put(key, (now.plus(pause.min(MAX_PAUSE)), why));
+        self.postponed.borrow_mut().put(key, (now.saturating_add(pause.min(MAX_PAUSE)), why));
     }
 
     /// The refresh of this session that is under way, if one is.

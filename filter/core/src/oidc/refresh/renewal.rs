@@ -50,8 +50,8 @@ impl Renewal {
             match login.sessions.acquire(&self.ticket, &self.entry, asking.owner, lease).await {
                 // A worker that stood still for so long would lose it to another one while the provider answers.
                 Ok(LeaseOutcome::Ours(_))
-                    if login.host.now().since(asked) >= lease.saturating_sub(login.config.issuer.timeout) => {
-                }
+                    if login.host.now().duration_since(asked)
+                        >= lease.saturating_sub(login.config.issuer.timeout) => {}
                 Ok(LeaseOutcome::Ours(fence)) => {
                     return Leased::new(&login, &self.ticket, &self.entry, (fence, lease)).exchange().await;
                 }

@@ -59,7 +59,7 @@ async fn read(
         refresh_token: tokens.refresh_token.clone().or_else(|| record.grant.refresh_token.clone()),
         refresh_until: match (&tokens.refresh_token, tokens.refresh_expires_in) {
             (None, None) => record.grant.refresh_until,
-            (_, left) => left.map(|left| asked.plus(left)),
+            (_, left) => left.map(|left| asked.saturating_add(left)),
         },
         access_until: tokens.access_until(expires, asked),
         obtained: asked,
@@ -71,7 +71,7 @@ async fn read(
 /// The session as it was, with a refresh token that is still good, and asked about again before its next use. Our clock
 /// may be wrong: by every other one it is no younger than it was, and ends no earlier.
 pub fn unchecked(record: &Record, tokens: Tokens, asked: Timestamp) -> Record {
-    let refresh_until = tokens.refresh_expires_in.map(|left| asked.plus(left));
+    let refresh_until = tokens.refresh_expires_in.map(|left| asked.saturating_add(left));
     let obtained = asked.min(record.grant.obtained);
     let grant = Grant {
         refresh_until: record.grant.refresh_until.map(|known| refresh_until.unwrap_or(known).max(known)),
