@@ -8,7 +8,7 @@ use crate::sabotage::Sabotage;
 
 /// How much goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weather {
+pub enum FaultProfile {
     /// Nothing. Calls may be slow, though within their limits, and people close tabs.
     Calm,
     /// Workers die, between any two steps.
@@ -28,7 +28,7 @@ pub struct Plan {
     /// What is broken on purpose.
     pub sabotage: Option<Sabotage>,
     /// How much goes wrong.
-    pub weather: Weather,
+    pub fault_profile: FaultProfile,
     /// What goes wrong, and how often.
     pub faults: Faults,
     /// Number of Envoys.
@@ -106,7 +106,7 @@ pub struct People {
     /// Whether somebody sends forged tickets and made-up codes, many at once.
     pub flood: bool,
     /// Whether somebody kept copies of credentials, and tries them when their session has ended.
-    pub ghost: bool,
+    pub credential_replayer: bool,
     /// Requests at once around the end of an access token.
     pub herd: u64,
     /// How long people wait between two clicks, on average.
@@ -206,11 +206,11 @@ impl Plan {
         let rng = Rng::new(seed).fork("plan");
         let millis = |least, most| Duration::from_millis(rng.between(least, most));
         let one_of = |millis: &[u64]| Duration::from_millis(*rng.pick(millis));
-        let weather = match rng.below(100) {
-            0..35 => Weather::Calm,
-            35..47 => Weather::Crashes,
-            47..60 => Weather::Pressure,
-            _ => Weather::Storm,
+        let fault_profile = match rng.below(100) {
+            0..35 => FaultProfile::Calm,
+            35..47 => FaultProfile::Crashes,
+            47..60 => FaultProfile::Pressure,
+            _ => FaultProfile::Storm,
         };
         let access_lifetime = one_of(&[4_000, 6_000, 10_000, 15_000, 30_000]);
         // Limits either lie within the run, or far beyond it: then nobody may ever be signed out by them.
@@ -219,8 +219,8 @@ impl Plan {
         let mut plan = Self {
             seed,
             sabotage,
-            weather,
-            faults: Faults::draw(&rng, weather),
+            fault_profile,
+            faults: Faults::draw(&rng, fault_profile),
             envoys: *rng.pick(&[1, 2, 2, 2, 3]),
             workers: *rng.pick(&[1, 2, 2, 3]),
             duration: millis(8_000, 36_000),
@@ -253,8 +253,8 @@ impl Plan {
                 tabs: *rng.pick(&[1, 2, 3]),
                 api_clients: *rng.pick(&[0, 1, 2]),
                 attacker: rng.permille(300),
-                flood: rng.permille(if weather == Weather::Pressure { 400 } else { 30 }),
-                ghost: rng.permille(600),
+                flood: rng.permille(if fault_profile == FaultProfile::Pressure { 400 } else { 30 }),
+                credential_replayer: rng.permille(600),
                 herd: *rng.pick(&[0, 0, 4, 16]),
                 think: one_of(&[400, 1_000, 2_500]),
                 burst: *rng.pick(&[1, 2, 3, 10]),
@@ -265,7 +265,7 @@ impl Plan {
                 sticky: rng.permille(300),
             },
         };
-        if weather == Weather::Pressure {
+        if fault_profile == FaultProfile::Pressure {
             // Where nothing is renewed, a session at the provider would end as idle.
             plan.provider.sso_idle = Duration::from_secs(1_800);
         }
@@ -282,12 +282,12 @@ impl Plan {
 }
 
 impl Faults {
-    fn draw(rng: &Rng, weather: Weather) -> Self {
+    fn draw(rng: &Rng, fault_profile: FaultProfile) -> Self {
         let crash = *rng.pick(&[300, 1_000, 3_000]);
-        match weather {
-            Weather::Calm => Self::default(),
-            Weather::Crashes => Self { worker_crash: crash, ..Self::default() },
-            Weather::Pressure => Self {
+        match fault_profile {
+            FaultProfile::Calm => Self::default(),
+            FaultProfile::Crashes => Self { worker_crash: crash, ..Self::default() },
+            FaultProfile::Pressure => Self {
                 events: match rng.below(3) {
                     0 => vec![Event::RedisReadOnly],
                     1 => vec![Event::Poison],
@@ -296,7 +296,7 @@ impl Faults {
                 pause: Duration::from_millis(*rng.pick(&[3_000, 6_000])),
                 ..Self::default()
             },
-            Weather::Storm => {
+            FaultProfile::Storm => {
                 // Each kind is in some storms and not in others: together they would hide each other.
                 let rate = || if rng.permille(350) { *rng.pick(&[5, 20, 60]) } else { 0 };
                 let events: Vec<Event> = EVENTS.into_iter().filter(|_| rng.permille(300)).collect();

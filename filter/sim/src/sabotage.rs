@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::plan::{Event, Faults, Plan, Weather};
+use crate::plan::{Event, FaultProfile, Faults, Plan};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -112,25 +112,25 @@ impl Sabotage {
             |event| Faults { events: vec![event], pause: Duration::from_secs(3), ..Faults::default() };
         match self {
             Self::TakeUnwrittenForIdle => {
-                plan.weather = Weather::Pressure;
+                plan.fault_profile = FaultProfile::Pressure;
                 plan.faults = pressure(Event::RedisReadOnly);
                 plan.idle_timeout = Duration::from_secs(8);
                 plan.duration = Duration::from_secs(36);
                 plan.envoys = 2;
             }
             Self::ReadAhead => {
-                plan.weather = Weather::Pressure;
+                plan.fault_profile = FaultProfile::Pressure;
                 plan.faults = pressure(Event::Poison);
                 plan.envoys = 2;
-                plan.people.ghost = true;
+                plan.people.credential_replayer = true;
                 plan.people.sign_out = 80;
                 plan.people.administrator = Duration::from_secs(3);
             }
             Self::NoteMessagesFirst => {
-                plan.weather = Weather::Pressure;
+                plan.fault_profile = FaultProfile::Pressure;
                 plan.faults = pressure(Event::RedisReadOnly);
                 plan.envoys = 2;
-                plan.people.ghost = true;
+                plan.people.credential_replayer = true;
                 plan.people.administrator = Duration::from_secs(6);
                 plan.provider.announces_again = true;
             }
@@ -140,7 +140,7 @@ impl Sabotage {
         if self == Self::IgnoreFence {
             // It takes a lease that runs out while its holder stands still, a call of the next holder that takes long,
             // and the first one waking up meanwhile.
-            plan.weather = Weather::Storm;
+            plan.fault_profile = FaultProfile::Storm;
             plan.faults = Faults {
                 provider_lost_request: 300,
                 events: vec![Event::Stall],

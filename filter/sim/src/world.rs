@@ -10,12 +10,12 @@ use oidc_gate_core::config::{self, Config};
 use oidc_gate_redis_model::server::Server;
 use serde_json::json;
 
-use crate::client::{administrator, api, attacker, browser, flood, ghost};
+use crate::client::{administrator, api, attacker, browser, credential_replayer, flood};
 use crate::envoy::{Envoy, WorkerId};
 use crate::executor::{Executor, Moment, Owner, Span, Step};
 use crate::faults::{self, Faults, Scope};
 use crate::ledger::{Ledger, Rule, Violation};
-use crate::plan::{Event, Plan, Weather};
+use crate::plan::{Event, FaultProfile, Plan};
 use crate::poison;
 use crate::provider::{CLIENT, ISSUER, ORIGIN, Provider, SECRET};
 use crate::rng::Rng;
@@ -231,18 +231,18 @@ impl World {
     /// How long after the last fault everything has to work again. After a call that failed, the next refresh of a
     /// session may be put off for 30 s; after a step of the clock that takes as much longer.
     fn settling(&self) -> Duration {
-        Duration::from_secs(match self.plan.weather {
-            Weather::Calm if self.plan.people.administrator.is_zero() => 4,
-            Weather::Calm => 14,
-            Weather::Crashes => 15,
-            Weather::Storm
+        Duration::from_secs(match self.plan.fault_profile {
+            FaultProfile::Calm if self.plan.people.administrator.is_zero() => 4,
+            FaultProfile::Calm => 14,
+            FaultProfile::Crashes => 15,
+            FaultProfile::Storm
                 if [Event::ClockStep, Event::RedisClockStep]
                     .iter()
                     .any(|step| self.plan.faults.events.contains(step)) =>
             {
                 65
             }
-            Weather::Storm | Weather::Pressure => 35,
+            FaultProfile::Storm | FaultProfile::Pressure => 35,
         })
     }
 
@@ -289,8 +289,8 @@ impl World {
         if people.flood {
             self.spawn_outside("flood", flood::run(self.clone()));
         }
-        if people.ghost {
-            self.spawn_outside("ghost", ghost::run(self.clone()));
+        if people.credential_replayer {
+            self.spawn_outside("ghost", credential_replayer::run(self.clone()));
         }
         if !people.administrator.is_zero() {
             self.spawn_outside("administrator", administrator::run(self.clone()));

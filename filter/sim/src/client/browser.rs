@@ -8,7 +8,7 @@ use super::exchange::{Ask, Seen, exchange};
 use super::jar::Jar;
 use crate::executor::Moment;
 use crate::ledger::{Rule, SESSION_COOKIE};
-use crate::plan::Weather;
+use crate::plan::FaultProfile;
 use crate::provider::endpoints::Authorized;
 use crate::provider::{AUTHORITY, ISSUER, ORIGIN, announce};
 use crate::sync::within;
@@ -305,10 +305,13 @@ impl Browser {
         }
     }
 
-    /// In calm weather, and when nobody's rights change, every navigation ends at the application.
+    /// In calm fault_profile, and when nobody's rights change, every navigation ends at the application.
     fn check(&self, landing: Landing, started: Moment) {
         let world = &self.world;
-        if landing == Landing::Application || world.plan.weather != Weather::Calm || world.act() != Act::Use {
+        if landing == Landing::Application
+            || world.plan.fault_profile != FaultProfile::Calm
+            || world.act() != Act::Use
+        {
             return;
         }
         let now = world.executor.now();

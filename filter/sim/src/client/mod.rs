@@ -4,7 +4,7 @@ pub mod administrator;
 pub mod api;
 pub mod attacker;
 pub mod browser;
+pub mod credential_replayer;
 pub mod exchange;
 pub mod flood;
-pub mod ghost;
 pub mod jar;

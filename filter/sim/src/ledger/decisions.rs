@@ -12,7 +12,7 @@ use crate::client::flood::NETWORK;
 use crate::contexts::{Decided, Reply, Upstream};
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
-use crate::plan::Weather;
+use crate::plan::FaultProfile;
 use crate::world::{LEEWAY, World};
 
 /// Within which a revocation has to be known everywhere, besides what is configured.
@@ -208,7 +208,7 @@ impl Ledger {
         let again = lost
             .max(world.faults.last_refusal())
             .saturating_add(WRITTEN_AGAIN + self.facts.redis_timeout * 3);
-        self.facts.weather != Weather::Pressure
+        self.facts.fault_profile != FaultProfile::Pressure
             || arrived <= again
             || world.faults.writes_are_refused(world.executor.now())
     }
@@ -386,7 +386,7 @@ impl Ledger {
     /// A callback that was not a stranger's had its turn.
     fn check_turn(&self, world: &World, ask: &Ask, at: WorkerId, reason: &str, now: Moment) {
         let kept_out = reason == "login_over_limit" && !ask.address.starts_with(NETWORK);
-        let steady = matches!(self.facts.weather, Weather::Calm | Weather::Pressure);
+        let steady = matches!(self.facts.fault_profile, FaultProfile::Calm | FaultProfile::Pressure);
         // A login that Redis does not take is tried again and again.
         if kept_out && steady && now.duration_since(world.faults.last_refusal()) > RELEASE_AFTER {
             let what = format!("request {} at {at}: strangers have all turns", ask.number);
@@ -405,13 +405,13 @@ impl Ledger {
         now: Moment,
     ) {
         let facts = &self.facts;
-        let lenient = match facts.weather {
-            Weather::Calm => false,
+        let lenient = match facts.fault_profile {
+            FaultProfile::Calm => false,
             // A worker that has just started, or whose neighbour died over a common task, may not know everything yet;
             // but it must not take anybody's session.
-            Weather::Crashes => reply.status == 503,
-            Weather::Pressure => reply.status == 503 && self.may_need_a_write(world, ask, now),
-            Weather::Storm => return,
+            FaultProfile::Crashes => reply.status == 503,
+            FaultProfile::Pressure => reply.status == 503 && self.may_need_a_write(world, ask, now),
+            FaultProfile::Storm => return,
         };
         if lenient || !world.faults.are_on() {
             return;

@@ -17,7 +17,7 @@ pub use presentations::Presentation;
 use crate::client::exchange::Ask;
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
-use crate::plan::{Plan, Weather};
+use crate::plan::{FaultProfile, Plan};
 
 /// The session cookie's name.
 pub const SESSION_COOKIE: &str = "__Host-oidc-gate";
@@ -144,7 +144,7 @@ pub struct Counts {
 
 /// What the rules need to know of the plan.
 struct Facts {
-    weather: Weather,
+    fault_profile: FaultProfile,
     rotation: bool,
     cache_ttl: Duration,
     redis_timeout: Duration,
@@ -207,7 +207,7 @@ impl Ledger {
     pub fn new(plan: &Plan) -> Rc<Self> {
         Rc::new(Self {
             facts: Facts {
-                weather: plan.weather,
+                fault_profile: plan.fault_profile,
                 rotation: plan.provider.rotation,
                 cache_ttl: plan.cache_ttl,
                 redis_timeout: plan.redis_timeout,

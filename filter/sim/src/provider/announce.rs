@@ -10,7 +10,7 @@ use crate::client::exchange::{Ask, exchange};
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
 use crate::ledger::Rule;
-use crate::plan::Weather;
+use crate::plan::FaultProfile;
 use crate::sync::within;
 use crate::world::{World, epoch_secs};
 
@@ -70,7 +70,11 @@ async fn announce_again(world: Rc<World>, sid: String, token: String, was_confir
     for _ in 0..TRIES {
         world.executor.sleep(Duration::from_millis(world.rng.between(100, 4_000))).await;
         let is_confirmed = deliver(&world, world.any_worker(None), &sid, &token).await;
-        if was_confirmed && !is_confirmed && world.plan.weather == Weather::Calm && world.faults.are_on() {
+        if was_confirmed
+            && !is_confirmed
+            && world.plan.fault_profile == FaultProfile::Calm
+            && world.faults.are_on()
+        {
             let what = format!("the end of {sid} was confirmed, and is not when it is announced once more");
             world.ledger.violate(Rule::Settles, world.executor.now(), what);
         }
