@@ -29,7 +29,7 @@ const UPSTREAM_HEADER: &str = "x-envoy-upstream-service-time";
 
 /// Which endpoint is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum ProviderEndpoint {
     /// The metadata.
     Discovery,
     /// `jwks_uri`
@@ -44,7 +44,7 @@ pub enum Endpoint {
     Revocation,
 }
 
-impl Endpoint {
+impl ProviderEndpoint {
     /// As the log calls it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,7 +79,11 @@ pub struct Refusal {
 ///
 /// # Errors
 /// Everything but an answer with status 200.
-pub async fn ask(host: &dyn Host, endpoint: Endpoint, callout: Callout) -> Result<CalloutReply, Refusal> {
+pub async fn ask(
+    host: &dyn Host,
+    endpoint: ProviderEndpoint,
+    callout: Callout,
+) -> Result<CalloutReply, Refusal> {
     let secrets = Secrets::of(&callout);
     let cluster = callout.cluster.clone();
     match host.call(callout).await {
@@ -91,7 +95,7 @@ pub async fn ask(host: &dyn Host, endpoint: Endpoint, callout: Callout) -> Resul
     }
 }
 
-fn no_answer(endpoint: Endpoint, error: CalloutError, cluster: &str) -> Trouble {
+fn no_answer(endpoint: ProviderEndpoint, error: CalloutError, cluster: &str) -> Trouble {
     match error {
         CalloutError::UnknownCluster => {
             Trouble::lasting(endpoint.says(&format!("Envoy has no cluster {cluster}: unknown cluster")))
@@ -103,7 +107,7 @@ fn no_answer(endpoint: Endpoint, error: CalloutError, cluster: &str) -> Trouble 
     }
 }
 
-fn refusal(endpoint: Endpoint, reply: &CalloutReply, secrets: &Secrets) -> Refusal {
+fn refusal(endpoint: ProviderEndpoint, reply: &CalloutReply, secrets: &Secrets) -> Refusal {
     let status = reply.status;
     let body = reply.body.get(..MAX_TEXT_LEN).unwrap_or(&reply.body);
     let text = secrets.redact(&String::from_utf8_lossy(body));

@@ -8,7 +8,7 @@ use crate::host::Level;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
-use crate::oidc::answer::Endpoint;
+use crate::oidc::answer::ProviderEndpoint;
 use crate::oidc::authorization;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::exchanges::Turn;
@@ -138,7 +138,7 @@ async fn exchange(
     let id_token = tokens
         .id_token
         .clone()
-        .ok_or_else(|| LoginError::TokenResponse(Endpoint::Token.says("id_token is missing")))?;
+        .ok_or_else(|| LoginError::TokenResponse(ProviderEndpoint::Token.says("id_token is missing")))?;
     let validated = id_token::validate(&login, &id_token, &tokens, &flow, asked).await?;
     let access_until = tokens.access_until(Some(validated.expires), asked);
     let (issued, claims) = (validated.issued, validated.claims);

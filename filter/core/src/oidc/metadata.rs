@@ -6,7 +6,7 @@ use url::Url;
 use crate::config::{Config, Issuer, Login};
 use crate::error::{Dependency, Trouble};
 use crate::json;
-use crate::oidc::answer::Endpoint;
+use crate::oidc::answer::ProviderEndpoint;
 
 /// Longest metadata document, in bytes.
 pub const MAX_METADATA_LEN: usize = 256 * 1024;
@@ -100,7 +100,7 @@ pub enum MetadataError {
 /// Whoever needs it can't be served until somebody puts it right.
 impl From<&MetadataError> for Dependency {
     fn from(error: &MetadataError) -> Self {
-        Self::ProviderMetadata(Trouble::lasting(Endpoint::Discovery.says(&error.to_string())))
+        Self::ProviderMetadata(Trouble::lasting(ProviderEndpoint::Discovery.says(&error.to_string())))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::host::{Callout, Host, Level};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk_set::JwkSet;
 use crate::lease::Lease;
-use crate::oidc::answer::{self, Endpoint};
+use crate::oidc::answer::{self, ProviderEndpoint};
 use crate::oidc::metadata::{Called, Metadata, MetadataError, Needs};
 use crate::oidc::pace::{AWAITED_PAUSE, Failure, Pace, Urgency};
 use crate::quote::quote;
@@ -411,9 +411,9 @@ impl ProviderCache {
         let path = format!("{}/.well-known/openid-configuration", well_known.path().trim_end_matches('/'));
         well_known.set_path(&path);
         let well_known = Called { url: well_known, cluster: self.issuer.cluster.clone() };
-        let document = self.get_json(&well_known, Endpoint::Discovery).await?;
+        let document = self.get_json(&well_known, ProviderEndpoint::Discovery).await?;
         let metadata = Metadata::parse(document.as_bytes(), &self.issuer).map_err(|error| {
-            let detail = Endpoint::Discovery.says(&error.to_string());
+            let detail = ProviderEndpoint::Discovery.says(&error.to_string());
             match error {
                 // A page of a proxy in front of it, perhaps.
                 MetadataError::Json(_) => Trouble::passing(detail),
@@ -421,13 +421,13 @@ impl ProviderCache {
             }
         })?;
         self.tell(&metadata);
-        let jwks = self.get_json(&metadata.jwks_uri, Endpoint::Jwks).await?;
+        let jwks = self.get_json(&metadata.jwks_uri, ProviderEndpoint::Jwks).await?;
         let keys = JwkSet::parse(jwks.as_bytes())
-            .map_err(|error| Trouble::passing(Endpoint::Jwks.says(&error.to_string())))?;
+            .map_err(|error| Trouble::passing(ProviderEndpoint::Jwks.says(&error.to_string())))?;
         if keys.is_empty() {
             let reasons = keys.reasons();
             return Err(Trouble::lasting(
-                Endpoint::Jwks.says(&format!("no key can verify signatures: {reasons}")),
+                ProviderEndpoint::Jwks.says(&format!("no key can verify signatures: {reasons}")),
             ));
         }
         if !keys.serves_any(&self.algorithms) {
@@ -462,7 +462,7 @@ impl ProviderCache {
         }
     }
 
-    async fn get_json(&self, called: &Called, endpoint: Endpoint) -> Result<String, Trouble> {
+    async fn get_json(&self, called: &Called, endpoint: ProviderEndpoint) -> Result<String, Trouble> {
         let callout = callout(&self.issuer, "GET", called, Vec::new());
         let reply = answer::ask(&*self.host, endpoint, callout).await.map_err(|refusal| {
             let Trouble { detail, outlook } = refusal.trouble;

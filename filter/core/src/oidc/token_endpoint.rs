@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::{Dependency, LoginError, Outlook, Rejection, Trouble};
 use crate::host::CalloutReply;
 use crate::json;
-use crate::oidc::answer::{self, Endpoint, Refusal};
+use crate::oidc::answer::{self, ProviderEndpoint, Refusal};
 use crate::oidc::authorization::redirect_uri;
 use crate::oidc::flow::Flow;
 use crate::oidc::provider_client::ProviderClient;
@@ -80,7 +80,7 @@ pub async fn exchange_code(client: &ProviderClient, code: &str, flow: &Flow) -> 
         Failure::ClientRefused(words) | Failure::RequestRefused(words) => {
             LoginError::ClientRefused(words).into()
         }
-        Failure::NoTokens(what) => LoginError::TokenResponse(Endpoint::Token.says(&what)).into(),
+        Failure::NoTokens(what) => LoginError::TokenResponse(ProviderEndpoint::Token.says(&what)).into(),
         Failure::Trouble(trouble) => Dependency::Provider(trouble).into(),
     })
 }
@@ -107,7 +107,7 @@ async fn request(
     let known = client.provider.current().await?;
     let endpoint = known.metadata.token_endpoint().map_err(Dependency::from)?;
     let callout = client.post(endpoint, parameters);
-    Ok(match answer::ask(&*client.host, Endpoint::Token, callout).await {
+    Ok(match answer::ask(&*client.host, ProviderEndpoint::Token, callout).await {
         Ok(reply) => parse(&reply),
         Err(refusal) => Err(failure(refusal)),
     })

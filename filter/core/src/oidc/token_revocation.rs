@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::Outlook;
 use crate::host::Level;
-use crate::oidc::answer::{self, Endpoint};
+use crate::oidc::answer::{self, ProviderEndpoint};
 use crate::oidc::provider_client::ProviderClient;
 use crate::quote::quote;
 
@@ -27,7 +27,7 @@ pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: String) {
             let Some(endpoint) = known.metadata.revocation_endpoint() else { return };
             let parameters = [("token", refresh_token.as_str()), ("token_type_hint", "refresh_token")];
             let callout = job.post(endpoint, &parameters);
-            match answer::ask(&*job.host, Endpoint::Revocation, callout).await {
+            match answer::ask(&*job.host, ProviderEndpoint::Revocation, callout).await {
                 // 2.2: also for a token that is not known any more.
                 Ok(_) => return,
                 Err(refusal) if matches!(refusal.status, Some(200..300)) => return,

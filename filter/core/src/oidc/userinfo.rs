@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::error::{Dependency, LoginError, Outlook, Rejection};
 use crate::jose::claims::Claims;
-use crate::oidc::answer::{self, Endpoint};
+use crate::oidc::answer::{self, ProviderEndpoint};
 use crate::oidc::provider;
 use crate::oidc::provider_client::ProviderClient;
 use crate::oidc::token_endpoint::Tokens;
@@ -22,17 +22,17 @@ const PROTOCOL_CLAIMS: [&str; 10] =
 /// somebody else.
 pub async fn merge(client: &ProviderClient, tokens: &Tokens, claims: Claims) -> Result<Claims, Rejection> {
     let known = client.provider.current().await?;
-    let wrong = |what: &str| LoginError::UserInfo(Endpoint::UserInfo.says(what));
+    let wrong = |what: &str| LoginError::UserInfo(ProviderEndpoint::UserInfo.says(what));
     let endpoint = known.metadata.userinfo_endpoint().map_err(Dependency::from)?;
     let mut callout = provider::callout(&client.config.issuer, "GET", endpoint, Vec::new());
     callout.headers.push(("authorization".to_owned(), format!("Bearer {}", tokens.access_token)));
     let reply =
-        answer::ask(&*client.host, Endpoint::UserInfo, callout).await.map_err(|refusal| {
-            match refusal.trouble.outlook {
+        answer::ask(&*client.host, ProviderEndpoint::UserInfo, callout).await.map_err(
+            |refusal| match refusal.trouble.outlook {
                 Outlook::Passing => Rejection::from(Dependency::Provider(refusal.trouble)),
                 Outlook::Lasting => LoginError::UserInfo(refusal.trouble.detail).into(),
-            }
-        })?;
+            },
+        )?;
     let userinfo = answer::object(&reply, MAX_RESPONSE_LEN).map_err(|what| wrong(&what))?;
     // 5.3.2: sub must be there and be the ID token's.
     if userinfo.get("sub").is_none() || userinfo.get("sub") != claims.members().get("sub") {

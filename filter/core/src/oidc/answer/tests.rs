@@ -38,7 +38,7 @@ fn json_reply(status: u16, body: &Value) -> CalloutReply {
 fn asked(answer: Result<CalloutReply, CalloutError>) -> Refusal {
     let host = TestHost::new();
     host.on("keycloak", move |_| answer.clone());
-    host.run(ask(&*host, Endpoint::Token, token_request())).unwrap_err()
+    host.run(ask(&*host, ProviderEndpoint::Token, token_request())).unwrap_err()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::{Dependency, Outlook, Rejection, SessionEnd, Trouble};
 use crate::host::Level;
 use crate::metrics::{self, Refresh};
-use crate::oidc::answer::Endpoint;
+use crate::oidc::answer::ProviderEndpoint;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::refresh::flights::{MAX_PAUSE, RefreshOutcome};
 use crate::oidc::refresh::response;
@@ -109,7 +109,7 @@ impl<'a> Leased<'a> {
                 return self.end(SessionEnd::RefreshRefused).await;
             }
             Err(Failure::ClientRefused(words)) => Trouble::lasting(words),
-            Err(Failure::NoTokens(what)) => Trouble::lasting(Endpoint::Token.says(&what)),
+            Err(Failure::NoTokens(what)) => Trouble::lasting(ProviderEndpoint::Token.says(&what)),
             Err(Failure::Trouble(trouble)) => trouble,
         };
         // RF05: the session goes on while its access token lasts.
