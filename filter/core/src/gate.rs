@@ -11,6 +11,7 @@ use crate::host::{Host, Level};
 use crate::http::body::Body;
 use crate::http::cookies::GateCookies;
 use crate::http::csrf::{self, AskedBy, asked_by};
+use crate::http::endpoint::Endpoint;
 use crate::http::public_address;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
@@ -117,10 +118,8 @@ impl Gate {
             headers.iter().find(|(name, _)| name == wanted).map_or(&b""[..], |(_, value)| value.as_slice())
         };
         let path = value(":path").split(|byte| *byte == b'?').next().unwrap_or_default();
-        let endpoints = [backchannel::PATH, admin_callback::LOGOUT_PATH, admin_callback::NOT_BEFORE_PATH];
-        value(":method") == b"POST"
-            && self.login.is_some()
-            && endpoints.iter().any(|endpoint| endpoint.as_bytes() == path)
+        let endpoint = std::str::from_utf8(path).ok().and_then(Endpoint::at);
+        value(":method") == b"POST" && self.login.is_some() && endpoint.is_some_and(Endpoint::reads_body)
     }
 
     /// Decides about one request of `caller`; `headers` as Envoy has them, pseudo-headers included. `body` is read
@@ -162,51 +161,42 @@ impl Gate {
         if request.is_speculative() && request.raw_path().starts_with("/oauth2/") {
             return Some(Err(Refused { retry_path: String::new(), ..Rejection::Speculative.into() }));
         }
-        Some(match (request.raw_path(), request.method()) {
-            // An image or a frame would take the place of a login that a person has begun.
-            ("/oauth2/login", "GET" | "HEAD")
-                if asked_by(request, &self.config.public_url.origin) == AskedBy::Page =>
-            {
-                Err(Rejection::CrossSite.into())
-            }
-            ("/oauth2/login", "GET" | "HEAD") => {
-                if let Some(reply) = self.to_public_address(request) {
-                    return Some(Ok(reply));
-                }
-                let target = request.query_pairs().find(|(name, _)| name == "rd");
-                let return_path = target.map_or(ReturnPath::root(), |(_, path)| ReturnPath::or_root(&path));
-                authorization::begin(login, request, &return_path).await.map_err(Refused::from)
-            }
-            (authorization::CALLBACK_PATH, "GET") => callback::complete(login, request).await,
-            ("/oauth2/logout", "GET" | "POST") => logout::end(login, request).await,
-            (logout::SIGNED_OUT_PATH, "GET" | "HEAD") => Ok(logout::signed_out(login, request)),
-            (account::PATH, "GET" | "HEAD") => account::show(login, request)
+        let endpoint = Endpoint::at(request.raw_path())?;
+        if !endpoint.allows(request.method()) {
+            return Some(Err(Rejection::MethodNotAllowed(endpoint.methods()).into()));
+        }
+        Some(match endpoint {
+            Endpoint::Login => self.begin_login(login, request).await,
+            Endpoint::Callback => callback::complete(login, request).await,
+            Endpoint::Logout => logout::end(login, request).await,
+            Endpoint::SignedOut => Ok(logout::signed_out(login, request)),
+            Endpoint::Account => account::show(login, request)
                 .await
-                .map_err(|rejection| Refused { retry_path: account::PATH.to_owned(), ..rejection.into() }),
-            (account::SIGN_OUT_PATH, "POST") => account::sign_out(login, request).await,
-            (backchannel::PATH, "POST") => {
+                .map_err(|rejection| Refused { retry_path: endpoint.path().to_owned(), ..rejection.into() }),
+            Endpoint::AccountSignOut => account::sign_out(login, request).await,
+            Endpoint::BackChannelLogout => {
                 backchannel::logout(login, request, body).await.map_err(Refused::from)
             }
-            (admin_callback::LOGOUT_PATH, "POST") => {
+            Endpoint::AdminLogout => {
                 admin_callback::receive(login, CallbackKind::Logout, body).await.map_err(Refused::from)
             }
-            (admin_callback::NOT_BEFORE_PATH, "POST") => {
+            Endpoint::AdminNotBefore => {
                 admin_callback::receive(login, CallbackKind::PushNotBefore, body).await.map_err(Refused::from)
             }
-            ("/oauth2/login" | logout::SIGNED_OUT_PATH | account::PATH, _) => {
-                Err(Rejection::MethodNotAllowed("GET, HEAD").into())
-            }
-            (
-                account::SIGN_OUT_PATH
-                | backchannel::PATH
-                | admin_callback::LOGOUT_PATH
-                | admin_callback::NOT_BEFORE_PATH,
-                _,
-            ) => Err(Rejection::MethodNotAllowed("POST").into()),
-            (authorization::CALLBACK_PATH, _) => Err(Rejection::MethodNotAllowed("GET").into()),
-            ("/oauth2/logout", _) => Err(Rejection::MethodNotAllowed("GET, POST").into()),
-            _ => return None,
         })
+    }
+
+    async fn begin_login(&self, login: &BrowserLogin, request: &Request) -> Result<Reply, Refused> {
+        // An image or a frame would take the place of a login that a person has begun.
+        if asked_by(request, &self.config.public_url.origin) == AskedBy::Page {
+            return Err(Rejection::CrossSite.into());
+        }
+        if let Some(reply) = self.to_public_address(request) {
+            return Ok(reply);
+        }
+        let target = request.query_pairs().find(|(name, _)| name == "rd");
+        let return_path = target.map_or(ReturnPath::root(), |(_, path)| ReturnPath::or_root(&path));
+        authorization::begin(login, request, &return_path).await.map_err(Refused::from)
     }
 
     /// F604: where a login would begin at another address than the one it ends at.

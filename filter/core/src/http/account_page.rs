@@ -5,13 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maud::{Markup, html};
 
+use crate::http::endpoint::Endpoint;
 use crate::http::pages::{self, document, printable};
 use crate::principal::Principal;
 use crate::record_name::RecordName;
 use crate::time::Timestamp;
 
-/// The path of the page.
-pub const PATH: &str = "/oauth2/account";
 /// How many groups the page shows.
 const MAX_GROUPS: usize = 50;
 
@@ -57,7 +56,7 @@ pub fn render(page: &AccountPage<'_>) -> String {
                 }
             }
             div.actions {
-                form method="post" action="/oauth2/logout" { button type="submit" { "Sign out" } }
+                form method="post" action=(Endpoint::Logout.path()) { button type="submit" { "Sign out" } }
             }
             h2 { "Other sessions" }
             @if page.others.is_empty() {
@@ -67,7 +66,7 @@ pub fn render(page: &AccountPage<'_>) -> String {
                     @for (name, created) in page.others {
                         li {
                             span { "Signed in " (moment(*created)) }
-                            form method="post" action={ "/oauth2/account/sign-out?session=" (name.as_str()) } {
+                            form method="post" action={ (Endpoint::AccountSignOut.path()) "?session=" (name.as_str()) } {
                                 button.quiet type="submit" aria-label={ "Sign out the session of " (text(*created)) } {
                                     "Sign out"
                                 }
@@ -80,7 +79,7 @@ pub fn render(page: &AccountPage<'_>) -> String {
                 }
             }
             div.actions {
-                form method="post" action="/oauth2/account/sign-out?everywhere=true" {
+                form method="post" action={ (Endpoint::AccountSignOut.path()) "?everywhere=true" } {
                     button.quiet type="submit" { "Sign out everywhere" }
                 }
             }

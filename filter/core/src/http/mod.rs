@@ -4,6 +4,7 @@ pub(crate) mod account_page;
 pub mod body;
 pub(crate) mod cookies;
 pub(crate) mod csrf;
+pub(crate) mod endpoint;
 pub(crate) mod pages;
 pub(crate) mod path;
 pub(crate) mod public_address;

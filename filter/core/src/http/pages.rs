@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::error::LoginError;
+use crate::http::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::redis::MAX_VALUE_LEN;
 
@@ -292,9 +293,9 @@ fn button(action: &Action<'_>) -> Markup {
             Action::Link { label, path } => a.button href=(path) { (label) },
             Action::SignIn { path } => {
                 @let query = form_urlencoded::Serializer::new(String::new()).append_pair("rd", path).finish();
-                a.button href={ "/oauth2/login?" (query) } { "Sign in" }
+                a.button href={ (Endpoint::Login.path()) "?" (query) } { "Sign in" }
             }
-            Action::SignOut => form method="post" action="/oauth2/logout" {
+            Action::SignOut => form method="post" action=(Endpoint::Logout.path()) {
                 button type="submit" { "Sign out" }
             },
         }

@@ -1,6 +1,6 @@
 //! Where a login may lead: a path of the gate's own origin that no browser reads as another origin.
 
-use crate::http::account_page;
+use crate::http::endpoint::Endpoint;
 
 /// Longest return path that a login remembers, in bytes. A longer one is replaced by `/`.
 pub const MAX_RETURN_PATH_LEN: usize = 2048;
@@ -34,7 +34,7 @@ fn is_safe(raw: &str) -> bool {
         && !matches!(bytes.next(), Some(b'/' | b'\\'))
         && raw.bytes().all(|byte| (0x21..=0x7e).contains(&byte) && byte != b'\\')
         // A login that ends at one of the gate's endpoints would start another one. The account page is the exception.
-        && (raw == account_page::PATH
+        && (raw == Endpoint::Account.path()
             || !(raw == "/oauth2" || raw.starts_with("/oauth2/") || raw.starts_with("/oauth2?")))
         && !decodes_to_another_origin(raw)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::error::{Dependency, Malformed, Refused, Rejection};
 use crate::http::account_page::{AccountPage, render};
 use crate::http::csrf::{AskedBy, asked_by};
+use crate::http::endpoint::Endpoint;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::metrics::{self, Logout};
@@ -19,10 +20,6 @@ use crate::session::record::{Grant, Record};
 use crate::sync::finish;
 use crate::time::Timestamp;
 
-/// The page.
-pub use crate::http::account_page::PATH;
-/// What its buttons lead to.
-pub const SIGN_OUT_PATH: &str = "/oauth2/account/sign-out";
 /// Sessions that are shown: the latest.
 const MAX_SHOWN: usize = 20;
 /// A session that is listed for longer, and not there, has ended; a younger one may be about to be written.
@@ -61,14 +58,17 @@ pub async fn sign_out(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
     if asked_by(request, &login.config.public_url.origin) != AskedBy::Person {
         return Err(Rejection::CrossSite.into());
     }
-    let to_the_page = |rejection: Rejection| Refused { retry_path: PATH.to_owned(), ..rejection.into() };
+    let to_the_page = |rejection: Rejection| Refused {
+        retry_path: Endpoint::Account.path().to_owned(),
+        ..rejection.into()
+    };
     let entry = refresh::session(login, request).await.map_err(to_the_page)?;
     let mut asked = request.query_pairs().filter(|(name, _)| name == "session" || name == "everywhere");
     match (asked.next(), asked.next()) {
         (Some((name, value)), None) if name == "session" => {
             let name = RecordName::parse(value.as_bytes()).ok_or(Malformed::Parameters)?;
             end_one(login, &entry.record, name).await.map_err(to_the_page)?;
-            Ok(Reply::see_other(PATH.to_owned()))
+            Ok(Reply::see_other(Endpoint::Account.path().to_owned()))
         }
         (Some((_, value)), None) if value == "true" => end_all(login, request, entry).await,
         _ => Err(Malformed::Parameters.into()),
@@ -109,7 +109,7 @@ async fn end_all(login: &Rc<BrowserLogin>, request: &Request, entry: Rc<Entry>) 
         .await
         .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)))
         .map_err(|rejection| Refused {
-            retry_path: PATH.to_owned(),
+            retry_path: Endpoint::Account.path().to_owned(),
             ..logout::incomplete(rejection).into()
         })?;
     logout::leave(login, request, Some(&record.grant)).await

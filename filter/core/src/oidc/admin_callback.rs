@@ -29,10 +29,6 @@ use crate::revocation::memory::Revocation;
 use crate::session::replay::Message;
 use crate::time::Timestamp;
 
-/// Everybody, or some sessions, were logged out.
-pub const LOGOUT_PATH: &str = "/oauth2/k_logout";
-/// What was issued before a moment is void.
-pub const NOT_BEFORE_PATH: &str = "/oauth2/k_push_not_before";
 /// Such a message lives for seconds.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// Sessions that one message may name.
@@ -42,9 +38,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Which message a path expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallbackKind {
-    /// [`LOGOUT_PATH`]
+    /// [`Endpoint::AdminLogout`](crate::http::endpoint::Endpoint::AdminLogout)
     Logout,
-    /// [`NOT_BEFORE_PATH`]
+    /// [`Endpoint::AdminNotBefore`](crate::http::endpoint::Endpoint::AdminNotBefore)
     PushNotBefore,
 }
 

@@ -7,6 +7,7 @@ use url::Url;
 use crate::config::Config;
 use crate::encoding::{base64url, from_base64url};
 use crate::error::{Dependency, LoginError, Rejection};
+use crate::http::endpoint::Endpoint;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
@@ -15,8 +16,6 @@ use crate::oidc::flow::{Flow, TAG_LEN};
 use crate::seal::Purpose;
 use crate::time::Timestamp;
 
-/// Where the provider sends browsers back to.
-pub const CALLBACK_PATH: &str = "/oauth2/callback";
 /// Logins under way that one browser may have; the oldest goes.
 const MAX_FLOWS: usize = 5;
 /// The characters of `state` that are random; what follows them is the sealed return path.
@@ -154,5 +153,5 @@ fn location(login: &BrowserLogin, endpoint: &Url, scope: &str, flow: &Flow) -> S
 
 /// Built from the configured origin only; nothing of the request has a say in it (AZ04, AZ05).
 pub fn redirect_uri(config: &Config) -> String {
-    format!("{}{CALLBACK_PATH}", config.public_url.origin)
+    format!("{}{}", config.public_url.origin, Endpoint::Callback.path())
 }

@@ -30,8 +30,6 @@ use crate::session::replay::Message;
 use crate::session::store::Store;
 use crate::time::Timestamp;
 
-/// Where logout tokens arrive.
-pub const PATH: &str = "/oauth2/backchannel-logout";
 /// A logout token is sent when it is issued. One that comes later than this is not used (2.6: `iat`).
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 /// How long it is remembered that a logout message was carried out.

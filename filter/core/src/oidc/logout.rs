@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::encoding::base64url;
 use crate::error::{Dependency, Refused, Rejection};
 use crate::http::csrf::{AskedBy, asked_by};
+use crate::http::endpoint::Endpoint;
 use crate::http::pages::Page;
 use crate::http::reply::Reply;
 use crate::http::request::Request;
@@ -18,8 +19,6 @@ use crate::session::record::{Grant, MAX_HINT_LEN};
 use crate::session::ticket::Ticket;
 use crate::sync::finish;
 
-/// Where the provider sends browsers after it ended its session.
-pub const SIGNED_OUT_PATH: &str = "/oauth2/signed-out";
 /// How long a logout under way is remembered.
 const STATE_LIFETIME: Duration = Duration::from_secs(600);
 /// How often, and how long apart, the deletion of a session is tried again after Redis did not confirm it.
@@ -81,7 +80,7 @@ pub async fn leave(
             STATE_LIFETIME,
         )]),
         None => {
-            let target = return_url(login, request).map_or(SIGNED_OUT_PATH, |(_, url)| url);
+            let target = return_url(login, request).map_or(Endpoint::SignedOut.path(), |(_, url)| url);
             Reply::see_other(target.to_owned())
         }
     };
@@ -172,7 +171,7 @@ async fn end_session_location(
     if let Some((place, _)) = return_url {
         state.push_str(&format!(".{place}"));
     }
-    let return_to = format!("{}{SIGNED_OUT_PATH}", login.config.public_url.origin);
+    let return_to = format!("{}{}", login.config.public_url.origin, Endpoint::SignedOut.path());
     {
         let mut query = url.query_pairs_mut();
         match id_token.filter(|token| (1..=MAX_HINT_LEN).contains(&token.len())) {

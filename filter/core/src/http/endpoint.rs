@@ -1,0 +1,102 @@
+//! The gate's own endpoints.
+
+/// One of the gate's own endpoints. Everything about it that does not need its handler is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Begins a login.
+    Login,
+    /// The redirect URI (OIDC Core 3.1.2.5).
+    Callback,
+    /// Signs out.
+    Logout,
+    /// Where the provider sends browsers after it ended its session.
+    SignedOut,
+    /// The account page.
+    Account,
+    /// Ends one of a person's sessions, or all of them.
+    AccountSignOut,
+    /// Where logout tokens arrive (OpenID Connect Back-Channel Logout 1.0).
+    BackChannelLogout,
+    /// Keycloak's administrative callback: everybody, or some sessions, were logged out.
+    AdminLogout,
+    /// Keycloak's administrative callback: what was issued before a moment is void.
+    AdminNotBefore,
+}
+
+impl Endpoint {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Login,
+        Self::Callback,
+        Self::Logout,
+        Self::SignedOut,
+        Self::Account,
+        Self::AccountSignOut,
+        Self::BackChannelLogout,
+        Self::AdminLogout,
+        Self::AdminNotBefore,
+    ];
+
+    /// The endpoint with this path, exactly as it was sent (CB15).
+    pub fn at(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|endpoint| endpoint.path() == path)
+    }
+
+    /// Its path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Login => "/oauth2/login",
+            Self::Callback => "/oauth2/callback",
+            Self::Logout => "/oauth2/logout",
+            Self::SignedOut => "/oauth2/signed-out",
+            Self::Account => "/oauth2/account",
+            Self::AccountSignOut => "/oauth2/account/sign-out",
+            Self::BackChannelLogout => "/oauth2/backchannel-logout",
+            Self::AdminLogout => "/oauth2/k_logout",
+            Self::AdminNotBefore => "/oauth2/k_push_not_before",
+        }
+    }
+
+    /// Its methods, as an `Allow` header lists them.
+    pub const fn methods(self) -> &'static str {
+        match self {
+            Self::Login | Self::SignedOut | Self::Account => "GET, HEAD",
+            Self::Callback => "GET",
+            Self::Logout => "GET, POST",
+            Self::AccountSignOut | Self::BackChannelLogout | Self::AdminLogout | Self::AdminNotBefore => {
+                "POST"
+            }
+        }
+    }
+
+    /// Whether it has this method.
+    pub fn allows(self, method: &str) -> bool {
+        self.methods().split(", ").any(|allowed| allowed == method)
+    }
+
+    /// Whether it reads the body of a POST.
+    pub const fn reads_body(self) -> bool {
+        matches!(self, Self::BackChannelLogout | Self::AdminLogout | Self::AdminNotBefore)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn cb15_an_endpoint_is_its_path_and_nothing_like_it() {
+        for endpoint in Endpoint::ALL {
+            assert_eq!(Endpoint::at(endpoint.path()), Some(endpoint));
+            for other in ["{}/", "{}?", "/{}", "{}%20", "{};x"] {
+                assert_eq!(Endpoint::at(&other.replace("{}", endpoint.path())), None, "{other} {endpoint:?}");
+            }
+            assert!(endpoint.path().starts_with("/oauth2/"), "no rule can be about it");
+            assert!(!endpoint.reads_body() || endpoint.methods() == "POST");
+        }
+        assert!(Endpoint::Login.allows("HEAD") && !Endpoint::Login.allows("GET, HEAD"));
+        assert!(!Endpoint::Callback.allows("HEAD") && !Endpoint::Callback.allows(""));
+    }
+}
