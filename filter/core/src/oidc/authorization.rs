@@ -1,7 +1,6 @@
 //! The authorization request (OIDC Core 3.1.2.1) and the login flow that a sealed cookie carries to the callback.
 
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use url::Url;
 
 use crate::config::Config;
@@ -14,6 +13,7 @@ use crate::http::return_path::ReturnPath;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::flow::{Flow, TAG_LEN};
 use crate::seal::Purpose;
+use crate::secret::SecretText;
 use crate::time::Timestamp;
 
 /// Logins under way that one browser may have; the oldest goes.
@@ -66,15 +66,16 @@ pub async fn begin(
 
 /// A new `state` (RFC 6749 10.12). Where it is lost with its cookie, the path in it still says where the person wanted
 /// to go. The provider sees neither: the path is sealed.
-fn state(login: &BrowserLogin, return_path: &ReturnPath) -> Result<String, Rejection> {
+fn state(login: &BrowserLogin, return_path: &ReturnPath) -> Result<SecretText, Rejection> {
     let random = token(login)?;
     let path = return_path.as_str();
     if path == "/" || path.len() > MAX_PATH_IN_STATE {
         return Ok(random);
     }
-    let keys = &login.keys;
-    let sealed = keys.seal(&*login.host, Purpose::ReturnPath, &[], &[random.as_bytes()], path.as_bytes())?;
-    Ok(random + &base64url(sealed))
+    let random = random.expose();
+    let context = [random.as_bytes()];
+    let sealed = login.keys.seal(&*login.host, Purpose::ReturnPath, &[], &context, path.as_bytes())?;
+    Ok(SecretText::new(format!("{random}{}", base64url(sealed))))
 }
 
 /// Where a login with that `state` was to lead. It is worth no more than a link: whoever has seen the address of the
@@ -99,7 +100,7 @@ pub fn find(login: &BrowserLogin, request: &Request, state: &str) -> Option<(Str
         .filter(|(candidate, _)| *candidate == name)
         .take(MAX_FLOWS)
         .filter_map(|(name, value)| Some((name.to_owned(), open(login, name, value)?)))
-        .find(|(_, flow)| bool::from(flow.state.as_bytes().ct_eq(state.as_bytes())))
+        .find(|(_, flow)| flow.state == *state)
 }
 
 fn open(login: &BrowserLogin, name: &str, value: &str) -> Option<Flow> {
@@ -129,23 +130,23 @@ fn evicted(login: &BrowserLogin, request: &Request) -> Vec<String> {
 }
 
 /// 256 bits as 43 characters: also exactly what RFC 7636 4.1 asks of a verifier.
-fn token(login: &BrowserLogin) -> Result<String, Rejection> {
+fn token(login: &BrowserLogin) -> Result<SecretText, Rejection> {
     let mut bytes = [0; 32];
     login.host.random(&mut bytes)?;
-    Ok(base64url(bytes))
+    Ok(SecretText::new(base64url(bytes)))
 }
 
 fn location(login: &BrowserLogin, endpoint: &Url, scope: &str, flow: &Flow) -> String {
     let mut url = endpoint.clone();
     // RFC 7636 4.2
-    let challenge = base64url(Sha256::digest(flow.verifier.as_bytes()));
+    let challenge = base64url(Sha256::digest(flow.verifier.expose()));
     url.query_pairs_mut()
         .append_pair("response_type", "code")
         .append_pair("client_id", &login.config.client.id)
         .append_pair("redirect_uri", &redirect_uri(&login.config))
         .append_pair("scope", scope)
-        .append_pair("state", &flow.state)
-        .append_pair("nonce", &flow.nonce)
+        .append_pair("state", flow.state.expose())
+        .append_pair("nonce", flow.nonce.expose())
         .append_pair("code_challenge", &challenge)
         .append_pair("code_challenge_method", "S256");
     url.into()

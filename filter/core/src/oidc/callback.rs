@@ -15,6 +15,7 @@ use crate::oidc::exchanges::Turn;
 use crate::oidc::flow::Flow;
 use crate::oidc::{id_token, logout, refresh, token_endpoint, userinfo};
 use crate::principal::{self, Principal};
+use crate::secret::SecretText;
 use crate::session::record::{Grant, Record};
 use crate::session::ticket::Ticket;
 use crate::sync::finish;
@@ -27,10 +28,9 @@ const MAX_PARAMETER_LEN: usize = 4096;
 const NEXT_SECOND: Duration = Duration::from_secs(1);
 
 /// The response parameters that mean something here; all others are ignored (CB10).
-#[derive(Default)]
 struct Response {
-    state: Option<String>,
-    code: Option<String>,
+    state: Option<SecretText>,
+    code: Option<SecretText>,
     iss: Option<String>,
     error: Option<String>,
     error_description: Option<String>,
@@ -44,12 +44,12 @@ struct Response {
 pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, Refused> {
     let response = Response::parse(request)?;
     let Some((cookie, flow)) =
-        response.state.as_deref().and_then(|state| authorization::find(login, request, state))
+        response.state.as_ref().and_then(|state| authorization::find(login, request, state.expose()))
     else {
         let wanted = response
             .state
-            .as_deref()
-            .map_or_else(ReturnPath::root, |state| authorization::wanted(login, state))
+            .as_ref()
+            .map_or_else(ReturnPath::root, |state| authorization::wanted(login, state.expose()))
             .as_str()
             .to_owned();
         // The back button, or a second tab that was faster: whoever is signed in goes on (CB06), and who can't be told
@@ -86,7 +86,7 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
     let turn = turn.ok_or_else(|| not_begun(Limit::Callbacks.into()))?;
     // As long as any Envoy takes this flow for one under way: their clocks differ.
     let keep = ends.duration_since(now).saturating_add(login.config.clock_leeway).max(LEAST_MEMORY);
-    login.sessions.take_flow(&flow.state, keep).await.map_err(not_begun)?;
+    login.sessions.take_flow(flow.state.expose(), keep).await.map_err(not_begun)?;
     // From here on the code is spent: what follows finishes even when this browser goes away.
     let exchanged = finish(&*login.host, exchange(login.clone(), code, flow.clone(), turn)).await;
     let ticket = match exchanged.unwrap_or(Err(Rejection::Unavailable(Dependency::Host))) {
@@ -108,7 +108,7 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
 }
 
 /// The code of a response that comes from the right provider and is no error.
-async fn authorized(login: &BrowserLogin, response: Response) -> Result<String, Rejection> {
+async fn authorized(login: &BrowserLogin, response: Response) -> Result<SecretText, Rejection> {
     // RFC 9207 2.4: compared as text; missing is wrong when the provider promises it; errors are checked, too.
     let provider = login.client.provider.current().await?;
     match &response.iss {
@@ -128,7 +128,7 @@ async fn authorized(login: &BrowserLogin, response: Response) -> Result<String, 
 
 async fn exchange(
     login: Rc<BrowserLogin>,
-    code: String,
+    code: SecretText,
     flow: Flow,
     mut turn: Turn,
 ) -> Result<Ticket, Rejection> {
@@ -187,27 +187,27 @@ fn end_previous_session(login: &Rc<BrowserLogin>, request: &Request) {
 impl Response {
     /// Each parameter once at most (RFC 6749 3.1), and none of a size that no provider sends.
     fn parse(request: &Request) -> Result<Self, Malformed> {
-        let mut response = Self::default();
+        let mut response = [const { None::<String> }; 5];
+        let [state, code, iss, error, error_description] = &mut response;
         for (name, value) in request.query_pairs() {
             let slot = match name.as_str() {
-                "state" => &mut response.state,
-                "code" => &mut response.code,
-                "iss" => &mut response.iss,
-                "error" => &mut response.error,
-                "error_description" => &mut response.error_description,
+                "state" => &mut *state,
+                "code" => &mut *code,
+                "iss" => &mut *iss,
+                "error" => &mut *error,
+                "error_description" => &mut *error_description,
                 _ => continue,
             };
             if value.len() > MAX_PARAMETER_LEN || slot.replace(value).is_some() {
                 return Err(Malformed::Parameters);
             }
         }
-        if response
-            .code
-            .as_deref()
-            .is_some_and(|code| code.is_empty() || !code.bytes().all(|b| b.is_ascii_graphic()))
+        let [state, code, iss, error, error_description] = response;
+        if code.as_deref().is_some_and(|code| code.is_empty() || !code.bytes().all(|b| b.is_ascii_graphic()))
         {
             return Err(Malformed::Parameters);
         }
-        Ok(response)
+        let (state, code) = (state.map(SecretText::new), code.map(SecretText::new));
+        Ok(Self { state, code, iss, error, error_description })
     }
 }

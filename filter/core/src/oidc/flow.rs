@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::SecretText;
 use crate::time::Timestamp;
 
 /// How many characters of `state` name the flow's cookie.
@@ -12,11 +13,11 @@ pub const TAG_LEN: usize = 8;
 #[serde(deny_unknown_fields)]
 pub struct Flow {
     /// CSRF token of the authorization request.
-    pub state: String,
+    pub state: SecretText,
     /// Binds the ID token to this flow.
-    pub nonce: String,
+    pub nonce: SecretText,
     /// PKCE secret (RFC 7636 4.1): 43 characters.
-    pub verifier: String,
+    pub verifier: SecretText,
     /// Where the person wanted to go.
     pub return_path: String,
     /// When it began; its end is enforced by us and not by the cookie's Max-Age.
@@ -26,7 +27,7 @@ pub struct Flow {
 impl Flow {
     /// What names its cookie.
     pub fn tag(&self) -> &str {
-        self.state.get(..TAG_LEN).unwrap_or_default()
+        self.state.expose().get(..TAG_LEN).unwrap_or_default()
     }
 }
 

@@ -14,6 +14,7 @@ use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::flow::Flow;
 use crate::oidc::token_endpoint::Tokens;
 use crate::oidc::verify::{VerifyError, verify};
+use crate::secret::SecretText;
 use crate::session::record::Record;
 use crate::time::Timestamp;
 
@@ -37,7 +38,7 @@ pub struct Validated {
 /// [`LoginError::IdToken`] with the first rule that it breaks; [`Rejection::Unavailable`] when keys can't be had.
 pub async fn validate(
     login: &BrowserLogin,
-    id_token: &str,
+    id_token: &SecretText,
     tokens: &Tokens,
     flow: &Flow,
     asked: Timestamp,
@@ -67,7 +68,7 @@ fn has_newer_keys(login: &BrowserLogin, asked: Timestamp) -> bool {
 
 async fn validate_now(
     login: &BrowserLogin,
-    id_token: &str,
+    id_token: &SecretText,
     tokens: &Tokens,
     flow: &Flow,
 ) -> Result<Validated, Rejection> {
@@ -93,7 +94,7 @@ async fn validate_now(
 /// As [`validate`].
 pub async fn validate_refreshed(
     login: &BrowserLogin,
-    id_token: &str,
+    id_token: &SecretText,
     tokens: &Tokens,
     record: &Record,
 ) -> Result<Validated, Rejection> {
@@ -128,7 +129,7 @@ pub async fn validate_refreshed(
 
 async fn verified(
     login: &BrowserLogin,
-    id_token: &str,
+    id_token: &SecretText,
     tokens: &Tokens,
     // Gives back `iat`.
     check_login: impl FnOnce(&Claims, &Validity) -> Result<Timestamp, TokenError>,
@@ -137,7 +138,7 @@ async fn verified(
     // for us.
     let algorithms = &login.settings.id_token_algorithms;
     let kind = IdToken(&login.config.issuer.access_token_marks);
-    let verdict = verify(&login.client, id_token, &kind, algorithms).await;
+    let verdict = verify(&login.client, id_token.expose(), &kind, algorithms).await;
     let token = verdict.map_err(|error| match error {
         VerifyError::Token(error) => LoginError::IdToken(error).into(),
         VerifyError::Unavailable(rejection) => rejection,
@@ -147,7 +148,7 @@ async fn verified(
     let issued = check_login(claims, &validity).map_err(LoginError::IdToken)?;
     // (3.1.3.8) at_hash, when present, belongs to the access token that came along.
     if let Some(at_hash) = claims.at_hash().map_err(|error| LoginError::IdToken(error.into()))? {
-        let expected = left_half_hash(token.algorithm(), &tokens.access_token);
+        let expected = left_half_hash(token.algorithm(), tokens.access_token.expose());
         if !bool::from(expected.as_bytes().ct_eq(at_hash.as_bytes())) {
             return Err(LoginError::IdToken(TokenError::WrongAccessTokenHash).into());
         }
@@ -183,6 +184,6 @@ fn clock(login: &BrowserLogin) -> Clock {
     Clock { now: login.host.now(), leeway: login.config.clock_leeway }
 }
 
-fn require_nonce(sent: &str, expected: &str) -> Result<(), TokenError> {
-    if bool::from(sent.as_bytes().ct_eq(expected.as_bytes())) { Ok(()) } else { Err(TokenError::WrongNonce) }
+fn require_nonce(sent: &str, expected: &SecretText) -> Result<(), TokenError> {
+    if *expected == *sent { Ok(()) } else { Err(TokenError::WrongNonce) }
 }

@@ -72,7 +72,7 @@ pub async fn leave(
 ) -> Result<Reply, Refused> {
     let forget = login.cookies.delete(login.cookies.session());
     revoke(login, grant);
-    let id_token = grant.map(|grant| grant.id_token.as_str());
+    let id_token = grant.map(|grant| grant.id_token.expose());
     let reply = match end_session_location(login, id_token, return_url(login, request)).await? {
         Some((location, state)) => Reply::see_other(location).with_cookies([login.cookies.set(
             &login.cookies.logout(),

@@ -12,6 +12,7 @@ use crate::oidc::answer::{self, ProviderEndpoint, Refusal};
 use crate::oidc::authorization::redirect_uri;
 use crate::oidc::flow::Flow;
 use crate::oidc::provider_client::ProviderClient;
+use crate::secret::SecretText;
 use crate::time::Timestamp;
 
 /// Longest token response, in bytes: three tokens of the longest kind, and more.
@@ -29,11 +30,11 @@ const MIN_LIFETIME: Duration = Duration::from_secs(1);
 /// What the endpoint gave us.
 pub struct Tokens {
     /// The ID token, not verified yet; a refresh may come without (OIDC Core 12.2).
-    pub id_token: Option<String>,
+    pub id_token: Option<SecretText>,
     /// For UserInfo; never given to anybody else.
-    pub access_token: String,
+    pub access_token: SecretText,
     /// Renews all of this.
-    pub refresh_token: Option<String>,
+    pub refresh_token: Option<SecretText>,
     /// How long the access token lives, when the provider says so.
     pub expires_in: Option<Duration>,
     /// How long the refresh token lives, when the provider says so (an extension of Keycloak and others).
@@ -67,13 +68,17 @@ pub enum Failure {
 ///
 /// # Errors
 /// The provider refuses the code or us, does not answer, or answers with something that is no token response.
-pub async fn exchange_code(client: &ProviderClient, code: &str, flow: &Flow) -> Result<Tokens, Rejection> {
+pub async fn exchange_code(
+    client: &ProviderClient,
+    code: &SecretText,
+    flow: &Flow,
+) -> Result<Tokens, Rejection> {
     let redirect_uri = redirect_uri(&client.config);
     let parameters = [
         ("grant_type", "authorization_code"),
-        ("code", code),
+        ("code", code.expose()),
         ("redirect_uri", &redirect_uri),
-        ("code_verifier", &flow.verifier),
+        ("code_verifier", flow.verifier.expose()),
     ];
     request(client, &parameters).await?.map_err(|failure| match failure {
         Failure::GrantRefused(words) => LoginError::CodeRefused(words).into(),
@@ -89,8 +94,8 @@ pub async fn exchange_code(client: &ProviderClient, code: &str, flow: &Flow) -> 
 ///
 /// # Errors
 /// See [`Failure`].
-pub async fn refresh(client: &ProviderClient, refresh_token: &str) -> Result<Tokens, Failure> {
-    let parameters = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
+pub async fn refresh(client: &ProviderClient, refresh_token: &SecretText) -> Result<Tokens, Failure> {
+    let parameters = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
     request(client, &parameters).await.unwrap_or_else(|rejection| {
         let detail = rejection.detail().unwrap_or_default();
         Err(Failure::Trouble(Trouble {
@@ -118,12 +123,12 @@ fn parse(reply: &CalloutReply) -> Result<Tokens, Failure> {
     let response = answer::object(reply, MAX_RESPONSE_LEN).map_err(|what| no_tokens(&what))?;
     // Null and empty text are ways to write "none".
     let optional = |name: &'static str| match json::string(&response, name) {
-        Ok(text) => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
+        Ok(text) => Ok(text.filter(|text| !text.is_empty()).map(SecretText::new)),
         Err(_) => Err(no_tokens(&format!("{name} is not text"))),
     };
     let required = |name| optional(name)?.ok_or_else(|| no_tokens(&format!("{name} is missing")));
     // RFC 6749 7.1: a type that we don't understand must not be used.
-    if !required("token_type")?.eq_ignore_ascii_case("bearer") {
+    if !required("token_type")?.expose().eq_ignore_ascii_case("bearer") {
         return Err(no_tokens("token_type is not Bearer"));
     }
     Ok(Tokens {

@@ -9,6 +9,7 @@ use crate::host::Level;
 use crate::oidc::answer::{self, ProviderEndpoint};
 use crate::oidc::provider_client::ProviderClient;
 use crate::quote::quote;
+use crate::secret::SecretText;
 
 /// Tries while the provider does not answer.
 const TRIES: u32 = 60;
@@ -17,7 +18,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 const MAX_LOGGED: usize = 600;
 
 /// Revokes a refresh token in the background; nobody waits for it.
-pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: String) {
+pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: SecretText) {
     let job = client.clone();
     client.host.spawn(Box::pin(async move {
         let mut problem = String::from("the provider's metadata is not available");
@@ -25,7 +26,7 @@ pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: String) {
             job.host.sleep(Duration::from_millis(500).saturating_mul(attempt).min(MAX_PAUSE)).await;
             let Some(known) = job.provider.now() else { continue };
             let Some(endpoint) = known.metadata.revocation_endpoint() else { return };
-            let parameters = [("token", refresh_token.as_str()), ("token_type_hint", "refresh_token")];
+            let parameters = [("token", refresh_token.expose()), ("token_type_hint", "refresh_token")];
             let callout = job.post(endpoint, &parameters);
             match answer::ask(&*job.host, ProviderEndpoint::Revocation, callout).await {
                 // 2.2: also for a token that is not known any more.

@@ -25,7 +25,7 @@ pub async fn merge(client: &ProviderClient, tokens: &Tokens, claims: Claims) -> 
     let wrong = |what: &str| LoginError::UserInfo(ProviderEndpoint::UserInfo.says(what));
     let endpoint = known.metadata.userinfo_endpoint().map_err(Dependency::from)?;
     let mut callout = provider::callout(&client.config.issuer, "GET", endpoint, Vec::new());
-    callout.headers.push(("authorization".to_owned(), format!("Bearer {}", tokens.access_token)));
+    callout.headers.push(("authorization".to_owned(), format!("Bearer {}", tokens.access_token.expose())));
     let reply =
         answer::ask(&*client.host, ProviderEndpoint::UserInfo, callout).await.map_err(
             |refusal| match refusal.trouble.outlook {

@@ -8,6 +8,7 @@ use crate::config::{self, WithoutRefreshToken};
 use crate::error::SessionEnd;
 use crate::principal::Principal;
 use crate::revocation::memory::RevocationKeys;
+use crate::secret::SecretText;
 use crate::time::Timestamp;
 
 /// Version of the record's form; another one is not read.
@@ -42,9 +43,9 @@ pub const MAX_HINT_LEN: usize = 6 * 1024;
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// The ID token, for `id_token_hint` at logout; empty where it is too long for that ([`Grant::hint`]).
-    pub id_token: String,
+    pub id_token: SecretText,
     /// Renews all of this; used once.
-    pub refresh_token: Option<String>,
+    pub refresh_token: Option<SecretText>,
     /// When it was given, by our clock.
     pub obtained: Timestamp,
     /// When the access token ends, by our clock.
@@ -56,7 +57,7 @@ pub struct Grant {
     /// `auth_time` of the login, which a refresh does not change (OIDC Core 12.2).
     pub auth_time: Option<Timestamp>,
     /// `nonce` of the login, which a refresh repeats or leaves out.
-    pub nonce: String,
+    pub nonce: SecretText,
     /// `azp` of the login, which a refresh does not change.
     pub azp: Option<String>,
 }
@@ -77,8 +78,8 @@ pub enum Freshness {
 impl Grant {
     /// What is kept of an ID token: all of it or, where no hint could be made of it, nothing. With hundreds of groups
     /// it is the largest part of a record.
-    pub fn hint(id_token: &str) -> String {
-        if id_token.len() > MAX_HINT_LEN { String::new() } else { id_token.to_owned() }
+    pub fn hint(id_token: &SecretText) -> SecretText {
+        if id_token.len() > MAX_HINT_LEN { SecretText::default() } else { id_token.clone() }
     }
 }
 
@@ -220,14 +221,14 @@ mod tests {
             sid: None,
         };
         let grant = Grant {
-            id_token: "id".into(),
-            refresh_token: Some("secret".into()),
+            id_token: SecretText::new("id"),
+            refresh_token: Some(SecretText::new("secret")),
             obtained: NOW,
             access_until: NOW.saturating_add(secs(300)),
             refresh_until: None,
             issued: NOW,
             auth_time: None,
-            nonce: "n".into(),
+            nonce: SecretText::new("n"),
             azp: None,
         };
         Record::begin(principal, grant, NOW, &config())

@@ -51,9 +51,9 @@ impl<'a> Leased<'a> {
     /// Spends the refresh token, and writes what it bought.
     pub async fn exchange(&self) -> RefreshOutcome {
         let Self { login, entry, .. } = *self;
-        let refresh_token = entry.record.grant.refresh_token.as_deref().unwrap_or_default();
+        let refresh_token = entry.record.grant.refresh_token.clone().unwrap_or_default();
         let who = entry.record.principal.for_log();
-        let trouble = match token_endpoint::refresh(&login.client, refresh_token).await {
+        let trouble = match token_endpoint::refresh(&login.client, &refresh_token).await {
             Ok(tokens) => match self.validate(&tokens).await {
                 Ok(record) => return self.persist(record, Refresh::Renewed).await,
                 // Not our fault, nor the person's. The new refresh token is kept: the old one is spent.

@@ -53,7 +53,7 @@ async fn read(
         principal.sid.clone_from(&record.principal.sid);
     }
     let grant = Grant {
-        id_token: tokens.id_token.as_deref().map_or_else(|| record.grant.id_token.clone(), Grant::hint),
+        id_token: tokens.id_token.as_ref().map_or_else(|| record.grant.id_token.clone(), Grant::hint),
         issued: issued.unwrap_or(record.grant.issued),
         // RF06: without a new one the old one goes on; with one, it is never used again.
         refresh_token: tokens.refresh_token.clone().or_else(|| record.grant.refresh_token.clone()),
