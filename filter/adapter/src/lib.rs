@@ -30,9 +30,9 @@
 //!
 //! A host calls [`Instance`](instance::Instance) and [`Stream`](stream::Stream) in its callbacks, and implements
 //! [`RootContext`](context::RootContext), [`StreamContext`](context::StreamContext) and
-//! [`Clock`](scheduler::Clock). A host without an effective context has nothing to do in
-//! [`RootContext::make_effective`](context::RootContext::make_effective), except to say whether the stream still
-//! exists.
+//! [`Clock`](scheduler::Clock). A host without an effective context keeps one itself:
+//! [`RootContext::make_effective`](context::RootContext::make_effective) sets it, a callback of a stream begins with
+//! that stream, and [`RootContext::send`](context::RootContext::send) sends for it.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, clippy::indexing_slicing))]
 

@@ -70,6 +70,8 @@ pub struct MemoryStream {
     id: u32,
     pub maps: RefCell<[Headers; 3]>,
     body: RefCell<Vec<u8>>,
+    /// How many bytes of the body it was asked for last.
+    pub asked_for: Cell<usize>,
     pub filter_state: RefCell<Vec<(String, String)>>,
     pub reply: RefCell<Option<Replied>>,
     pub resumed: Cell<u32>,
@@ -302,6 +304,7 @@ impl StreamContext for MemoryStream {
 
     fn request_body(&self, most: usize) -> Vec<u8> {
         self.is_effective();
+        self.asked_for.set(most);
         let mut body = self.body.take();
         body.truncate(most);
         body
@@ -354,6 +357,7 @@ impl Exchange {
             id,
             maps: RefCell::default(),
             body: RefCell::default(),
+            asked_for: Cell::default(),
             filter_state: RefCell::default(),
             reply: RefCell::default(),
             resumed: Cell::default(),
