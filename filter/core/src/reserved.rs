@@ -208,7 +208,7 @@ pub enum Trust {
 /// Whether an operator may forward the header of this name (in lower case) unchanged.
 pub fn trust(name: &str) -> Trust {
     if OF_THE_GATE.contains(&name) || name.starts_with("x-oidc-gate-") {
-        Trust::Never("is set by the gate: the application could not tell who set it")
+        Trust::Never("is reserved for the gate: the application could not tell who set it")
     } else if name.starts_with("x-envoy-") && !HARMLESS_OF_ENVOY.contains(&name) {
         Trust::Never("controls Envoy: a client could make it retry, wait or count without limit")
     } else if Reserved::new(Vec::new()).covers(name) {

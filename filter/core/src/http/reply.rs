@@ -332,12 +332,10 @@ fn unavailable(dependency: &Dependency) -> String {
             "The identity provider can't be reached right now."
         }
         (Dependency::Provider(_) | Dependency::ProviderMetadata(_), Outlook::Lasting) => {
-            "The configurations of the identity provider and this gate do not match."
+            "The identity provider and this gate are not configured to work together."
         }
         (Dependency::Redis(_), Outlook::Passing) => "The session store can't be reached right now.",
-        (Dependency::Redis(_), Outlook::Lasting) => {
-            "The configurations of the session store and this gate do not match."
-        }
+        (Dependency::Redis(_), Outlook::Lasting) => "This gate is not configured to reach the session store.",
         (Dependency::Clock, _) => {
             return "The clocks of this gate and of the identity provider disagree. An administrator has to act."
                 .to_owned();

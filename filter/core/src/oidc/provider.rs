@@ -214,7 +214,8 @@ impl ProviderCache {
     pub fn refresh_brought_nothing(&self) -> Dependency {
         let known = self.recent_trouble();
         Dependency::Provider(
-            known.unwrap_or_else(|| Trouble::passing("the last refresh of this session gave no new tokens")),
+            known
+                .unwrap_or_else(|| Trouble::passing("a refresh of this session has given no new tokens yet")),
         )
     }
 

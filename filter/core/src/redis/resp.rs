@@ -132,7 +132,7 @@ const KINDS: [(&str, &str); 17] = [
     ("NOREPLICAS", "NOREPLICAS: Redis has too few replicas and refuses writes"),
     ("NOAUTH", "NOAUTH: Redis requires a password, but none is configured"),
     ("WRONGPASS", "WRONGPASS: Redis refuses the password"),
-    ("NOPERM", "NOPERM: the Redis user may not run this command"),
+    ("NOPERM", "NOPERM: the Redis user lacks permission for the command or the key"),
     ("WRONGTYPE", "WRONGTYPE: the key has another type"),
     ("NOSCRIPT", "NOSCRIPT"),
     ("BUSY", "BUSY: a script is running"),

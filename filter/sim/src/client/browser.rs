@@ -305,7 +305,7 @@ impl Browser {
         }
     }
 
-    /// In calm fault_profile, and when nobody's rights change, every navigation ends at the application.
+    /// With the fault profile `Calm`, and when nobody's rights change, every navigation ends at the application.
     fn check(&self, landing: Landing, started: Moment) {
         let world = &self.world;
         if landing == Landing::Application

@@ -59,7 +59,7 @@ fn a_configuration_with_many_mistakes_gives_exactly_that_many_errors() {
         "bearer.audiences[0]: contains '*', but there are no wildcards here: values are compared whole",
         "groups.claim: has an empty name between its dots",
         "identity.trusted_headers[0]: controls Envoy: a client could make it retry, wait or count without limit",
-        "identity.trusted_headers[1]: is set by the gate: the application could not tell who set it",
+        "identity.trusted_headers[1]: is reserved for the gate: the application could not tell who set it",
         "identity.trusted_headers[2]: is not a header name (RFC 9110 5.1)",
         "policy.admins[0]: names no group",
         "policy.rules[0].path.prefix: must begin with /",

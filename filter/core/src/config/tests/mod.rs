@@ -258,10 +258,8 @@ fn f206_rules_of_one_name_share_a_reason_and_the_number_of_reasons_is_bounded() 
     assert_eq!(crate::metrics::names(&named).len(), others + MAX_RULE_REASONS);
     assert_eq!(
         config.warnings,
-        [
-            "policy.rules: the metric has separate reasons for at most 100 named rules; refusals by the others \
-             count as not_allowed or not_found"
-        ]
+        ["policy.rules: the metric has at most 100 reasons of named rules; refusals by the other rules \
+             count as not_allowed or not_found"]
     );
     // Only rules that can refuse a request have a label.
     let rules = json!([

@@ -31,7 +31,7 @@ pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Repo
     preset_serves?;
     if policy.rule_reasons().len() > MAX_RULE_REASONS {
         at.warn(&format!(
-            "the metric has separate reasons for at most {MAX_RULE_REASONS} named rules; refusals by the others \
+            "the metric has at most {MAX_RULE_REASONS} reasons of named rules; refusals by the other rules \
              count as not_allowed or not_found"
         ));
     }

@@ -184,7 +184,7 @@ impl<'a> Leased<'a> {
         login.host.log(
             Level::Error,
             &format!(
-                "refreshed session could not be written to Redis, its new tokens are lost: detail={detail:?} {user}"
+                "refreshed session could not be written to Redis, its new tokens are lost and the session will end: detail={detail:?} {user}"
             ),
         );
         RefreshOutcome::Failed(why)
