@@ -74,7 +74,7 @@ async fn validate_now(
 ) -> Result<Validated, Rejection> {
     verified(login, id_token, tokens, |claims, validity| {
         // (9) exp; nbf and iat not in the future.
-        validity.require_now(clock(login))?;
+        validity.require_now(clock(login, tokens))?;
         let issued = require("iat", validity.issued)?;
         // (10) iat is not too far in the past. It is the nonce that ties the token to this login.
         if issued.saturating_add(MAX_BACKDATING).saturating_add(login.config.clock_leeway) < flow.created {
@@ -121,7 +121,7 @@ pub async fn validate_refreshed(
         let lives = issued < validity.expires && validity.not_before.is_none_or(|moment| moment <= issued);
         let is_newer = issued > record.grant.issued;
         let wrong_clock = |error| if lives && is_newer { TokenError::ClocksDisagree } else { error };
-        validity.require_now(clock(login)).map_err(wrong_clock)?;
+        validity.require_now(clock(login, tokens)).map_err(wrong_clock)?;
         Ok(issued)
     })
     .await
@@ -180,8 +180,8 @@ pub fn authorized_party(claims: &Claims) -> Option<&str> {
     claims.azp().unwrap_or_default().filter(|azp| !azp.is_empty())
 }
 
-fn clock(login: &BrowserLogin) -> Clock {
-    Clock { now: login.host.now(), leeway: login.config.clock_leeway }
+fn clock(login: &BrowserLogin, tokens: &Tokens) -> Clock {
+    Clock { now: tokens.received, leeway: login.config.clock_leeway }
 }
 
 fn require_nonce(sent: &str, expected: &SecretText) -> Result<(), TokenError> {

@@ -29,6 +29,8 @@ const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
 /// What the endpoint gave us.
 pub struct Tokens {
+    /// When it came. An ID token is judged by this moment: it may expire while we wait for the keys that verify it.
+    pub received: Timestamp,
     /// The ID token, not verified yet; a refresh may come without (OIDC Core 12.2).
     pub id_token: Option<SecretText>,
     /// For UserInfo; never given to anybody else.
@@ -113,13 +115,13 @@ async fn request(
     let endpoint = known.metadata.token_endpoint().map_err(Dependency::from)?;
     let callout = client.post(endpoint, parameters);
     Ok(match answer::ask(&*client.host, ProviderEndpoint::Token, callout).await {
-        Ok(reply) => parse(&reply),
+        Ok(reply) => parse(&reply, client.host.now()),
         Err(refusal) => Err(failure(refusal)),
     })
 }
 
 /// RFC 6749 5.1
-fn parse(reply: &CalloutReply) -> Result<Tokens, Failure> {
+fn parse(reply: &CalloutReply, received: Timestamp) -> Result<Tokens, Failure> {
     let response = answer::object(reply, MAX_RESPONSE_LEN).map_err(|what| no_tokens(&what))?;
     // Null and empty text are ways to write "none".
     let optional = |name: &'static str| match json::string(&response, name) {
@@ -132,6 +134,7 @@ fn parse(reply: &CalloutReply) -> Result<Tokens, Failure> {
         return Err(no_tokens("token_type is not Bearer"));
     }
     Ok(Tokens {
+        received,
         id_token: optional("id_token")?,
         access_token: required("access_token")?,
         refresh_token: optional("refresh_token")?,
@@ -185,7 +188,7 @@ mod tests {
 
     fn parse(body: &[u8]) -> Result<Tokens, Failure> {
         let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
-        super::parse(&CalloutReply { status: 200, headers, body: body.to_vec() })
+        super::parse(&CalloutReply { status: 200, headers, body: body.to_vec() }, Timestamp::default())
     }
 
     #[test]

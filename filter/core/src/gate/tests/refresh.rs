@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{API, forwarded};
 use crate::caller::Caller;
 use crate::config::WithoutRefreshToken;
-use crate::host::{Callout, CalloutError, CalloutReply};
+use crate::host::{Callout, CalloutError, CalloutReply, Host as _};
 use crate::http::body::Body;
 use crate::session::script;
 use crate::session::ticket::UntrustedTicket;
@@ -449,6 +449,34 @@ fn a_refresh_that_cannot_be_checked_yet_ends_nothing_and_spends_no_token_twice()
     let before = presented.len();
     presented.dedup();
     assert_eq!(presented.len(), before, "{presented:?}");
+}
+
+/// While keys are awaited time passes, and an ID token may live for seconds only.
+#[test]
+fn rf07_an_id_token_that_expires_while_keys_are_awaited_renews_the_session_all_the_same() {
+    let world = signed_in();
+    let mut claims = world.provider.id_token.borrow().clone();
+    advance(&world, 301);
+    // By the clock leeway of a minute it is good for three seconds more.
+    (claims["iat"], claims["exp"]) = (json!(world.now() - 100), json!(world.now() - 57));
+    let new_key = "a key of tomorrow";
+    let algorithm = crate::jose::algorithm::Algorithm::Rs256;
+    let token = crate::jose::testing::sign(algorithm, Some(new_key), json!({"typ": "JWT"}), claims);
+    *world.provider.raw_id_token.borrow_mut() = Some(token);
+    let mut keys = world.provider.keys.replace(json!("no keys"));
+    let name = crate::jose::testing::TestKey::Rsa.key_id();
+    for key in keys["keys"].as_array_mut().unwrap().iter_mut().filter(|key| key["kid"] == name) {
+        key["kid"] = new_key.into();
+    }
+    let (host, provider) = (world.host.clone(), world.provider.clone());
+    world.host.spawn(Box::pin(async move {
+        host.sleep(Duration::from_secs(5)).await;
+        provider.keys.replace(keys);
+    }));
+    let began = world.now();
+    forwarded(world.browse("GET", "/", API));
+    assert!(world.now() > began + 3, "it has expired meanwhile");
+    assert_eq!(world.provider.refreshes(), 1);
 }
 
 #[test]
