@@ -130,8 +130,9 @@ impl Rate {
 
 impl Bucket {
     fn refill(&mut self, rate: Rate, share: u64, now: Timestamp) {
-        let millis = u64::try_from(now.duration_since(self.filled).as_millis()).unwrap_or(u64::MAX);
-        // Millionths per millisecond. If the clock was set back, refilling continues from the new time.
+        // If the clock was set back, nobody knows how much time has passed: as much as it was set back by.
+        let millis = now.as_millis().abs_diff(self.filled.as_millis());
+        // Millionths per millisecond.
         let gain =
             u64::from(rate.per_second).saturating_mul(ONE / 1000).checked_div(share).unwrap_or_default();
         self.level = self.level.saturating_add(gain.saturating_mul(millis)).min(rate.most(share));
@@ -228,7 +229,12 @@ mod tests {
     fn f902_a_clock_that_jumps_gives_no_more_than_a_burst() {
         let limit = FairLimit::new(RATE);
         assert_eq!(passes(&limit, "192.0.2.1:1", at(3_600_000), 1000), 10);
-        assert_eq!(passes(&limit, "192.0.2.1:1", at(0), 1000), 0, "an hour back");
+        assert_eq!(passes(&limit, "192.0.2.1:1", at(3_599_500), 1000), 1, "half a second back");
+        assert_eq!(
+            passes(&limit, "192.0.2.1:1", at(0), 1000),
+            10,
+            "an hour back: nobody is kept out by that"
+        );
         assert_eq!(passes(&limit, "192.0.2.1:1", at(1000), 1000), 2, "and on from there");
         assert_eq!(passes(&limit, "192.0.2.1:1", at(u64::MAX / 2), 1000), 10, "far ahead");
     }
