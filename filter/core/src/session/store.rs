@@ -159,7 +159,11 @@ impl Store {
     /// It ended meanwhile.
     pub fn confirm(&self, entry: &Entry) -> Result<(), Rejection> {
         self.catch_up();
-        self.alive(entry)
+        match self.alive(entry) {
+            // The request that waited uses it, and it was in use when that arrived.
+            Err(Rejection::SessionEnded(SessionEnd::Idle)) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// The session as Redis has it now.

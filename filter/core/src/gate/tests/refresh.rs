@@ -338,6 +338,23 @@ fn rf02_a_lease_whose_holder_is_gone_is_taken_over_after_its_holder_had_a_last_c
     assert_eq!(world.provider.refreshes(), 1);
 }
 
+/// While another worker holds the lease, the use of the session is not written down.
+#[test]
+fn a_request_that_waits_for_a_refresh_longer_than_the_idle_timeout_is_not_idle() {
+    let mut config = config();
+    let session = &mut config.browser.as_mut().unwrap().session;
+    session.check_interval = Some(Duration::from_secs(5));
+    session.idle_timeout = Duration::from_secs(8);
+    let world = World::with(config);
+    world.log_in("/");
+    advance(&world, 6);
+    world.redis.set_field("fence", "7");
+    world.redis.set_field("until", &(world.host.now_millis() + 9000).to_string());
+    let before = world.host.now_millis();
+    forwarded(world.browse("GET", "/", API));
+    assert!(world.host.now_millis() - before > 8000, "it waited");
+}
+
 /// A worker that stood still after it had got the lease: another one may have refreshed since.
 #[test]
 fn rf02_a_lease_that_came_too_late_is_not_used() {
