@@ -148,6 +148,8 @@ struct Facts {
     rotation: bool,
     cache_ttl: Duration,
     redis_timeout: Duration,
+    /// Longest time from the moment when a callback took its flow in Redis to the arrival of its code at the provider.
+    callback: Duration,
     idle_timeout: Duration,
     absolute_timeout: Duration,
     access_lifetime: Duration,
@@ -211,6 +213,7 @@ impl Ledger {
                 rotation: plan.provider.rotation,
                 cache_ttl: plan.cache_ttl,
                 redis_timeout: plan.redis_timeout,
+                callback: plan.redis_timeout + plan.issuer_timeout,
                 idle_timeout: plan.idle_timeout,
                 absolute_timeout: plan.absolute_timeout,
                 access_lifetime: plan.provider.access_lifetime,
@@ -296,7 +299,10 @@ impl Ledger {
     pub fn code_presented(&self, code: &str, now: Moment) {
         if let Some(code) = self.codes.borrow_mut().get_mut(code)
             && let Some(first) = code.presented.replace(now)
-            && self.forgotten.get().is_none_or(|forgotten| forgotten < first)
+            && self
+                .forgotten
+                .get()
+                .is_none_or(|forgotten| forgotten.saturating_add(self.facts.callback) < first)
         {
             self.violate(
                 Rule::CodeOnce,
