@@ -1,7 +1,6 @@
-//! The provider as this worker knows it: metadata and keys as one value that was fetched together. One worker of an
-//! Envoy fetches it, by a lease in shared data; the others look for it once a second, and every 20 ms while a request
-//! waits. The last good value serves until `issuer.max_stale`, whatever the provider does meanwhile. Without one, a
-//! request waits for `issuer.startup_wait` at most and then gets 503. `pace` decides about retries.
+//! The provider as this worker knows it: metadata and keys as one value. One worker of an Envoy fetches it, by a lease
+//! in shared data. The others look for it once a second, and every 20 ms while a request waits. The last good value
+//! serves until `issuer.max_stale`. A request without one waits for `issuer.startup_wait` at most. Retries: `pace`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
