@@ -7,7 +7,7 @@
 //!   repeated after 100 ms. Once a request has waited for five seconds, no other request waits.
 //! - If the stream is younger than what was read, or begins after it, revocations may have been missed. All workers
 //!   then drop their cached sessions, and the stream is read from its beginning. A stream that expired because nothing
-//!   was written for long is no such case.
+//!   was written for long is not such a case.
 //! - The stream is also read from its beginning after it could not be read for five seconds.
 //! - In both cases each worker writes its own revocations again: they may have been lost before every Envoy had read
 //!   them.
