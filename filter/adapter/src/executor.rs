@@ -1,9 +1,15 @@
 //! Polls the core's futures in the callbacks of a host.
 //!
-//! A task belongs to a stream or to the root context. The host gives the answer of a callout to the context that was
-//! effective when it was sent, and cancels the call once that context is gone. So within a stream's callback only that
-//! stream's own task runs; everything else waits for a callback of the root context, which lives as long as the
-//! instance.
+//! A task belongs to a stream or to the root context. Within a stream's callback only that stream's own task runs. All
+//! other tasks wait for a callback of the root context.
+//!
+//! The reason is the effective context. The host delivers the answer to a callout to the context that was effective
+//! when the callout was sent, and cancels the callout when that context is gone. If the callback of stream A polled the
+//! task of stream B, an answer for B could be lost with A, and changes meant for B would be made to A.
+//!
+//! The root context lives as long as the instance, so in its callbacks any task may run. The executor makes the task's
+//! stream effective, polls the task, and makes the root context effective again. If the stream no longer exists, its
+//! task is dropped. If tasks are ready that may not run in the current callback, the scheduler asks for a tick.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,4 +1,13 @@
 //! The root context of one configuration in one worker: configuration in, gate out, and the jobs that outlive requests.
+//!
+//! Envoy also creates an instance only to try a configuration. Such an instance does no work: work begins in the first
+//! tick, and it never gets one.
+//!
+//! When another configuration replaces this one, [`Instance::done`] says "not yet" while jobs are under way. Every job
+//! ends. The loops that do not (`Host::spawn_endless`) are dropped at once, so that the old instance no longer takes
+//! the leases for fetching keys and reading the revocation stream. The longest job writes a revocation that Redis does
+//! not accept, for up to 50 minutes. Envoy keeps the old instance only as long as its VM, that is, if the new
+//! configuration uses the same `.wasm`. A new `.wasm` gets a new VM, and nothing keeps the old one.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,6 +1,11 @@
 //! Bearer tokens (RFC 6750) → principal: form, signature, issuer, audience, lifetime, binding, and whether their
-//! session still lives. A verdict is remembered under the hash of the whole token, until the token expires or the keys
-//! change.
+//! session was revoked.
+//!
+//! The issuer must be exactly the configured one. One of the audiences must be in `bearer.audiences`. `exp`, `nbf` and
+//! `iat` are checked, and a longest lifetime if one is configured. A sender-constrained token (`cnf`) is refused.
+//!
+//! A verdict is cached under the hash of the whole token, until the token expires or the keys are fetched again.
+//! Whether the token was revoked is checked for every request.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;

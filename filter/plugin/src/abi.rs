@@ -1,8 +1,13 @@
 //! What the host calls: the exports of proxy-wasm ABI 0.2.1, and the contexts they are about.
 //!
-//! Written out here and not taken from the SDK, because its `Action` knows no third answer to request headers: "hold
-//! body and trailers back in the client's connection" is what a request gets while it is decided about, and "hold the
-//! headers, but hand the body over" what the few endpoints get that read one.
+//! These bindings are the gate's own. The SDK's wrappers panic on bytes that are not UTF-8 and on statuses that they do
+//! not list, and its `Action` has only "continue" and one way to stop. Two ways to stop are needed:
+//!
+//! - `StopAllIterationAndWatermark`, while the gate decides: the body stays in the client's connection. If Envoy
+//!   collected it, an upload larger than the buffer would be answered with 413.
+//! - `StopIteration`, for the few endpoints that read a body, such as the one for logout tokens. Envoy passes the body
+//!   on only with `allow_on_headers_stop_iteration: true` in the plugin's configuration. Without that, logout
+//!   notifications are answered with 400, the log says why, and everything else works.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;

@@ -1,4 +1,22 @@
 //! The gate's replies. One function turns a refusal into a reply; others build replies with the gate's own pages.
+//!
+//! | rejection | status | JSON `error_code` | gRPC |
+//! | --- | --- | --- | --- |
+//! | malformed; an invalid logout notification, or one that failed | 400 | `BAD_REQUEST` | 3 |
+//! | no credential, session ended | 401, or 302 to the login | `UNAUTHENTICATED` | 16 |
+//! | unusable `Authorization`, invalid token | 401 | `UNAUTHENTICATED` | 16 |
+//! | not allowed, cross-site | 403 | `PERMISSION_DENIED` | 7 |
+//! | not found | 404 | `ENDPOINT_NOT_FOUND` | 12 |
+//! | method not allowed | 405 with `Allow` | `BAD_REQUEST` | 12 |
+//! | login failed: state, issuer, code, forged ID token, size, loop | 400 | `UNAUTHENTICATED` | 3 |
+//! | login failed: `access_denied` | 403 | `UNAUTHENTICATED` | 7 |
+//! | login failed: `server_error`, `temporarily_unavailable` | 503 | `UNAUTHENTICATED` | 14 |
+//! | login failed: an answer of the provider, or the client's registration | 503 | `UNAUTHENTICATED` | 13 |
+//! | unavailable, and waiting can help; over a limit; prefetch | 503 | `TEMPORARILY_UNAVAILABLE` | 14 |
+//! | unavailable until an administrator acts | 503 | `INTERNAL_ERROR` | 13 |
+//!
+//! A 503 has `Retry-After` if waiting can help (`Outlook::Passing`). If an administrator has to act, the reply says so.
+//! A 4xx of the provider is of the second kind, except 408, 425 and 429.
 
 use crate::config::{Config, Preset};
 use crate::error::{Dependency, Limit, LoginError, Malformed, Outlook, Rejection};

@@ -1,7 +1,11 @@
-//! Back-channel logout: the provider tells of sessions that ended (OpenID Connect Back-Channel Logout 1.0).
+//! Back-channel logout: the provider sends a logout token when sessions have ended (OpenID Connect Back-Channel Logout
+//! 1.0).
 //!
-//! Answered fast, and without asking the provider anything but its keys: Keycloak waits for the answer while somebody
-//! signs out.
+//! The revocations are written first, and the `jti` is stored after that. So a second delivery repeats the work of a
+//! first one that failed, and revokes nothing after a first one that succeeded.
+//!
+//! Keycloak waits for the answer for five seconds, while a person signs out. So the answer depends on no call to the
+//! provider, except a fetch of its keys if they are not known.
 
 use std::rc::Rc;
 use std::time::Duration;

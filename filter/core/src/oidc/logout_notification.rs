@@ -1,9 +1,9 @@
-//! What the provider announces is carried out whether or not it waits for the answer, and also when it is signed by a
-//! key that is newer than ours.
+//! Processes a logout notification even if the provider does not wait for the answer, and even if it is signed with a
+//! key that the gate does not know yet.
 //!
-//! Keys are fetched out of turn at most every 10 seconds, and whoever sends unknown key ids can see to it that the turn
-//! is not ours. Keycloak waits a few seconds for an answer, and announces nothing twice. So such a message is refused,
-//! as one that does not verify has to be, and is looked at once more when newer keys are there.
+//! Fetches for an unknown `kid` are limited to one per 10 s, and an attacker can use up that allowance. Keycloak waits
+//! a few seconds for an answer and does not send a notification again. So a notification with an unknown key is
+//! refused, like any other that can't be verified, and is checked once more when newer keys are there.
 
 use std::rc::Rc;
 

@@ -1,4 +1,8 @@
-//! The provider's metadata (OIDC Discovery 3, RFC 8414 2): parsed strictly, and trusted only within its own origin.
+//! The provider's metadata (OIDC Discovery 3, RFC 8414 2), parsed strictly.
+//!
+//! The document must name exactly the configured issuer, and it must not decide where secrets are sent. So the gate
+//! calls an endpoint only in the issuer's origin or in one of `issuer.origins`, and sends browsers only there or to
+//! `issuer.allowed_origins`. An endpoint that can't be used affects only the requests that need it.
 
 use serde_json::{Map, Value};
 use url::Url;

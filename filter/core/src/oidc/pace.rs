@@ -1,6 +1,8 @@
-//! When the provider may be asked again after it failed: one schedule for all workers of an Envoy, in the data that
-//! they share. The pause grows, so that a provider that is down is left alone; whoever waits for an answer has it asked
-//! sooner, but no more often than once in [`AWAITED_PAUSE`] for the whole Envoy.
+//! When the provider may be asked again after a failure: one schedule for all workers of an Envoy, in shared data.
+//!
+//! The pause starts at 1 s and doubles up to 30 s, with jitter, so that a provider that is down is left alone. While a
+//! request waits that can't be answered without the provider, the next try follows after [`AWAITED_PAUSE`], once for
+//! the whole Envoy.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,7 +1,6 @@
-//! The provider as this worker knows it: metadata and keys, fetched by one worker for all, refreshed ahead of time.
-//!
-//! What was fetched is shared between the workers of one Envoy. Whoever takes the lease fetches; the others pick the
-//! result up. The last good answer serves until `issuer.max_stale`, whatever the provider does meanwhile.
+//! The provider as this worker knows it: metadata and keys as one value. One worker of an Envoy fetches it, by a lease
+//! in shared data. The others look for it once a second, and every 20 ms while a request waits. The last good value
+//! serves until `issuer.max_stale`. A request without one waits for `issuer.startup_wait` at most. Retries: `pace`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,8 @@
-//! Verifying a token with the provider's keys, whichever kind it is.
+//! Verifies a token with the provider's keys, whatever kind it is.
+//!
+//! If the token's `kid` is unknown, the keys are fetched again and the request waits, for three seconds at most. If the
+//! provider has not answered by then, the reply is 503 and not 401. There is at most one such fetch in 10 s, however
+//! many requests ask in however many workers.
 
 use crate::error::{Dependency, Rejection};
 use crate::jose::algorithm::Algorithm;

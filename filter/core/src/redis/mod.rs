@@ -1,5 +1,16 @@
 //! A Redis client over an Envoy cluster with a TCP connection pool. One callout sends a RESP pipeline. It returns all
 //! replies, or it fails.
+//!
+//! Each callout has its own connection. The pipeline is `AUTH` if there is a password, the commands, and `ECHO` with a
+//! random word. Envoy reports status 200 as soon as it is connected, which says nothing about Redis. So an answer
+//! counts only if it has exactly one well-formed reply for each command, none of them is an error, and the last one is
+//! the random word. The number of replies would not be enough: it does not show that they belong to this pipeline.
+//!
+//! The cluster must set `max_requests_per_connection: 1`. Otherwise Envoy may send a callout on the closing connection
+//! of another one, and the callout is lost.
+//!
+//! In a Redis Cluster (`session.redis.nodes`) all keys of a pipeline are in one slot. `MOVED` and `ASK` are followed,
+//! four times at most (`cluster`).
 
 pub mod cluster;
 pub mod error;

@@ -1,5 +1,17 @@
-//! The revocation log: a stream in Redis that every Envoy reads twice a second, so that what one revokes, all revoke.
-//! One worker of an Envoy reads for all of its workers.
+//! The revocation log: a stream in Redis that every Envoy reads twice a second, so that what one revokes, all revoke. A
+//! lease in shared data decides which worker of an Envoy reads for all of its workers.
+//!
+//! - The other workers learn of a reading when it is complete. So after a start, no worker takes a part of the stream
+//!   for all of it.
+//! - The first requests after a start wait for a successful read, for five seconds at most. A read that failed is
+//!   repeated after 100 ms. Once a request has waited for five seconds, no other request waits.
+//! - If the stream is younger than what was read, or begins after it, revocations may have been missed. All workers
+//!   then drop their cached sessions, and the stream is read from its beginning. A stream that expired because nothing
+//!   was written for long is not such a case.
+//! - The stream is also read from its beginning after it could not be read for five seconds.
+//! - In both cases each worker writes its own revocations again: they may have been lost before every Envoy had read
+//!   them.
+//! - A revocation that Redis does not accept is retried in the background, for up to 50 minutes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,5 +1,10 @@
-//! What has ended, as one worker knows it: sessions, provider sessions, everything of a user, everything before an
-//! instant. Workers of one Envoy tell each other through shared data at once; Envoys through [`super::log`].
+//! The revocations that one worker knows, and how the workers of an Envoy exchange them. Envoys exchange them through
+//! `super::log`.
+//!
+//! Shared data holds a counter, which every request compares, and a ring with the latest 128 revocations. A worker that
+//! has missed more than these reads the complete list and drops all cached sessions. The list is written again after
+//! every 64 revocations. It keeps the order in which revocations arrived, because beyond 16384 the oldest ones are
+//! dropped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

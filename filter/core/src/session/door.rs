@@ -1,4 +1,9 @@
-//! The one door to the store: which tickets Redis may be asked about. What we never gave out costs nothing.
+//! Decides which tickets Redis may be asked about. A ticket that the gate did not issue causes no call.
+//!
+//! Two kinds of tickets can't be checked: those from before tickets were signed, and those signed with a key that is no
+//! longer in the key ring. Redis is asked about them within a limit that all unauthenticated clients share (`limit`). A
+//! ticket that opens a session does not count against it. When the gate has run for `absolute_timeout`, no session with
+//! such a ticket can be left, and these tickets are refused.
 
 use std::rc::Rc;
 use std::time::Duration;

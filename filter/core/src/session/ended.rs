@@ -1,5 +1,9 @@
-//! Sessions that were found to have ended, for a moment: whoever sends such a ticket again and again does not have
-//! Redis asked each time.
+//! Remembers for five seconds which sessions have ended, so that a client that repeats a ticket does not make the gate
+//! ask Redis each time.
+//!
+//! A sign-out with a ticket whose session is gone makes the workers of this Envoy forget what they know of it, because
+//! one of them may still have the session in its cache. An Envoy does that at most eight times a second
+//! (`FOR_STRANGERS` in `revocation::memory`).
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;

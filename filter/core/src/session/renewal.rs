@@ -1,4 +1,20 @@
-//! Renewing a session in Redis: the lease that one worker of all Envoys gets, and what it does with it.
+//! Refreshing a session in Redis: the lease that one worker of all Envoys gets, and what its holder may write. The
+//! scripts are in `script`; `oidc::refresh` has the protocol with the provider.
+//!
+//! 1. A worker asks for the lease with the version that it has read. It gets the lease with a fence number, or one of
+//!    these answers: another worker holds the lease; the last refresh failed and the pause is not over; the session has
+//!    a newer version, which comes with the answer. If the answer is lost, the worker asks again as the same owner and
+//!    gets the same lease.
+//! 2. A lease lasts `issuer.timeout` + 2 × `redis.timeout` + 1 s. That is longer than taking it and calling the
+//!    provider can take, so a refresh token is never in use without a lease. The duration is stored with the lease,
+//!    because the limits of two Envoys differ while a new configuration is rolled out. The holder extends the lease
+//!    when the provider has answered, and while it waits for keys.
+//! 3. The new record is written only if fence and version are unchanged. A sign-out deletes the hash, so nothing is
+//!    written after it.
+//! 4. While a lease is held, the session's use is not written down. That would change the version under the refresh.
+//! 5. After a lease has expired, another worker waits for `redis.timeout` + 1.5 s before it takes over. The holder may
+//!    have been cut off from Redis after it used the refresh token, and this is its last chance to write.
+//! 6. After a failure the lease is released with a pause of 1 s to 30 s. No Envoy tries again before the pause is over.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,5 +1,8 @@
-//! The ticket: what the session cookie holds. 16 bytes name the record, the others are half of the key that opens it.
-//! They end with a signature, so that what we never gave out is refused before anything is asked.
+//! The ticket: the value of the session cookie. 16 bytes name the record, 32 random bytes are half of the key that
+//! opens it, and a signature follows, so that a ticket that the gate did not issue is refused before Redis is asked.
+//!
+//! The signature is part of the secret. A ticket with a changed byte opens nothing, even if the key of its signature is
+//! no longer in the key ring.
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;

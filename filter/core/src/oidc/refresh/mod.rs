@@ -1,7 +1,12 @@
-//! Refresh (OIDC Core 12): a session is renewed ahead of its access token's end, once for all workers of all Envoys.
+//! Refresh (OIDC Core 12): a session is refreshed before its access token expires, once for all workers of all Envoys.
 //!
-//! The work is a job of the root context: it outlives the request that began it, since a refresh token that was spent
-//! without keeping what it bought ends the session. Requests that need the outcome wait for it, for a while.
+//! Two things make it happen once. Within a worker there is one flight for each session (`flights`), and all requests
+//! of the session wait for it. Among the workers of all Envoys, one gets the lease on the session
+//! (`crate::session::renewal`).
+//!
+//! The refresh is a job of the root context and outlives the request that started it. If a refresh token was used and
+//! the result was not stored, the session would be lost. Requests that need the result wait for it, within a time
+//! limit.
 
 pub mod flights;
 mod leased;
