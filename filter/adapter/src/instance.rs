@@ -71,8 +71,8 @@ impl Instance {
         true
     }
 
-    /// Decides by this configuration from now on. The probe of the host is not part of it: a host that loads once and
-    /// serves in many threads calls [`Instance::configure`] first. Work begins in the first callback after this one: an instance that
+    /// Decides by this configuration from now on. It does not probe the host: a host that loads once and serves in many
+    /// threads calls [`Instance::configure`] first. Work begins in the first callback after this one: an instance that
     /// only tries a configuration never gets one.
     pub fn serve(&self, config: Config) {
         self.host.define_counters(&RuleReasons::new(&config.policy));
