@@ -33,7 +33,7 @@ pub struct Leased<'a> {
     entry: &'a Entry,
     fence: Fence,
     lease: Duration,
-    /// When the refresh token was sent.
+    /// When the exchange began.
     asked: Timestamp,
 }
 
