@@ -24,7 +24,7 @@ fn advance(world: &World, seconds: u64) {
     world.host.advance(Duration::from_secs(seconds));
 }
 
-/// Lets the jobs of the root context finish.
+/// Lets the background jobs finish.
 fn settle(world: &World) {
     world.host.run(async { world.host.clone().sleep_for(Duration::from_millis(200)).await });
 }
@@ -125,7 +125,7 @@ fn rf05_a_provider_that_is_away_delays_and_does_not_end() {
         (true, || Ok(CalloutReply { status: 504, ..CalloutReply::default() })),
         (true, || Ok(CalloutReply { status: 429, ..CalloutReply::default() })),
         (true, || Ok(reply(400, &json!({"error": "temporarily_unavailable"})))),
-        // F402: none of these is about this session, and none passes by itself.
+        // F402: none of these replies is about this session, and none passes by itself.
         (false, || Ok(CalloutReply { status: 200, ..CalloutReply::default() })),
         (false, || Ok(CalloutReply { status: 403, ..CalloutReply::default() })),
         (false, || Ok(CalloutReply { status: 404, ..CalloutReply::default() })),
@@ -143,7 +143,7 @@ fn rf05_a_provider_that_is_away_delays_and_does_not_end() {
             forwarded(world.navigate("/"));
             settle(&world);
         }
-        // 4 s at 1, 2, 4 s pause.
+        // Four seconds, with pauses of 1, 2 and 4 s.
         assert!(world.provider.refreshes() <= 4, "back-off: {}", world.provider.refreshes());
         advance(&world, 30);
         let unavailable = replied(world.navigate("/"));
@@ -197,7 +197,7 @@ fn rf03_a_refreshed_id_token_of_another_login_ends_the_session() {
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "bad signature");
 }
 
-/// One Envoy with a wrong clock must not sign everybody out of all the others.
+/// One Envoy with a wrong clock must not sign users out of all others.
 #[test]
 fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
     for (iat, exp) in [(1, 301), (2000, 2300)] {
@@ -220,13 +220,13 @@ fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
         assert_eq!(world.provider.refreshes(), 1);
         let said = world.host.log_lines().join("\n");
         assert!(said.contains("could not be verified (clocks_disagree)"), "{said}");
-        // Somewhere else, or when it is right again: with the refresh token that was bought.
+        // The session goes on elsewhere, or once the clock is right: with the new refresh token.
         *world.provider.refreshed.borrow_mut() = json!({});
         advance(&world, 31);
         forwarded(world.navigate("/"));
         assert_eq!(world.provider.refreshes(), 2);
     }
-    // What is no newer than the one before, or never lived, is not the clock's fault.
+    // A token that is not newer than the previous one, or was never valid, is not explained by a wrong clock.
     for (iat, exp, nbf) in
         [(-61, 300, -61), (-30, 300, -30), (0, 300, 0), (1, 1, 1), (1, -300, 1), (1, 300, 2)]
     {
@@ -262,7 +262,7 @@ fn an_envoy_whose_clock_is_wrong_signs_nobody_out_of_the_others() {
         other.cookies.replace(world.cookies.borrow().clone());
         advance(&world, wrong);
         advance(&other, right);
-        // The provider's clock is the other one's. By the wrong one, what it buys may have ended already.
+        // The provider's clock agrees with the other Envoy's. By the wrong clock, its tokens may have expired already.
         answer(other.now(), 600);
         assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
         *world.provider.token_override.borrow_mut() = None;
@@ -338,7 +338,7 @@ fn rf02_a_lease_whose_holder_is_gone_is_taken_over_after_its_holder_had_a_last_c
     assert_eq!(world.provider.refreshes(), 1);
 }
 
-/// A worker that stood still after it had got the lease: another one may have refreshed since.
+/// A worker stalled after it got the lease. Another one may have refreshed since.
 #[test]
 fn rf02_a_lease_that_came_too_late_is_not_used() {
     let world = signed_in();
@@ -361,7 +361,7 @@ fn rf02_a_lease_that_came_too_late_is_not_used() {
     assert_eq!(world.provider.refreshes(), 1);
 }
 
-/// Redis gave the lease, and the answer was lost: whoever asked has it, and asks again.
+/// Redis granted the lease, but the reply was lost. The same owner asks again and gets it.
 #[test]
 fn rf05_a_lease_whose_answer_was_lost_keeps_nobody_waiting() {
     let world = signed_in();
@@ -389,7 +389,7 @@ fn ss08_a_session_that_was_signed_out_while_it_was_renewed_stays_signed_out() {
     let world = signed_in();
     advance(&world, 301);
     let redis = world.redis.clone();
-    // While the provider answers, the record goes: another Envoy has signed the session out.
+    // While the provider answers, another Envoy signs the session out and deletes the record.
     let claims = world.provider.id_token.borrow().clone();
     let id_token = world.provider.signed(claims);
     answers(&world, move || {
@@ -434,7 +434,7 @@ fn a_refresh_that_cannot_be_checked_yet_ends_nothing_and_spends_no_token_twice()
     );
     *world.provider.raw_id_token.borrow_mut() = Some(foreign);
     advance(&world, 301);
-    // The keys can't be had just now.
+    // The keys are unavailable.
     let keys = world.provider.keys.replace(json!("no keys"));
     assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
     for _ in 0..200 {
@@ -477,7 +477,7 @@ fn a_session_that_ends_while_a_request_waits_for_its_renewal_lets_nobody_in() {
     let provider = world.provider.clone();
     let now = world.now();
     answers(&world, move || {
-        // Meanwhile everybody is logged out; the record is still there.
+        // Meanwhile all users are logged out; the record still exists.
         let before = crate::time::Timestamp::from_secs(now + 100);
         revocations.announce(&[crate::revocation::memory::Revocation::everyone(
             crate::testing::provider::ISSUER,
