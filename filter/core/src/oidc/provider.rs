@@ -236,8 +236,7 @@ impl ProviderCache {
         self.fresh_enough()
     }
 
-    /// A newer provider than `than`, for a token whose key is unknown. However many requests ask, refetches are at
-    /// least 10 s apart.
+    /// A newer provider than `than`, for a token with an unknown key. All refetches are at least 10 s apart.
     pub async fn newer(&self, than: &Provider) -> Newer {
         let newer = || self.fresh_enough().filter(|provider| provider.fetched > than.fetched);
         if let Some(provider) = newer() {
