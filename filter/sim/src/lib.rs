@@ -1,13 +1,13 @@
 //! # A deterministic world around adapter and core
 //!
-//! The core decides, the adapter carries it out, as in Envoy. This crate is everything else, in one thread and in
-//! virtual time: Envoys with their workers, shared data and clocks, a network, a Redis with real semantics
-//! ([`oidc_gate_redis_model`]), a provider that behaves as Keycloak does, browsers, API clients, an administrator,
-//! somebody who should not get in, and all that goes wrong between them.
+//! The core decides, and the adapter carries the decisions out, as in Envoy. This crate simulates everything else, in
+//! one thread and in virtual time: Envoys with their workers, shared data and clocks, a network, a Redis with real
+//! semantics ([`oidc_gate_redis_model`]), a provider that behaves like Keycloak, browsers, API clients, an
+//! administrator, an attacker, and all faults between them.
 //!
-//! One number, the seed, decides everything: which task runs next, how long a call takes, what gets lost, who clicks
-//! where. A run is checked against what is true, which the world knows and the gate does not: see
-//! [`ledger::Rule`]. A seed that breaks a rule replays exactly.
+//! One number, the seed, decides everything: which task runs next, how long a call takes, what is lost, where users
+//! click. A run is checked against the true state, which the world knows and the gate does not: see [`ledger::Rule`]. A
+//! seed that breaks a rule replays exactly.
 //!
 //! ## The map
 //!
@@ -32,8 +32,8 @@
 //!
 //! ## What is not real
 //!
-//! Signatures: see [`provider::verify`]. Bytes of HTTP and TLS: a request is what Envoy would hand to the filter.
-//! Memory and CPU cost nothing.
+//! Signatures: see [`provider::verify`]. Bytes of HTTP and TLS: a request is what Envoy would pass to the filter.
+//! Memory and CPU have no cost.
 
 pub mod client;
 pub mod contexts;
