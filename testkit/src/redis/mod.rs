@@ -1,4 +1,4 @@
-//! Redis in every form in which a gate meets it.
+//! Redis in all forms that a gate can meet.
 //!
 //! | type | what it is |
 //! | --- | --- |
