@@ -6,7 +6,7 @@ use crate::http::cookies::GateCookies;
 use crate::http::request::Request;
 use crate::time::Timestamp;
 
-/// Completed logins within [`WINDOW`] after which the next one is a page instead.
+/// Completed logins within [`WINDOW`] after which the browser gets an error page instead of another login.
 const MAX: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 

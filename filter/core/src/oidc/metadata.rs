@@ -83,7 +83,8 @@ pub enum MetadataError {
     /// A member is not a string.
     #[error("{0} is not a string")]
     WrongType(&'static str),
-    /// The endpoint is on another origin, or has a scheme, user information or a fragment that is not allowed.
+    /// The endpoint is not a URL, is on another origin, or has a scheme, user information or a fragment that is not
+    /// allowed.
     #[error("{0} {1:?} is not within the issuer's origin, nor in issuer.origins or issuer.allowed_origins")]
     ForeignEndpoint(&'static str, String),
     /// The origin is allowed for browsers, but no cluster is configured for it.

@@ -329,7 +329,7 @@ impl ProviderCache {
     fn is_due(&self) -> bool {
         let now = self.host.now();
         if let Some(failure) = self.last_failure() {
-            // A worker that has just started may have a corrected configuration, so it does not wait for the pause.
+            // A worker that has just started may have a corrected configuration, so its first try is urgent.
             let is_urgent =
                 self.fresh_enough().is_none() && (self.changed.is_awaited() || failure.failed < self.started);
             let urgency = if is_urgent { Urgency::Awaited } else { Urgency::Background };

@@ -279,7 +279,7 @@ mod tests {
         ] {
             assert_eq!(lasting(status, Some(error)), *expected, "{status} {error}");
         }
-        // Nothing here ends a session.
+        // None of these ends a session.
         for (status, error) in [
             (400, None),
             (401, None),

@@ -248,8 +248,8 @@ impl RevocationLog {
             is_ahead = page.last.is_some_and(|last| last.is_ahead_of(page.now));
             // Nothing was written for `keep`, so Redis expired the stream as intended.
             let has_expired = page.last.is_none() && page.now >= reached.time().saturating_add(self.keep);
-            // The stream is older or shorter than what we read: Redis lost its data, another Redis took its place, or
-            // entries were trimmed before we read them.
+            // The stream ends before our position, or begins after it: Redis lost its data, another Redis took its
+            // place, or entries were trimmed before we read them.
             let is_younger = page.last.is_none_or(|last| last < reached) || reached.is_ahead_of(page.now);
             let is_trimmed = cursor != Id::default() && page.first.is_some_and(|first| first > cursor);
             if !has_expired && reached != Id::default() && (is_younger || is_trimmed) {

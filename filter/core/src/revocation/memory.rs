@@ -187,8 +187,8 @@ pub struct Revocations {
     seen: Cell<u64>,
     /// The most recently announced are dropped last.
     known: RefCell<LruCache<(RevocationKind, Key), Timestamp>>,
-    /// Kept apart, so that no number of other revocations pushes it out: nothing else ends what it ends. Only for our
-    /// issuer, so entries about other issuers use no memory.
+    /// Kept apart, so that other revocations cannot push it out: nothing else revokes what it revokes. Only for our
+    /// issuer, so that entries about other issuers use no memory.
     everyone: RefCell<HashMap<Key, Timestamp>>,
 }
 

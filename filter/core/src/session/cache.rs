@@ -32,8 +32,8 @@ impl<K: Hash + Eq, V: Weigh> Cache<K, V> {
         Self { entries: LruCache::unbounded(), latest: Timestamp::default(), weight: 0, capacity }
     }
 
-    /// The value, if it may be used without asking Redis. A clock that was set back clears the cache, since the age of
-    /// its entries is unknown.
+    /// The value, if it has not expired. A clock that was set back clears the cache, since the age of its entries is
+    /// unknown.
     pub fn get(&mut self, key: &K, now: Timestamp) -> Option<Rc<V>> {
         if now < std::mem::replace(&mut self.latest, now) {
             self.clear();

@@ -101,8 +101,9 @@ impl Record {
         now: Timestamp,
         config: &config::Session,
     ) -> Result<(), SessionEnd> {
-        // If the clock was set back, `expires` alone could be far away, so the absolute timeout also counts from
-        // `created`. A session from the future was created with a wrong clock, so its real age is unknown.
+        // `expires` is from the configuration at login, and the absolute timeout may have been shortened since, so
+        // check `created`, too. If `created` is in the future, a clock was wrong, and the session's real age is
+        // unknown.
         let from_the_future = self.created.duration_since(now) > WRONG_CLOCK;
         if now >= self.end(config)
             || from_the_future

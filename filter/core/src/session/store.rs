@@ -442,7 +442,7 @@ impl Store {
 
     pub(super) fn remember(&self, entry: Entry) -> Rc<Entry> {
         let entry = Rc::new(entry);
-        // The cap by the touch interval makes a session in use be read again, and that read records its use.
+        // Cap the validity at the touch interval: the use of the session is recorded when it is read again.
         let ttl = self.config.cache_ttl.min(touch_interval(&self.config));
         let now = self.host.now();
         let good = now..now.saturating_add(ttl).min(entry.record.expires);

@@ -102,7 +102,7 @@ impl Store {
                     self.gone(ticket);
                     return Err(Rejection::SessionEnded(SessionEnd::Idle));
                 }
-                // A refresh is under way, so somebody has just used the session.
+                // A refresh is in progress, so somebody has just used the session.
                 ScriptReply::Word(word) if word == "busy" => return Ok(entry),
                 ScriptReply::Changed(newer) => entry = newer,
                 _ => return Err(wrong_type()),
@@ -143,7 +143,7 @@ impl Store {
                     self.unwritten.done(&session_id_hash(&entry.name), used);
                     return Ok(self.remember(self.entry(ticket, record, version, size)));
                 }
-                // A refresh is under way, and its commit records the use as well.
+                // A refresh is in progress, and its commit records the use as well.
                 ScriptReply::Word(word) if word == "busy" => return Ok(self.remember((*entry).clone())),
                 // Another worker wrote the record since, but its last use may be long ago.
                 ScriptReply::Changed(newer) => entry = newer,

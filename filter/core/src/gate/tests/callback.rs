@@ -44,7 +44,7 @@ fn cb06_a_callback_works_once_and_going_back_leads_to_a_safe_page() {
     assert_eq!(world.provider.token_requests.borrow().len(), 1);
 }
 
-/// A signed-in user who goes back while Redis is unavailable is told so, and not that a sign-in failed.
+/// A signed-in user who goes back while Redis is unavailable gets that answer, and not that a sign-in failed.
 #[test]
 fn cb06_ss04_going_back_while_redis_is_away_is_503() {
     let world = World::new();

@@ -204,7 +204,7 @@ fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
         let world = signed_in();
         let login = world.now();
         advance(&world, 1000);
-        // As a provider answers whose clock is a quarter of an hour behind ours, or ahead of it.
+        // The token response of a provider whose clock is a quarter of an hour behind ours, or ahead of it.
         *world.provider.refreshed.borrow_mut() = json!({"iat": login + iat, "exp": login + exp});
         for _ in 0..3 {
             let reply = replied(world.browse("GET", "/", API));

@@ -167,8 +167,8 @@ fn a_sign_out_on_one_worker_is_one_on_all() {
     assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "though it was in that worker's cache");
 }
 
-/// Found by the simulator (seed 7278): users were told that they were signed out and were not, until the loss was
-/// noticed.
+/// Found by the simulator (seed 7278): users were told that they were signed out, but their sessions lived on until the
+/// loss was noticed.
 #[test]
 fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_that_remembers_the_session() {
     for known_where_they_sign_out in [true, false] {
@@ -255,7 +255,7 @@ fn ss06_a_second_try_to_sign_out_is_not_done_because_the_first_one_failed() {
     assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")));
 }
 
-/// Found by the simulator (seed 1441): a user was told that they were signed out and was not.
+/// Found by the simulator (seed 1441): a user was told that they were signed out, but the session lived on.
 #[test]
 fn a_sign_out_ends_the_session_even_where_the_clock_says_that_it_is_over() {
     let world = World::new();
