@@ -4,8 +4,8 @@
 /// Most headers for which memory is reserved before they are read.
 const MAX_RESERVED: usize = 4096;
 
-/// Reads a map. A truncated or inconsistent map yields no headers. The numbers in it never cause an allocation larger
-/// than the map. In a name, bytes that are not UTF-8 become replacement characters; a value is kept as it is.
+/// Reads a map. A truncated or inconsistent map yields no headers. No memory is allocated only because a number in it
+/// asks for it. In a name, bytes that are not UTF-8 become replacement characters; a value is kept as it is.
 pub fn parse(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     parse_all(bytes).unwrap_or_default()
 }
