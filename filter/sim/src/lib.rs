@@ -19,15 +19,15 @@
 //! | [`envoy`] | an Envoy: its clock and its shared data |
 //! | [`worker`] | a worker: the adapter with the core, and the callbacks that drive it |
 //! | [`contexts`] | the root context and the streams of a worker |
-//! | [`turns`] | the adapter's scheduler: chance decides which task runs next |
-//! | [`net`] | callouts, latencies, and their fates |
-//! | [`faults`] | what goes wrong, and when |
-//! | [`poison`] | what somebody writes into the revocation stream |
+//! | [`turns`] | the adapter's scheduler: a random task runs next |
+//! | [`net`] | callouts, their latencies and faults |
+//! | [`faults`] | the faults, and when they occur |
+//! | [`poison`] | foreign entries in the revocation stream |
 //! | [`provider`] | sessions, tokens, rotation, logout |
-//! | [`client`] | browsers, API clients, the administrator, the attacker, the flood |
-//! | [`ledger`] | what is true, and the rules |
-//! | [`sabotage`] | bugs that are planted on purpose |
-//! | [`trace`] | what happened |
+//! | [`client`] | browsers, API clients, the administrator, the attackers, the flood |
+//! | [`ledger`] | the true state, and the rules |
+//! | [`sabotage`] | planted bugs |
+//! | [`trace`] | the events of a run |
 //! | [`runner`] | many seeds, on all cores |
 //!
 //! ## What is not real

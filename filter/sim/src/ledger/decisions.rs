@@ -170,8 +170,8 @@ impl Ledger {
         }
     }
 
-    /// Whether a revocation may cover this credential or not. A logout token that names only the user revokes what was
-    /// issued before its second, and it cannot tell what came within that second.
+    /// Whether it is unknown if a revocation covers this credential. A logout token that names only the user revokes
+    /// what was issued before its second. It does not tell what was issued within that second.
     fn is_of_the_same_second(&self, truth: &Truth, ended: Moment, announced: Moment) -> bool {
         let begun = match truth {
             Truth::Bearer(token) => token.issued,

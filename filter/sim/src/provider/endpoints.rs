@@ -140,8 +140,8 @@ impl Provider {
         }
     }
 
-    /// Handles an authorization request of a browser. `sso` is its session cookie. Without a session, the browser must
-    /// ask for a password and repeat the request with `password`, the number of its user.
+    /// Handles an authorization request of a browser. `sso` is its session cookie. Without a session, the result is
+    /// [`Authorized::AskPassword`], and the browser repeats the request with `password`, the number of its user.
     pub fn authorize(
         &self,
         query: &str,
