@@ -7,10 +7,10 @@ use std::task::{Poll, Waker};
 
 use oidc_gate_core::host::{CalloutError, CalloutReply};
 
-/// What a callout brought.
+/// The result of a callout.
 pub type Answer = Result<CalloutReply, CalloutError>;
 
-/// Reads the answer to a callout. A call that failed has no headers; `body` is then not asked for.
+/// Reads the reply to a callout. A failed call has no headers; `body` is not called then.
 ///
 /// # Errors
 /// [`CalloutError::Reset`] without headers or without a status.
@@ -23,19 +23,19 @@ pub fn reply(headers: Vec<(String, Vec<u8>)>, body: impl FnOnce() -> Vec<u8>) ->
     Ok(CalloutReply { status, headers, body: body() })
 }
 
-/// The callouts of one instance, by the host's number.
+/// The callouts of one instance, by the host's number for each.
 #[derive(Clone, Default)]
 pub(crate) struct Calls(Rc<RefCell<HashMap<u32, Rc<Call>>>>);
 
-/// One of them.
+/// One callout.
 #[derive(Default)]
 struct Call {
     answer: RefCell<Option<Answer>>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// A callout that a task waits for. The host sends no answer to a stream that is gone, so this has to go with the
-/// stream's future.
+/// A callout that a task waits for. The host sends no reply to a stream that no longer exists, so this must be dropped
+/// with the stream's task.
 pub(crate) struct Booking {
     call: Rc<Call>,
     token: Option<u32>,
@@ -43,7 +43,7 @@ pub(crate) struct Booking {
 }
 
 impl Calls {
-    /// Books a callout: the number under which its answer will come, or why it was not sent.
+    /// Registers a callout under the number of its reply, or with the reason why it was not sent.
     pub(crate) fn book(&self, sent: Result<u32, CalloutError>) -> Booking {
         let call = Rc::new(Call::default());
         match sent {
@@ -53,7 +53,7 @@ impl Calls {
         Booking { call, token: sent.ok(), calls: self.clone() }
     }
 
-    /// An answer is there: the task that waits for it becomes ready. One that no task waits for is dropped.
+    /// Delivers a reply and wakes the task that waits for it. A reply without such a task is dropped.
     pub(crate) fn answered(&self, token: u32, answer: Answer) {
         let call = self.0.borrow_mut().remove(&token);
         if let Some(call) = call {
@@ -61,7 +61,7 @@ impl Calls {
         }
     }
 
-    /// Drops them all.
+    /// Drops all callouts.
     pub(crate) fn clear(&self) {
         self.0.borrow_mut().clear();
     }
@@ -82,7 +82,7 @@ impl Call {
 }
 
 impl Booking {
-    /// Completes with the answer.
+    /// Waits for the reply.
     pub(crate) async fn answer(self) -> Answer {
         std::future::poll_fn(|context| match self.call.answer.take() {
             Some(answer) => Poll::Ready(answer),

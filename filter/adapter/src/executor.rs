@@ -32,13 +32,13 @@ pub struct Executor {
 struct Task {
     owner: Owner,
     span: Span,
-    /// Taken out while it is polled.
+    /// `None` while it is polled.
     future: Option<LocalFuture<'static, ()>>,
     waker: Waker,
 }
 
 impl Executor {
-    /// No tasks yet.
+    /// An executor without tasks.
     pub fn new(root: Rc<dyn RootContext>, scheduler: Rc<dyn Scheduler>) -> Self {
         Self { root, scheduler, tasks: RefCell::default(), next_id: Cell::new(1) }
     }
@@ -51,9 +51,9 @@ impl Executor {
         id
     }
 
-    /// Drops a task, wherever it is.
+    /// Drops a task.
     pub fn cancel(&self, id: TaskId) {
-        // The future is dropped outside of the borrow: dropping it may wake others.
+        // Drop the future outside of the borrow: its destructor may wake other tasks.
         let task = self.tasks.borrow_mut().remove(&id);
         drop(task);
     }
@@ -63,30 +63,31 @@ impl Executor {
         self.tasks.borrow().contains_key(&id)
     }
 
-    /// How many requests wait for their decision.
+    /// The number of requests that wait for a decision.
     pub fn waiting(&self) -> usize {
         self.tasks.borrow().values().filter(|task| task.owner != Owner::Root).count()
     }
 
-    /// Whether all that has an end has come to it.
+    /// Whether all tasks that end by themselves have ended.
     pub fn is_idle(&self) -> bool {
         self.tasks.borrow().values().all(|task| task.span == Span::Endless)
     }
 
-    /// Drops what has no end: another instance does that now.
+    /// Drops the endless tasks: another instance runs them now.
     pub fn end_endless(&self) {
         let is_endless = |(id, task): (&TaskId, &Task)| (task.span == Span::Endless).then_some(*id);
         let endless: Vec<TaskId> = self.tasks.borrow().iter().filter_map(is_endless).collect();
         endless.into_iter().for_each(|id| self.cancel(id));
     }
 
-    /// Drops everything: the instance goes.
+    /// Drops all tasks when the instance is destroyed.
     pub fn clear(&self) {
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         drop(tasks);
     }
 
-    /// Runs what may run in a callback of `active`, and sees to it that what is left runs in another one.
+    /// Runs the ready tasks that may run in a callback of `active`. The others run in a later callback, which it
+    /// requests.
     pub fn run(&self, active: Owner) {
         while let Some(id) = self.scheduler.next(&|id| self.may_run(id, active)) {
             let owner = self.tasks.borrow().get(&id).map(|task| task.owner);
@@ -97,7 +98,7 @@ impl Executor {
         self.scheduler.settle();
     }
 
-    /// A task that is gone may, too, so that nothing is left of it.
+    /// A removed task may run, so that the scheduler forgets it.
     fn may_run(&self, id: TaskId, active: Owner) -> bool {
         let tasks = self.tasks.borrow();
         active == Owner::Root || tasks.get(&id).is_none_or(|task| task.owner == active)
@@ -106,7 +107,7 @@ impl Executor {
     fn poll(&self, id: TaskId, owner: Owner, active: Owner) {
         let is_elsewhere = active == Owner::Root && owner != Owner::Root;
         if is_elsewhere && self.root.make_effective(owner).is_err() {
-            // The stream is gone, and its task with it.
+            // The stream no longer exists, so drop its task.
             self.cancel(id);
             return;
         }
@@ -130,7 +131,7 @@ impl Executor {
             }
         }
         if is_elsewhere {
-            // The root context lives as long as its callbacks.
+            // The root context exists throughout its callbacks.
             let _ = self.root.make_effective(Owner::Root);
         }
     }

@@ -26,7 +26,8 @@ pub(crate) struct AdapterHost {
 }
 
 impl AdapterHost {
-    /// Defines every counter, so that each shows from the start. One that the host does not want is never counted.
+    /// Defines every counter, so that each is visible from the start. A counter that the host refuses is never
+    /// incremented.
     pub(crate) fn define_counters(&self, rules: &RuleReasons) {
         let ids = metrics::names(rules).iter().map(|name| self.root.define_counter(name)).collect();
         *self.counters.borrow_mut() = ids;

@@ -34,12 +34,12 @@ pub struct Instance {
     pub(crate) host: Rc<AdapterHost>,
     gate: RefCell<Option<Rc<Gate>>>,
     bodies: Rc<Cell<usize>>,
-    /// The host has no more use for this instance; it goes when its jobs are done.
+    /// The host wants to destroy this instance. It may do so when its jobs are done.
     closing: Cell<bool>,
 }
 
 impl Instance {
-    /// Without a configuration no request passes.
+    /// An instance without a configuration. No request passes.
     pub fn new(root: Rc<dyn RootContext>, scheduler: Rc<dyn Scheduler>) -> Self {
         let executor = Rc::new(Executor::new(root.clone(), scheduler.clone()));
         let calls = Calls::default();
@@ -62,18 +62,18 @@ impl Instance {
         }
     }
 
-    /// A new configuration, as JSON or as a protobuf `Struct`; false when it is not good. All that is wrong is logged.
+    /// Loads a configuration, as JSON or as a protobuf `Struct`. False if it is invalid; every error is logged.
     pub fn configure(&self, text: &[u8]) -> bool {
-        // Without a gate Envoy refuses the configuration and goes on with the one before.
+        // After an error there is no gate. Envoy rejects the configuration and keeps using the previous one.
         self.gate.replace(None);
         let Some(config) = self.load(text) else { return false };
         self.serve(config);
         true
     }
 
-    /// Decides by this configuration from now on. It does not probe the host: a host that loads once and serves in many
-    /// threads calls [`Instance::configure`] first. Work begins in the first callback after this one: an instance that
-    /// only tries a configuration never gets one.
+    /// Serves this configuration from now on. This does not probe the host: a host that loads once and serves in many
+    /// threads calls [`Instance::configure`] first. Background work begins in the next callback. An instance that only
+    /// validates a configuration never gets one.
     pub fn serve(&self, config: Config) {
         self.host.define_counters(&RuleReasons::new(&config.policy));
         let gate = Gate::new(config, self.host.clone());
@@ -82,34 +82,34 @@ impl Instance {
         self.gate.replace(Some(gate));
     }
 
-    /// The gate, once there is a good configuration.
+    /// The gate, if a valid configuration was loaded.
     pub fn gate(&self) -> Option<Rc<Gate>> {
         self.gate.borrow().clone()
     }
 
-    /// A callback of the root context: sleeps that are over end, and everything that is ready runs.
+    /// A callback of the root context: wakes tasks whose sleep is over, and runs every task that is ready.
     pub fn tick(&self) {
         self.scheduler.tick();
         self.run();
     }
 
-    /// A callout that belongs to the root context was answered.
+    /// A callout of the root context was answered.
     pub fn answered(&self, token: u32, answer: Answer) {
         self.calls.answered(token, answer);
         self.run();
     }
 
-    /// The host wants to let go of this instance, because another configuration has taken its place. Whether it may: a
-    /// refresh that is under way has spent a refresh token, and what it bought exists nowhere else.
+    /// The host wants to destroy this instance because a new configuration has replaced it. True if it may do so now. A
+    /// refresh in progress must finish: it has used a refresh token, and nothing else holds the new tokens.
     pub fn done(&self) -> bool {
-        // It must not take the turns of those that go on.
+        // End the endless jobs, so that they do not take leases from the new instance.
         self.executor.end_endless();
         let is_idle = self.executor.is_idle();
         self.closing.set(!is_idle);
         is_idle
     }
 
-    /// A new stream, with the number that the host has for it.
+    /// A new stream, with the host's number for it.
     pub fn stream(&self, id: u32, context: Rc<dyn StreamContext>) -> Stream {
         let worker = Worker {
             gate: self.gate.borrow().clone(),
@@ -168,7 +168,8 @@ impl Instance {
 }
 
 impl Drop for Instance {
-    /// Tasks hold the host, which holds the executor, which holds the tasks: without this nothing would ever be freed.
+    /// Tasks hold the host, which holds the executor, which holds the tasks. This breaks the cycle, so that they are
+    /// freed.
     fn drop(&mut self) {
         self.executor.clear();
         self.calls.clear();

@@ -1,11 +1,11 @@
 //! proxy-wasm's form of a header map: a count, a pair of lengths for each header, and then, for each, name, NUL, value,
 //! NUL. Numbers have four bytes, the least significant first.
 
-/// What a count alone makes us allocate at most, in headers.
+/// Most headers for which memory is reserved before they are read.
 const MAX_RESERVED: usize = 4096;
 
-/// Reads a map. One that is cut short or contradicts itself has no headers; nothing is allocated by the numbers in it
-/// alone. A name that is not UTF-8 gets replacement characters, a value is kept as it is.
+/// Reads a map. A truncated or inconsistent map yields no headers. No memory is allocated only because a number in it
+/// asks for it. In a name, bytes that are not UTF-8 become replacement characters; a value is kept as it is.
 pub fn parse(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     parse_all(bytes).unwrap_or_default()
 }
@@ -30,7 +30,7 @@ fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((usize::try_from(u32::from_le_bytes(*number)).ok()?, rest))
 }
 
-/// Takes `len` bytes and the NUL behind them.
+/// Takes `len` bytes and the NUL that follows.
 fn text<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let (text, rest) = bytes.split_at_checked(len)?;
     *bytes = rest.strip_prefix(&[0])?;

@@ -14,11 +14,11 @@ use oidc_gate_core::host::LocalFuture;
 
 use crate::context::Owner;
 
-/// The number of a task within an instance; none is used twice.
+/// The number of a task within an instance. It is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub(crate) u64);
 
-/// Whether a task has an end.
+/// Whether a task ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
     /// It does its work and ends.
@@ -27,26 +27,27 @@ pub enum Span {
     Endless,
 }
 
-/// Says when tasks run.
+/// Decides when tasks run.
 pub trait Scheduler {
-    /// A new task, which is ready at once. The waker, one for the task's whole life, makes it ready again.
+    /// Registers a new task, which is ready at once. The returned waker, one for the task's whole life, makes it ready
+    /// again.
     fn admit(&self, task: TaskId, owner: Owner, span: Span) -> Waker;
-    /// Takes out the next of the tasks that are ready and may run now.
+    /// Removes and returns the next ready task that may run now.
     fn next(&self, may_run: &dyn Fn(TaskId) -> bool) -> Option<TaskId>;
     /// Completes after `duration`.
     fn sleep(&self, duration: Duration) -> LocalFuture<'static, ()>;
-    /// A callback of the root context begins: tasks whose sleep is over become ready.
+    /// Called when a callback of the root context begins: tasks whose sleep is over become ready.
     fn tick(&self);
-    /// Nothing more may run in this callback: sees to it that another one comes in time.
+    /// Called when no more tasks can run in this callback: requests another callback in time.
     fn settle(&self);
 }
 
-/// The clock of a host, for sleeps. It is monotonic: a wall clock that is set back would stretch them.
+/// A host's clock for sleeps. It is monotonic: if a wall clock is set back, sleeps would take longer.
 pub trait Clock {
-    /// The time since some moment in the past.
+    /// The time since a fixed moment in the past.
     fn elapsed(&self) -> Duration;
-    /// Asks for [`Instance::tick`](crate::instance::Instance::tick) at that time or soon after it, on this clock. The
-    /// time may be over. The request for an earlier tick stays.
+    /// Requests [`Instance::tick`](crate::instance::Instance::tick) at that time on this clock, or soon after it. The
+    /// time may be in the past. A request for an earlier tick stays in force.
     fn wake_at(&self, at: Duration);
 }
 
@@ -71,7 +72,7 @@ struct Timers {
 }
 
 impl Fifo {
-    /// Nothing to do yet.
+    /// A scheduler without tasks.
     pub fn new(clock: Rc<dyn Clock>) -> Self {
         let timers = Timers { clock, wakers: RefCell::default(), next_id: Cell::default() };
         Self { ready: Arc::default(), timers: Rc::new(timers) }

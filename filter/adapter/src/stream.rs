@@ -15,67 +15,67 @@ use crate::context::{HeaderMap, LocalReply, Owner, Refused, StreamContext};
 use crate::executor::Executor;
 use crate::scheduler::{Span, TaskId};
 
-/// Requests of one worker that may wait for their decision at the same time; more get 503 at once.
+/// Most requests of one worker that wait for a decision. Further requests get 503 at once.
 pub const MAX_WAITING: usize = 4096;
 
-/// Bodies that one worker reads at the same time: strangers who send theirs slowly must not take all the room above.
+/// Most bodies that one worker reads at the same time. Clients that send theirs slowly must not use up [`MAX_WAITING`].
 pub const MAX_BODIES: usize = 1024;
 
-/// What becomes of a part of a request. The names are those of Envoy's `FilterHeadersStatus`, `FilterDataStatus` and
-/// `FilterTrailersStatus`.
+/// What Envoy does with a part of a request. The names are those of Envoy's `FilterHeadersStatus`, `FilterDataStatus`
+/// and `FilterTrailersStatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It goes on.
+    /// Pass it on.
     Continue,
-    /// Headers stay here, the body is handed over; trailers stay here.
+    /// Hold the headers or trailers. The body is still delivered to the filter.
     Stop,
-    /// A part of the body goes nowhere; the next is handed over.
+    /// Discard this part of the body. The next one is still delivered.
     StopNoBuffer,
-    /// Headers stay here, and all that follows outside: the client is not read from.
+    /// Hold the headers. Envoy buffers what follows up to its watermark, then stops reading from the client.
     StopAllAndWatermark,
 }
 
-/// Where a stream stands.
+/// The phase of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// In the headers callback, the gate has not decided yet.
+    /// The headers callback is running, and the gate has not decided yet.
     Deciding,
     /// The callback returned without a decision; the request is held.
     Waiting,
-    /// It goes on.
+    /// The request was passed on.
     Forwarded,
-    /// It was answered here.
+    /// The gate has replied.
     Replied,
 }
 
-/// What a stream has of its instance.
+/// What a stream shares with its instance.
 pub(crate) struct Worker {
     pub(crate) gate: Option<Rc<Gate>>,
     pub(crate) executor: Rc<Executor>,
     pub(crate) calls: Calls,
-    /// How many bodies this worker reads.
+    /// How many bodies this worker reads now.
     pub(crate) bodies: Rc<Cell<usize>>,
 }
 
-/// One stream. Dropping it drops the task that decides about it.
+/// One stream. Dropping it drops its decision task.
 pub struct Stream {
     id: u32,
     context: Rc<dyn StreamContext>,
     worker: Worker,
     phase: Rc<Cell<Phase>>,
     task: Cell<Option<TaskId>>,
-    /// The body, where an endpoint of the gate reads it.
+    /// The body, if an endpoint of the gate reads it.
     incoming: RefCell<Option<Incoming>>,
 }
 
-/// A body that is being collected.
+/// A body that is being received.
 struct Incoming {
     bytes: Vec<u8>,
     arrival: Arrival,
     _place: Place,
 }
 
-/// One of the bodies that are read at the same time.
+/// A slot for one of the [`MAX_BODIES`] bodies.
 struct Place(Rc<Cell<usize>>);
 
 impl Place {
@@ -106,7 +106,7 @@ impl Stream {
         }
     }
 
-    /// The head of the request is there.
+    /// The request headers have arrived.
     pub fn request_headers(&self, end_of_stream: bool) -> Action {
         let Some(gate) = self.worker.gate.clone() else { return self.unavailable() };
         if self.worker.executor.waiting() >= MAX_WAITING {
@@ -144,13 +144,13 @@ impl Stream {
         }
     }
 
-    /// `size` bytes of the body are there.
+    /// `size` bytes of the body have arrived.
     pub fn request_body(&self, size: usize, end_of_stream: bool) -> Action {
         if self.phase.get() == Phase::Forwarded {
             return Action::Continue;
         }
         if let Some(incoming) = self.incoming.borrow_mut().as_mut() {
-            // One byte more than allowed tells that it is too long.
+            // One byte over the limit shows that the body is too long.
             let room = MAX_BODY_LEN.saturating_add(1).saturating_sub(incoming.bytes.len());
             incoming.bytes.extend(self.context.request_body(size.min(room)));
         }
@@ -158,13 +158,13 @@ impl Stream {
         if end_of_stream || self.incoming.borrow().as_ref().is_some_and(is_long) {
             self.body_arrived();
         }
-        // It is for the gate and goes no further.
+        // The body is for the gate and is not forwarded.
         Action::StopNoBuffer
     }
 
-    /// The trailers are there.
+    /// The request trailers have arrived.
     pub fn request_trailers(&self) -> Action {
-        // HD04: identity in trailers is as little the client's to claim as in headers.
+        // HD04: clients may not claim an identity in trailers either.
         for (name, _) in self.context.headers(HeaderMap::RequestTrailers) {
             if self.worker.gate.as_ref().is_none_or(|gate| gate.refuses_trailer(&name)) {
                 let _ = self.context.remove_header(HeaderMap::RequestTrailers, &name);
@@ -174,9 +174,10 @@ impl Stream {
         if self.phase.get() == Phase::Forwarded { Action::Continue } else { Action::Stop }
     }
 
-    /// The head of the response is there.
+    /// The response headers have arrived.
     pub fn response_headers(&self) {
-        // Our own replies pass here, too; what the application sets in our name is taken out (CK12).
+        // The gate's own replies pass here, too. Cookies with the gate's names are removed from application responses
+        // (CK12).
         if let (Phase::Forwarded, Some(gate)) = (self.phase.get(), &self.worker.gate) {
             let headers = self.context.headers(HeaderMap::ResponseHeaders).into_iter();
             let cookies: Vec<_> =
@@ -190,7 +191,7 @@ impl Stream {
         }
     }
 
-    /// A callout that belongs to this stream was answered.
+    /// A callout of this stream was answered.
     pub fn answered(&self, token: u32, answer: Answer) {
         self.worker.calls.answered(token, answer);
         self.run();
@@ -208,7 +209,7 @@ impl Stream {
         self.worker.executor.run(Owner::Stream(self.id));
     }
 
-    /// There is no gate, or no room: nothing passes.
+    /// Without a gate, or without room, nothing passes.
     fn unavailable(&self) -> Action {
         self.phase.set(refuse(&*self.context, "oidc_gate_overloaded"));
         Action::StopAllAndWatermark
@@ -229,7 +230,7 @@ fn carry_out(context: &dyn StreamContext, decision: Decision) -> Phase {
             context.set_filter_state("oidc_reason", reason);
             match forward(context, &permit) {
                 Ok(()) => Phase::Forwarded,
-                // A header that could not be taken out must not reach the application.
+                // If a header could not be removed, the request must not reach the application.
                 Err(Refused) => refuse(context, "oidc_gate_headers"),
             }
         }
@@ -241,13 +242,13 @@ fn carry_out(context: &dyn StreamContext, decision: Decision) -> Phase {
     }
 }
 
-/// 503 without the gate.
+/// Replies with 503 without asking the gate.
 fn refuse(context: &dyn StreamContext, details: &str) -> Phase {
     let request = context.headers(HeaderMap::RequestHeaders);
     let id = request_id(&request).as_bytes();
     let headers: [(&str, &[u8]); 3] =
         [("retry-after", b"5"), ("cache-control", b"no-store"), ("x-request-id", id)];
-    // Should even that be refused, the request stays held.
+    // If the host refuses this reply, too, the request stays held.
     let _ =
         context.reply(&LocalReply { status: 503, details, headers: &headers, body: b"", grpc_status: None });
     Phase::Replied
@@ -274,6 +275,6 @@ fn answer(context: &dyn StreamContext, reply: &Reply, reason: &str) {
         reply.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     let (status, grpc_status) = (reply.status, reply.grpc_status);
     let (details, body) = (format!("oidc_gate_{reason}"), reply.body.as_bytes());
-    // Should the host refuse, the request stays held: closed, not open.
+    // If the host refuses, the request stays held: fail closed.
     let _ = context.reply(&LocalReply { status, details: &details, headers: &headers, body, grpc_status });
 }

@@ -33,11 +33,11 @@ use crate::session::store::Store;
 use crate::sync::{Flights, Role};
 use crate::time::Timestamp;
 
-/// A provider that could not say whether a token is active is not asked about it again for this long.
+/// Pause before the provider is asked again about a token if it did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Tokens about which the provider's word is remembered.
+/// Most tokens for which an introspection result is remembered.
 const MAX_SAID: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
-/// Bytes of verdicts that one worker remembers at most.
+/// Most bytes of verdicts that one worker caches.
 const CACHE_CAPACITY: usize = 8 * 1024 * 1024;
 
 /// Verifies bearer tokens for one tenant.
@@ -46,20 +46,20 @@ pub struct Verifier {
     accepted: config::Bearer,
     verdicts: RefCell<Cache<[u8; 32], Verdict>>,
     keys_of: Cell<Option<Timestamp>>,
-    /// Tokens that the provider is asked about now, and what it last said about some.
+    /// Introspections in progress, and recent results.
     asking: Flights<[u8; 32]>,
     said: RefCell<LruCache<[u8; 32], Said>>,
-    /// Tells of what was signed out; absent without browser login.
+    /// The source of revocations; absent without browser login.
     sessions: Option<Rc<Store>>,
 }
 
-/// A token that is good.
+/// The cached result for a valid token.
 struct Verdict {
     principal: Rc<Principal>,
     revocation_keys: RevocationKeys,
 }
 
-/// What the provider said about a token.
+/// An introspection result.
 struct Said {
     asked: Timestamp,
     answered: Timestamp,
@@ -67,11 +67,11 @@ struct Said {
 }
 
 impl Said {
-    /// Whether it still counts, or is an answer to a question that was put while this request waited.
+    /// Whether the result is still valid, or comes from a call that began after this request arrived.
     fn counts(&self, arrived: Timestamp, now: Timestamp, interval: Duration) -> bool {
         let age = match self.word {
             Ok(()) => now.duration_since(self.asked),
-            // Those that waited for a slow answer do not ask again one after the other.
+            // Requests that waited for a slow answer must not repeat the call one after the other.
             Err(_) => now.duration_since(self.answered),
         };
         let is_no_answer = matches!(self.word, Err(Rejection::Unavailable(_)));
@@ -86,7 +86,7 @@ impl Weigh for Verdict {
 }
 
 impl Verifier {
-    /// For the audiences and algorithms of the configuration.
+    /// A verifier for the configured audiences and algorithms.
     pub fn new(client: Rc<ProviderClient>, accepted: config::Bearer, sessions: Option<Rc<Store>>) -> Self {
         Self {
             client,
@@ -99,18 +99,18 @@ impl Verifier {
         }
     }
 
-    /// Who presents this token.
+    /// The principal of a valid token.
     ///
     /// # Errors
-    /// [`Rejection::InvalidToken`], or [`Rejection::Unavailable`] when the keys, or the provider's word where it is
-    /// wanted, can't be had.
+    /// [`Rejection::InvalidToken`], or [`Rejection::Unavailable`] if the keys, or the introspection if configured, are
+    /// unavailable.
     pub async fn verify(&self, token: &str) -> Result<Rc<Principal>, Rejection> {
-        // The whole token: same header and payload with another signature is another token (BT15).
+        // Hash the whole token: the same header and payload with another signature is a different token (BT15).
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let provider = match self.client.provider.now() {
             Some(provider) => provider,
             None => {
-                // What is no token does not wait for the keys.
+                // A malformed token does not wait for the keys.
                 UntrustedToken::parse(token).map_err(Rejection::InvalidToken)?;
                 self.client.provider.current().await?
             }
@@ -129,7 +129,7 @@ impl Verifier {
                 verdict
             }
         };
-        // Its user or its session may have been signed out.
+        // The user or the session may have been signed out.
         if let Some(sessions) = &self.sessions {
             sessions.know_revocations().await;
             if sessions.revocations.is_revoked(&verdict.revocation_keys) {
@@ -142,7 +142,8 @@ impl Verifier {
         Ok(verdict.principal.clone())
     }
 
-    /// Asks the provider about a token: once in each interval, whatever it says and however many requests present it.
+    /// Introspects a token at most once per interval, however many requests present it. If the provider does not
+    /// answer, the next try comes after [`PAUSE`].
     async fn require_active(&self, token: &str, key: [u8; 32], interval: Duration) -> Result<(), Rejection> {
         let arrived = self.client.host.now();
         loop {
@@ -178,7 +179,7 @@ impl Verifier {
         let principal =
             Principal::from_claims(&self.client.config, claims).map_err(Rejection::InvalidToken)?;
         principal::log_left_out(&*self.client.host, claims);
-        // One that does not say when it was issued may have been issued before anything.
+        // A token without `iat` counts as issued before every revocation.
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
         let revocation_keys =
             RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued)
@@ -186,7 +187,7 @@ impl Verifier {
         Ok((Verdict { principal: Rc::new(principal), revocation_keys }, expires))
     }
 
-    /// RFC 9068 4, and when the token ends.
+    /// RFC 9068 4. Returns when the token expires.
     fn check(&self, claims: &Claims, now: Timestamp) -> Result<Timestamp, TokenError> {
         claims.require_issuer(&self.client.config.issuer.url)?;
         claims.require_audience(&self.accepted.audiences)?;
@@ -197,7 +198,7 @@ impl Verifier {
         if let Some(longest) = self.accepted.max_lifetime {
             validity.require_lifetime(longest)?;
         }
-        // RFC 9449 7.2, RFC 8705 3: a bound token sent as Bearer lacks its proof.
+        // RFC 9449 7.2, RFC 8705 3: a sender-constrained token sent as Bearer lacks its proof.
         if claims.is_sender_constrained() {
             return Err(TokenError::SenderConstrained);
         }
@@ -205,10 +206,10 @@ impl Verifier {
     }
 }
 
-/// What the Authorization header holds.
+/// The content of the Authorization header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization<'a> {
-    /// There is none.
+    /// There is no such header.
     Absent,
     /// One well-formed Bearer credential.
     Bearer(&'a str),

@@ -28,7 +28,7 @@ use crate::quote::quote;
 use crate::reserved::Reserved;
 use crate::session::entry::Entry;
 
-/// Longest path, detail and name of a rule in a log line, in characters.
+/// Longest path, detail and rule name in a log line, in characters.
 const MAX_LOGGED_PATH: usize = 200;
 const MAX_LOGGED_DETAIL: usize = 600;
 const MAX_LOGGED_RULE: usize = 100;
@@ -46,33 +46,33 @@ pub struct Gate {
     bearer: Option<bearer::Verifier>,
 }
 
-/// What happens to a request.
+/// The decision about a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// It goes on, changed as the permit says.
+    /// Forward the request.
     Forward {
-        /// Says how its headers must look upstream.
+        /// The header changes.
         permit: Permit,
-        /// Why, for the access log.
+        /// The reason, for the access log.
         reason: &'static str,
     },
-    /// It is answered here.
+    /// Answer the request at the gate.
     Reply {
-        /// The answer.
+        /// The reply.
         reply: Reply,
-        /// Why, for the access log.
+        /// The reason, for the access log.
         reason: Cow<'static, str>,
     },
 }
 
-/// What a request presents.
+/// The verified credential of a request.
 enum Credential {
     Bearer(Rc<Principal>),
     Session(Rc<Entry>),
 }
 
 impl Gate {
-    /// A gate that knows nothing of the provider until [`Gate::background`] runs.
+    /// A gate. The provider stays unknown until [`Gate::background`] runs.
     pub fn new(config: Config, host: Rc<dyn Host>) -> Rc<Self> {
         let config = Rc::new(config);
         let name =
@@ -103,7 +103,7 @@ impl Gate {
         })
     }
 
-    /// Starts the jobs of the root context.
+    /// Starts the background tasks.
     pub fn background(&self) {
         self.host.spawn_endless(Box::pin(self.client.provider.clone().run()));
         if let Some(login) = &self.login {
@@ -111,8 +111,8 @@ impl Gate {
         }
     }
 
-    /// Whether [`Gate::decide`] reads the body of a request with these headers. Any other body stays where it is until
-    /// the decision is made.
+    /// Whether [`Gate::decide`] reads the body of a request with these headers. Any other body is held back until the
+    /// decision is made.
     pub fn reads_body(&self, headers: &[(String, Vec<u8>)]) -> bool {
         let value = |wanted: &str| {
             headers.iter().find(|(name, _)| name == wanted).map_or(&b""[..], |(_, value)| value.as_slice())
@@ -122,8 +122,8 @@ impl Gate {
         value(":method") == b"POST" && self.login.is_some() && endpoint.is_some_and(Endpoint::reads_body)
     }
 
-    /// Decides about one request of `caller`; `headers` as Envoy has them, pseudo-headers included. `body` is read
-    /// where [`Gate::reads_body`] says so.
+    /// Decides about one request from `caller`. `headers` are Envoy's, including pseudo-headers. `body` is read only if
+    /// [`Gate::reads_body`] is true for the headers.
     pub async fn decide(
         self: Rc<Self>,
         headers: Vec<(String, Vec<u8>)>,
@@ -153,11 +153,12 @@ impl Gate {
         }
     }
 
-    /// Our own endpoints, by the path exactly as it was sent (CB15); `None` when it is none of them.
+    /// Serves our own endpoints, matched by the exact path as sent (CB15). `None` for any other path.
     async fn endpoint(self: &Rc<Self>, request: &Request, body: Body) -> Option<Result<Reply, Refused>> {
         let login = self.login.as_ref()?;
-        // Each of our endpoints has an effect, or shows what will not be so any more when somebody looks at it. An
-        // empty link leads to the page itself: its address may hold a code, which is not written anywhere again.
+        // Refuse speculative requests: each endpoint has an effect, or shows a state that may be outdated when the user
+        // sees it. The empty link leads to the page itself: its address may hold a code, which must not be written
+        // anywhere else.
         if request.is_speculative() && request.raw_path().starts_with("/oauth2/") {
             return Some(Err(Refused { retry_path: String::new(), ..Rejection::Speculative.into() }));
         }
@@ -187,7 +188,7 @@ impl Gate {
     }
 
     async fn begin_login(&self, login: &BrowserLogin, request: &Request) -> Result<Reply, Refused> {
-        // An image or a frame would take the place of a login that a person has begun.
+        // An image or a frame would replace a login that the user has begun.
         if asked_by(request, &self.config.public_url.origin) == AskedBy::Page {
             return Err(Rejection::CrossSite.into());
         }
@@ -199,7 +200,8 @@ impl Gate {
         authorization::begin(login, request, &return_path).await.map_err(Refused::from)
     }
 
-    /// F604: where a login would begin at another address than the one it ends at.
+    /// F604: a redirect to the public address if the request came to another one. A login must begin at the address
+    /// where it ends.
     fn to_public_address(&self, request: &Request) -> Option<Reply> {
         public_address::redirect(&self.config.public_url, &self.cookies, request)
     }
@@ -217,12 +219,12 @@ impl Gate {
         }
     }
 
-    /// A bearer token beats a cookie and never falls back to it (BT12).
+    /// A bearer token takes precedence over a cookie. If it is invalid, the cookie is not used instead (BT12).
     async fn credential(&self, request: &Request) -> Result<Credential, Rejection> {
         match (bearer::authorization(request), &self.bearer) {
             (Authorization::Absent, _) => match &self.login {
                 Some(login) => refresh::session(login, request).await.map(Credential::Session),
-                // Without browser login a session cookie means nothing.
+                // A bearer-only gate ignores session cookies.
                 None => Err(Rejection::NoCredential),
             },
             (Authorization::Bearer(token), Some(verifier)) => {
@@ -237,14 +239,14 @@ impl Gate {
         self.cookies.would_set(set_cookie)
     }
 
-    /// Whether a trailer of this name (in lower case) is taken out of a request. What is no header of a client's is no
-    /// trailer of a client's either, and a cookie is never one.
+    /// Whether a request trailer with this name (lower case) is removed. Clients may not send reserved headers as
+    /// trailers either, and never a cookie.
     pub fn refuses_trailer(&self, name: &str) -> bool {
         name == "cookie" || self.policy.reserves(name)
     }
 
-    /// Whoever could sign in is sent there; everybody else gets the one answer for this refusal. Nobody signs in ahead
-    /// of time: that login would take the place of one that a person has begun.
+    /// Sends users who can sign in to the provider. Everybody else gets the reply for this refusal. A speculative
+    /// request starts no login, because it would replace one that the user has begun.
     async fn refuse(self: &Rc<Self>, request: &Request, refused: Refused) -> Decision {
         let Refused { mut rejection, cookies, retry_path } = refused;
         let wants_login = matches!(rejection, Rejection::NoCredential | Rejection::SessionEnded(_));
@@ -290,7 +292,7 @@ impl Gate {
         Decision::Reply { reply, reason }
     }
 
-    /// The reason, which counter, log line and access log have in common.
+    /// Counts the refusal and returns its reason, which the counter, the log line and the access log share.
     fn count_refusal(&self, rejection: &Rejection) -> Cow<'static, str> {
         let label = rejection.label();
         let (reason, counter) = match self.rule_reasons.of(rejection) {
@@ -324,7 +326,7 @@ impl Gate {
         Decision::Reply { reply: refuse(&rejection, &asked), reason: reason.into() }
     }
 
-    /// Where somebody who was refused wants to be: at the page itself or, after a form, at the one that it stood on.
+    /// Where a refused user wants to go: the requested page or, after a form, the page that held the form.
     fn wanted(&self, request: &Request) -> ReturnPath {
         if matches!(request.method(), "GET" | "HEAD") {
             return ReturnPath::or_root(&request.target());
@@ -348,8 +350,7 @@ impl Gate {
         Decision::Reply { reply, reason: Outcome::Endpoint.label().into() }
     }
 
-    /// One line that somebody can act on. The path is canonical and escaped; the query may hold a code, so it is not
-    /// there.
+    /// One log line for operators. The path is canonical and escaped. The query is left out because it may hold a code.
     fn log_refusal(&self, request: &Request, rejection: &Rejection, reason: &str, status: u16) {
         let level = match rejection {
             Rejection::LogoutFailed(Dependency::Body) => Level::Error,

@@ -4,10 +4,10 @@ use sha2::{Digest, Sha256};
 
 use crate::encoding::{base64url, from_base64url};
 
-/// SHA-256.
+/// Length of a SHA-256 hash.
 const DIGEST_LEN: usize = 32;
 
-/// What a record is called in the store: a hash of the ticket's id.
+/// The name of a record in the store: a hash of the ticket's id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RecordName(String);
 
@@ -17,17 +17,17 @@ impl RecordName {
         &self.0
     }
 
-    /// As bytes.
+    /// The same characters as bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
-    /// Of the session whose ticket has this id.
+    /// The name for a ticket's id.
     pub(crate) fn of(id: &[u8]) -> Self {
         Self(base64url(Sha256::new().chain_update(b"oidc-gate/session-id/1").chain_update(id).finalize()))
     }
 
-    /// From what an index holds, or a form of ours sent back.
+    /// Parses a name from an index, or one that a form of the account page sent back.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digest = from_base64url(text).ok()?;
         (digest.len() == DIGEST_LEN).then(|| Self(base64url(digest)))

@@ -22,7 +22,7 @@ pub mod world;
 
 type Answer = Box<dyn Fn(&Callout) -> Result<CalloutReply, CalloutError>>;
 
-/// A host without an outside.
+/// A host in memory.
 pub struct TestHost {
     now: Cell<Timestamp>,
     seed: Cell<u64>,
@@ -58,7 +58,7 @@ impl TestHost {
         self.now.set(self.now.get().saturating_add(duration));
     }
 
-    /// What a cluster answers.
+    /// Sets the replies of a cluster.
     pub fn on(
         &self,
         cluster: &str,
@@ -76,7 +76,7 @@ impl TestHost {
         self.calls.borrow().clone()
     }
 
-    /// Runs a future and the jobs it spawns; time moves on when everything sleeps.
+    /// Runs a future and the jobs that it spawns. Each round moves the clock by 5 ms.
     pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);
         let mut context = Context::from_waker(Waker::noop());
@@ -144,7 +144,7 @@ impl Host for TestHost {
         self.shared.borrow().get(key).cloned()
     }
 
-    /// As Envoy does it: number 0 writes over any version, and any number writes a key that is not there.
+    /// Like Envoy: number 0 overwrites any version, and any number writes a key that does not exist.
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch> {
         let mut shared = self.shared.borrow_mut();
         let version = shared.get(key).map(|(_, version)| *version);

@@ -19,8 +19,7 @@ use oidc_gate_adapter::stream::{Action, Stream};
 use crate::host::callout_answer;
 use crate::plugin::Plugin;
 
-/// The host's number for what becomes of a part of a request: `FilterHeadersStatus`, `FilterDataStatus` and
-/// `FilterTrailersStatus`.
+/// The host's number for an [`Action`]: `FilterHeadersStatus`, `FilterDataStatus` and `FilterTrailersStatus`.
 fn status(action: Action) -> u32 {
     match action {
         Action::Continue => 0,
@@ -41,7 +40,7 @@ thread_local! {
     static CONTEXTS: RefCell<Contexts> = RefCell::default();
 }
 
-/// Taken out of the table before it is called, so that a call back from within finds the table free.
+/// The context is cloned out of the table before it is called, so that a nested callback can borrow the table.
 fn root(id: u32) -> Option<Rc<Plugin>> {
     CONTEXTS.with(|contexts| contexts.try_borrow().ok()?.roots.get(&id).cloned())
 }
@@ -73,7 +72,7 @@ extern "C" fn _initialize() {
 #[unsafe(no_mangle)]
 extern "C" fn proxy_abi_version_0_2_1() {}
 
-/// Memory that the host fills and [`crate::hostcalls`] takes over as a `Vec` of exactly that length.
+/// Allocates memory for the host to fill. [`crate::hostcalls`] takes it over as a `Vec` of exactly this length.
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
     Box::into_raw(vec![0u8; size].into_boxed_slice()).cast()
@@ -132,7 +131,7 @@ extern "C" fn proxy_on_response_headers(id: u32, _: usize, _: u32) -> u32 {
     status(Action::Continue)
 }
 
-/// The context is the one that was effective when the call was sent.
+/// `id` is the context that was effective when the call was sent.
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_http_call_response(
     id: u32,
@@ -156,7 +155,7 @@ extern "C" fn proxy_on_done(id: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(id: u32) {
-    // Dropped outside of the table: their tasks go with them.
+    // Dropped outside of the borrow, because their tasks are dropped with them.
     let gone = change(|contexts| {
         let root = contexts.roots.remove(&id);
         let orphans: Vec<u32> = match root {

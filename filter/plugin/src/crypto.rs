@@ -4,7 +4,7 @@ use oidc_gate_core::host::{CryptoUnavailable, HostSignature};
 
 use crate::hostcalls::{Refused, foreign_function};
 
-/// Asks the host. An `Err` means that it cannot say; a signature that does not verify is `Ok(false)`.
+/// Asks the host to verify a signature. `Err` means that the host cannot; an invalid signature is `Ok(false)`.
 pub fn verify_signature(
     algorithm: HostSignature,
     spki_der: &[u8],
@@ -26,7 +26,7 @@ pub fn verify_signature(
         Err(Refused::NOT_FOUND) => {
             return Err(CryptoUnavailable("the foreign function verify_signature is missing"));
         }
-        // A key or signature that BoringSSL can't read verifies nothing.
+        // A key or signature that BoringSSL cannot parse verifies nothing.
         Err(_) => return Ok(false),
     };
     // VerifySignatureResult { bool result = 1; string error = 2; }; false is left out.

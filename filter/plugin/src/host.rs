@@ -12,12 +12,12 @@ use oidc_gate_core::time::Timestamp;
 use crate::crypto;
 use crate::hostcalls::{self as calls, Buffer, Map, Refused};
 
-/// The root context of that number.
+/// The root context with this number.
 pub struct EnvoyRoot {
     pub id: u32,
 }
 
-/// The stream that is effective.
+/// The effective stream.
 pub struct EnvoyStream;
 
 impl From<Refused> for context::Refused {
@@ -155,8 +155,8 @@ impl StreamContext for EnvoyStream {
     }
 }
 
-/// Reads the answer to a callout, in the callback that announces it. A call that failed has no headers, and asking for
-/// its status would end the worker.
+/// Reads the reply to a callout, in the callback that announces it. A failed call has no headers, and asking for its
+/// status would terminate the worker.
 pub fn callout_answer(num_headers: usize, body_size: usize) -> Answer {
     let headers = if num_headers == 0 { Vec::new() } else { calls::headers(Map::CalloutResponseHeaders) };
     call::reply(headers, || calls::bytes(Buffer::CalloutResponseBody, body_size))

@@ -23,14 +23,14 @@ pub enum Buffer {
     PluginConfiguration = 7,
 }
 
-/// The host refused; the number is proxy-wasm's status.
+/// The host refused; holds proxy-wasm's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused(pub u32);
 
 impl Refused {
-    /// `proxy_status_t`: there is no such thing.
+    /// `proxy_status_t`: not found.
     pub const NOT_FOUND: Self = Self(1);
-    /// An argument is wrong; for a callout, the cluster's name.
+    /// An invalid argument; for a callout, the cluster's name.
     pub const BAD_ARGUMENT: Self = Self(2);
 }
 
@@ -153,7 +153,7 @@ pub fn bytes(buffer: Buffer, len: usize) -> Vec<u8> {
     if status == OK { unsafe { take(data, got) } } else { Vec::new() }
 }
 
-/// Sends a request through a cluster; the answer comes with the token, to the context that is effective now.
+/// Sends a request through a cluster. The reply arrives with the token, in the context that is effective now.
 pub fn http_call(
     cluster: &str,
     headers: &[(&str, &[u8])],
@@ -182,7 +182,7 @@ pub fn http_call(
     Ok(token)
 }
 
-/// Calls a function that only this host has.
+/// Calls a foreign function of the host.
 pub fn foreign_function(name: &str, arguments: &[u8]) -> Result<Vec<u8>, Refused> {
     let mut data = null_mut();
     let mut len = 0;
@@ -216,7 +216,7 @@ pub fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<(), Refused>
     check(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) })
 }
 
-/// An attribute of the stream, such as `source.address`; empty when there is none.
+/// An attribute of the stream, such as `source.address`. Empty if there is none.
 pub fn property(path: &[&str]) -> Vec<u8> {
     let path = path.join("\0");
     let mut data = null_mut();
@@ -267,7 +267,7 @@ pub fn set_effective_context(context: u32) -> Result<(), Refused> {
     check(unsafe { proxy_set_effective_context(context) })
 }
 
-/// The root context whose end was put off may go now.
+/// Lets the host destroy the root context whose end was delayed.
 pub fn done() {
     // SAFETY: no memory is involved.
     unsafe { proxy_done() };

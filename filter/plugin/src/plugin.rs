@@ -24,7 +24,7 @@ impl Plugin {
         Self { instance, ticks }
     }
 
-    /// A new configuration, of `size` bytes; false when it is not good.
+    /// Loads a new configuration of `size` bytes. False if it is invalid.
     pub fn configure(&self, size: usize) -> bool {
         self.instance.configure(&hostcalls::bytes(Buffer::PluginConfiguration, size))
     }
@@ -34,7 +34,7 @@ impl Plugin {
         self.instance.tick();
     }
 
-    /// Whether the host may let go of this instance at once.
+    /// Whether the host may destroy this instance at once.
     pub fn done(&self) -> bool {
         self.instance.done()
     }

@@ -13,7 +13,7 @@ const MAX_TICK: Duration = Duration::from_secs(60);
 /// The ticks of one root context.
 pub struct Ticks {
     created: Instant,
-    /// When the host will tick next.
+    /// When the next tick comes.
     next: Cell<Option<Duration>>,
 }
 
@@ -22,7 +22,7 @@ impl Ticks {
         Self { created: Instant::now(), next: Cell::default() }
     }
 
-    /// The host ticked; it goes on with the same period until it gets another one.
+    /// Called after a tick. The host keeps the same period until it is set again.
     pub fn ticked(&self) {
         self.next.set(None);
     }
@@ -33,7 +33,7 @@ impl Clock for Ticks {
         self.created.elapsed()
     }
 
-    /// A tick that comes early enough is left alone.
+    /// A pending tick that comes early enough is kept.
     fn wake_at(&self, at: Duration) {
         let now = self.elapsed();
         let left = at.saturating_sub(now).min(MAX_TICK).max(MIN_TICK);

@@ -1,5 +1,5 @@
-//! An Envoy as the adapter sees it: the root context of a worker, and its streams. As in proxy-wasm one context is
-//! effective. What a task does in another context than its own breaks a rule.
+//! The host as the adapter sees it: the root context of a worker, and its streams. As in proxy-wasm, one context is
+//! effective. A task that acts in another context than its own breaks a rule.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ pub struct SimRoot {
     id: WorkerId,
     rng: Rng,
     effective: Cell<Owner>,
-    /// To whom the task belongs that runs.
+    /// The owner of the running task.
     running: Cell<Option<Owner>>,
     streams: RefCell<BTreeSet<u32>>,
     next_stream: Cell<u32>,
@@ -36,18 +36,18 @@ pub struct SimRoot {
     sent: RefCell<Vec<UnderWay>>,
 }
 
-/// A callout under way.
+/// A callout in progress.
 pub struct UnderWay {
-    /// The number under which its answer comes.
+    /// The number of its reply.
     pub token: u32,
-    /// The context that was effective when it was sent, to which the answer belongs.
+    /// The context that was effective when it was sent. The reply belongs to it.
     pub owner: Owner,
-    /// Completes with the answer.
+    /// Completes with the reply.
     pub answer: LocalFuture<'static, Answer>,
 }
 
 impl SimRoot {
-    /// A new life.
+    /// A new life of a worker.
     pub fn new(world: &Rc<World>, id: WorkerId) -> Rc<Self> {
         Rc::new(Self {
             world: Rc::downgrade(world),
@@ -73,7 +73,7 @@ impl SimRoot {
         self.effective.get()
     }
 
-    /// A callback of a context.
+    /// Runs a callback in a context.
     pub fn in_context<T>(&self, context: Owner, callback: impl FnOnce() -> T) -> T {
         self.effective.set(context);
         let output = callback();
@@ -82,17 +82,17 @@ impl SimRoot {
         output
     }
 
-    /// A task of that owner runs from now on, or none.
+    /// Sets the owner of the running task, or `None`.
     pub fn runs(&self, owner: Option<Owner>) {
         self.running.set(owner);
     }
 
-    /// The callouts that were sent since this was last asked.
+    /// The callouts that were sent since the last call.
     pub fn take_sent(&self) -> Vec<UnderWay> {
         self.sent.take()
     }
 
-    /// A stream begins.
+    /// Opens a stream.
     pub fn open(self: &Rc<Self>, ask: &Ask) -> Rc<SimStream> {
         let id = self.next_stream.replace(self.next_stream.get() + 1);
         self.streams.borrow_mut().insert(id);
@@ -110,12 +110,12 @@ impl SimRoot {
         })
     }
 
-    /// A stream is gone.
+    /// Closes a stream.
     pub fn close(&self, id: u32) {
         self.streams.borrow_mut().remove(&id);
     }
 
-    /// Something is done that `owner` has asked for: the host does it to the effective context.
+    /// Checks an action for `owner`: the host would apply it to the effective context.
     fn acts_on(&self, owner: Owner, what: &str) {
         let effective = self.effective.get();
         if effective != owner
@@ -158,7 +158,7 @@ impl RootContext for SimRoot {
         Ok(())
     }
 
-    /// Nobody asks it to go: it dies.
+    /// A simulated host never destroys an instance in an orderly way; workers crash instead.
     fn done(&self) {}
 
     fn now(&self) -> Timestamp {
@@ -243,52 +243,52 @@ pub struct SimStream {
     is_forwarded: Cell<bool>,
 }
 
-/// An answer of the gate.
+/// A reply of the gate.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status.
     pub status: u16,
-    /// Headers besides those that Envoy adds.
+    /// Headers in addition to those of Envoy.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: String,
 }
 
-/// What the application sees of a request.
+/// The request as the application receives it.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     /// All headers.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Whose request it is, as the access log has it.
+    /// The subject in the access log.
     pub subject: Option<String>,
 }
 
-/// What became of a request.
+/// The gate's decision about a request.
 #[derive(Clone, Debug)]
 pub enum Decided {
-    /// It goes on.
+    /// The request was forwarded.
     Forwarded(Upstream),
-    /// It was answered.
+    /// The gate replied.
     Answered(Reply),
 }
 
 impl SimStream {
-    /// The headers, before anything has changed them.
+    /// The request headers before any change.
     pub fn request(&self) -> Vec<(String, Vec<u8>)> {
         self.headers.borrow().clone()
     }
 
-    /// The body is there.
+    /// Stores the request body.
     pub fn receive(&self, body: Vec<u8>) {
         *self.body.borrow_mut() = body;
     }
 
-    /// It goes on.
+    /// Marks the request as forwarded.
     pub fn forward(&self) {
         self.is_forwarded.set(true);
     }
 
-    /// What became of it, and why; `None` while it is held.
+    /// The decision and its reason; `None` while the request is held.
     pub fn decided(&self) -> Option<(Decided, String)> {
         let state = self.state.borrow();
         let reason = state.get("oidc_reason").cloned().unwrap_or_default();

@@ -8,12 +8,12 @@ use oidc_gate_core::host::CasMismatch;
 
 use crate::worker::Worker;
 
-/// Which worker of which Envoy.
+/// Identifies a worker of an Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkerId {
-    /// The Envoy.
+    /// The Envoy's index.
     pub envoy: usize,
-    /// Its worker.
+    /// The worker's index.
     pub worker: usize,
 }
 
@@ -29,13 +29,13 @@ pub struct Envoy {
     pub workers: Vec<Worker>,
     shared: RefCell<BTreeMap<String, (Vec<u8>, u32)>>,
     next_cas: Cell<u32>,
-    /// How far its wall clock is from the true one, in milliseconds.
+    /// The difference of its wall clock from the true one, in milliseconds.
     offset: Cell<i64>,
     healthy_offset: i64,
 }
 
 impl Envoy {
-    /// None of its workers runs yet.
+    /// An Envoy without a running worker.
     pub fn new(envoy: usize, workers: usize, offset: i64) -> Self {
         Self {
             workers: (0..workers).map(|worker| Worker::new(WorkerId { envoy, worker })).collect(),
@@ -46,38 +46,37 @@ impl Envoy {
         }
     }
 
-    /// Its wall clock jumps: from now on it is that far from where it was in the beginning.
+    /// Moves the wall clock by this much from its initial offset.
     pub fn step_clock(&self, millis: i64) {
         self.offset.set(self.healthy_offset + millis);
     }
 
-    /// Its wall clock is right again.
+    /// Restores the wall clock's initial offset.
     pub fn repair_clock(&self) {
         self.offset.set(self.healthy_offset);
     }
 
-    /// Whether its wall clock is as right as it was in the beginning.
+    /// Whether the wall clock has its initial offset.
     pub fn clock_is_right(&self) -> bool {
         self.offset.get() == self.healthy_offset
     }
 
-    /// It starts anew and has no shared data.
+    /// Clears the shared data, as a restart does.
     pub fn forget(&self) {
         self.shared.borrow_mut().clear();
     }
 
-    /// How far its wall clock is from the true one, in milliseconds.
+    /// The difference of its wall clock from the true one, in milliseconds.
     pub fn clock_offset(&self) -> i64 {
         self.offset.get()
     }
 
-    /// What its workers share, with its compare-and-swap number.
+    /// Shared data with its compare-and-swap number.
     pub fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)> {
         self.shared.borrow().get(key).cloned()
     }
 
-    /// As proxy-wasm does it: a number of 0 means "whatever is there", and a key that is not there is written with any
-    /// number.
+    /// Like proxy-wasm: number 0 overwrites any version, and any number writes a key that does not exist.
     ///
     /// # Errors
     /// Another worker wrote first.
@@ -90,7 +89,7 @@ impl Envoy {
             return Err(CasMismatch);
         }
         let next = self.next_cas.get();
-        // Never 0 again, however long it counts.
+        // Skip 0 after an overflow.
         self.next_cas.set(next.checked_add(1).unwrap_or(1));
         shared.insert(key.to_owned(), (value.to_vec(), next));
         Ok(())

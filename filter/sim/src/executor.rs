@@ -1,5 +1,4 @@
-//! Virtual time and the tasks in it. Of all tasks that are ready, chance decides which runs next; when none is, time
-//! jumps to the next timer.
+//! Virtual time and its tasks. A random ready task runs next. If no task is ready, time jumps to the next timer.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,7 +14,7 @@ use oidc_gate_core::host::LocalFuture;
 
 use crate::rng::Rng;
 
-/// A point of virtual time, counted from the beginning of the run.
+/// A point in virtual time, counted from the beginning of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
@@ -34,7 +33,7 @@ impl Moment {
         Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero when it is not.
+    /// How long after `earlier` this is; zero if it is not later.
     pub const fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -46,23 +45,23 @@ impl fmt::Display for Moment {
     }
 }
 
-/// To whom a task belongs: it goes when its owner does.
+/// The owner of a task. The task is dropped with its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
-    /// The world outside of the gate: network, browsers, people.
+    /// The world outside of the gate: network, browsers, users.
     Outside,
-    /// A life of a worker; the next one after a crash is another.
+    /// One life of a worker. A restart after a crash begins a new one.
     Worker {
-        /// Which Envoy.
+        /// The Envoy's index.
         envoy: usize,
-        /// Which of its workers.
+        /// The worker's index in its Envoy.
         worker: usize,
-        /// Counts its lives.
+        /// The number of this life.
         life: u32,
     },
 }
 
-/// Whether a task is meant to end.
+/// Whether a task ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
     /// It does its work and ends.
@@ -74,11 +73,11 @@ pub enum Span {
 /// A task that has not ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
-    /// To whom it belongs.
+    /// Its owner.
     pub owner: Owner,
-    /// What it is.
+    /// Its name.
     pub name: &'static str,
-    /// Since when it is there.
+    /// When it was spawned.
     pub since: Moment,
 }
 
@@ -97,7 +96,7 @@ pub struct Executor {
 struct Task {
     pending: Pending,
     span: Span,
-    /// Taken out while it is polled.
+    /// `None` while it is polled.
     future: Option<LocalFuture<'static, ()>>,
     wake: Arc<TaskWake>,
     waker: Waker,
@@ -117,26 +116,26 @@ impl Wake for TaskWake {
     }
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A task was polled.
     Polled {
-        /// Its number.
+        /// Its id.
         task: u64,
-        /// To whom it belongs.
+        /// Its owner.
         owner: Owner,
-        /// What it is.
+        /// Its name.
         name: &'static str,
     },
     /// Time moved on.
     Advanced,
-    /// Nothing will ever happen again, or not before the given end.
+    /// Nothing will happen any more, or not before the given end.
     Idle,
 }
 
 impl Executor {
-    /// Nothing to do yet.
+    /// An executor without tasks.
     pub fn new(rng: Rng) -> Rc<Self> {
         Rc::new(Self {
             now: Cell::default(),
@@ -150,7 +149,7 @@ impl Executor {
         })
     }
 
-    /// What time it is.
+    /// The current virtual time.
     pub fn now(&self) -> Moment {
         self.now.get()
     }
@@ -174,31 +173,31 @@ impl Executor {
         id
     }
 
-    /// What makes a task ready.
+    /// The waker of a task.
     pub fn waker(&self, id: u64) -> Option<Waker> {
         self.tasks.borrow().get(&id).map(|task| task.waker.clone())
     }
 
-    /// Whether a task waits for its turn.
+    /// Whether a task is ready to run.
     pub fn is_ready(&self, id: u64) -> bool {
         self.tasks.borrow().get(&id).is_some_and(|task| task.wake.queued.load(Ordering::Relaxed))
     }
 
     /// Drops a task.
     pub fn cancel(&self, id: u64) {
-        // Dropped outside of the borrow: dropping may wake or cancel others.
+        // Drop it outside of the borrow: its destructor may wake or cancel other tasks.
         let task = self.tasks.borrow_mut().remove(&id);
         self.discard(task);
     }
 
-    /// Drops everything that belongs to `owner`.
+    /// Drops all tasks of `owner`.
     pub fn kill(&self, owner: Owner) {
         let is_his = |_: &u64, task: &mut Task| task.pending.owner == owner;
         let gone: Vec<Task> = self.tasks.borrow_mut().extract_if(.., is_his).map(|(_, task)| task).collect();
         self.discard(gone);
     }
 
-    /// Drops everything.
+    /// Drops all tasks.
     pub fn clear(&self) {
         let gone = std::mem::take(&mut *self.tasks.borrow_mut());
         self.discard(gone.into_values());
@@ -210,12 +209,12 @@ impl Executor {
         }
     }
 
-    /// Nothing of `owner` runs before `until`.
+    /// Stalls all tasks of `owner` until then.
     pub fn stall(&self, owner: Owner, until: Moment) {
         self.stalled.borrow_mut().push((owner, until));
     }
 
-    /// Everybody runs again, at the next step.
+    /// Ends all stalls.
     pub fn end_stalls(&self) {
         for (_, until) in self.stalled.borrow_mut().iter_mut() {
             *until = self.now();
@@ -231,18 +230,18 @@ impl Executor {
         stalled.iter().filter(|(stalled, _)| *stalled == owner).map(|(_, until)| *until).max()
     }
 
-    /// Tasks that ought to end and have not yet.
+    /// The finite tasks that have not ended.
     pub fn unfinished(&self) -> Vec<Pending> {
         let tasks = self.tasks.borrow();
         tasks.values().filter(|task| task.span == Span::Finite).map(|task| task.pending).collect()
     }
 
-    /// How many tasks ought to end and have not yet.
+    /// The number of finite tasks that have not ended.
     pub fn unfinished_count(&self) -> usize {
         self.finite.get()
     }
 
-    /// The oldest task of that name.
+    /// The oldest task with this name.
     pub fn oldest(&self, name: &str) -> Option<Pending> {
         let tasks = self.tasks.borrow();
         tasks.values().map(|task| task.pending).find(|pending| pending.name == name)
@@ -253,7 +252,7 @@ impl Executor {
         Sleep { key: (self.now().saturating_add(duration), self.fresh_id()), executor: self.clone() }
     }
 
-    /// Polls one task, or moves time on to the next timer, if that is not after `end`.
+    /// Polls one task. If none is ready, moves time to the next timer, unless that is after `end`.
     pub fn step(&self, end: Moment) -> Step {
         loop {
             let id = {
@@ -292,7 +291,7 @@ impl Executor {
         let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
         match poll {
             Poll::Pending => {
-                // It may have been cancelled from within.
+                // The task may have cancelled itself during the poll.
                 let mut tasks = self.tasks.borrow_mut();
                 let rest = match tasks.get_mut(&id) {
                     Some(task) => task.future.replace(future),
@@ -331,7 +330,7 @@ impl Executor {
     }
 }
 
-/// Completes when its time has come.
+/// A future that completes at a point in time.
 pub struct Sleep {
     executor: Rc<Executor>,
     key: (Moment, u64),

@@ -1,4 +1,5 @@
-//! What goes wrong, when, and to whom. Every fault is written down: a rule that a fault excuses asks here.
+//! Decides which faults occur, when and where. Every fault is recorded, so that rules can check whether a fault excuses
+//! a deviation.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,37 +13,37 @@ use crate::poison;
 use crate::rng::Rng;
 use crate::world::World;
 
-/// What becomes of one call.
+/// The fate of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It arrives, and so does its answer.
+    /// The call and its reply arrive.
     Delivered,
-    /// There is no connection.
+    /// The connection is refused.
     Refused,
-    /// It never arrives, and the caller is told nothing until its time is up.
+    /// The call never arrives, and the caller learns nothing until its timeout.
     Swallowed,
-    /// It never arrives, and the caller is told that the connection is gone.
+    /// The call never arrives, and the caller sees a lost connection.
     LostRequest,
-    /// It arrives; the answer does not.
+    /// The call arrives, but the reply is lost.
     LostReply,
-    /// It arrives; the answer comes after the time limit.
+    /// The call arrives, and the reply comes after the timeout.
     Late,
-    /// Only so many of 1000 parts of it arrive.
+    /// Only this many of 1000 parts of the call arrive.
     Cut(u64),
-    /// It arrives and is refused.
+    /// The call arrives and is answered with an error.
     Error(u64),
 }
 
-/// To whom a fault happened.
+/// Who is affected by a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// To everybody.
+    /// Everybody.
     All,
-    /// To one Envoy.
+    /// One Envoy.
     Envoy(usize),
-    /// To one worker.
+    /// One worker.
     Worker(usize, usize),
-    /// To whoever writes to Redis.
+    /// Everybody who writes to Redis.
     Writers,
 }
 
@@ -56,7 +57,7 @@ impl Scope {
     }
 }
 
-/// The state of what can break.
+/// The current faults and their record.
 pub struct Faults {
     log: RefCell<Vec<(Moment, Scope)>>,
     stalls: RefCell<Vec<(Moment, Scope)>>,
@@ -87,7 +88,7 @@ enum RedisTrouble {
     Loading,
 }
 
-/// The errors that a Redis in trouble answers with.
+/// The error replies of a Redis in trouble.
 const REDIS_ERRORS: [&str; 8] = [
     "LOADING Redis is loading the dataset in memory",
     "READONLY You can't write against a read only replica.",
@@ -98,7 +99,7 @@ const REDIS_ERRORS: [&str; 8] = [
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
     "NOREPLICAS Not enough good replicas to write.",
 ];
-/// Those with which only writes are refused.
+/// The error replies that refuse only writes.
 const WRITE_REFUSALS: [&str; 4] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS"];
 
 fn refuses_writes_only(error: &str) -> bool {
@@ -106,7 +107,7 @@ fn refuses_writes_only(error: &str) -> bool {
 }
 
 impl Faults {
-    /// Everything works.
+    /// No faults yet.
     pub fn new(plan: &Plan, rng: Rng) -> Self {
         let cells = || (0..plan.envoys).map(|_| Cell::default()).collect();
         Self {
@@ -124,7 +125,7 @@ impl Faults {
         }
     }
 
-    /// From now on everything works.
+    /// Ends all faults.
     pub fn end(&self) {
         self.on.set(false);
         self.redis.set(Outage::default());
@@ -134,17 +135,17 @@ impl Faults {
         self.from_redis.iter().chain(&self.from_provider).for_each(|until| until.set(Moment::ZERO));
     }
 
-    /// Whether things still break.
+    /// Whether faults can still occur.
     pub fn are_on(&self) -> bool {
         self.on.get()
     }
 
-    /// Writes a fault down.
+    /// Records a fault.
     pub fn happened(&self, at: Moment, scope: Scope) {
         self.log.borrow_mut().push((at, scope));
     }
 
-    /// Whether a fault since then may be to blame for what a worker did.
+    /// Whether a fault since then may explain a worker's behaviour.
     pub fn excuse(&self, envoy: usize, worker: usize, since: Moment) -> bool {
         self.log
             .borrow()
@@ -154,7 +155,7 @@ impl Faults {
             .any(|(_, scope)| scope.covers(envoy, worker))
     }
 
-    /// When something went wrong last for anybody of an Envoy who reads.
+    /// When the last fault affected a reader of this Envoy.
     pub fn last_of(&self, envoy: usize) -> Moment {
         self.latest(|scope| match scope {
             Scope::All => true,
@@ -163,7 +164,7 @@ impl Faults {
         })
     }
 
-    /// When Redis began or ended to refuse all writes last.
+    /// When Redis last began or stopped to refuse all writes.
     pub fn last_refusal(&self) -> Moment {
         self.latest(|scope| scope == Scope::Writers)
     }
@@ -173,12 +174,12 @@ impl Faults {
         log.iter().rev().find(|(_, scope)| is_meant(*scope)).map_or(Moment::ZERO, |(at, _)| *at)
     }
 
-    /// Whether a worker has stood still since then.
+    /// Whether a worker was stalled at some time since then.
     pub fn stalled_since(&self, envoy: usize, worker: usize, since: Moment) -> bool {
         self.stalls.borrow().iter().any(|(until, scope)| *until >= since && scope.covers(envoy, worker))
     }
 
-    /// Whether a worker stood still at that time, or until shortly before.
+    /// Whether a worker was stalled at that time, or until shortly before.
     pub fn stalled_within(&self, envoy: usize, worker: usize, before: Duration, at: Moment) -> bool {
         let mut stalls = self.stalls.borrow().clone().into_iter();
         stalls.any(|(until, scope)| {
@@ -186,22 +187,22 @@ impl Faults {
         })
     }
 
-    /// Whether any worker has stood still since then.
+    /// Whether any worker was stalled since then.
     pub fn any_stall_since(&self, since: Moment) -> bool {
         self.stalls.borrow().iter().any(|(until, _)| *until >= since)
     }
 
-    /// Whether no clock has ever jumped.
+    /// Whether no clock has jumped so far.
     pub fn clocks_were_right(&self) -> bool {
         self.clock_steps.get() == 0
     }
 
-    /// Whether anything at all has gone wrong since then.
+    /// Whether any fault occurred since then.
     pub fn any_since(&self, since: Moment) -> bool {
         self.log.borrow().last().is_some_and(|(at, _)| *at >= since)
     }
 
-    /// What becomes of a call to Redis.
+    /// Draws the fate of a call to Redis.
     pub fn to_redis(&self, plan: &Plan, envoy: usize, now: Moment) -> Fate {
         let outage = self.redis.get();
         if now < self.from_redis[envoy].get() {
@@ -227,7 +228,7 @@ impl Faults {
         ])
     }
 
-    /// What becomes of a call to the provider.
+    /// Draws the fate of a call to the provider.
     pub fn to_provider(&self, plan: &Plan, envoy: usize, now: Moment) -> Fate {
         if now < self.from_provider[envoy].get() {
             return if self.rng.permille(500) { Fate::Swallowed } else { Fate::Refused };
@@ -252,25 +253,25 @@ impl Faults {
         hit.map_or(Fate::Delivered, |(_, fate)| *fate)
     }
 
-    /// Whether the announcement of a logout gets lost.
+    /// Draws whether a logout notification is lost.
     pub fn loses_announcement(&self, plan: &Plan) -> bool {
         self.on.get()
             && plan.faults.lost_announcement > 0
             && self.rng.permille(plan.faults.lost_announcement * 5)
     }
 
-    /// Whether browsers reach the provider.
+    /// Whether the provider is unavailable to browsers.
     pub fn provider_is_away(&self, now: Moment) -> bool {
         now < self.provider_away.get()
     }
 
-    /// Whether this Envoy is cut off from Redis, or Redis from everybody.
+    /// Whether this Envoy is cut off from Redis, or Redis is unavailable to all.
     pub fn redis_is_away(&self, envoy: usize, now: Moment) -> bool {
         let outage = self.redis.get();
         now < self.from_redis[envoy].get() || now < outage.until && outage.kind != RedisTrouble::ReadOnly
     }
 
-    /// Whether Redis refuses all writes, and perhaps can be read.
+    /// Whether Redis refuses all writes; it may still serve reads.
     pub fn writes_are_refused(&self, now: Moment) -> bool {
         now < self.redis.get().until
     }
@@ -280,17 +281,17 @@ impl Faults {
         self.redis_ahead.get()
     }
 
-    /// Whether something else stands where the revocation stream should be.
+    /// Whether another key type has replaced the revocation stream.
     pub fn stream_is_away(&self, now: Moment) -> bool {
         now < self.stream_away.get()
     }
 
-    /// Something else stands there until then.
+    /// Replaces the revocation stream until then.
     pub fn take_stream_away(&self, until: Moment) {
         self.stream_away.set(until);
     }
 
-    /// What Redis refuses, for a call with that fate.
+    /// The mood of Redis for a call with this fate.
     pub fn mood(&self, fate: Fate, now: Moment) -> Mood {
         if let Fate::Error(which) = fate {
             let error = REDIS_ERRORS[usize::try_from(which).unwrap_or_default()];
@@ -304,13 +305,13 @@ impl Faults {
         }
     }
 
-    /// Whether a worker dies after this step.
+    /// Draws whether a worker crashes after this step.
     pub fn crashes_now(&self, plan: &Plan) -> bool {
         self.on.get() && plan.faults.worker_crash > 0 && self.rng.below(1_000_000) < plan.faults.worker_crash
     }
 }
 
-/// The task that makes events happen, until faults end.
+/// The task that causes events until faults end.
 pub async fn run(world: Rc<World>) {
     let faults = &world.faults;
     let plan = &world.plan.faults;
@@ -334,8 +335,7 @@ async fn happen(world: &Rc<World>, event: Event) {
     let worker = faults.rng.index(world.plan.workers);
     let mut until = now.saturating_add(Duration::from_millis(faults.rng.between(100, 6_000)));
     world.trace.event(now, "fault", envoy as u64, || format!("{event:?}, Envoy {envoy}, until {until}"));
-    // What lasts is a fault until its end; it is written down at both ends, and what happens between them asks for the
-    // state.
+    // A lasting fault is recorded at its beginning and its end. Rules about the time between them check the state.
     let mut scope = Scope::All;
     match event {
         Event::RedisOutage => faults.redis.set(Outage { until, kind: RedisTrouble::Away, error: "" }),
@@ -384,10 +384,10 @@ async fn happen(world: &Rc<World>, event: Event) {
         Event::RedisClockStep => {
             faults.redis_ahead.set(*faults.rng.pick(&[30_000, 3_600_000]));
             faults.clock_steps.set(faults.clock_steps.get() + 1);
-            // What has its end before then is gone.
+            // Keys that expire before that time are gone.
             world.ledger.lost_everything(now);
         }
-        // It is none, for whoever reads and writes: see there.
+        // Not recorded as a fault: readers and writers must cope with it. See [`poison`].
         Event::Poison => return poison::pour(world, &faults.rng, now, until),
     }
     faults.happened(now, scope);

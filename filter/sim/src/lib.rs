@@ -1,13 +1,13 @@
 //! # A deterministic world around adapter and core
 //!
-//! The core decides, the adapter carries it out, as in Envoy. This crate is everything else, in one thread and in
-//! virtual time: Envoys with their workers, shared data and clocks, a network, a Redis with real semantics
-//! ([`oidc_gate_redis_model`]), a provider that behaves as Keycloak does, browsers, API clients, an administrator,
-//! somebody who should not get in, and all that goes wrong between them.
+//! The core decides, and the adapter carries the decisions out, as in Envoy. This crate simulates everything else, in
+//! one thread and in virtual time: Envoys with their workers, shared data and clocks, a network, a Redis with real
+//! semantics ([`oidc_gate_redis_model`]), a provider that behaves like Keycloak, browsers, API clients, an
+//! administrator, an attacker, and all faults between them.
 //!
-//! One number, the seed, decides everything: which task runs next, how long a call takes, what gets lost, who clicks
-//! where. A run is checked against what is true, which the world knows and the gate does not: see
-//! [`ledger::Rule`]. A seed that breaks a rule replays exactly.
+//! One number, the seed, decides everything: which task runs next, how long a call takes, what is lost, where users
+//! click. A run is checked against the true state, which the world knows and the gate does not: see [`ledger::Rule`]. A
+//! seed that breaks a rule replays exactly.
 //!
 //! ## The map
 //!
@@ -19,21 +19,21 @@
 //! | [`envoy`] | an Envoy: its clock and its shared data |
 //! | [`worker`] | a worker: the adapter with the core, and the callbacks that drive it |
 //! | [`contexts`] | the root context and the streams of a worker |
-//! | [`turns`] | the adapter's scheduler: chance decides which task runs next |
-//! | [`net`] | callouts, latencies, and their fates |
-//! | [`faults`] | what goes wrong, and when |
-//! | [`poison`] | what somebody writes into the revocation stream |
+//! | [`turns`] | the adapter's scheduler: a random task runs next |
+//! | [`net`] | callouts, their latencies and faults |
+//! | [`faults`] | the faults, and when they occur |
+//! | [`poison`] | foreign entries in the revocation stream |
 //! | [`provider`] | sessions, tokens, rotation, logout |
-//! | [`client`] | browsers, API clients, the administrator, the attacker, the flood |
-//! | [`ledger`] | what is true, and the rules |
-//! | [`sabotage`] | bugs that are planted on purpose |
-//! | [`trace`] | what happened |
+//! | [`client`] | browsers, API clients, the administrator, the attackers, the flood |
+//! | [`ledger`] | the true state, and the rules |
+//! | [`sabotage`] | planted bugs |
+//! | [`trace`] | the events of a run |
 //! | [`runner`] | many seeds, on all cores |
 //!
 //! ## What is not real
 //!
-//! Signatures: see [`provider::verify`]. Bytes of HTTP and TLS: a request is what Envoy would hand to the filter.
-//! Memory and CPU cost nothing.
+//! Signatures: see [`provider::verify`]. Bytes of HTTP and TLS: a request is what Envoy would pass to the filter.
+//! Memory and CPU have no cost.
 
 pub mod client;
 pub mod contexts;

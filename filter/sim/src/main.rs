@@ -1,4 +1,4 @@
-//! Runs seeds and prints what came of them.
+//! Runs seeds and prints the results.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -12,25 +12,25 @@ use oidc_gate_sim::sabotage::Sabotage;
 /// Run the gate's core in a simulated world, once for each seed.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seeds.
+    /// How many seeds to run.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
-    /// The first of them.
+    /// The first seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Plant a bug, to see it found.
+    /// Plant this bug, to show that the rules find it.
     #[arg(long)]
     sabotage: Option<Sabotage>,
-    /// How many failing seeds to look for before giving up.
+    /// Stop after this many failing seeds.
     #[arg(long, default_value_t = 1)]
     failures: usize,
-    /// Print only the last so many lines of what happened.
+    /// Print only this many of the last events.
     #[arg(long, default_value_t = 400)]
     lines: usize,
-    /// Write the seeds and their hashes to this file. Two versions that behave alike write the same.
+    /// Write the seeds and their hashes to this file. Two versions with the same behaviour write the same file.
     #[arg(long)]
     hashes: Option<PathBuf>,
-    /// Print `done N` now and then, for whoever shows progress.
+    /// Print `done N` now and then, for a program that shows progress.
     #[arg(long)]
     progress: bool,
 }
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let progress = |done: u64| {
         if arguments.progress && (done.is_multiple_of(step) || done == arguments.seeds) {
             let mut out = std::io::stdout().lock();
-            // Whoever reads it may be gone; the seeds run on.
+            // The reader may be gone. The seeds run on.
             let _ = writeln!(out, "done {done}").and_then(|()| out.flush());
         }
     };

@@ -1,4 +1,4 @@
-//! The network: from workers to Redis and the provider, with latencies, and with all that can happen on the way.
+//! The network between workers, Redis and the provider, with latencies and faults.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::world::World;
 
 type Answer = Result<CalloutReply, CalloutError>;
 
-/// Who is called.
+/// The called party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Redis,
     Provider,
 }
 
-/// One callout of a worker. It is sent now, whether or not anybody polls.
+/// One callout of a worker. It is sent now, whether or not the future is polled.
 pub fn call(world: &Rc<World>, from: WorkerId, callout: Callout) -> LocalFuture<'static, Answer> {
     let peer = match callout.cluster.as_str() {
         "redis" => Peer::Redis,
@@ -59,11 +59,11 @@ pub fn call(world: &Rc<World>, from: WorkerId, callout: Callout) -> LocalFuture<
     let executor = world.executor.clone();
     let deadline = executor.sleep(timeout);
     Box::pin(async move {
-        // Over when the caller has its answer, or does not wait for it any more.
+        // Ends when the caller has its reply, or no longer waits.
         let _presentation: Option<Presentation> = presentation;
         match select(receiver, deadline).await {
             Either::Left((Ok(answer), _)) => answer,
-            // Nobody will ever answer; Envoy knows only when the time is up.
+            // There will be no reply, but Envoy notices only at the timeout.
             Either::Left((Err(_), deadline)) => {
                 deadline.await;
                 timed_out(peer)
@@ -73,7 +73,7 @@ pub fn call(world: &Rc<World>, from: WorkerId, callout: Callout) -> LocalFuture<
     })
 }
 
-/// Envoy makes a 504 of it; a raw TCP connection that says nothing is reset.
+/// Envoy turns a timeout into a 504. A raw TCP connection without a reply is reset.
 fn timed_out(peer: Peer) -> Answer {
     match peer {
         Peer::Redis => Err(CalloutError::Reset),
@@ -85,7 +85,7 @@ fn status(status: u16) -> CalloutReply {
     CalloutReply { status, ..CalloutReply::default() }
 }
 
-/// The way there and back.
+/// The way to the peer and back.
 async fn wire(world: Rc<World>, peer: Peer, fate: Fate, callout: Callout, call: u64, sender: Sender<Answer>) {
     let pause = |most| world.executor.sleep(Duration::from_micros(world.net_rng.between(50, most)));
     match fate {
@@ -102,7 +102,7 @@ async fn wire(world: Rc<World>, peer: Peer, fate: Fate, callout: Callout, call: 
     }
     let limit = callout.timeout;
     latency(&world, peer, limit).await;
-    // The worker is gone: what it sent may or may not have left.
+    // The worker is gone, so its request may or may not have been sent.
     if sender.is_canceled() && world.net_rng.permille(300) {
         return;
     }
@@ -137,11 +137,11 @@ fn answer(world: &World, call: u64, sender: Sender<Answer>, reply: Answer) {
         };
         format!("#{call} {status} {}", body.escape_debug())
     });
-    // Nobody may be waiting any more.
+    // The caller may no longer wait.
     let _ = sender.send(reply);
 }
 
-/// One way. Mostly short, sometimes long; there and back together always within the time limit.
+/// The latency of one direction: mostly short, sometimes long. Both directions together stay below the timeout.
 async fn latency(world: &World, peer: Peer, limit: Duration) {
     let rng = &world.net_rng;
     let (usual, slow) = match peer {
@@ -169,7 +169,7 @@ async fn redis(world: &World, fate: Fate, body: &[u8]) -> CalloutReply {
     };
     let mut connection = Connection::default();
     let mut reply = Vec::new();
-    // Now and then the bytes arrive in two pieces, and others come in between.
+    // Sometimes the bytes arrive in two pieces, with other commands in between.
     let split = if world.net_rng.permille(100) { world.net_rng.index(body.len()) } else { 0 };
     let (first, second) = body.split_at(split);
     for (index, piece) in [first, second].into_iter().enumerate() {
@@ -189,7 +189,7 @@ async fn redis(world: &World, fate: Fate, body: &[u8]) -> CalloutReply {
     CalloutReply { status: 200, headers: Vec::new(), body: reply }
 }
 
-/// Whoever asks whether a message was carried out has it noted.
+/// For a planted bug: a lookup of a logout token records it as processed.
 fn note_message(world: &World, request: &[u8]) {
     let text = String::from_utf8_lossy(request);
     if text.contains("EXISTS")
@@ -199,7 +199,7 @@ fn note_message(world: &World, request: &[u8]) {
     }
 }
 
-/// Whoever asks for a code to be taken is told that it is his.
+/// For a planted bug: every request to claim a flow succeeds.
 fn grant(request: &[u8], reply: Vec<u8>) -> Vec<u8> {
     let text = String::from_utf8_lossy(&reply);
     match request.windows(6).any(|window| window == b":code:") {

@@ -1,22 +1,22 @@
-//! What a seed decides before anything happens: how large the world is, how it is configured, who uses it, and what may
-//! go wrong. Printed with every failure.
+//! The choices that a seed makes in advance: the size of the world, its configuration, its users and its faults.
+//! Printed with every failure.
 
 use std::time::Duration;
 
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 
-/// How much goes wrong.
+/// How much goes wrong in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultProfile {
-    /// Nothing. Calls may be slow, though within their limits, and people close tabs.
+    /// No faults. Calls may be slow, within their limits, and users close tabs.
     Calm,
-    /// Workers die, between any two steps.
+    /// Workers crash between any two steps.
     Crashes,
-    /// Nothing is lost and nobody dies. Redis takes no writes for a while, somebody writes into its stream, and
-    /// strangers send what they like.
+    /// No messages are lost and no worker crashes. Redis refuses writes for a while, somebody writes into its stream,
+    /// and strangers send anything.
     Pressure,
-    /// Whatever [`Faults`] says.
+    /// The faults of [`Faults`].
     Storm,
 }
 
@@ -25,17 +25,17 @@ pub enum FaultProfile {
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// What is broken on purpose.
+    /// The planted bug, if any.
     pub sabotage: Option<Sabotage>,
     /// How much goes wrong.
     pub fault_profile: FaultProfile,
-    /// What goes wrong, and how often.
+    /// The faults and their rates.
     pub faults: Faults,
-    /// Number of Envoys.
+    /// The number of Envoys.
     pub envoys: usize,
-    /// Workers of each Envoy.
+    /// The number of workers in each Envoy.
     pub workers: usize,
-    /// How long people use the gate, before faults end and everything has to settle.
+    /// How long users use the gate. Then all faults end, and everything must settle.
     pub duration: Duration,
     /// `session.cache_ttl`
     pub cache_ttl: Duration,
@@ -55,77 +55,77 @@ pub struct Plan {
     pub redis_timeout: Duration,
     /// `issuer.timeout`
     pub issuer_timeout: Duration,
-    /// Whether Redis asks for a password.
+    /// Whether Redis requires a password.
     pub redis_password: bool,
-    /// How many calls in 100 take about as long as they may.
+    /// Of 100 calls, how many take almost the maximum time.
     pub slow_calls: u64,
-    /// How far an Envoy's clock is from the true one at most.
+    /// The largest difference between an Envoy's clock and the true one.
     pub skew: Duration,
     /// How the provider is configured.
     pub provider: ProviderPlan,
-    /// Who uses the gate.
+    /// The users and clients of the gate.
     pub people: People,
 }
 
 /// How the provider is configured.
 #[derive(Clone, Debug)]
 pub struct ProviderPlan {
-    /// How long an access token lives.
+    /// The lifetime of an access token.
     pub access_lifetime: Duration,
-    /// A session that is not refreshed for that long ends (ssoSessionIdleTimeout).
+    /// A session ends if it is not refreshed for this long (ssoSessionIdleTimeout).
     pub sso_idle: Duration,
-    /// A session ends after that long (ssoSessionMaxLifespan).
+    /// A session ends after this long (ssoSessionMaxLifespan).
     pub sso_max: Duration,
-    /// Whether it gives out refresh tokens at all.
+    /// Whether it issues refresh tokens.
     pub refresh_tokens: bool,
-    /// revokeRefreshToken with refreshTokenMaxReuse=0.
+    /// Whether refresh tokens rotate: revokeRefreshToken with refreshTokenMaxReuse=0.
     pub rotation: bool,
-    /// Whether a logout is announced to one Envoy or to each.
+    /// Whether a logout is sent to every Envoy or only to one.
     pub announces_to_each: bool,
-    /// Whether a logout token names the session, or the user only (backchannel.logout.session.required).
+    /// Whether a logout token names the session or only the user (backchannel.logout.session.required).
     pub announces_sid: bool,
-    /// Whether a logout that was not confirmed is announced again with the same token, and now and then one that was.
+    /// Whether an unconfirmed logout is sent again with the same token, and sometimes a confirmed one, too.
     pub announces_again: bool,
-    /// Whether the client has an admin URL, where "Logout all" and "not before" are announced.
+    /// Whether the client has an admin URL, to which "Logout all" and "not before" are sent.
     pub admin_url: bool,
 }
 
-/// Who uses the gate, and how.
+/// The users and clients of the gate, and their behaviour.
 #[derive(Clone, Debug)]
 pub struct People {
     /// Users of the provider.
     pub users: usize,
-    /// Browsers; several may belong to one user.
+    /// Browsers. Several may belong to one user.
     pub browsers: usize,
     /// Tabs of each browser.
     pub tabs: usize,
     /// Clients with bearer tokens.
     pub api_clients: usize,
-    /// Whether somebody tries what is forbidden.
+    /// Whether an attacker tries what is forbidden.
     pub attacker: bool,
-    /// Whether somebody sends forged tickets and made-up codes, many at once.
+    /// Whether somebody floods the gate with forged tickets and made-up codes.
     pub flood: bool,
-    /// Whether somebody kept copies of credentials, and tries them when their session has ended.
+    /// Whether somebody keeps copies of credentials and replays them after their session has ended.
     pub credential_replayer: bool,
-    /// Requests at once around the end of an access token.
+    /// How many requests a browser sends at once around the expiry of an access token.
     pub herd: u64,
-    /// How long people wait between two clicks, on average.
+    /// The mean time between two clicks of a user.
     pub think: Duration,
-    /// Requests at once, when a tab loads a page.
+    /// How many requests a tab sends at once to load a page.
     pub burst: u64,
-    /// How often a click is on "sign out", in 1000.
+    /// Of 1000 clicks, how many sign out.
     pub sign_out: u64,
-    /// How often a click is on a button of the account page, in 1000.
+    /// Of 1000 clicks, how many are on a button of the account page.
     pub account: u64,
-    /// How often a tab is closed before its answer is there, in 1000.
+    /// Of 1000 clicks, in how many the tab is closed before the reply arrives.
     pub abort: u64,
-    /// How long the administrator waits between two actions, on average; zero for one who does nothing.
+    /// The mean time between two actions of the administrator; zero if there is none.
     pub administrator: Duration,
-    /// Whether a browser's requests stay with one Envoy.
+    /// Whether a browser always uses the same Envoy.
     pub sticky: bool,
 }
 
-/// What goes wrong: calls, each in so many of 1000 cases; and events, with the mean time between two of them.
+/// The faults: for calls the rate in 1000, and for events the mean time between two of them.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// A request to Redis that never arrives.
@@ -134,9 +134,9 @@ pub struct Faults {
     pub redis_lost_reply: u64,
     /// A reply of Redis after the time limit.
     pub redis_late: u64,
-    /// A request to Redis of which only a part arrives.
+    /// A request to Redis that arrives only in part.
     pub redis_cut: u64,
-    /// An error reply.
+    /// An error reply of Redis.
     pub redis_error: u64,
     /// A request to the provider that never arrives.
     pub provider_lost_request: u64,
@@ -144,44 +144,44 @@ pub struct Faults {
     pub provider_lost_reply: u64,
     /// A reply of the provider after the time limit.
     pub provider_late: u64,
-    /// A status 500, 502, 503.
+    /// A reply of the provider with status 500, 502 or 503.
     pub provider_error: u64,
-    /// An announcement of a logout that never arrives.
+    /// A logout notification that never arrives.
     pub lost_announcement: u64,
-    /// A worker dies after one of its steps, in so many of a million.
+    /// A worker crashes after a step; the rate in a million.
     pub worker_crash: u64,
-    /// Events, drawn one after the other.
+    /// The kinds of events, one of which is drawn each time.
     pub events: Vec<Event>,
     /// The mean time between two events.
     pub pause: Duration,
 }
 
-/// Something that happens to a whole part of the world.
+/// A fault that affects a whole part of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Redis is away for a while.
+    /// Redis is unavailable for a while.
     RedisOutage,
-    /// Redis accepts and says nothing for a while.
+    /// Redis accepts connections but does not reply for a while.
     RedisHang,
-    /// Redis refuses writes for a while: it has no memory or no disk left, or it is a replica.
+    /// Redis refuses writes for a while: it has no memory or disk left, or it is a replica.
     RedisReadOnly,
-    /// Redis starts anew and has lost everything.
+    /// Redis restarts without its data.
     RedisLoss,
-    /// The provider is away for a while.
+    /// The provider is unavailable for a while.
     ProviderOutage,
-    /// One Envoy does not reach Redis for a while.
+    /// One Envoy cannot reach Redis for a while.
     PartitionFromRedis,
-    /// One Envoy does not reach the provider for a while.
+    /// One Envoy cannot reach the provider for a while.
     PartitionFromProvider,
-    /// One worker does nothing for a while.
+    /// One worker makes no progress for a while.
     Stall,
-    /// One Envoy is killed and starts anew, without its shared data.
+    /// One Envoy is killed and restarts without its shared data.
     EnvoyKill,
-    /// One Envoy's clock jumps.
+    /// The clock of one Envoy jumps.
     ClockStep,
     /// Redis' clock is ahead for a while.
     RedisClockStep,
-    /// Somebody writes into the revocation stream what does not belong there, and takes it out again.
+    /// Somebody puts foreign entries into the revocation stream and removes them later.
     Poison,
 }
 
@@ -201,7 +201,7 @@ const EVENTS: [Event; 12] = [
 ];
 
 impl Plan {
-    /// What this seed decides.
+    /// The plan of this seed.
     pub fn from_seed(seed: u64, sabotage: Option<Sabotage>) -> Self {
         let rng = Rng::new(seed).fork("plan");
         let millis = |least, most| Duration::from_millis(rng.between(least, most));
@@ -213,7 +213,7 @@ impl Plan {
             _ => FaultProfile::Storm,
         };
         let access_lifetime = one_of(&[4_000, 6_000, 10_000, 15_000, 30_000]);
-        // Limits either lie within the run, or far beyond it: then nobody may ever be signed out by them.
+        // Limits are either well within the run or far beyond it. In the second case they must never sign anybody out.
         let idle_timeout = one_of(&[8_000, 20_000, 3_600_000, 3_600_000, 3_600_000]);
         let absolute_timeout = one_of(&[25_000, 43_200_000, 43_200_000, 43_200_000]).max(idle_timeout);
         let mut plan = Self {
@@ -266,7 +266,7 @@ impl Plan {
             },
         };
         if fault_profile == FaultProfile::Pressure {
-            // Where nothing is renewed, a session at the provider would end as idle.
+            // Without refreshes, a session at the provider would end as idle.
             plan.provider.sso_idle = Duration::from_secs(1_800);
         }
         if let Some(sabotage) = sabotage {
@@ -275,7 +275,7 @@ impl Plan {
         plan
     }
 
-    /// How many workers there are in all.
+    /// The number of workers in all Envoys.
     pub fn worker_count(&self) -> usize {
         self.envoys * self.workers
     }
@@ -297,7 +297,7 @@ impl Faults {
                 ..Self::default()
             },
             FaultProfile::Storm => {
-                // Each kind is in some storms and not in others: together they would hide each other.
+                // Each kind of fault is only in some of the runs, since some faults would hide the effects of others.
                 let rate = || if rng.permille(350) { *rng.pick(&[5, 20, 60]) } else { 0 };
                 let events: Vec<Event> = EVENTS.into_iter().filter(|_| rng.permille(300)).collect();
                 Self {

@@ -1,5 +1,5 @@
-//! What somebody who can write to Redis puts into the revocation stream. Whatever stands there, what ended has to be
-//! known everywhere as soon as ever; only what was taken away, or could not be read, is known later.
+//! Foreign entries that a client with write access puts into the revocation stream. They must not delay any revocation.
+//! Only entries that were deleted or could not be read may arrive late.
 
 use std::rc::Rc;
 
@@ -12,10 +12,10 @@ use crate::world::World;
 
 /// The stream's key.
 const STREAM: &str = "mlflow:revoked";
-/// No id is larger.
+/// The largest possible id.
 const LARGEST_ID: &str = "18446744073709551615-18446744073709551615";
 
-/// Puts something there, and takes it away again when the time has come.
+/// Writes a foreign entry and removes it later.
 pub fn pour(world: &Rc<World>, rng: &Rng, now: Moment, until: Moment) {
     let clock = world.redis_clock(now);
     let run = |words: &[&str]| drop(world.redis.tamper(clock, words));
@@ -24,7 +24,7 @@ pub fn pour(world: &Rc<World>, rng: &Rng, now: Moment, until: Moment) {
         0 | 1 => {
             run(&["XADD", STREAM, LARGEST_ID, "e", "x"]);
             match rng.below(4) {
-                // Left there: whoever writes or reads next puts it right.
+                // Not removed: the next reader or writer repairs the stream.
                 0 => &[],
                 1 => &["DEL", STREAM],
                 _ => &["XDEL", STREAM, LARGEST_ID],
@@ -77,7 +77,7 @@ pub fn pour(world: &Rc<World>, rng: &Rng, now: Moment, until: Moment) {
     });
 }
 
-/// Takes away what is no stream.
+/// Removes a value of another type.
 pub fn cure(world: &World) {
     let now = world.executor.now();
     let clock = world.redis_clock(now);

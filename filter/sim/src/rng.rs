@@ -1,4 +1,4 @@
-//! The only source of chance: everything that a seed decides is drawn from here.
+//! The only source of randomness: everything that a seed decides is drawn from here.
 
 use std::cell::Cell;
 
@@ -12,7 +12,7 @@ impl Rng {
         Self(Cell::new(seed))
     }
 
-    /// Another stream, so that what is drawn for one purpose does not shift what is drawn for another.
+    /// A separate random stream. What is drawn for one purpose then does not shift what is drawn for another.
     pub fn fork(&self, purpose: &str) -> Self {
         let mut state = self.next();
         for byte in purpose.bytes() {
@@ -21,42 +21,42 @@ impl Rng {
         Self::new(state)
     }
 
-    /// 64 bits.
+    /// A random 64-bit number.
     pub fn next(&self) -> u64 {
         let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.0.set(state);
         mix(state)
     }
 
-    /// A number from `0` to `end - 1`; zero when `end` is zero.
+    /// A number from `0` to `end - 1`; zero if `end` is zero.
     pub fn below(&self, end: u64) -> u64 {
         if end == 0 { 0 } else { self.next() % end }
     }
 
-    /// An index into something of that length.
+    /// A random index into a list of this length.
     pub fn index(&self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap_or_default()
     }
 
-    /// A number within the range, both ends included.
+    /// A number in the range, both ends included.
     pub fn between(&self, least: u64, most: u64) -> u64 {
         least + self.below(most.saturating_sub(least) + 1)
     }
 
-    /// True in so many of 1000 cases.
+    /// True in this many of 1000 cases.
     pub fn permille(&self, cases: u64) -> bool {
         self.below(1000) < cases
     }
 
-    /// One of them.
+    /// A random item.
     ///
     /// # Panics
-    /// When there is none.
+    /// If the list is empty.
     pub fn pick<'a, T>(&self, items: &'a [T]) -> &'a T {
         &items[self.index(items.len())]
     }
 
-    /// Random bytes.
+    /// Fills a buffer with random bytes.
     pub fn fill(&self, buffer: &mut [u8]) {
         for chunk in buffer.chunks_mut(8) {
             let bytes = self.next().to_le_bytes();

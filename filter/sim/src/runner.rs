@@ -1,4 +1,4 @@
-//! Many seeds, on all cores; and one seed once more, to read what happened.
+//! Runs many seeds on all cores, and runs a failed seed again with text.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -11,31 +11,31 @@ use crate::sabotage::Sabotage;
 use crate::trace::Detail;
 use crate::world::{Outcome, Tally, World};
 
-/// A seed that broke a rule, run once more with text.
+/// A seed that broke a rule, and its second run with text.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The seed.
     pub seed: u64,
-    /// What it decided in advance.
+    /// Its plan.
     pub plan: Plan,
-    /// What was broken.
+    /// The broken rule.
     pub violation: Violation,
-    /// What happened before.
+    /// The last events before it.
     pub lines: Vec<String>,
-    /// Whether the second run was the same as the first.
+    /// Whether the second run had the same hash.
     pub replayed: bool,
 }
 
-/// What came of many seeds.
+/// The results of many seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How many ran.
+    /// How many seeds ran.
     pub seeds: u64,
-    /// The sum of what happened.
+    /// The sum of all event counts.
     pub tally: Tally,
-    /// Those that broke a rule, in order; at most as many as were asked for.
+    /// The failed seeds in order, at most as many as requested.
     pub failures: Vec<Failure>,
-    /// What tells the run of each seed from another run, in the order of the seeds.
+    /// Seeds and their hashes, in the order of the seeds.
     pub hashes: Vec<(u64, u64)>,
 }
 
@@ -44,7 +44,7 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>, detail: Detail) -> Outcome {
     run_plan(Plan::from_seed(seed, sabotage), detail)
 }
 
-/// Runs one plan. A panic is a broken rule like any other.
+/// Runs one plan. A panic counts as a broken rule.
 pub fn run_plan(plan: Plan, detail: Detail) -> Outcome {
     let world = World::new(plan, detail);
     match catch_unwind(AssertUnwindSafe(|| world.run())) {
@@ -63,11 +63,11 @@ pub fn run_plan(plan: Plan, detail: Detail) -> Outcome {
     }
 }
 
-/// Runs `count` seeds from `first` on, on all cores, until `most` of them have failed. `progress` is told how many are
-/// done.
+/// Runs `count` seeds starting at `first` on all cores, until `most` of them have failed. `progress` receives the
+/// number of finished seeds.
 ///
 /// # Panics
-/// When a thread can't be joined.
+/// If a thread cannot be joined.
 pub fn run_many(
     first: u64,
     count: u64,
@@ -113,7 +113,7 @@ pub fn run_many(
     Report { seeds: done.into_inner(), tally, failures, hashes }
 }
 
-/// What the threads have found so far.
+/// The results of all threads so far.
 #[derive(Default)]
 struct Found {
     tally: Tally,
@@ -121,7 +121,7 @@ struct Found {
     hashes: Vec<(u64, u64)>,
 }
 
-/// Runs a failed seed once more, with text.
+/// Runs a failed seed again with text.
 fn explain(seed: u64, sabotage: Option<Sabotage>, first: &Outcome) -> Failure {
     let again = run(seed, sabotage, Detail::Text);
     let violation = first.violation.clone().or(again.violation.clone());

@@ -1,54 +1,54 @@
-//! Bugs that are planted on purpose, to show that the rules would find them.
+//! Bugs that are planted on purpose, to show that the rules find them.
 
 use std::time::Duration;
 
 use crate::plan::{Event, FaultProfile, Faults, Plan};
 
-/// What is broken.
+/// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sabotage {
-    /// Whoever asks for the lease on a session gets it, and several may refresh it at once.
+    /// Every request for the lease on a session succeeds, so several workers may refresh it at once.
     GrantEveryLease,
-    /// Nobody looks whether a session is still the one that was read.
+    /// Writes do not check whether a session is still at the version that was read.
     IgnoreVersion,
-    /// A lease that ran out is as good as the one that came after it.
+    /// An expired lease is still accepted after another one was granted.
     IgnoreFence,
-    /// Whoever reads the log of endings finds none: other Envoys never hear of one.
+    /// Reads of the revocation log return no entries, so Envoys never learn of revocations elsewhere.
     HideRevocations,
-    /// What the workers of an Envoy tell each other about endings is not there.
+    /// The workers of an Envoy do not see each other's revocations.
     HideEndings,
-    /// A code is never taken: every callback may spend it.
+    /// No login flow is ever claimed, so every callback can redeem its code.
     GrantEveryCode,
-    /// Every signature is good.
+    /// Every signature is accepted.
     AcceptEverySignature,
-    /// A session whose use is to be written down while it is renewed is taken for gone.
+    /// A use that is recorded during a refresh makes the session count as gone.
     TakeBusyForGone,
-    /// A lease never ends by itself.
+    /// A lease never expires.
     KeepLeasesForEver,
-    /// What a permit takes out of a request stays in it.
+    /// Headers that a permit removes stay in the request.
     KeepClientHeaders,
-    /// What is sent to others is written into the log.
+    /// The bodies of callouts are logged.
     LogCallouts,
-    /// A worker takes it for granted that it gets an answer.
+    /// A worker panics if a callout fails.
     PanicOnTrouble,
-    /// That a session is in use is never written down.
+    /// The use of a session is never recorded.
     NeverWriteUse,
-    /// Whose use could not be written is taken for idle.
+    /// A session whose use could not be written is treated as idle.
     TakeUnwrittenForIdle,
-    /// Whatever stands in the log of endings is a position, however far it is ahead of the clock.
+    /// Every id in the revocation log is accepted as a position, however far it is ahead of the clock.
     ReadAhead,
-    /// A logout message is noted before it is carried out.
+    /// A logout token is recorded as processed before its revocations are written.
     NoteMessagesFirst,
-    /// Redis is asked about tickets whatever their signature is.
+    /// Tickets are looked up in Redis whatever their signature is.
     AskAboutForgedTickets,
-    /// Every callback has its turn.
+    /// Callbacks are not limited.
     IgnoreCallbackLimit,
-    /// In the callback of a stream, other tasks that are ready run, too.
+    /// In the callback of a stream, other ready tasks run as well.
     PollOtherStreams,
 }
 
 impl Sabotage {
-    /// All of them.
+    /// All planted bugs.
     pub const ALL: [Self; 19] = [
         Self::GrantEveryLease,
         Self::IgnoreVersion,
@@ -71,7 +71,7 @@ impl Sabotage {
         Self::PollOtherStreams,
     ];
 
-    /// Changes to the texts of the core's scripts: what stands there, and what stands there instead.
+    /// Changes to the text of the core's scripts: the original part and its replacement.
     pub fn scripts(self) -> Vec<(String, String)> {
         let changes: &[(&str, &str)] = match self {
             Self::GrantEveryLease => &[("if h[3] and not again then local held", "if false then local held")],
@@ -106,7 +106,7 @@ impl Sabotage {
         changes.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect()
     }
 
-    /// Some bugs show only when something goes wrong besides: then these worlds are made so.
+    /// Some bugs show only together with certain faults. This changes the plan so that they occur.
     pub fn provoke(self, plan: &mut Plan) {
         let pressure =
             |event| Faults { events: vec![event], pause: Duration::from_secs(3), ..Faults::default() };
@@ -138,8 +138,8 @@ impl Sabotage {
             _ => {}
         }
         if self == Self::IgnoreFence {
-            // It takes a lease that runs out while its holder stands still, a call of the next holder that takes long,
-            // and the first one waking up meanwhile.
+            // This bug shows only if a lease expires while its holder is stalled, the call of the next holder is slow,
+            // and the first holder resumes during that call.
             plan.fault_profile = FaultProfile::Storm;
             plan.faults = Faults {
                 provider_lost_request: 300,

@@ -8,7 +8,7 @@ use futures_util::future::{Either, select};
 
 use crate::executor::Executor;
 
-/// The future's output, or `None` when it takes longer than `limit`; it is dropped then.
+/// The future's output. `None` if it takes longer than `limit`; the future is dropped then.
 pub async fn within<T>(
     executor: &Rc<Executor>,
     limit: Duration,

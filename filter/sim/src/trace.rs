@@ -1,13 +1,13 @@
-//! What happened, in order: always as a hash, as text only when somebody wants to read it.
+//! The events of a run in order: always as a hash, and as text only on request.
 //!
-//! A run is hashed as it goes. When it fails, the same seed runs once more with text; the hash of the two runs must be
-//! the same, which is also how a test proves that a seed replays exactly.
+//! A run is hashed while it runs. If it fails, the same seed runs again with text. Both runs must have the same hash,
+//! which also proves that a seed replays exactly.
 
 use std::cell::{Cell, RefCell};
 
 use crate::executor::Moment;
 
-/// Lines that are kept; older ones are dropped.
+/// Most lines that are kept. Older ones are dropped.
 const KEPT: usize = 4000;
 
 /// The record of one run.
@@ -18,7 +18,7 @@ pub struct Trace {
     lines: Option<RefCell<std::collections::VecDeque<String>>>,
 }
 
-/// Whether text is wanted, too.
+/// Whether text is recorded, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// Only the hash.
@@ -28,13 +28,13 @@ pub enum Detail {
 }
 
 impl Trace {
-    /// Nothing has happened yet.
+    /// An empty trace.
     pub fn new(detail: Detail) -> Self {
         let lines = (detail == Detail::Text).then(RefCell::default);
         Self { hash: Cell::new(0xcbf2_9ce4_8422_2325), events: Cell::default(), lines }
     }
 
-    /// Something happened. `text` is only asked for when somebody will read it, so it must not change anything.
+    /// Records an event. `text` is called only if text is recorded, so it must have no side effects.
     pub fn event(&self, at: Moment, what: &'static str, number: u64, text: impl FnOnce() -> String) {
         let mut hash = self.hash.get();
         let bytes = what.bytes().chain(at.micros().to_le_bytes()).chain(number.to_le_bytes());
@@ -52,17 +52,17 @@ impl Trace {
         }
     }
 
-    /// Tells one run from another.
+    /// The hash of all events so far.
     pub fn hash(&self) -> u64 {
         self.hash.get()
     }
 
-    /// How much happened.
+    /// The number of events.
     pub fn events(&self) -> u64 {
         self.events.get()
     }
 
-    /// The text, when it was asked for.
+    /// The recorded text; empty if only the hash is recorded.
     pub fn lines(&self) -> Vec<String> {
         self.lines.as_ref().map(|lines| lines.borrow().iter().cloned().collect()).unwrap_or_default()
     }

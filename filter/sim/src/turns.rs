@@ -1,8 +1,9 @@
-//! The adapter's scheduler in virtual time: chance decides which task runs next, in one callback for each turn.
+//! The adapter's scheduler in virtual time: a random task runs next, and each turn is one callback.
 //!
-//! Each task of an instance stands in the world's executor as a task that, in its turn, has the host call the instance.
-//! In a callback of the root context only this one task is offered, so the order within a worker is as free as between
-//! workers. In a callback of a stream all that are ready are offered, and the executor has to refuse those of others.
+//! Each task of an instance is represented by a task in the world's executor. In its turn, that task makes the host
+//! call the instance. In a callback of the root context, only this task is offered to the instance, so the order within
+//! a worker is as free as between workers. In a callback of a stream, all ready tasks are offered, and the adapter's
+//! executor must refuse those of other owners.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,13 +27,13 @@ use crate::world::World;
 pub struct Turns {
     world: Weak<World>,
     root: Rc<SimRoot>,
-    /// To whom its tasks belong in the world.
+    /// The owner of these tasks in the world.
     owner: executor::Owner,
     life: RefCell<Weak<Life>>,
     tasks: RefCell<BTreeMap<TaskId, Admitted>>,
     /// The task whose turn it is, until it runs.
     turn: Cell<Option<TaskId>>,
-    /// The task in the world that stands for the stream that begins.
+    /// The world's task for the stream that is being opened.
     opening: RefCell<Option<(u64, Waker)>>,
     opened: Cell<Option<TaskId>>,
     /// Tasks that ran in this callback although it was not their turn.
@@ -41,12 +42,12 @@ pub struct Turns {
 
 struct Admitted {
     owner: Owner,
-    /// Its number in the world.
+    /// Its id in the world.
     number: u64,
     waker: Arc<TurnWaker>,
 }
 
-/// Asks for a turn, unless the task has it.
+/// Requests a turn, unless the task already has one.
 struct TurnWaker {
     has_turn: AtomicBool,
     world: Waker,
@@ -61,7 +62,7 @@ impl Wake for TurnWaker {
 }
 
 impl Turns {
-    /// No tasks yet.
+    /// A scheduler without tasks.
     pub fn new(world: Weak<World>, root: Rc<SimRoot>, owner: executor::Owner) -> Rc<Self> {
         Rc::new(Self {
             world,
@@ -76,13 +77,13 @@ impl Turns {
         })
     }
 
-    /// The life whose tasks these are.
+    /// Sets the life to which these tasks belong.
     pub fn belong_to(&self, life: &Rc<Life>) {
         *self.life.borrow_mut() = Rc::downgrade(life);
     }
 
-    /// A stream begins in `callback`: the task with that number and waker stands for it. The stream's task, if it has
-    /// one.
+    /// Runs `callback`, which opens a stream. The world's task with this id and waker represents the stream. Returns
+    /// the stream's task, if there is one.
     pub fn open<T>(&self, number: u64, waker: Waker, callback: impl FnOnce() -> T) -> (T, Option<TaskId>) {
         *self.opening.borrow_mut() = Some((number, waker));
         let output = callback();
@@ -91,7 +92,7 @@ impl Turns {
         (output, self.opened.take())
     }
 
-    /// A callback in which it is a task's turn.
+    /// Runs a callback in which it is this task's turn.
     pub fn give<T>(&self, task: TaskId, callback: impl FnOnce() -> T) -> T {
         self.turn.set(Some(task));
         self.set_turn(task, true);
@@ -107,7 +108,7 @@ impl Turns {
         self.strays.borrow_mut().clear();
     }
 
-    /// A task is gone.
+    /// Forgets a task that has ended.
     pub fn forget(&self, task: TaskId) {
         self.tasks.borrow_mut().remove(&task);
     }
@@ -118,7 +119,7 @@ impl Turns {
         }
     }
 
-    /// Another task of this worker that is ready, in a stream's callback. The executor lets none of them run.
+    /// Another ready task of this worker in a stream's callback. The executor must not run it.
     fn stray(&self, may_run: &dyn Fn(TaskId) -> bool) -> Option<TaskId> {
         let world = self.world.upgrade()?;
         if self.root.effective() == Owner::Root {
@@ -177,7 +178,7 @@ impl Scheduler for Turns {
         task
     }
 
-    /// Envoy ticks no finer than a millisecond, and never too early.
+    /// Envoy's ticks are at least a millisecond apart, and never early.
     fn sleep(&self, duration: Duration) -> LocalFuture<'static, ()> {
         match self.world.upgrade() {
             Some(world) => {
@@ -188,9 +189,9 @@ impl Scheduler for Turns {
         }
     }
 
-    /// Sleeps are timers of the world, which make their tasks ready.
+    /// Sleeps are timers of the world, which wake their tasks.
     fn tick(&self) {}
 
-    /// What is left has its turns later.
+    /// The remaining tasks get their turns later.
     fn settle(&self) {}
 }

@@ -1,4 +1,4 @@
-//! A worker: the adapter with the core, driven by the callbacks of an Envoy. Each turn of a task is one callback.
+//! A worker: adapter and core, driven by the callbacks of an Envoy. Each turn of a task is one callback.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -27,7 +27,7 @@ pub struct Worker {
     life: RefCell<Option<Rc<Life>>>,
 }
 
-/// One life of a worker; the next one after a crash is another.
+/// One life of a worker. A restart after a crash begins a new one.
 pub struct Life {
     instance: Instance,
     root: Rc<SimRoot>,
@@ -35,22 +35,22 @@ pub struct Life {
 }
 
 impl Worker {
-    /// One that does not run yet.
+    /// A worker that does not run yet.
     pub fn new(id: WorkerId) -> Self {
         Self { id, number: Cell::default(), life: RefCell::default() }
     }
 
-    /// Who owns its tasks, in this life.
+    /// The owner of its tasks in this life.
     pub fn owner(&self) -> executor::Owner {
         executor::Owner::Worker { envoy: self.id.envoy, worker: self.id.worker, life: self.number.get() }
     }
 
-    /// Its life, when it runs.
+    /// Its current life, if it runs.
     pub fn life(&self) -> Option<Rc<Life>> {
         self.life.borrow().clone()
     }
 
-    /// A new life begins.
+    /// Starts a new life.
     pub fn start(&self, world: &Rc<World>) {
         self.number.set(self.number.get() + 1);
         let root = SimRoot::new(world, self.id);
@@ -62,7 +62,7 @@ impl Worker {
         *self.life.borrow_mut() = Some(life);
     }
 
-    /// It dies, and all that it was doing with it.
+    /// Stops the worker and drops all its tasks.
     pub fn stop(&self, world: &World) {
         let life = self.life.borrow_mut().take();
         world.executor.kill(self.owner());
@@ -75,7 +75,7 @@ impl Worker {
 struct Calls(Vec<UnderWay>);
 
 impl Calls {
-    /// Takes those that were answered.
+    /// Removes and returns those that were answered.
     fn answered(&mut self, context: &mut Context<'_>) -> Vec<(u32, Owner, Answer)> {
         let mut answered = Vec::new();
         self.0.retain_mut(|call| match call.answer.as_mut().poll(context) {
@@ -90,7 +90,8 @@ impl Calls {
 }
 
 impl Life {
-    /// A task's turn: the answers to its callouts come, each in a callback of the context that sent it; or a tick.
+    /// One turn of a task: delivers the replies to its callouts, each in a callback of the context that sent it.
+    /// Without a reply it is a tick.
     fn turn(&self, task: TaskId, stream: Option<&Stream>, calls: &mut Calls, context: &mut Context<'_>) {
         let answers = calls.answered(context);
         if answers.is_empty() {
@@ -99,7 +100,7 @@ impl Life {
         self.deliver(answers, task, stream, calls, context);
     }
 
-    /// The answers that are there, and those that come at once.
+    /// Delivers replies, and those that arrive meanwhile.
     fn deliver(
         &self,
         mut answers: Vec<(u32, Owner, Answer)>,
@@ -125,7 +126,7 @@ impl Life {
     }
 }
 
-/// Stands for a job of the root context.
+/// Represents a job of the root context in the world's executor.
 pub struct Job {
     life: Weak<Life>,
     task: TaskId,
@@ -133,7 +134,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// One that has not run yet.
+    /// A job that has not run yet.
     pub fn new(life: Weak<Life>, task: TaskId) -> Self {
         Self { life, task, calls: Calls::default() }
     }
@@ -159,7 +160,7 @@ impl Drop for Job {
     }
 }
 
-/// A request to a worker. Dropping it is the client that goes away.
+/// A request to a worker. Dropping it means that the client disconnects.
 pub struct Request {
     world: Rc<World>,
     life: Rc<Life>,
@@ -168,14 +169,14 @@ pub struct Request {
     stream: Option<Stream>,
     task: Option<TaskId>,
     calls: Calls,
-    /// What the client sends as a body, until it is sent.
+    /// The body, until it is sent.
     body: Option<Vec<u8>>,
-    /// What has arrived of it.
+    /// The part of the body that has arrived.
     arrived: Rc<Cell<Option<Vec<u8>>>>,
 }
 
 impl Request {
-    /// One that the worker has not seen yet. `number` says which task of the world stands for it.
+    /// A request that the worker has not seen yet. `number` is the id of the world's task for it.
     pub fn new(world: &Rc<World>, life: Rc<Life>, ask: &Ask, number: Rc<Cell<u64>>) -> Self {
         Self {
             world: world.clone(),
@@ -210,7 +211,7 @@ impl Request {
         }
     }
 
-    /// A body comes with its headers, and is given back, or a little later.
+    /// The body arrives with the headers and is returned, or it arrives a little later.
     fn send(&self, body: Vec<u8>, context: &Context<'_>) -> Option<Vec<u8>> {
         let world = &self.world;
         if world.rng.permille(500) {
@@ -220,7 +221,7 @@ impl Request {
         let pause = world.executor.sleep(Duration::from_micros(world.rng.between(50, 5_000)));
         world.spawn_outside("body", async move {
             pause.await;
-            // The stream may be gone: then nobody waits for it.
+            // If the stream is gone, nothing waits for the body.
             if let Some(arrived) = arrived.upgrade() {
                 arrived.set(Some(body));
                 waker.wake();

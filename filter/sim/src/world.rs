@@ -1,4 +1,4 @@
-//! The whole of it: builds the world of a plan, runs it to its end, and says what came of it.
+//! Builds the world of a plan, runs it to its end, and returns the outcome.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -24,19 +24,19 @@ use crate::trace::{Detail, Trace};
 
 /// The wall clock when a run begins, in milliseconds since the epoch.
 pub const EPOCH_MILLIS: u64 = 1_767_225_600_000;
-/// Redis' password, when it has one.
+/// Redis' password, if the plan has one.
 pub const REDIS_PASSWORD: &str = "redis-s3cret-7";
 /// The key that seals sessions.
 pub const KEY: &str = "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=";
 /// `clock_leeway`
 pub const LEEWAY: Duration = Duration::from_secs(2);
-/// `limits`: at once, and in a second.
+/// `limits.unknown_tickets`: burst, and rate per second.
 pub const UNKNOWN_TICKETS: (u32, u32) = (64, 8);
-/// `limits`, of callbacks.
+/// `limits.callbacks`: burst, and rate per second.
 pub const CALLBACKS: (u32, u32) = (64, 8);
-/// How long the people then have to show it.
+/// How long users then check that everything works.
 const SHOWING: Duration = Duration::from_secs(60);
-/// How long whatever is still under way then may take.
+/// How long the remaining tasks then have to end.
 const DRAINING: Duration = Duration::from_secs(90);
 /// How long any request may wait for its decision.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -51,32 +51,32 @@ pub fn epoch_secs(now: Moment) -> u64 {
     epoch_millis(now) / 1000
 }
 
-/// What people do.
+/// What users do in a phase of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// They use the gate.
+    /// They use the gate while faults occur.
     Use,
-    /// They wait until everything has settled.
+    /// They wait until the world has settled.
     Wait,
-    /// They show that it works.
+    /// They check that everything works.
     Show,
-    /// They go home.
+    /// They leave.
     Leave,
 }
 
-/// One world.
+/// A simulated world.
 pub struct World {
-    /// What the seed decided.
+    /// The plan of the seed.
     pub plan: Plan,
     /// The gate's configuration.
     pub config: Config,
     /// Virtual time, and the tasks in it.
     pub executor: Rc<Executor>,
-    /// What happened.
+    /// The event trace.
     pub trace: Trace,
-    /// What goes wrong.
+    /// The faults.
     pub faults: Rc<Faults>,
-    /// What is true.
+    /// The true state.
     pub ledger: Rc<Ledger>,
     /// Redis.
     pub redis: Server,
@@ -84,9 +84,9 @@ pub struct World {
     pub provider: Provider,
     /// The Envoys.
     pub envoys: Vec<Envoy>,
-    /// Chance for people and workers.
+    /// Randomness for users and workers.
     pub rng: Rng,
-    /// Chance for the network.
+    /// Randomness for the network.
     pub net_rng: Rng,
     act: Cell<Act>,
     requests: Cell<u64>,
@@ -94,44 +94,44 @@ pub struct World {
     counters: RefCell<BTreeMap<u32, u64>>,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The first rule that was broken.
+    /// The first broken rule.
     pub violation: Option<Violation>,
-    /// Tells one run from another.
+    /// A hash of the whole event trace.
     pub hash: u64,
-    /// The last lines of what happened, when they were asked for.
+    /// The last lines of the trace, if requested.
     pub lines: Vec<String>,
-    /// What happened how often.
+    /// Event counts.
     pub tally: Tally,
 }
 
-/// What happened how often.
+/// Event counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Steps of the executor.
     pub steps: u64,
     /// Requests that reached the application.
     pub forwarded: u64,
-    /// Requests that the gate answered.
+    /// Requests to which the gate replied itself.
     pub answered: u64,
-    /// Logins that were completed.
+    /// Completed logins.
     pub logins: u64,
-    /// Refresh tokens that were presented.
+    /// Refresh tokens presented to the provider.
     pub refreshes: u64,
-    /// Sign-outs that were confirmed.
+    /// Confirmed sign-outs.
     pub sign_outs: u64,
-    /// Announcements of logouts that were confirmed.
+    /// Confirmed logout notifications.
     pub announcements: u64,
-    /// Commands that Redis ran.
+    /// Commands that Redis executed.
     pub commands: u64,
-    /// Scripts that were changed on purpose.
+    /// Executions of scripts with a planted bug.
     pub sabotaged: u64,
 }
 
 impl World {
-    /// Everything stands ready, and nothing has happened.
+    /// A world before its first event.
     pub fn new(plan: Plan, detail: Detail) -> Rc<Self> {
         let rng = Rng::new(plan.seed);
         let executor = Executor::new(rng.fork("executor"));
@@ -170,7 +170,7 @@ impl World {
         })
     }
 
-    /// Runs it to its end.
+    /// Runs the world to its end.
     pub fn run(self: &Rc<Self>) -> Outcome {
         for envoy in &self.envoys {
             envoy.workers.iter().for_each(|worker| worker.start(self));
@@ -218,7 +218,7 @@ impl World {
                 Step::Polled { .. } => {}
                 Step::Advanced => self.check_patience(),
             }
-            // Only the workers' own endless jobs are left: nothing more will come of them.
+            // Only the workers' endless jobs are left, and nothing more will happen.
             if act == Act::Leave && self.executor.unfinished_count() == 0 {
                 return;
             }
@@ -228,8 +228,8 @@ impl World {
         }
     }
 
-    /// How long after the last fault everything has to work again. After a call that failed, the next refresh of a
-    /// session may be put off for 30 s; after a step of the clock that takes as much longer.
+    /// How long after the last fault everything must work again. After a failed call, the next refresh of a session may
+    /// be delayed by 30 s, and a clock step can delay it by as much again.
     fn settling(&self) -> Duration {
         Duration::from_secs(match self.plan.fault_profile {
             FaultProfile::Calm if self.plan.people.administrator.is_zero() => 4,
@@ -256,7 +256,7 @@ impl World {
         }
     }
 
-    /// When everybody has left, nothing may be left of what they did.
+    /// After all users have left, no task of theirs may remain.
     fn check_end(&self) {
         if self.ledger.violation().is_some() {
             return;
@@ -297,7 +297,7 @@ impl World {
         }
     }
 
-    /// From now on nothing goes wrong any more.
+    /// Ends all faults.
     fn repair(&self) {
         self.faults.end();
         self.executor.end_stalls();
@@ -307,7 +307,7 @@ impl World {
         self.trace.event(self.executor.now(), "repaired", 0, String::new);
     }
 
-    /// A worker dies; another one takes its place soon after.
+    /// Crashes a worker. Another one replaces it soon after.
     pub fn crash(self: &Rc<Self>, at: WorkerId) {
         let now = self.executor.now();
         self.trace.event(now, "crash", 0, || at.to_string());
@@ -317,7 +317,7 @@ impl World {
         self.restart_later(at, 1_000);
     }
 
-    /// An Envoy dies, and what its workers shared.
+    /// Kills an Envoy, with the data that its workers share.
     pub fn kill_envoy(self: &Rc<Self>, envoy: usize) {
         let now = self.executor.now();
         self.envoys[envoy].forget();
@@ -343,12 +343,12 @@ impl World {
         });
     }
 
-    /// A task that belongs to no worker.
+    /// Spawns a task that belongs to no worker.
     pub fn spawn_outside(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> u64 {
         self.executor.spawn(Owner::Outside, Span::Finite, name, future)
     }
 
-    /// What people do at the moment.
+    /// The current phase.
     pub fn act(&self) -> Act {
         self.act.get()
     }
@@ -375,12 +375,12 @@ impl World {
         self.calls.get()
     }
 
-    /// One of the gate's counters went up.
+    /// Counts one of the gate's counters.
     pub fn count(&self, counter: u32) {
         *self.counters.borrow_mut().entry(counter).or_default() += 1;
     }
 
-    /// Any worker of one Envoy, or of all.
+    /// A random worker of one Envoy, or of all.
     pub fn any_worker(&self, envoy: Option<usize>) -> WorkerId {
         let envoy = envoy.unwrap_or_else(|| self.rng.index(self.plan.envoys));
         WorkerId { envoy, worker: self.rng.index(self.plan.workers) }
@@ -406,7 +406,7 @@ impl World {
         }
     }
 
-    /// Tasks hold the world, and the world holds tasks.
+    /// Breaks the reference cycle: tasks hold the world, and the world holds tasks.
     fn take_down(&self) {
         for envoy in &self.envoys {
             envoy.workers.iter().for_each(|worker| worker.stop(self));
@@ -437,7 +437,7 @@ fn configuration(plan: &Plan) -> Config {
         "public_url": ORIGIN,
         "issuer": {
             "url": ISSUER, "cluster": "keycloak", "timeout": millis(plan.issuer_timeout), "refresh_interval": "30s",
-            // Discovery and the keys are two calls, each as slow as a call may be.
+            // Discovery and the key fetch are two calls, each of which may take the maximum time.
             "startup_wait": millis(plan.issuer_timeout * 2),
         },
         "client": {"id": CLIENT, "secret": SECRET},

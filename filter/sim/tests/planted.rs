@@ -7,7 +7,7 @@ use oidc_gate_sim::runner::{self, Failure};
 use oidc_gate_sim::sabotage::Sabotage;
 use oidc_gate_sim::trace::Detail;
 
-/// The first seed in which it breaks one of these rules. It may break others, too.
+/// The first seed in which the bug breaks one of these rules. It may also break others.
 fn found(sabotage: Sabotage, within: u64, rules: &[Rule]) -> Failure {
     let mut first = 0;
     let failure = loop {
@@ -42,7 +42,7 @@ fn without_the_version_check_a_refresh_token_is_spent_twice() {
 #[test]
 fn without_the_fence_a_lease_that_ran_out_gives_away_the_next_one() {
     let failure = found(Sabotage::IgnoreFence, 1000, &[Rule::OneAtATime]);
-    // The same world with the fence breaks nothing.
+    // With the fence, the same world breaks no rule.
     let intact = Plan { sabotage: None, ..failure.plan };
     let outcome = runner::run_plan(intact, Detail::Hash);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
@@ -128,7 +128,7 @@ fn without_waiting_for_its_own_callback_a_task_acts_on_another_stream() {
     found(Sabotage::PollOtherStreams, 300, &[Rule::OwnContext]);
 }
 
-/// A bug that is planted in a script changes the text of it; otherwise it would be none.
+/// A bug planted in a script must change its text. Otherwise nothing is planted.
 #[test]
 fn every_change_to_a_script_fits_one() {
     use oidc_gate_core::{revocation::stream, session::script};

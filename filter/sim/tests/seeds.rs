@@ -3,7 +3,7 @@
 use oidc_gate_sim::runner;
 use oidc_gate_sim::trace::Detail;
 
-/// Seeds of one test run; `cargo xtask sim` runs more. Another number: `OIDC_GATE_SIM_SEEDS`.
+/// Number of seeds in a test run. `OIDC_GATE_SIM_SEEDS` changes it; `cargo xtask sim` runs more.
 const SEEDS: u64 = 2000;
 
 #[test]
@@ -17,7 +17,7 @@ fn in_thousands_of_worlds_no_rule_is_broken() {
         panic!("{failure}");
     }
     assert_eq!(report.seeds, seeds);
-    // Worlds in which nothing happens break no rule either.
+    // Worlds in which nothing happens break no rule either, so check that enough happened.
     let tally = report.tally;
     for (what, count, per_seed) in [
         ("requests forwarded", tally.forwarded, 50),

@@ -1,7 +1,7 @@
 //! # A Redis for tests
 //!
-//! One model of Redis for all tests that have none of their own: the simulator, the gate's unit tests, and the servers
-//! of the test kit. It knows nothing of the gate, so it can't share a mistake with it.
+//! One model of Redis for all tests without a real server: the simulator, the gate's unit tests, and the servers of the
+//! test kit. It imports nothing of the gate, so it cannot share a mistake with it.
 //!
 //! | module | what it holds |
 //! | --- | --- |

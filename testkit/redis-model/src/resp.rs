@@ -1,9 +1,9 @@
-//! RESP2 as tests need it: commands and replies to bytes, commands from bytes, and where a reply ends.
+//! RESP2 for tests: encodes commands and replies, decodes commands, and finds the end of a reply.
 
-/// The words of a command, its name first.
+/// The words of a command, starting with its name.
 pub type Words = Vec<Vec<u8>>;
 
-/// Replies are not nested deeper than this.
+/// Deepest nesting of replies.
 const MAX_DEPTH: usize = 8;
 
 /// A reply, errors included.
@@ -26,7 +26,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Adds it to what goes over the wire.
+    /// Appends the encoded reply.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Simple(text) => line(out, '+', text),
@@ -42,7 +42,7 @@ impl Reply {
         }
     }
 
-    /// As it goes over the wire.
+    /// The encoded reply.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.encode(&mut out);
@@ -50,7 +50,7 @@ impl Reply {
     }
 }
 
-/// A command as clients send it.
+/// The encoded command.
 pub fn command<W: AsRef<[u8]>>(words: &[W]) -> Vec<u8> {
     let mut out = Vec::new();
     line(&mut out, '*', words.len());
@@ -58,10 +58,10 @@ pub fn command<W: AsRef<[u8]>>(words: &[W]) -> Vec<u8> {
     out
 }
 
-/// Takes the first whole command off the buffer.
+/// Removes the first complete command from the buffer.
 ///
 /// # Errors
-/// The bytes are no command: a real server says so and closes the connection.
+/// The bytes are not a command. A real server reports that and closes the connection.
 pub fn take_command(buffer: &mut Vec<u8>) -> Result<Option<Words>, String> {
     let mut at = 0;
     let Some(count) = length(buffer, &mut at, b'*')? else { return Ok(None) };
@@ -76,7 +76,7 @@ pub fn take_command(buffer: &mut Vec<u8>) -> Result<Option<Words>, String> {
     Ok(Some(words))
 }
 
-/// How many bytes the first reply of the buffer has, when it is there as a whole.
+/// The length of the first reply in the buffer, if it is complete.
 pub fn reply_length(buffer: &[u8]) -> Option<usize> {
     nested_length(buffer, 0)
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::server::{Redis, new_password};
 use crate::process::{Trouble, free_port, wait_until};
 
-/// How many nodes there are, each with a third of the slots.
+/// The number of nodes. Each has a third of the slots.
 pub const NODES: usize = 3;
 
 const SLOTS: u32 = 16_384;
 const READY: Duration = Duration::from_secs(30);
 
-/// Three running nodes, with one password.
+/// Three running nodes with one password.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Redis>,
@@ -22,7 +22,7 @@ impl Cluster {
     /// Starts three nodes from the binary `program`, introduces them to each other, and gives each its slots.
     ///
     /// # Errors
-    /// A node does not start, or the cluster is not whole in 30 s.
+    /// A node does not start, or the cluster is not complete within 30 s.
     pub fn start(program: &Path) -> Result<Self, Trouble> {
         let password = new_password();
         let mut nodes = Vec::new();
@@ -35,7 +35,7 @@ impl Cluster {
                 ["--cluster-port", &bus_port.to_string()],
                 ["--cluster-announce-ip", "127.0.0.1"],
                 ["--cluster-node-timeout", "2000"],
-                // Without one node the others go on with what is theirs.
+                // If one node fails, the others continue to serve their slots.
                 ["--cluster-require-full-coverage", "no"],
                 ["--cluster-config-file", "nodes.conf"],
                 ["--masterauth", &password],
@@ -62,12 +62,12 @@ impl Cluster {
     /// Waits until every running node sees every slot served.
     ///
     /// # Errors
-    /// They do not in 30 s.
+    /// They do not within 30 s.
     pub fn wait_until_whole(&self) -> Result<(), Trouble> {
         let sees_all = |node: &Redis| -> Result<bool, Trouble> {
             let info: String = node.query(&["CLUSTER", "INFO"])?;
             let known = format!("cluster_known_nodes:{NODES}\r\n");
-            // The state is `ok` without the slots of a node that is away, too.
+            // The state stays `ok` without the slots of a failed node, so check the number of served slots as well.
             let served = format!("cluster_slots_ok:{SLOTS}\r\n");
             Ok(info.contains("cluster_state:ok") && info.contains(&known) && info.contains(&served))
         };
@@ -78,10 +78,10 @@ impl Cluster {
         Err(Trouble::new(format!("the cluster is not whole after {READY:?}")))
     }
 
-    /// A node, by its number.
+    /// A node by its index.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is no such node.
     pub fn node(&self, number: usize) -> &Redis {
         match self.nodes.get(number) {
             Some(node) => node,
@@ -94,7 +94,7 @@ impl Cluster {
         &self.nodes
     }
 
-    /// What `AUTH` wants, on every node.
+    /// The password of every node.
     pub fn password(&self) -> &str {
         self.node(0).password()
     }
@@ -107,10 +107,10 @@ impl Cluster {
         self.node(0).query(&["CLUSTER", "KEYSLOT", key])
     }
 
-    /// Which node a slot belongs to, as the nodes themselves say.
+    /// The node that owns a slot, according to the nodes.
     ///
     /// # Errors
-    /// No node calls it its own.
+    /// No node owns the slot.
     pub fn owner_of(&self, slot: u16) -> Result<usize, Trouble> {
         for (number, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.is_running()) {
             let nodes: String = node.query(&["CLUSTER", "NODES"])?;
@@ -141,8 +141,7 @@ impl Cluster {
         Ok(keys)
     }
 
-    /// Begins to move a slot, with all keys that are in it: until [`Cluster::finish_move`], its owner answers with
-    /// `ASK`.
+    /// Begins to move a slot with its keys. Until [`Cluster::finish_move`], the owner redirects with `ASK`.
     ///
     /// # Errors
     /// A node refuses.
@@ -161,14 +160,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends [`Cluster::begin_move`]: from now on the old owner answers with `MOVED`.
+    /// Completes [`Cluster::begin_move`]: from now on the old owner redirects with `MOVED`.
     ///
     /// # Errors
     /// A node refuses.
     pub fn finish_move(&self, slot: u16, to: usize) -> Result<(), Trouble> {
         let owner = id(self.node(to))?;
         let slot_text = slot.to_string();
-        // The new owner first, so that at no time nobody owns it.
+        // Tell the new owner first, so that the slot always has an owner.
         self.node(to).command(&["CLUSTER", "SETSLOT", &slot_text, "NODE", &owner])?;
         for node in self.nodes.iter().filter(|node| node.is_running()) {
             node.command(&["CLUSTER", "SETSLOT", &slot_text, "NODE", &owner])?;

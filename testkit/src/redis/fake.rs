@@ -1,4 +1,4 @@
-//! A TCP server in the place of Redis that answers with what it is told, whatever it is asked.
+//! A TCP server in place of Redis that sends scripted replies, whatever it receives.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -11,17 +11,17 @@ use crate::process::{Trouble, free_port};
 /// What a fake Redis does with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Script {
-    /// Accepts, reads, and never says anything.
+    /// It accepts, reads, and never replies.
     Silent,
-    /// Accepts and closes at once.
+    /// It accepts and closes the connection at once.
     Close,
-    /// Reads something, writes these bytes, closes.
+    /// It reads something, writes these bytes and closes the connection.
     Reply(Vec<u8>),
-    /// Reads something, writes these bytes, and keeps the connection open.
+    /// It reads something, writes these bytes and keeps the connection open.
     ReplyAndHold(Vec<u8>),
 }
 
-/// A TCP server in the place of Redis.
+/// A TCP server in place of Redis.
 #[derive(Debug)]
 pub struct FakeRedis {
     port: u16,
@@ -42,7 +42,7 @@ impl FakeRedis {
     /// Starts on a free port.
     ///
     /// # Errors
-    /// It can't be started.
+    /// It cannot be started.
     pub fn start(script: Script) -> Result<Self, Trouble> {
         let port = free_port();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
@@ -73,17 +73,17 @@ impl FakeRedis {
         self.port
     }
 
-    /// What the next connections are done to.
+    /// Sets the behaviour for the next connections.
     pub fn play(&self, script: Script) {
         *self.shared.script.lock().unwrap_or_else(PoisonError::into_inner) = script;
     }
 
-    /// How many connections there have been.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// On how many connections the first words had this among them. [`Script::Close`] hears nothing.
+    /// The number of connections whose first bytes contained these words. [`Script::Close`] reads nothing.
     pub fn heard(&self, words: &str) -> usize {
         let heard = self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.iter().filter(|heard| heard.contains(words)).count()

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::process::{Process, Trouble, accepts_connections, free_port, tail};
 
-/// A running HAProxy; dropping it ends it.
+/// A running HAProxy; dropping it stops it.
 #[derive(Debug)]
 pub struct HaProxy {
     port: u16,
@@ -17,11 +17,11 @@ pub struct HaProxy {
 }
 
 impl HaProxy {
-    /// Starts the binary `program` in front of the Redis servers at `ports`, which share a password.
-    /// One of them is the primary.
+    /// Starts the binary `program` in front of the Redis servers at `ports`, which share a password. One of them is the
+    /// primary.
     ///
     /// # Errors
-    /// It ended, or does not lead to the primary alone in 10 s; with the tail of its log.
+    /// It exited, or it does not forward only to the primary within 10 s. The error has the tail of its log.
     pub fn start(program: &Path, ports: &[u16], password: &str) -> Result<Self, Trouble> {
         let port = free_port();
         let folder = TempDir::new()?;
@@ -31,7 +31,7 @@ impl HaProxy {
         command.arg("-db").arg("-f").arg(&path).current_dir(folder.path());
         let log = folder.path().join("haproxy.log");
         let mut process = Process::start("HAProxy", &mut command, &log)?;
-        // It serves everybody until it has asked.
+        // HAProxy considers all servers healthy until the first check.
         let others_are_out = || tail(&log).matches(" is DOWN").count() + 1 >= ports.len();
         process.wait_until(Duration::from_secs(10), || accepts_connections(port) && others_are_out())?;
         Ok(Self { port, process, _folder: folder })
@@ -42,14 +42,14 @@ impl HaProxy {
         self.port
     }
 
-    /// What it has written.
+    /// Its log.
     pub fn log(&self) -> String {
         self.process.log()
     }
 }
 
-/// Whoever says `role:master` is served, and nobody else; connections to a server that no longer does are cut.
-/// One that is only slow to say it is served on; whoever says something else is out at once (`min-recv`).
+/// Only a server that answers `role:master` gets connections. Connections to a server that no longer does are closed. A
+/// slow answer is tolerated, but a different one removes the server at once (`min-recv`).
 fn configuration(port: u16, servers: &[u16], password: &str) -> String {
     let servers: String = servers
         .iter()

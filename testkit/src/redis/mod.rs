@@ -1,11 +1,11 @@
-//! Redis in every form in which a gate meets it.
+//! Redis in all forms that a gate can meet.
 //!
 //! | type | what it is |
 //! | --- | --- |
 //! | [`Redis`] | one real server: killed, frozen, restarted with and without its data; TLS and ACL users |
-//! | [`Monitor`] | every command it runs |
-//! | [`Proxy`] | stands in front of a real one and spoils single answers |
-//! | [`FakeRedis`] | says what it is told, whatever it is asked |
+//! | [`Monitor`] | records every command that it executes |
+//! | [`Proxy`] | in front of a real server; injects faults into single commands |
+//! | [`FakeRedis`] | sends scripted replies, whatever it receives |
 //! | [`Cluster`] | three real nodes; slots move |
 //! | [`Pair`] | a primary and its replica, which takes over; [`HaProxy`] follows the primary |
 

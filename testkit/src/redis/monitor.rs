@@ -1,4 +1,4 @@
-//! Every command that a Redis runs, as `MONITOR` tells it.
+//! Every command that a Redis executes, as reported by `MONITOR`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Shutdown;
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use crate::process::{Trouble, wait_until};
 
-/// One command. `AUTH` is not among them: Redis does not tell it.
+/// One command. `MONITOR` does not report `AUTH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// `127.0.0.1:port`, `unix:path` (the kit itself) or `lua` (inside a script).
     pub from: String,
-    /// The command and its arguments, bytes that are no printable ASCII escaped as Redis does.
+    /// The command and its arguments. Bytes that are not printable ASCII are escaped as in `MONITOR`.
     pub words: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ impl Command {
     }
 }
 
-/// A connection in `MONITOR`; dropping it ends it.
+/// A connection in `MONITOR` mode; dropping it closes it.
 #[derive(Debug)]
 pub struct Monitor {
     stream: UnixStream,
@@ -66,12 +66,12 @@ impl Monitor {
         Ok(Self { stream, socket, password, lines, thread: Some(thread) })
     }
 
-    /// Everything Redis has run since the start of this monitor, up to now, as it was told.
+    /// All lines that `MONITOR` has reported since this monitor started.
     ///
     /// # Errors
-    /// Redis is no longer there.
+    /// Redis is not reachable.
     pub fn lines(&self) -> Result<Vec<String>, Trouble> {
-        // Once a word of our own comes back, everything before it has come too.
+        // Once our own marker is reported, everything before it has been reported, too.
         let marker = crate::provider::random_text(20);
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.write_all(format!("AUTH {}\r\nECHO {marker}\r\n", self.password).as_bytes())?;
@@ -87,7 +87,7 @@ impl Monitor {
         Ok(lines)
     }
 
-    /// Those commands that came over TCP: the gate's, and `EXISTS` of the health check.
+    /// The commands that came over TCP: those of the gate, and `EXISTS` of the health check.
     ///
     /// # Errors
     /// As [`Monitor::lines`].
@@ -117,7 +117,7 @@ fn parse(line: &str) -> Option<Command> {
     Some(Command { from: from.to_owned(), words: quoted(words) })
 }
 
-/// Words in double quotes, with `\"` and `\\` inside; other escapes are left as they are.
+/// Words in double quotes. `\"` and `\\` are unescaped; other escapes stay as they are.
 fn quoted(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -1,4 +1,4 @@
-//! A primary and its replica, which takes over by command or when the primary is gone.
+//! A primary and its replica, which takes over on command or when the primary fails.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use crate::process::{Trouble, free_port, wait_until};
 
 const READY: Duration = Duration::from_secs(20);
 
-/// Two servers with one password, one of which is the primary.
+/// Two servers with one password; one is the primary.
 #[derive(Debug)]
 pub struct Pair {
     servers: [Redis; 2],
@@ -17,10 +17,10 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both, and waits until the replica follows.
+    /// Starts both and waits until the replica follows the primary.
     ///
     /// # Errors
-    /// A server does not start, or does not follow in 20 s.
+    /// A server does not start, or the replica does not follow within 20 s.
     pub fn start(program: &Path) -> Result<Self, Trouble> {
         let password = new_password();
         let server = || {
@@ -28,7 +28,7 @@ impl Pair {
             let arguments = [
                 ["--port", &port.to_string()],
                 ["--masterauth", &password],
-                // A failover by command hands the data over at once, not after some seconds.
+                // A failover on command transfers the data at once, instead of after some seconds.
                 ["--repl-diskless-sync-delay", "0"],
             ];
             let arguments = arguments.concat().into_iter().map(ToOwned::to_owned).collect();
@@ -44,7 +44,7 @@ impl Pair {
         self.server(self.primary.load(Ordering::SeqCst))
     }
 
-    /// The other one; after [`Pair::fail_over`] it is not running.
+    /// The other server. After [`Pair::fail_over`] it is not running.
     pub fn replica(&self) -> &Redis {
         self.server(1 - self.primary.load(Ordering::SeqCst))
     }
@@ -59,15 +59,15 @@ impl Pair {
         [self.servers[0].port(), self.servers[1].port()]
     }
 
-    /// What `AUTH` wants, on both.
+    /// The password of both servers.
     pub fn password(&self) -> &str {
         self.servers[0].password()
     }
 
-    /// Waits until everything that the primary has written so far has reached the replica.
+    /// Waits until the replica has everything that the primary has written so far.
     ///
     /// # Errors
-    /// It did not in 20 s.
+    /// It does not within 20 s.
     pub fn wait_until_replicated(&self) -> Result<(), Trouble> {
         let offset = |redis: &Redis| redis.info("replication", "master_repl_offset");
         let written: u64 = offset(self.primary())?.and_then(|text| text.parse().ok()).unwrap_or_default();
@@ -81,10 +81,10 @@ impl Pair {
         Err(Trouble::new(format!("the replica is behind after {READY:?}")))
     }
 
-    /// The primary dies, and the replica takes over. What had not reached it is lost.
+    /// Kills the primary, and promotes the replica. Writes that had not reached the replica are lost.
     ///
     /// # Errors
-    /// The replica does not take over in 20 s.
+    /// The replica does not take over within 20 s.
     pub fn fail_over(&self) -> Result<(), Trouble> {
         self.primary().kill();
         self.replica().command(&["REPLICAOF", "NO", "ONE"])?;
@@ -93,10 +93,10 @@ impl Pair {
         Ok(())
     }
 
-    /// The primary hands over in order (`FAILOVER`): nothing is lost, and it is the replica from now on.
+    /// Swaps the roles in an orderly way (`FAILOVER`), without loss of data.
     ///
     /// # Errors
-    /// They do not change places in 20 s.
+    /// The roles are not swapped within 20 s.
     pub fn hand_over(&self) -> Result<(), Trouble> {
         self.primary().command(&["FAILOVER"])?;
         self.wait_for_role(self.replica(), "master")?;
@@ -105,10 +105,10 @@ impl Pair {
         Ok(())
     }
 
-    /// Starts the one that died, as a replica of the other.
+    /// Restarts the killed server as a replica of the other one.
     ///
     /// # Errors
-    /// It does not start, or does not follow in 20 s.
+    /// It does not start, or does not follow within 20 s.
     pub fn rejoin(&self) -> Result<(), Trouble> {
         self.replica().resume_with(Data::Lost)?;
         self.follow(self.replica(), self.primary())

@@ -1,4 +1,4 @@
-//! Between a gate and its real Redis: passes everything on, and spoils single answers when told.
+//! A proxy between a gate and its real Redis. It passes everything on, and injects faults on request.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -12,14 +12,14 @@ use oidc_gate_redis_model::resp::{Reply, Words, command, reply_length, take_comm
 use crate::process::{Trouble, free_port, wait_until};
 use crate::provider::Times;
 
-/// How long one command may take; a frozen Redis behind us ends the connection.
+/// The timeout of one command. If Redis is frozen, the connection is closed after it.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Commands that touch no data.
+/// Commands that access no data.
 const NO_DATA: [&str; 7] = ["AUTH", "ECHO", "PING", "SELECT", "MULTI", "EXEC", "DISCARD"];
-/// The key that the health check asks for.
+/// The key of the health check.
 const HEALTH_CHECK: &str = "mlflow:maintenance";
-/// Commands of the gate that only read; everything else counts as a write.
+/// Commands of the gate that only read. All others count as writes.
 const READS: [&str; 14] = [
     "GET",
     "MGET",
@@ -37,20 +37,20 @@ const READS: [&str; 14] = [
     "ZRANGE",
 ];
 
-/// Which commands something happens to.
+/// The commands to which a fault applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum On {
-    /// Everything, `AUTH` too.
+    /// All commands, including `AUTH`.
     Everything,
-    /// Those that touch data.
+    /// Commands that access data.
     Data,
-    /// Those that change data; scripts among them, unless they only read.
+    /// Commands that change data, including scripts unless they only read.
     Writes,
-    /// The command of that name (in capitals).
+    /// The command with this name (in upper case).
     Command(&'static str),
-    /// Data commands whose first key, or a script's key, begins so.
+    /// Commands that access data and have a word after their name that begins with this.
     Key(String),
-    /// Scripts whose key begins so.
+    /// Scripts whose key begins with this.
     Script(&'static str),
 }
 
@@ -76,13 +76,13 @@ impl On {
     }
 }
 
-/// The command's name in capitals.
+/// The command's name in upper case.
 fn name(request: &Words) -> String {
     let name = request.first().map(Vec::as_slice).unwrap_or_default();
     String::from_utf8_lossy(name).to_ascii_uppercase()
 }
 
-/// Whether it is a script of the gate that names no command which changes something.
+/// Whether it is a script that calls no command which changes data.
 fn only_reads(request: &Words) -> bool {
     let text = String::from_utf8_lossy(request.get(1).map(Vec::as_slice).unwrap_or_default());
     let names =
@@ -92,28 +92,29 @@ fn only_reads(request: &Words) -> bool {
         && names.into_iter().all(|name| READS.contains(&name) || ["TIME", "COUNT"].contains(&name))
 }
 
-/// What happens to a command, or to its answer.
+/// A fault in a command or in its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Not done; this error instead, without `-` and line end: `LOADING Redis is loading the dataset in memory`.
+    /// The command is not executed. The reply is this error, without `-` and line end: `LOADING Redis is loading the
+    /// dataset in memory`.
     Error(String),
-    /// Not done; these bytes instead.
+    /// The command is not executed. The reply is these bytes.
     Bytes(Vec<u8>),
-    /// Done; these bytes instead of the answer.
+    /// The command is executed. The reply is these bytes.
     DoneButBytes(Vec<u8>),
-    /// Not done; the connection is closed, with the answers before it.
+    /// The command is not executed. The connection is closed after the replies to earlier commands.
     Close,
-    /// Done; the connection is closed without its answer or any other.
+    /// The command is executed. The connection is closed without any reply.
     DoneAndClose,
-    /// Done; half of all answers, then the connection is closed.
+    /// The command is executed. Half of all replies are sent, then the connection is closed.
     HalfAnswer,
-    /// Not done; nothing is ever said.
+    /// The command is not executed, and there is no reply.
     Silence,
-    /// Done; nothing is ever said.
+    /// The command is executed, but there is no reply.
     DoneAndSilence,
-    /// Done; the whole pipeline is answered with the answers to somebody else's.
+    /// The command is executed. The whole pipeline is answered with the replies to an earlier one.
     AnswersOfAnother,
-    /// Done; the answers wait until the gate in the proxy opens ([`Proxy::release`]).
+    /// The command is executed. The replies are held until [`Proxy::release`].
     Hold,
 }
 
@@ -123,7 +124,7 @@ impl Fault {
     }
 }
 
-/// A running proxy; dropping it closes every connection.
+/// A running proxy. Dropping it closes every connection.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -150,10 +151,10 @@ struct State {
 }
 
 impl Proxy {
-    /// Starts on a free port, in front of the Redis at `target`.
+    /// Starts on a free port in front of the Redis at `target`.
     ///
     /// # Errors
-    /// It can't be started.
+    /// It cannot be started.
     pub fn start(target: u16) -> Result<Self, Trouble> {
         let port = free_port();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
@@ -172,7 +173,7 @@ impl Proxy {
                 if let Ok(stream) = stream {
                     let shared = Arc::clone(&for_thread);
                     std::thread::spawn(move || {
-                        // A peer that goes away is the peer's business.
+                        // A client that disconnects is not an error.
                         let _ = shared.serve(stream);
                     });
                 }
@@ -186,41 +187,41 @@ impl Proxy {
         self.port
     }
 
-    /// Does this to such commands, so many times.
+    /// Applies a fault to these commands this many times.
     pub fn fail(&self, on: On, times: Times, fault: Fault) {
         self.shared.state().faults.push((on, times, fault));
     }
 
-    /// Passes everything on again, and lets go what [`Fault::Hold`] holds.
+    /// Removes all faults, and releases what [`Fault::Hold`] holds.
     pub fn behave(&self) {
         self.shared.state().faults.clear();
         self.release();
     }
 
-    /// Lets go what is held now.
+    /// Releases the replies that are held now.
     pub fn release(&self) {
         let mut state = self.shared.state();
         state.open += state.waiting;
         state.waiting = 0;
     }
 
-    /// How often something was done to a command.
+    /// How often a fault was applied.
     pub fn struck(&self) -> usize {
         self.shared.state().struck
     }
 
-    /// The names of all commands that came, in order.
+    /// The names of all received commands, in order.
     pub fn seen(&self) -> Vec<String> {
         self.shared.state().seen.clone()
     }
 
-    /// How often a command came.
+    /// How often a command was received.
     pub fn count(&self, name: &str) -> usize {
         self.shared.state().seen.iter().filter(|seen| *seen == name).count()
     }
 }
 
-/// What becomes of the connection after a pipeline.
+/// What happens to the connection after a pipeline.
 enum Next {
     GoOn,
     Close,
@@ -241,7 +242,7 @@ impl Shared {
         loop {
             let length = client.read(&mut chunk)?;
             buffer.extend(chunk.iter().take(length));
-            // Whatever came together is answered together.
+            // Commands that arrive together are answered together.
             let next = || take_command(&mut buffer).ok().flatten();
             let pipeline: Vec<Words> = std::iter::from_fn(next).collect();
             if !pipeline.is_empty() {
@@ -273,7 +274,7 @@ impl Shared {
             let name = name(request);
             let fault = self.meet(request);
             if name == "EXEC" && spoiled {
-                // As Redis does with a transaction in which it refused a command.
+                // As Redis does for a transaction with a refused command.
                 exchange(server, &command(&["DISCARD"]))?;
                 answers.extend(b"-EXECABORT Transaction discarded because of previous errors.\r\n");
                 (in_transaction, spoiled) = (false, false);
@@ -319,7 +320,7 @@ impl Shared {
         if of_another {
             answers = self.state().last_answers.clone();
         } else if pipeline.len() > 2 {
-            // AUTH and one EXISTS are the health check's.
+            // A pipeline of two commands is the health check's (`AUTH` and `EXISTS`), so its replies are not kept.
             self.state().last_answers.clone_from(&answers);
         }
         client.write_all(&answers)?;
@@ -329,7 +330,7 @@ impl Shared {
         Ok(next)
     }
 
-    /// Notes the command; what happens to it, if anything.
+    /// Records the command and returns the fault for it, if any.
     fn meet(&self, request: &Words) -> Option<Fault> {
         let mut state = self.state();
         state.seen.push(name(request));
@@ -356,7 +357,7 @@ impl Shared {
     }
 }
 
-/// Sends one command and reads its whole answer.
+/// Sends one command and reads its whole reply.
 fn exchange(server: &mut TcpStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
     server.write_all(request)?;
     let (mut answer, mut chunk) = (Vec::new(), [0; 16 * 1024]);

@@ -13,12 +13,12 @@ use super::tls::Authority;
 use crate::process::{Process, Trouble, free_port};
 
 const START: Duration = Duration::from_secs(10);
-/// How long the kit's own commands may take.
+/// The timeout of the kit's own commands.
 const ANSWER: Duration = Duration::from_secs(5);
-/// What `SAVE` writes.
+/// The file that `SAVE` writes.
 const SNAPSHOT: &str = "dump.rdb";
 
-/// A running `redis-server`; dropping it ends it. The kit's own commands go through its Unix socket, as the user
+/// A running `redis-server`; dropping it stops it. The kit's own commands go through its Unix socket, as the user
 /// `default`.
 #[derive(Debug)]
 pub struct Redis {
@@ -31,38 +31,38 @@ pub struct Redis {
     process: Mutex<Option<Process>>,
 }
 
-/// A user of Redis' ACL that may touch the keys of one prefix.
+/// A user of Redis' ACL that may access the keys of one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The user's name.
     pub username: String,
-    /// Its password, which is not that of the user `default`.
+    /// Its password, which differs from that of the user `default`.
     pub password: String,
-    /// What its keys begin with.
+    /// The prefix of its keys.
     pub prefix: String,
 }
 
-/// What is left of the data when Redis starts again.
+/// The data after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {
-    /// Nothing.
+    /// All data is lost.
     Lost,
-    /// What the last [`Redis::save`] wrote.
+    /// The data of the last [`Redis::save`].
     Saved,
 }
 
 impl Redis {
-    /// Starts the binary `program` on a free loopback port and a Unix socket, with nothing on disk.
+    /// Starts the binary `program` on a free loopback port and a Unix socket, without any data.
     ///
     /// # Errors
-    /// It ended or does not answer in 10 s, with the tail of its log.
+    /// It exited, or does not answer within 10 s. The error has the tail of its log.
     pub fn start(program: &Path) -> Result<Self, Trouble> {
         let port = free_port();
         Self::launch(program, port, &new_password(), None, vec!["--port".to_owned(), port.to_string()])
     }
 
-    /// One that speaks TLS only, under a certificate of `authority` for `localhost` and 127.0.0.1, and wants `account`
-    /// from everybody but the kit.
+    /// Starts a server that accepts only TLS, with a certificate of `authority` for `localhost` and 127.0.0.1. All
+    /// clients except the kit must log in as `account`.
     ///
     /// # Errors
     /// As [`Redis::start`].
@@ -112,35 +112,35 @@ impl Redis {
         self.folder.path().join("redis.sock")
     }
 
-    /// What `AUTH` wants of the user `default`.
+    /// The password of the user `default`.
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// The ACL user, where there is one.
+    /// The ACL user, if there is one.
     pub fn account(&self) -> Option<&Account> {
         self.account.as_ref()
     }
 
-    /// Whether the server runs.
+    /// Whether the server is running.
     pub fn is_running(&self) -> bool {
         self.process().as_mut().is_some_and(Process::is_running)
     }
 
-    /// Ends the server in order; its connections are closed.
+    /// Stops the server in an orderly way; its connections are closed.
     pub fn stop(&self) {
         self.thaw();
         drop(self.process().take());
     }
 
-    /// Ends the server at once, as a crash does.
+    /// Kills the server, like a crash.
     pub fn kill(&self) {
         if let Some(mut process) = self.process().take() {
             process.kill();
         }
     }
 
-    /// Starts it again on the same port, empty.
+    /// Restarts the server on the same port without its data.
     ///
     /// # Errors
     /// As [`Redis::start`].
@@ -148,7 +148,7 @@ impl Redis {
         self.resume_with(Data::Lost)
     }
 
-    /// Starts it again on the same port.
+    /// Restarts the server on the same port.
     ///
     /// # Errors
     /// As [`Redis::start`].
@@ -180,7 +180,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Writes everything to disk, for [`Redis::resume_with`].
+    /// Writes all data to disk, for [`Redis::resume_with`].
     ///
     /// # Errors
     /// Redis does not answer.
@@ -188,13 +188,12 @@ impl Redis {
         self.command(&["SAVE"]).map(drop)
     }
 
-    /// Freezes the server: connections are accepted by the kernel and nothing is ever answered. [`Redis::thaw`] ends
-    /// it.
+    /// Freezes the server: the kernel accepts connections, but nothing is answered until [`Redis::thaw`].
     pub fn freeze(&self) {
         self.signal(rustix::process::Signal::STOP);
     }
 
-    /// Ends [`Redis::freeze`].
+    /// Resumes a server after [`Redis::freeze`].
     pub fn thaw(&self) {
         self.signal(rustix::process::Signal::CONT);
     }
@@ -213,7 +212,7 @@ impl Redis {
     /// Runs one command.
     ///
     /// # Errors
-    /// Redis does not answer, or answers with an error.
+    /// Redis does not answer, or replies with an error.
     pub fn command(&self, words: &[&str]) -> Result<Value, Trouble> {
         let run = || -> redis::RedisResult<Value> {
             let address = redis::ConnectionAddr::Unix(self.socket());
@@ -232,10 +231,10 @@ impl Redis {
         })
     }
 
-    /// Runs one command whose answer has a known type.
+    /// Runs one command whose reply has a known type.
     ///
     /// # Errors
-    /// As [`Redis::command`], or the answer is of another type.
+    /// As [`Redis::command`], or the reply has another type.
     pub fn query<T: redis::FromRedisValue>(&self, words: &[&str]) -> Result<T, Trouble> {
         redis::from_redis_value(self.command(words)?).map_err(|error| Trouble::new(error.to_string()))
     }
@@ -250,7 +249,7 @@ impl Redis {
         Ok(keys)
     }
 
-    /// How often it has run a command, ever; those of the health check and of this kit included.
+    /// How often a command was executed so far, including those of the health check and of this kit.
     ///
     /// # Errors
     /// Redis does not answer.
@@ -261,7 +260,7 @@ impl Redis {
         Ok(line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or_default())
     }
 
-    /// One field of `INFO`.
+    /// A field of `INFO`.
     ///
     /// # Errors
     /// Redis does not answer.
@@ -271,7 +270,7 @@ impl Redis {
         Ok(fields.find(|(name, _)| *name == field).map(|(_, value)| value.to_owned()))
     }
 
-    /// Listens to every command from now on.
+    /// Starts to monitor all commands.
     ///
     /// # Errors
     /// Redis does not answer.
@@ -279,7 +278,7 @@ impl Redis {
         Monitor::start(&self.socket(), &self.password)
     }
 
-    /// Empties it.
+    /// Removes all keys.
     ///
     /// # Errors
     /// Redis does not answer.
@@ -288,7 +287,7 @@ impl Redis {
     }
 }
 
-/// What docs/sessions.md lets such a user do.
+/// The commands that docs/sessions.md allows to such a user.
 fn printed_commands() -> Vec<&'static str> {
     let page = include_str!("../../../docs/sessions.md");
     let printed = page.split('`').find(|code| code.starts_with("+auth "));
@@ -297,7 +296,7 @@ fn printed_commands() -> Vec<&'static str> {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // A frozen process would not see SIGTERM.
+        // A frozen process does not receive SIGTERM.
         self.thaw();
     }
 }

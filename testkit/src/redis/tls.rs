@@ -1,4 +1,4 @@
-//! A certificate authority of the test's own.
+//! A certificate authority for one test.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::process::Trouble;
 
-/// Issues certificates; its files live as long as it does.
+/// Issues certificates. Dropping it deletes its files.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -25,10 +25,10 @@ pub struct Certificate {
 }
 
 impl Authority {
-    /// A new one, which nobody trusts yet.
+    /// A new authority, which no client trusts yet.
     ///
     /// # Errors
-    /// No key can be made, or no file written.
+    /// No key can be generated, or a file cannot be written.
     pub fn new() -> Result<Self, Trouble> {
         let mut params = CertificateParams::new(Vec::new()).map_err(refused)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -42,15 +42,15 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate, folder })
     }
 
-    /// Its own certificate, for those who are to trust it: a PEM file.
+    /// Its own certificate as a PEM file, for clients that must trust it.
     pub fn certificate(&self) -> &Path {
         &self.certificate
     }
 
-    /// A certificate for a server of these names and addresses.
+    /// A certificate for a server with these names and addresses.
     ///
     /// # Errors
-    /// A name is none, or no file can be written.
+    /// A name is invalid, or a file cannot be written.
     pub fn issue(&self, names: &[&str]) -> Result<Certificate, Trouble> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let params = CertificateParams::new(names).map_err(refused)?;

@@ -31,7 +31,7 @@ impl Tasks {
         Self { host, scheduler, executor, seen: Seen::default() }
     }
 
-    /// A task that says when it is polled, `turns` times, and is ready again each time.
+    /// A task that records each poll, and wakes itself until it was polled `turns` times.
     fn spawn(&self, owner: Owner, name: &'static str, mut turns: u32) {
         let seen = self.seen.clone();
         let task = poll_fn(move |context| {

@@ -19,17 +19,17 @@ use crate::stream::{Action, Stream};
 /// The wall clock when a test begins, in seconds since the epoch.
 pub const BEGIN: u64 = 1_767_225_600;
 
-/// A signature that this host takes for good, of an RSA key of 2048 bits.
+/// A signature of an RSA key of 2048 bits that this host accepts.
 pub const GOOD_SIGNATURE: [u8; 256] = [1; 256];
 
-/// What is said about signatures.
+/// How the host verifies signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdicts {
-    /// What is right.
+    /// Correctly.
     Right,
-    /// Each is good.
+    /// It accepts every signature.
     AlwaysGood,
-    /// The host can't say.
+    /// It cannot verify.
     None,
 }
 
@@ -37,7 +37,7 @@ pub enum Verdicts {
 #[derive(Clone)]
 pub struct Sent {
     pub token: u32,
-    /// The context that was effective: the answer belongs to it.
+    /// The context that was effective, to which the reply belongs.
     pub owner: Owner,
     pub callout: Callout,
 }
@@ -53,33 +53,33 @@ pub struct MemoryHost {
     shared: RefCell<BTreeMap<String, (Vec<u8>, u32)>>,
     pub counters: RefCell<Vec<(String, u64)>>,
     pub log: RefCell<Vec<String>>,
-    /// The tick that was asked for.
+    /// The requested tick.
     pub tick: Cell<Option<Duration>>,
     pub is_done: Cell<bool>,
     pub verdicts: Cell<Verdicts>,
-    /// Why no callout can be sent.
+    /// The reason why no callout can be sent.
     pub refuses_calls: Cell<Option<CalloutError>>,
     pub variables: RefCell<HashMap<String, String>>,
 }
 
 type Headers = Vec<(String, Vec<u8>)>;
 
-/// A stream of it.
+/// A stream of this host.
 pub struct MemoryStream {
     host: Rc<MemoryHost>,
     id: u32,
     pub maps: RefCell<[Headers; 3]>,
     body: RefCell<Vec<u8>>,
-    /// How many bytes of the body it was asked for last.
+    /// How many bytes of the body were requested last.
     pub asked_for: Cell<usize>,
     pub filter_state: RefCell<Vec<(String, String)>>,
     pub reply: RefCell<Option<Replied>>,
     pub resumed: Cell<u32>,
-    /// A header that can't be taken out.
+    /// A header that cannot be removed.
     pub keeps: Cell<Option<&'static str>>,
 }
 
-/// An answer of the gate.
+/// A reply of the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replied {
     pub status: u16,
@@ -113,7 +113,7 @@ impl MemoryHost {
         Instance::new(self.clone(), Rc::new(Fifo::new(self.clone())))
     }
 
-    /// A callback of a context.
+    /// Runs a callback in a context.
     pub fn in_context<T>(&self, owner: Owner, callback: impl FnOnce() -> T) -> T {
         self.effective.set(owner);
         let output = callback();
@@ -125,7 +125,7 @@ impl MemoryHost {
         self.elapsed.set(self.elapsed.get() + duration);
     }
 
-    /// Lets time pass and ticks when a tick is due, until `duration` is over.
+    /// Lets time pass until `duration` is over, with all ticks that are due.
     pub fn run(&self, instance: &Instance, duration: Duration) {
         let end = self.elapsed.get() + duration;
         while let Some(tick) = self.tick.get().filter(|tick| *tick <= end) {
@@ -139,7 +139,7 @@ impl MemoryHost {
     pub fn tick(&self, instance: &Instance) {
         self.tick.set(None);
         self.in_context(Owner::Root, || instance.tick());
-        // A tick comes a millisecond later at the soonest.
+        // The next tick comes a millisecond later at the earliest.
         let soonest = self.elapsed.get() + Duration::from_millis(1);
         self.tick.set(self.tick.get().map(|tick| tick.max(soonest)));
     }
@@ -229,7 +229,7 @@ impl RootContext for MemoryHost {
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch> {
         let mut shared = self.shared.borrow_mut();
         let current = shared.get(key).map_or(0, |(_, number)| *number);
-        // As in Envoy: 0 means "whatever is there".
+        // Like Envoy: 0 means that any version is overwritten.
         if current != 0 && cas.is_some_and(|cas| cas != 0 && cas != current) {
             return Err(CasMismatch);
         }
@@ -340,7 +340,7 @@ impl StreamContext for MemoryStream {
     }
 }
 
-/// A request at an instance.
+/// A request to an instance.
 pub struct Exchange {
     pub id: u32,
     pub seen: Rc<MemoryStream>,
@@ -409,7 +409,7 @@ impl Exchange {
         self.callback(|stream| stream.answered(sent.token, answer));
     }
 
-    /// The client goes.
+    /// The client disconnects.
     pub fn close(&mut self) {
         self.host.streams.borrow_mut().remove(&self.id);
         self.host.effective.set(Owner::Root);

@@ -34,7 +34,7 @@ pub fn serving(host: &std::rc::Rc<MemoryHost>) -> Instance {
     instance
 }
 
-/// The value of `authorization` for a token that is good.
+/// The value of `authorization` for a valid token.
 pub fn bearer() -> String {
     let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = encode(json!({"alg": "RS256", "kid": "k-1", "typ": "JWT"}));
@@ -45,12 +45,12 @@ pub fn bearer() -> String {
     format!("Bearer {header}.{claims}.{}", URL_SAFE_NO_PAD.encode(GOOD_SIGNATURE))
 }
 
-/// A session cookie that only Redis can tell about.
+/// A session cookie that only Redis can verify.
 pub fn session_cookie() -> String {
     format!("__Host-oidc-gate={}", URL_SAFE_NO_PAD.encode([9; 48]))
 }
 
-/// What the provider answers.
+/// The provider's replies.
 pub fn answer(callout: &Callout) -> CalloutReply {
     let path = callout.headers.iter().find(|(name, _)| name == ":path").map(|(_, value)| value.as_str());
     let body = match path {
@@ -70,7 +70,7 @@ pub fn answer(callout: &Callout) -> CalloutReply {
     CalloutReply { status: 200, headers, body: body.to_string().into_bytes() }
 }
 
-/// Answers all that the root context asks the provider; what it asks Redis stays unanswered.
+/// Answers the root context's requests to the provider. Requests to Redis stay unanswered.
 pub fn provide(host: &MemoryHost, instance: &Instance) {
     loop {
         host.tick(instance);

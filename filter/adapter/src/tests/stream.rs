@@ -12,11 +12,12 @@ use crate::instance::Instance;
 use crate::stream::{Action, MAX_BODIES, MAX_WAITING};
 
 const LOGOUT: &str = "/oauth2/backchannel-logout";
-/// What is said of a logout token that is none.
+/// The reason for an invalid logout token.
 const BAD_TOKEN: &str = "invalid_logout_token";
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
-/// A session's request, until its own callout is under way: first it waits for the log of endings, which nobody reads.
+/// Sends a request with a session cookie, and runs until its own callout is in progress. First the request waits for
+/// the revocation log, which cannot be read.
 fn asking(host: &MemoryHost, instance: &Instance, request: &Exchange) -> Sent {
     let cookie = session_cookie();
     assert_eq!(request.request("GET", "/", &[("cookie", &cookie)], true), Action::StopAllAndWatermark);
@@ -135,7 +136,7 @@ fn an_endpoint_that_reads_a_body_gets_it_in_parts() {
     assert_eq!(request.body(b"logout_", false), Action::StopNoBuffer);
     assert!(request.seen.reply.borrow().is_none(), "the rest is still coming");
     assert_eq!(request.body(b"token=x", true), Action::StopNoBuffer);
-    // What the message ends is a job. No time passes: nobody waits for more of the body.
+    // The session is ended by a background job. No time passes: nothing waits for more of the body.
     host.tick(&instance);
     assert_eq!(request.seen.status(), Some(400));
     assert_eq!(request.seen.state("oidc_reason").as_deref(), Some(BAD_TOKEN), "both parts arrived");
@@ -238,7 +239,7 @@ fn rx11_requests_that_wait_at_once_have_a_limit() {
         request.request("GET", "/", &[("authorization", &token)], true);
         request
     };
-    // How many may wait for the provider is the core's to say, so these wait for bodies and for the log.
+    // The core limits how many requests wait for the provider, so these wait for bodies and for the revocation log.
     let cookie = session_cookie();
     let mut requests = Vec::new();
     for _ in 0..MAX_WAITING {
@@ -275,7 +276,7 @@ fn a_stream_that_goes_while_its_callout_is_under_way_takes_its_task_with_it() {
     assert_eq!(instance.host.executor.waiting(), 1);
     request.close();
     assert_eq!(instance.host.executor.waiting(), 0, "its task is gone with it");
-    // The host sends no such answer; it would find nobody.
+    // The host does not send such a reply; no task would receive it.
     host.in_context(Owner::Root, || {
         instance.answered(sent.token, Ok(CalloutReply { status: 200, ..CalloutReply::default() }));
     });

@@ -26,12 +26,12 @@ use crate::http::reply::Reply;
 use crate::policy::{HeaderChange, Permit};
 use crate::testing::world::{World, callback, replied};
 
-/// What a script sends.
+/// The headers of a script's request.
 const API: &[(&str, &str)] = &[("accept", "*/*")];
-/// What a browser sends with a form of the gate's own pages.
+/// The headers of a browser that submits a form on the gate's own pages.
 const OWN_FORM: &[(&str, &str)] =
     &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
-/// What a browser sends when somebody types the address.
+/// The headers of a browser whose user typed the address.
 const TYPED: &[(&str, &str)] = &[
     ("accept", "text/html"),
     ("sec-fetch-site", "none"),
@@ -47,7 +47,7 @@ fn forwarded(decision: Decision) -> Permit {
     }
 }
 
-/// A login whose ID token has these members in place of its own, null included, and the answer to its callback.
+/// Logs in with these members in the ID token, null included. Returns the reply to the callback.
 fn log_in(world: &World, members: &Value) -> Reply {
     let request = world.begin_login("/");
     let nonce = json!({"nonce": request["nonce"]});
@@ -61,7 +61,7 @@ fn log_in(world: &World, members: &Value) -> Reply {
     reply
 }
 
-/// What a forwarded request carries under this name.
+/// The value of this header in a forwarded request.
 fn upstream(decision: Decision, name: &str) -> Option<String> {
     let permit = forwarded(decision);
     permit.changes().iter().find_map(|change| match change {
@@ -70,7 +70,7 @@ fn upstream(decision: Decision, name: &str) -> Option<String> {
     })
 }
 
-/// Whether some line of the log has this in it.
+/// Whether a log line contains this text.
 fn said(world: &World, what: &str) -> bool {
     world.host.log_lines().iter().any(|line| line.contains(what))
 }

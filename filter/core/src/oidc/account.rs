@@ -20,16 +20,16 @@ use crate::session::record::{Grant, Record};
 use crate::sync::finish;
 use crate::time::Timestamp;
 
-/// Sessions that are shown: the latest.
+/// Most sessions that are shown: the latest.
 const MAX_SHOWN: usize = 20;
-/// A session that is listed for longer, and not there, has ended; a younger one may be about to be written.
+/// A listed session without a record has ended if it is older than this. A younger one may not be written yet.
 const WRITTEN_BY_NOW: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Shows the page.
 ///
 /// # Errors
-/// Nobody is signed in; the list of sessions can't be had.
+/// No session; the list of sessions is unavailable.
 pub async fn show(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, Rejection> {
     let entry = refresh::session(login, request).await?;
     let record = &entry.record;
@@ -40,7 +40,7 @@ pub async fn show(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, 
     let page = AccountPage {
         principal: &record.principal,
         created: record.created,
-        // A renewal moves the end of the refresh token, but not this.
+        // A refresh moves the expiry of the refresh token, but not this.
         ends: if record.grant.refresh_token.is_some() { record.expires } else { end },
         ends_unused: login.host.now().saturating_add(login.session.idle_timeout).min(end),
         others: &others,
@@ -50,10 +50,10 @@ pub async fn show(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, 
     Ok(Reply::document(render(&page), login.client.form_origin().as_deref()))
 }
 
-/// Ends one of the person's sessions, or all of them.
+/// Ends one of the user's sessions, or all of them.
 ///
 /// # Errors
-/// Nobody is signed in; it was not this person who asked; there is no such session; Redis did not confirm it.
+/// No session; another page made the request; there is no such session; Redis did not confirm it.
 pub async fn sign_out(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, Refused> {
     if asked_by(request, &login.config.public_url.origin) != AskedBy::Person {
         return Err(Rejection::CrossSite.into());
@@ -76,7 +76,7 @@ pub async fn sign_out(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
 }
 
 async fn end_one(login: &Rc<BrowserLogin>, record: &Record, name: RecordName) -> Result<(), Rejection> {
-    // A name proves nothing: it has to be one of this person's.
+    // A name proves nothing, so it must be one of this user's sessions.
     if !listed(login, record).await?.iter().any(|listed| listed.name == name) {
         return Err(Rejection::NotFound(None));
     }
@@ -88,19 +88,19 @@ async fn end_one(login: &Rc<BrowserLogin>, record: &Record, name: RecordName) ->
         .map_err(logout::incomplete)
 }
 
-/// Everything that was issued to this person until now is void, and the provider's session of this browser ends, too.
+/// Revokes everything issued to this user until now, and ends the provider session of this browser.
 async fn end_all(login: &Rc<BrowserLogin>, request: &Request, entry: Rc<Entry>) -> Result<Reply, Refused> {
     let record = &entry.record;
     let listed = listed(login, record).await?;
     let mut names: Vec<_> = listed.into_iter().map(|listed| listed.name).collect();
-    // Whoever asks is one of them, also when Redis has lost the list.
+    // The current session belongs to the list even if Redis has lost the list.
     let own = login.ticket(request)?.record_name();
     if !names.contains(&own) {
         names.push(own);
     }
     let principal = &record.principal;
-    // Whole seconds, as `iat` has them, and by the provider's clock: a login of this very second is ended by name, or
-    // not at all.
+    // Whole seconds, like `iat`, and by the provider's clock. A login in the current second is ended by name or not at
+    // all.
     let before = Timestamp::from_secs(provider_time(login, &record.grant).as_secs());
     let revocations = vec![Revocation::user(&principal.issuer, &principal.subject, before)];
     let sessions = login.sessions.clone();
@@ -115,11 +115,11 @@ async fn end_all(login: &Rc<BrowserLogin>, request: &Request, entry: Rc<Entry>) 
     logout::leave(login, request, Some(&record.grant)).await
 }
 
-/// What the provider's clock says, as far as its last token tells; at most the leeway away from ours.
+/// The provider's current time, estimated from its last token. It differs from our clock by at most the leeway.
 fn provider_time(login: &BrowserLogin, grant: &Grant) -> Timestamp {
     let (now, leeway) = (login.host.now(), login.config.clock_leeway);
     let ahead = grant.issued.duration_since(grant.obtained).min(leeway);
-    // Up to a second of it is cut off in `iat`.
+    // `iat` is rounded down by up to a second.
     let behind = grant.obtained.duration_since(grant.issued).saturating_sub(SECOND).min(leeway);
     now.saturating_add(ahead).saturating_sub(behind)
 }
@@ -137,7 +137,7 @@ async fn others(
     let existing = sessions.existing(names).await?;
     let (existing, ended): (Vec<_>, Vec<_>) =
         listed.into_iter().partition(|listed| existing.contains(&listed.name));
-    // What has ended by itself is still listed, until somebody looks.
+    // Sessions that expired stay in the list until somebody reads it.
     let now = login.host.now();
     let gone: Vec<_> = ended
         .into_iter()

@@ -29,13 +29,13 @@ use crate::revocation::memory::Revocation;
 use crate::session::replay::Message;
 use crate::time::Timestamp;
 
-/// Such a message lives for seconds.
+/// Longest accepted lifetime. Keycloak's messages live for seconds.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 60);
-/// Sessions that one message may name.
+/// Most sessions that one message may name.
 const MAX_SESSIONS: usize = 1000;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Which message a path expects.
+/// The kind of message that a path accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallbackKind {
     /// [`Endpoint::AdminLogout`](crate::http::endpoint::Endpoint::AdminLogout)
@@ -44,11 +44,11 @@ pub enum CallbackKind {
     PushNotBefore,
 }
 
-/// Does what the message says.
+/// Processes the message.
 ///
 /// # Errors
-/// [`Rejection::InvalidLogoutToken`]: 400, and nothing ends. [`Rejection::LogoutFailed`] when other Envoys could not be
-/// told: this one knows, and goes on trying.
+/// [`Rejection::InvalidLogoutToken`]: 400, and no session ends. [`Rejection::LogoutFailed`] if the revocation could not
+/// be published to other Envoys. This Envoy applies it and keeps retrying.
 pub async fn receive(login: &Rc<BrowserLogin>, action: CallbackKind, body: Body) -> Result<Reply, Rejection> {
     carry_out(login, action, body).await.map_err(failed)
 }
@@ -63,7 +63,7 @@ async fn carry_out(login: &Rc<BrowserLogin>, action: CallbackKind, body: Body) -
 }
 
 async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<Reply, Rejection> {
-    // Keycloak signs them with RS256, whatever the client's tokens are signed with.
+    // Keycloak signs these messages with RS256, whatever algorithm the client's tokens use.
     let mut algorithms = login.settings.id_token_algorithms.clone();
     algorithms.push(Algorithm::Rs256);
     let verified =
@@ -112,11 +112,11 @@ async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<
     Ok(Reply::done())
 }
 
-/// Whom a message is about.
+/// What a message ends.
 enum Scope {
-    /// These sessions of the provider.
+    /// These sessions at the provider.
     Sessions(Vec<String>),
-    /// Everything that was issued before a moment.
+    /// Everything that was issued before this time.
     Everyone { before: Timestamp },
 }
 
@@ -156,9 +156,9 @@ fn scope(
         }
         CallbackKind::Logout => Ok(match named_sessions(members)? {
             Some(sids) => Scope::Sessions(sids),
-            // Whole seconds: what was issued in this very one is not meant to live either.
+            // `notBefore` and `iat` count whole seconds, so the revocation includes the current second.
             None => {
-                // It is the provider's clock that counts, like in `iat`; ours may be behind.
+                // The provider's clock counts, as for `iat`; ours may be behind.
                 let moment = not_before.unwrap_or(now).min(now.saturating_add(leeway));
                 Scope::Everyone { before: Timestamp::from_secs(moment.as_secs()).saturating_add(SECOND) }
             }
@@ -166,16 +166,16 @@ fn scope(
     }
 }
 
-/// The sessions that a "Logout" names; `None` where it names none and so means everybody. Keycloak leaves out both
-/// lists for "Logout all", and sends both otherwise. A list that can't be read must never mean everybody.
+/// The sessions that a "Logout" names. `None` if it names none and means all users. Keycloak omits both lists for
+/// "Logout all" and otherwise sends both. A list that cannot be read must never mean all users.
 fn named_sessions(members: &Map<String, Value>) -> Result<Option<Vec<String>>, TokenError> {
     let sids = list(members, "keycloakSessionIds")?;
-    // Ids that one of Keycloak's own adapters gave to its sessions. This gate gives none, so none of them is ours.
+    // Ids that one of Keycloak's own adapters assigned. This gate assigns none, so none of them is ours.
     let of_an_adapter = list(members, "adapterSessionIds")?;
     Ok(sids.or(of_an_adapter.map(|_| Vec::new())))
 }
 
-/// A list of texts. Null is no list, and not "absent" either.
+/// A list of strings. Null is an error; it does not count as absent.
 fn list(members: &Map<String, Value>, name: &'static str) -> Result<Option<Vec<String>>, TokenError> {
     let Some(value) = members.get(name) else { return Ok(None) };
     let wrong_type = || TokenError::from(ClaimProblem::WrongType.of(name));

@@ -11,23 +11,23 @@ use crate::error::Trouble;
 use crate::host::{Callout, CalloutError, CalloutReply, Host};
 use crate::json;
 
-/// How much of a body is looked at for words, and how long one may be in which `error` is looked for; in bytes.
+/// Most of a body that is quoted in the log, and the longest body that is parsed for `error`; in bytes.
 const MAX_TEXT_LEN: usize = 2 * 1024;
 const MAX_BODY_LEN: usize = 256 * 1024;
-/// Longest `error`, `error_description` and other text that is passed on, in characters.
+/// Longest `error`, and longest `error_description` or other text, that is logged; in characters.
 const MAX_ERROR_CHARS: usize = 100;
 const MAX_TEXT_CHARS: usize = 300;
-/// Shorter texts are no secrets, and would be found by chance.
+/// Shorter values are not treated as secrets: they would match by chance.
 const MIN_SECRET_LEN: usize = 4;
-/// A word that has a part of a secret as long as this is redacted, too.
+/// A word that contains a part of a secret of this length is redacted, too.
 const PART_LEN: usize = 8;
 const REDACTED: &str = "[redacted]";
-/// What everybody may know of a form for the provider; every other value is taken for a secret.
+/// Form parameters that are not secret. Every other value is treated as a secret.
 const PUBLIC_PARAMETERS: [&str; 5] = ["grant_type", "client_id", "redirect_uri", "token_type_hint", "scope"];
-/// Envoy adds it to what an upstream answered, and not to answers that it makes itself.
+/// Envoy adds this header to replies from an upstream, and not to replies that it generates.
 const UPSTREAM_HEADER: &str = "x-envoy-upstream-service-time";
 
-/// Which endpoint is asked.
+/// The endpoint that is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProviderEndpoint {
     /// The metadata.
@@ -45,7 +45,7 @@ pub enum ProviderEndpoint {
 }
 
 impl ProviderEndpoint {
-    /// As the log calls it.
+    /// Its name in the log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Discovery => "discovery",
@@ -57,24 +57,24 @@ impl ProviderEndpoint {
         }
     }
 
-    /// Something that is wrong with an answer, as it stands in the log.
+    /// A problem with a reply, worded for the log.
     pub fn says(self, what: &str) -> Rc<str> {
         format!("{}: {what}", self.name()).into()
     }
 }
 
-/// Why an endpoint gave nothing.
+/// Why a call to an endpoint failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The status, when there was an answer.
+    /// The status, if there was a reply.
     pub status: Option<u16>,
-    /// `error` (RFC 6749 5.2), when the answer had one.
+    /// `error` (RFC 6749 5.2), if the reply had one.
     pub error: Option<String>,
-    /// What to say of it, and whether it can pass.
+    /// The text for the log, and whether the problem may pass.
     pub trouble: Trouble,
 }
 
-/// Sends a request to an endpoint. A redirect is not followed: it could lead anywhere (JW06), and requests carry
+/// Sends a request to an endpoint. Redirects are not followed: they could lead to any host (JW06), and requests carry
 /// secrets.
 ///
 /// # Errors
@@ -113,7 +113,7 @@ fn refusal(endpoint: ProviderEndpoint, reply: &CalloutReply, secrets: &Secrets) 
     let text = secrets.redact(&String::from_utf8_lossy(body));
     if let Some(words) = envoys_own(reply, &text) {
         let detail = endpoint.says(&format!("status {status} from Envoy: {words}"));
-        // A certificate does not become another one by waiting.
+        // Waiting does not make a certificate valid.
         let trouble = if words.contains("CERTIFICATE_VERIFY_FAILED") {
             Trouble::lasting(detail)
         } else {
@@ -134,13 +134,13 @@ fn refusal(endpoint: ProviderEndpoint, reply: &CalloutReply, secrets: &Secrets) 
     };
     let words = words.map(|words| format!(", {words}")).unwrap_or_default();
     let detail = endpoint.says(&format!("status {status}{words}"));
-    // RFC 9110 15.5.9, RFC 8470 5.2, RFC 6585 4: these ask for another try.
+    // RFC 9110 15.5.9, RFC 8470 5.2, RFC 6585 4: these statuses invite a retry.
     let passes = matches!(status, 408 | 425 | 429 | 500..);
     let trouble = if passes { Trouble::passing(detail) } else { Trouble::lasting(detail) };
     Refusal { status: Some(status), error, trouble }
 }
 
-/// Envoy answers itself when it reaches nobody, and says why.
+/// The text of a reply that Envoy generated itself because it reached no upstream.
 fn envoys_own(reply: &CalloutReply, text: &str) -> Option<String> {
     let is_own = matches!(reply.status, 502..=504)
         && reply.header(UPSTREAM_HEADER).is_none()
@@ -148,13 +148,13 @@ fn envoys_own(reply: &CalloutReply, text: &str) -> Option<String> {
     is_own.then(|| cut(text, MAX_TEXT_CHARS))
 }
 
-/// What an answer without `error` says: its challenge (RFC 6750 3), or the beginning of a page.
+/// The text of a reply without `error`: its challenge (RFC 6750 3), or the beginning of a page.
 fn other_words(reply: &CalloutReply, text: &str, secrets: &Secrets) -> Option<String> {
     if let Some(challenge) = reply.header("www-authenticate") {
         return Some(cut(&secrets.redact(challenge), MAX_TEXT_CHARS));
     }
     let media_type = reply.header("content-type")?.split(';').next()?.trim().to_ascii_lowercase();
-    // Nothing of what may hold tokens or somebody's data: JSON, or an answer that is no error.
+    // JSON and successful replies may hold tokens or personal data, so they are not quoted.
     if reply.status >= 400 && matches!(media_type.as_str(), "text/html" | "text/plain") {
         Some(format!("{media_type}: {}", cut(text, MAX_TEXT_CHARS)))
     } else {
@@ -162,10 +162,10 @@ fn other_words(reply: &CalloutReply, text: &str, secrets: &Secrets) -> Option<St
     }
 }
 
-/// The JSON object of an answer, or what is there instead.
+/// The JSON object of a reply, or a description of what it holds instead.
 ///
 /// # Errors
-/// The content type is another one, or the body is no object that [`json::parse_object`] takes.
+/// The content type is not JSON, or the body is not an object that [`json::parse_object`] accepts.
 pub fn object(reply: &CalloutReply, most: usize) -> Result<Map<String, Value>, String> {
     let media_type = reply.header("content-type").unwrap_or("missing");
     let essence = media_type.split(';').next().unwrap_or_default().trim();
@@ -175,13 +175,13 @@ pub fn object(reply: &CalloutReply, most: usize) -> Result<Map<String, Value>, S
     json::parse_object(&reply.body, most).map_err(|error| format!("not a JSON object ({error})"))
 }
 
-/// On one line, and not too long.
+/// Puts the text on one line and cuts it.
 fn cut(text: &str, most: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().take(most).collect();
     words.join(" ").chars().take(most).collect()
 }
 
-/// What one call carries that nobody else may know.
+/// The secret values of one call, in all their encodings.
 struct Secrets(Vec<String>);
 
 impl Secrets {
@@ -190,7 +190,7 @@ impl Secrets {
         for (_, value) in callout.headers.iter().filter(|(name, _)| name == "authorization") {
             let credential = value.split_once(' ').map_or(value.as_str(), |(_, credential)| credential);
             plain.push(credential.to_owned());
-            // RFC 7617 2: the secret stands after the first colon; RFC 6749 2.3.1: form-encoded.
+            // RFC 7617 2: the secret follows the first colon. RFC 6749 2.3.1: it is form-encoded.
             let decoded = from_base64(credential).and_then(|bytes| String::from_utf8(bytes).ok());
             if let Some((_, secret)) = decoded.as_deref().and_then(|pair| pair.split_once(':')) {
                 plain
@@ -215,8 +215,8 @@ impl Secrets {
         Self(forms.collect())
     }
 
-    /// The beginning of `text`, without the secrets, without words that have a part of one, and without anything that
-    /// looks like a token.
+    /// The beginning of `text`. Secrets, words that share a part with a secret, and words that look like a token are
+    /// redacted.
     fn redact(&self, text: &str) -> String {
         let end = text.floor_char_boundary(MAX_TEXT_LEN);
         let mut clean = text.get(..end).unwrap_or_default().to_owned();
@@ -227,7 +227,7 @@ impl Secrets {
         clean
             .split_inclusive(|c: char| !is_of_a_secret(c))
             .map(|piece| {
-                // With at most one other character behind it.
+                // A piece is a word with at most one delimiter at its end.
                 let word = piece.trim_end_matches(|c: char| !is_of_a_secret(c));
                 let is_secret = parts(word).any(|part| shared.binary_search(&part).is_ok());
                 if is_secret || word.contains("eyJ") {
@@ -239,7 +239,7 @@ impl Secrets {
             .collect()
     }
 
-    /// The parts of secrets that stand in `text`, sorted.
+    /// The parts of secrets that occur in `text`, sorted.
     fn parts_in(&self, text: &str) -> Vec<u64> {
         let mut wanted: Vec<u64> = parts(text).collect();
         wanted.sort_unstable();
@@ -255,7 +255,7 @@ fn parts(text: &str) -> impl Iterator<Item = u64> {
     text.as_bytes().windows(PART_LEN).filter_map(|part| part.try_into().ok().map(u64::from_be_bytes))
 }
 
-/// Percent escapes with small letters, as some write them.
+/// The same text with lower-case percent escapes, which some providers use.
 fn lower_case_escapes(encoded: &str) -> String {
     let mut pieces = encoded.split('%');
     let first = pieces.next().unwrap_or_default().to_owned();
@@ -268,7 +268,7 @@ fn lower_case_escapes(encoded: &str) -> String {
     })
 }
 
-/// Characters that codes, tokens and secrets are made of, in whichever form.
+/// The characters of codes, tokens and secrets, in any of the encodings.
 fn is_of_a_secret(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '+' | '/' | '=' | '%')
 }

@@ -16,19 +16,19 @@ use crate::seal::Purpose;
 use crate::secret::SecretText;
 use crate::time::Timestamp;
 
-/// Logins under way that one browser may have; the oldest goes.
+/// Most logins in progress in one browser; the oldest is dropped.
 const MAX_FLOWS: usize = 5;
-/// The characters of `state` that are random; what follows them is the sealed return path.
+/// Length of the random part of `state`; the sealed return path follows.
 const RANDOM_LEN: usize = 43;
-/// Longest return path that goes into `state`, in bytes: with it, `state` has 786 characters. Providers limit it.
+/// Longest return path that is put into `state`, in bytes: `state` then has 786 characters. Providers limit its length.
 const MAX_PATH_IN_STATE: usize = 512;
-/// Longest `state` that is worth a look.
+/// Longest `state` from which a return path is read.
 const MAX_STATE_LEN: usize = 1024;
 
 /// Sends a browser to the provider.
 ///
 /// # Errors
-/// The provider is not known yet, there is no randomness, or this browser comes back again and again
+/// The provider is not known yet, no randomness is available, or this browser is in a redirect loop
 /// ([`LoginError::Loop`]).
 pub async fn begin(
     login: &BrowserLogin,
@@ -46,7 +46,7 @@ pub async fn begin(
         return_path: return_path.as_str().to_owned(),
         created: login.host.now(),
     };
-    // Nobody is sent to the provider for a login that can't be completed.
+    // Check this first: do not send a user to the provider for a login that cannot be completed.
     let endpoint = provider.metadata.login(&login.settings).map_err(Dependency::from)?;
     let location = location(login, endpoint, &login.settings.scope, &flow);
 
@@ -64,8 +64,8 @@ pub async fn begin(
     Ok(Reply::found(location).with_cookies(cookies))
 }
 
-/// A new `state` (RFC 6749 10.12). Where it is lost with its cookie, the path in it still says where the person wanted
-/// to go. The provider sees neither: the path is sealed.
+/// A new `state` (RFC 6749 10.12). If the login cookie is lost, the return path in `state` still tells where the user
+/// wanted to go. The path is sealed, so the provider cannot read it.
 fn state(login: &BrowserLogin, return_path: &ReturnPath) -> Result<SecretText, Rejection> {
     let random = token(login)?;
     let path = return_path.as_str();
@@ -78,8 +78,8 @@ fn state(login: &BrowserLogin, return_path: &ReturnPath) -> Result<SecretText, R
     Ok(SecretText::new(format!("{random}{}", base64url(sealed))))
 }
 
-/// Where a login with that `state` was to lead. It is worth no more than a link: whoever has seen the address of the
-/// callback has it, too, and no login follows from it.
+/// The return path in a `state`. It is as trustworthy as a link: anybody who saw the callback's URL has it, too. No
+/// login follows from it.
 pub fn wanted(login: &BrowserLogin, state: &str) -> ReturnPath {
     let path = || {
         let (random, sealed) =
@@ -91,7 +91,7 @@ pub fn wanted(login: &BrowserLogin, state: &str) -> ReturnPath {
     path().unwrap_or_else(ReturnPath::root)
 }
 
-/// The flow with that `state`, and its cookie's name, when this browser has it.
+/// The flow with this `state`, and the name of its cookie, if this browser has it.
 pub fn find(login: &BrowserLogin, request: &Request, state: &str) -> Option<(String, Flow)> {
     let name = login.cookies.login(state.get(..TAG_LEN)?);
     login
@@ -109,8 +109,8 @@ fn open(login: &BrowserLogin, name: &str, value: &str) -> Option<Flow> {
     serde_json::from_slice(&plain).ok()
 }
 
-/// Login cookies to delete, so that with the new one there are at most five: what does not open first, then the
-/// oldest.
+/// Login cookies to delete, so that at most five remain with the new one. Cookies that cannot be opened go first, then
+/// the oldest.
 fn evicted(login: &BrowserLogin, request: &Request) -> Vec<String> {
     let prefix = login.cookies.login_prefix();
     let mut flows: Vec<(Timestamp, String)> = login
@@ -129,7 +129,7 @@ fn evicted(login: &BrowserLogin, request: &Request) -> Vec<String> {
     flows.into_iter().map(|(_, name)| name).collect()
 }
 
-/// 256 bits as 43 characters: also exactly what RFC 7636 4.1 asks of a verifier.
+/// 256 bits as 43 characters, which RFC 7636 4.1 also requires of a code verifier.
 fn token(login: &BrowserLogin) -> Result<SecretText, Rejection> {
     let mut bytes = [0; 32];
     login.host.random(&mut bytes)?;
@@ -152,7 +152,7 @@ fn location(login: &BrowserLogin, endpoint: &Url, scope: &str, flow: &Flow) -> S
     url.into()
 }
 
-/// Built from the configured origin only; nothing of the request has a say in it (AZ04, AZ05).
+/// Built only from the configured origin; the request has no influence on it (AZ04, AZ05).
 pub fn redirect_uri(config: &Config) -> String {
     format!("{}{}", config.public_url.origin, Endpoint::Callback.path())
 }

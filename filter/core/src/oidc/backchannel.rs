@@ -34,14 +34,14 @@ use crate::session::replay::Message;
 use crate::session::store::Store;
 use crate::time::Timestamp;
 
-/// A logout token is sent when it is issued. One that comes later than this is not used (2.6: `iat`).
+/// Providers send a logout token right after they issue it. An older one is refused (2.6: `iat`).
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
-/// How long it is remembered that a logout message was carried out.
+/// How long a processed logout token is remembered.
 pub const MEMORY: Duration = MAX_AGE.saturating_mul(2);
-/// Our clock and the provider's, which counts whole seconds.
+/// Allowance for the provider's clock, which counts whole seconds.
 const SAME_MOMENT: Duration = Duration::from_secs(2);
 
-/// What a logout token says.
+/// The content of a validated logout token.
 struct Announced {
     subject: Option<String>,
     sid: Option<String>,
@@ -49,16 +49,17 @@ struct Announced {
     issued: Timestamp,
 }
 
-/// Ends what a logout token is about.
+/// Ends the sessions that a logout token names.
 ///
 /// # Errors
-/// [`Rejection::InvalidLogoutToken`], or a form that is none: 400, and nothing ends. [`Rejection::LogoutFailed`] when
-/// other Envoys could not be told: this one knows, and goes on trying.
+/// [`Rejection::InvalidLogoutToken`], or the body is not a valid form: 400, and no session ends.
+/// [`Rejection::LogoutFailed`] if the logout could not be published to other Envoys. This Envoy applies it and keeps
+/// retrying.
 pub async fn logout(login: &Rc<BrowserLogin>, request: &Request, body: Body) -> Result<Reply, Rejection> {
     end_announced(login, request, body).await.map_err(failed)
 }
 
-/// 2.8: a logout that failed is answered with 400, like one that is not valid.
+/// 2.8: a failed logout is answered with 400, like an invalid token.
 pub fn failed(rejection: Rejection) -> Rejection {
     match rejection {
         Rejection::Unavailable(dependency) => Rejection::LogoutFailed(dependency),
@@ -79,7 +80,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
     let logout = validate(login, token).await?;
     let sessions = &login.sessions;
     let message = Message::new(&logout.jti, MEMORY);
-    // 2.6: a token that was carried out before ends nothing: a session that began since then is not meant.
+    // 2.6: a replayed token ends nothing, because a session that began since then is not meant.
     if sessions.is_done(&message).await {
         login.host.log(Level::Info, "logout token was already processed: no session ended");
         return Ok(Reply::done());
@@ -94,13 +95,12 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
         }
         (None, None) => return Err(Rejection::InvalidLogoutToken(TokenError::NobodyNamed)),
     };
-    // Everybody knows at once; the records are tidied up afterwards.
+    // Publish the revocations first; the records are deleted afterwards.
     let mut revocations = vec![revocation];
     let mut names = Vec::new();
     let mut listed_all = Ok(());
     if logout.sid.is_none() {
-        // `iat` counts whole seconds, so sessions of this very second are ended by name.
-        // Those that began later are not meant.
+        // `iat` counts whole seconds, so sessions of the same second are ended by name. Later sessions are not meant.
         let until = logout.issued.saturating_add(SAME_MOMENT);
         match sessions.index.list(owner).await {
             Ok(listed) => {
@@ -125,7 +125,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
         if let Some(sid) = sid {
             names = listed(&store, SessionOwner::ProviderSession(&issuer, &sid)).await;
         }
-        // The record is tidied up; nobody gets in with it any more.
+        // Only tidies up: the sessions are revoked already.
         let _ = store.remove(&names).await;
     }));
     told.and(listed_all).map_err(|error| Dependency::Redis(error.text()))?;
@@ -153,10 +153,11 @@ fn logout_token(request: &Request, body: &[u8]) -> Result<String, Malformed> {
     }
 }
 
-/// 2.6, by its numbers.
+/// The validation steps of 2.6, with their numbers.
 async fn validate(login: &BrowserLogin, token: &str) -> Result<Announced, Rejection> {
     let algorithms = &login.settings.id_token_algorithms;
-    // (1)-(3) not encrypted; signed as ID tokens are, never with `none`; (typ) a logout token by its header or event.
+    // (1)-(3) not encrypted; signed like an ID token, never with `none`; (typ) a logout token by its header or its
+    // event.
     let verified =
         verify(&login.client, token, &LogoutToken, algorithms).await.map_err(|error| match error {
             VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
@@ -169,7 +170,7 @@ fn check(login: &BrowserLogin, claims: &Claims, trusted: &[String]) -> Result<An
     let client_id = login.config.client.id.as_str();
     let now = login.host.now();
     let leeway = login.config.clock_leeway;
-    // (4) iss, aud, iat, exp as in ID tokens: for us, and for nobody whom the operator does not trust.
+    // (4) iss, aud, iat, exp as for ID tokens: for us, and for no audience that the operator does not trust.
     claims.require_issuer(&login.config.issuer.url)?;
     claims.require_audience_of(client_id, trusted)?;
     let validity = Validity::of(claims)?;
@@ -178,7 +179,7 @@ fn check(login: &BrowserLogin, claims: &Claims, trusted: &[String]) -> Result<An
     if issued.saturating_add(MAX_AGE).saturating_add(leeway) < now {
         return Err(TokenError::TooOld);
     }
-    // (5) sub, sid, or both. Null is neither: it must not widen a logout from one session to all of a user.
+    // (5) sub, sid, or both. Null is an error: it must not widen a logout from one session to all sessions of a user.
     if let Some(null) =
         ["sub", "sid"].into_iter().find(|name| claims.members().get(*name).is_some_and(Value::is_null))
     {
@@ -188,16 +189,16 @@ fn check(login: &BrowserLogin, claims: &Claims, trusted: &[String]) -> Result<An
     if subject.is_none() && sid.is_none() {
         return Err(TokenError::NobodyNamed);
     }
-    // (6) events has the member, and it is an object; others may be there, as Keycloak's are.
+    // (6) events has the member, and its value is an object. Other members may be present, as in Keycloak's tokens.
     let events = require("events", claims.events()?)?;
     if !events.get(LOGOUT_EVENT).is_some_and(Value::is_object) {
         return Err(TokenError::NoLogoutEvent);
     }
-    // (7) no nonce, of whatever type: this is no ID token.
+    // (7) no nonce of any type: it would be an ID token.
     if claims.members().contains_key("nonce") {
         return Err(TokenError::UnexpectedNonce);
     }
-    // (8) jti: looked at by the caller.
+    // (8) jti: the caller checks for a replay.
     let jti = require("jti", claims.jti()?)?.to_owned();
     if jti.is_empty() {
         return Err(ClaimProblem::Malformed.of("jti").into());

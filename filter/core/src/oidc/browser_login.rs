@@ -21,41 +21,41 @@ use crate::session::store::Store;
 use crate::session::ticket::Ticket;
 use crate::sync::Room;
 
-/// Logout messages that one worker keeps for later; anybody can send some.
+/// Most logout tokens that one worker keeps for later. Anybody can send some.
 const MAX_DEFERRED_LOGOUTS: usize = 64;
 
 /// Browser login in one worker.
 pub struct BrowserLogin {
-    /// The outside.
+    /// The host environment.
     pub host: Rc<dyn Host>,
-    /// What the operator said.
+    /// The whole configuration.
     pub config: Rc<Config>,
-    /// How people sign in.
+    /// The login settings.
     pub settings: config::Login,
-    /// How long they stay signed in.
+    /// The session settings.
     pub session: config::Session,
-    /// Ourselves as the provider's client.
+    /// This gate as a client of the provider.
     pub client: Rc<ProviderClient>,
-    /// Our cookies.
+    /// The gate's cookies.
     pub cookies: GateCookies,
-    /// Ends redirect loops.
+    /// Detects redirect loops.
     pub login_loop: LoginLoop,
     /// Seals login cookies and session records.
     pub keys: KeyRing,
-    /// Where sessions are.
+    /// The session store.
     pub sessions: Rc<Store>,
-    /// Turns of callbacks at the provider.
+    /// Limits concurrent code exchanges.
     pub exchanges: Rc<Exchanges>,
-    /// Removes sessions that Redis did not remove.
+    /// Retries deletions that Redis did not confirm.
     pub removals: Removals,
-    /// Renews sessions.
+    /// The session refreshes of this worker.
     pub refreshes: Refreshes,
-    /// Logout messages whose key is not known yet.
+    /// Room for logout tokens whose key is not known yet.
     pub deferred_logouts: Room,
 }
 
 impl BrowserLogin {
-    /// For this client, as `settings` say.
+    /// Browser login for this client with these settings.
     pub fn new(settings: config::BrowserLogin, client: Rc<ProviderClient>, cookies: GateCookies) -> Self {
         let config::BrowserLogin { login: settings, session } = settings;
         let (host, config) = (client.host.clone(), client.config.clone());
@@ -82,11 +82,11 @@ impl BrowserLogin {
         }
     }
 
-    /// The ticket in this browser's session cookie. There is no other way to one, so that nothing is asked for what we
-    /// never gave out.
+    /// The ticket in the browser's session cookie. Every ticket passes the door's checks, so a forged ticket costs no
+    /// request to Redis.
     ///
     /// # Errors
-    /// There is none, more than one, or one that we never issued.
+    /// There is no cookie, there are several different ones, or the ticket was not issued by us.
     pub fn ticket(&self, request: &Request) -> Result<Ticket, Rejection> {
         let mut values = self
             .cookies
@@ -101,15 +101,15 @@ impl BrowserLogin {
     }
 }
 
-/// How long a revocation matters: until every session, and every access token that was issued before it, has ended by
-/// itself. Tokens that may live for longer than we know are taken for a day's.
+/// How long a revocation must be kept: until every session and access token issued before it has expired. If the
+/// longest life of access tokens is not configured, one day is assumed.
 fn endings_matter(session: &config::Session, bearer: Option<&config::Bearer>) -> Duration {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let tokens = bearer.map_or(Duration::ZERO, |bearer| bearer.max_lifetime.unwrap_or(DAY));
     session.absolute_timeout.max(tokens)
 }
 
-/// Everything that sets this gate apart from another one with the same keys, so that neither opens what the other
+/// Everything that distinguishes this gate from another one with the same keys, so that neither opens what the other
 /// sealed.
 fn tenant(config: &Config, session: &config::Session) -> Vec<u8> {
     let mut hash = Sha256::new();

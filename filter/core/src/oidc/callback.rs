@@ -20,14 +20,14 @@ use crate::session::record::{Grant, Record};
 use crate::session::ticket::Ticket;
 use crate::sync::finish;
 
-/// How long a flow that was used is remembered at least.
+/// Shortest time for which a used flow is remembered.
 const LEAST_MEMORY: Duration = Duration::from_secs(1);
 /// Longest value of a response parameter, in bytes.
 const MAX_PARAMETER_LEN: usize = 4096;
-/// What is issued after this was issued in another second.
+/// Anything issued after this pause is issued in another second.
 const NEXT_SECOND: Duration = Duration::from_secs(1);
 
-/// The response parameters that mean something here; all others are ignored (CB10).
+/// The response parameters that the gate reads. All others are ignored (CB10).
 struct Response {
     state: Option<SecretText>,
     code: Option<SecretText>,
@@ -39,8 +39,8 @@ struct Response {
 /// Completes a login.
 ///
 /// # Errors
-/// Whatever keeps it from being completed. The answer deletes the flow's cookie unless nothing was spent and somebody
-/// we depend on is away: then reloading the page tries again.
+/// The reason why the login was not completed. The reply deletes the flow's cookie, unless the code was not redeemed
+/// and a dependency is unavailable or a limit was reached: then reloading the page tries again.
 pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, Refused> {
     let response = Response::parse(request)?;
     let Some((cookie, flow)) =
@@ -52,8 +52,8 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
             .map_or_else(ReturnPath::root, |state| authorization::wanted(login, state.expose()))
             .as_str()
             .to_owned();
-        // The back button, or a second tab that was faster: whoever is signed in goes on (CB06), and who can't be told
-        // apart now is not told that a sign-in failed.
+        // The user went back, or a second tab was faster. A signed-in user goes on (CB06). If it is unknown whether the
+        // user is signed in, the reply must not say that the sign-in failed.
         return match refresh::session(login, request).await {
             Ok(_) => Ok(Reply::see_other(wanted)),
             Err(rejection @ Rejection::Unavailable(_)) => {
@@ -75,7 +75,7 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
         retry_path: return_path.as_str().to_owned(),
     };
     let not_begun = |rejection| match rejection {
-        // An empty link leads to the page itself: the address holds the code and is not written anywhere again.
+        // An empty link leads to the page itself: its address holds the code, which must not be written anywhere else.
         Rejection::Unavailable(_) | Rejection::OverLimit(_) => {
             Refused { rejection, cookies: Vec::new(), retry_path: String::new() }
         }
@@ -84,10 +84,10 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
     let code = authorized(login, response).await.map_err(not_begun)?;
     let turn = login.exchanges.turn(&*login.host, request.caller(), login.config.issuer.timeout).await;
     let turn = turn.ok_or_else(|| not_begun(Limit::Callbacks.into()))?;
-    // As long as any Envoy takes this flow for one under way: their clocks differ.
+    // Remember the flow for as long as any Envoy accepts it, since their clocks differ.
     let keep = ends.duration_since(now).saturating_add(login.config.clock_leeway).max(LEAST_MEMORY);
     login.sessions.take_flow(flow.state.expose(), keep).await.map_err(not_begun)?;
-    // From here on the code is spent: what follows finishes even when this browser goes away.
+    // From here on the code is redeemed, so the rest completes even if the browser disconnects.
     let exchanged = finish(&*login.host, exchange(login.clone(), code, flow.clone(), turn)).await;
     let ticket = match exchanged.unwrap_or(Err(Rejection::Unavailable(Dependency::Host))) {
         Err(Rejection::SessionEnded(_)) => {
@@ -107,16 +107,17 @@ pub async fn complete(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rep
     ]))
 }
 
-/// The code of a response that comes from the right provider and is no error.
+/// The code of a successful response from the right provider.
 async fn authorized(login: &BrowserLogin, response: Response) -> Result<SecretText, Rejection> {
-    // RFC 9207 2.4: compared as text; missing is wrong when the provider promises it; errors are checked, too.
+    // RFC 9207 2.4: iss is compared as a string. If the provider promises it, it must be present. Error responses are
+    // checked, too.
     let provider = login.client.provider.current().await?;
     match &response.iss {
         Some(iss) if *iss == login.config.issuer.url => {}
         None if !provider.metadata.iss_parameter_supported => {}
         _ => return Err(LoginError::WrongIssuer.into()),
     }
-    // CB09: an error wins over a code.
+    // CB09: an error takes precedence over a code.
     match (response.error, response.code) {
         (Some(error), _) => {
             Err(LoginError::Provider { error, description: response.error_description }.into())
@@ -159,15 +160,15 @@ async fn exchange(
     principal::log_left_out(&*login.host, &claims);
     let user = principal.for_log();
     let record = Record::begin(principal, grant, login.host.now(), &login.session);
-    // The provider counts whole seconds: in the one in which it logged everybody out, what it issues is over at once.
+    // The provider counts whole seconds: what it issues in the second of a logout for all users is revoked at once.
     login.sessions.require_alive(&record).await?;
     let ticket = login.sessions.create(&record).await?;
     login.host.log(Level::Info, &format!("signed in {user}"));
     Ok(ticket)
 }
 
-/// ASVS 7.2.4: a new login ends the session that this browser had. Nobody waits for it. Where Redis does not confirm
-/// it, the log says so, and it is tried again.
+/// ASVS 7.2.4: a new login ends the browser's previous session. This runs in the background. If Redis does not confirm
+/// the deletion, it is logged and retried.
 fn end_previous_session(login: &Rc<BrowserLogin>, request: &Request) {
     if let Ok(ticket) = login.ticket(request) {
         let job = login.clone();
@@ -185,7 +186,7 @@ fn end_previous_session(login: &Rc<BrowserLogin>, request: &Request) {
 }
 
 impl Response {
-    /// Each parameter once at most (RFC 6749 3.1), and none of a size that no provider sends.
+    /// RFC 6749 3.1: each parameter at most once. Values longer than [`MAX_PARAMETER_LEN`] are refused.
     fn parse(request: &Request) -> Result<Self, Malformed> {
         let mut response = [const { None::<String> }; 5];
         let [state, code, iss, error, error_description] = &mut response;

@@ -10,10 +10,10 @@ use crate::host::Host;
 use crate::limit::{FairLimit, Pass, Rate};
 use crate::sync::{Event, Room, within};
 
-/// Exchanges that a worker has under way at once, and those of one address among them.
+/// Most code exchanges in progress in one worker, and most of them for one address.
 const MAX_AT_ONCE: usize = 16;
 const MAX_OF_ONE: usize = 8;
-/// Callbacks that wait for that.
+/// Most callbacks that wait for a slot.
 const MAX_WAITING: usize = 64;
 
 /// The code exchanges of one worker.
@@ -24,14 +24,14 @@ pub struct Exchanges {
     ended: Event,
 }
 
-/// The turn of one callback. The next one's comes when it is dropped.
+/// Permission for one exchange. Dropping it frees the slot.
 pub struct Turn {
     pass: Option<Pass>,
     slot: Slot,
 }
 
 impl Exchanges {
-    /// `rate` is for codes that the provider does not know.
+    /// `rate` limits codes that the provider does not accept.
     pub fn new(rate: Rate) -> Rc<Self> {
         Rc::new(Self {
             limit: FairLimit::new(rate),
@@ -41,8 +41,8 @@ impl Exchanges {
         })
     }
 
-    /// The turn of this caller, perhaps after others. `None`: it, or all callers, have had as much as they get, or
-    /// there was no turn within `patience`.
+    /// Waits for a slot. `None` if the limit of this caller or of all callers is used up, or no slot becomes free
+    /// within `patience`.
     pub async fn turn(self: &Rc<Self>, host: &dyn Host, caller: Caller, patience: Duration) -> Option<Turn> {
         let pass = self.limit.take(caller, host.now())?;
         match self.slot(host, caller.address(), patience).await {
@@ -83,7 +83,7 @@ impl Exchanges {
 }
 
 impl Turn {
-    /// The provider knew the code: this caller has really been there, and does not count as a stranger.
+    /// The provider accepted the code, so the caller is legitimate and gets its pass back.
     pub fn accepted(&mut self) {
         if let Some(pass) = self.pass.take() {
             self.slot.exchanges.limit.recognise(pass);
@@ -91,7 +91,7 @@ impl Turn {
     }
 }
 
-/// One of the exchanges under way.
+/// One exchange in progress.
 struct Slot {
     exchanges: Rc<Exchanges>,
     address: Caller,
@@ -141,7 +141,7 @@ mod tests {
         drop(of_others);
         drop(of_one);
         assert!(exchanges.under_way.borrow().is_empty());
-        // Who got no turn has cost nobody anything.
+        // A caller that got no turn used up no limit.
         assert!((0..900).all(|_| turn("192.0.2.1:1").is_some_and(|mut turn| {
             turn.accepted();
             true

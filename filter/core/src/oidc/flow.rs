@@ -8,24 +8,24 @@ use crate::time::Timestamp;
 /// How many characters of `state` name the flow's cookie.
 pub const TAG_LEN: usize = 8;
 
-/// One login under way. It exists only in the browser's cookie: anonymous traffic writes nothing to the store.
+/// One login in progress. It is stored only in the browser's cookie: unauthenticated traffic writes nothing to Redis.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flow {
     /// CSRF token of the authorization request.
     pub state: SecretText,
-    /// Binds the ID token to this flow.
+    /// Binds the ID token to this login.
     pub nonce: SecretText,
     /// PKCE secret (RFC 7636 4.1): 43 characters.
     pub verifier: SecretText,
-    /// Where the person wanted to go.
+    /// The path that the user requested.
     pub return_path: String,
-    /// When it began; its end is enforced by us and not by the cookie's Max-Age.
+    /// When it began. The gate enforces its timeout and does not rely on the cookie's Max-Age.
     pub created: Timestamp,
 }
 
 impl Flow {
-    /// What names its cookie.
+    /// The part of `state` that names the flow's cookie.
     pub fn tag(&self) -> &str {
         self.state.expose().get(..TAG_LEN).unwrap_or_default()
     }

@@ -18,13 +18,13 @@ use crate::secret::SecretText;
 use crate::session::record::Record;
 use crate::time::Timestamp;
 
-/// How long before the login an ID token may say that it was issued. Providers back-date `iat` and `nbf` by minutes,
-/// for clients whose clocks are slow.
+/// How long before the login an ID token may have been issued. Providers back-date `iat` and `nbf` by minutes for
+/// clients whose clocks are slow.
 const MAX_BACKDATING: Duration = Duration::from_secs(3600);
 
-/// An ID token that is good for what it was given for.
+/// A validated ID token.
 pub struct Validated {
-    /// What it says.
+    /// Its claims.
     pub claims: Claims,
     /// `iat`.
     pub issued: Timestamp,
@@ -32,10 +32,10 @@ pub struct Validated {
     pub expires: Timestamp,
 }
 
-/// Verifies the ID token of a code exchange; `asked` is when the exchange began.
+/// Validates the ID token of a code exchange. `asked` is when the exchange began.
 ///
 /// # Errors
-/// [`LoginError::IdToken`] with the first rule that it breaks; [`Rejection::Unavailable`] when keys can't be had.
+/// [`LoginError::IdToken`] with the first rule that it breaks; [`Rejection::Unavailable`] if the keys are unavailable.
 pub async fn validate(
     login: &BrowserLogin,
     id_token: &SecretText,
@@ -44,9 +44,8 @@ pub async fn validate(
     asked: Timestamp,
 ) -> Result<Validated, Rejection> {
     match validate_now(login, id_token, tokens, flow).await {
-        // The provider has perhaps changed its keys a moment ago. Nobody is told that a token is forged while that
-        // can't be told apart: keys that are newer than the answer decide, and they may be asked for again within
-        // seconds.
+        // The provider may have rotated its keys a moment ago. Only keys fetched after the exchange began can tell
+        // whether the token is forged, and such a fetch is allowed again within seconds.
         Err(Rejection::Login(LoginError::IdToken(TokenError::UnknownKey)))
             if !has_newer_keys(login, asked) =>
         {
@@ -76,11 +75,11 @@ async fn validate_now(
         // (9) exp; nbf and iat not in the future.
         validity.require_now(clock(login, tokens))?;
         let issued = require("iat", validity.issued)?;
-        // (10) iat is not too far in the past. It is the nonce that ties the token to this login.
+        // (10) iat is not too far in the past. The nonce is what binds the token to this login.
         if issued.saturating_add(MAX_BACKDATING).saturating_add(login.config.clock_leeway) < flow.created {
             return Err(TokenError::IssuedBeforeLogin);
         }
-        // (11) nonce: always sent, so always required.
+        // (11) nonce: we always send one, so it is required.
         let nonce = claims.nonce()?.ok_or(TokenError::WrongNonce)?;
         require_nonce(nonce, &flow.nonce)?;
         Ok(issued)
@@ -88,7 +87,7 @@ async fn validate_now(
     .await
 }
 
-/// Verifies the ID token of a refresh: it speaks of the same login as the one before (OIDC Core 12.2).
+/// Validates the ID token of a refresh: it must belong to the same login as the previous one (OIDC Core 12.2).
 ///
 /// # Errors
 /// As [`validate`].
@@ -100,24 +99,25 @@ pub async fn validate_refreshed(
 ) -> Result<Validated, Rejection> {
     verified(login, id_token, tokens, |claims, validity| {
         let issued = require("iat", validity.issued)?;
-        // iss is the configured one, as always. sub is the same:
+        // iss must be the configured issuer, as always. sub must be the same:
         if claims.require_subject()? != record.principal.subject {
             return Err(TokenError::OtherLogin);
         }
-        // iat is when it was issued; not before the one that it replaces.
+        // iat must not be before that of the previous ID token.
         if issued.saturating_add(login.config.clock_leeway) < record.grant.issued {
             return Err(TokenError::OtherLogin);
         }
-        // auth_time, if there, is that of the login; azp is the same, or absent as before.
+        // auth_time, if present, must be that of the login. azp must be the same, or absent as before.
         let auth_time = claims.auth_time();
         let same_login =
             auth_time.is_none() || record.grant.auth_time.is_none() || auth_time == record.grant.auth_time;
         if !same_login || authorized_party(claims) != record.grant.azp.as_deref() {
             return Err(TokenError::OtherLogin);
         }
-        // nonce should not be there; if it is, it is that of the login.
+        // nonce should be absent. If present, it must be that of the login.
         claims.nonce()?.map_or(Ok(()), |nonce| require_nonce(nonce, &record.grant.nonce))?;
-        // It is newer than the one before, and lives: if it is not good now, then only by a clock that is wrong.
+        // The token is newer than the previous one and its lifetime is consistent. If it is not valid now, a clock is
+        // wrong.
         let lives = issued < validity.expires && validity.not_before.is_none_or(|moment| moment <= issued);
         let is_newer = issued > record.grant.issued;
         let wrong_clock = |error| if lives && is_newer { TokenError::ClocksDisagree } else { error };
@@ -131,11 +131,11 @@ async fn verified(
     login: &BrowserLogin,
     id_token: &SecretText,
     tokens: &Tokens,
-    // Gives back `iat`.
+    // Returns `iat`.
     check_login: impl FnOnce(&Claims, &Validity) -> Result<Timestamp, TokenError>,
 ) -> Result<Validated, Rejection> {
-    // (6) signature with the provider's keys; (7) algorithm as configured. Encryption (1) and HS keys (8) are not
-    // for us.
+    // (6) signature with the provider's keys; (7) algorithm as configured. We do not support encryption (1) and MAC
+    // algorithms (8).
     let algorithms = &login.settings.id_token_algorithms;
     let kind = IdToken(&login.config.issuer.access_token_marks);
     let verdict = verify(&login.client, id_token.expose(), &kind, algorithms).await;
@@ -146,7 +146,7 @@ async fn verified(
     let claims = token.claims();
     let validity = check(login, claims, &login.settings.trusted_audiences).map_err(LoginError::IdToken)?;
     let issued = check_login(claims, &validity).map_err(LoginError::IdToken)?;
-    // (3.1.3.8) at_hash, when present, belongs to the access token that came along.
+    // (3.1.3.8) at_hash, if present, must match the access token of the same response.
     if let Some(at_hash) = claims.at_hash().map_err(|error| LoginError::IdToken(error.into()))? {
         let expected = left_half_hash(token.algorithm(), tokens.access_token.expose());
         if !bool::from(expected.as_bytes().ct_eq(at_hash.as_bytes())) {
@@ -156,14 +156,14 @@ async fn verified(
     Ok(Validated { issued, expires: validity.expires, claims: token.into_claims() })
 }
 
-/// What holds at login and at refresh, whatever the time is.
+/// The checks at login and at refresh that do not depend on the time.
 fn check(login: &BrowserLogin, claims: &Claims, trusted: &[String]) -> Result<Validity, TokenError> {
     let client_id = login.config.client.id.as_str();
-    // (2) iss exactly the issuer.
+    // (2) iss must be exactly the issuer.
     claims.require_issuer(&login.config.issuer.url)?;
-    // (3) aud contains our client_id, and else only audiences that the operator trusts.
+    // (3) aud must contain our client_id. Other audiences must be trusted by the operator.
     let audiences = claims.require_audience_of(client_id, trusted)?;
-    // (4) azp says to whom of several it was issued; (5) when present, it is us.
+    // (4) azp must be present if there are several audiences; (5) if present, it must be our client_id.
     let azp = match audiences {
         Audiences::Us => authorized_party(claims),
         Audiences::UsAndTrusted => Some(require("azp", claims.azp()?)?),
@@ -175,7 +175,7 @@ fn check(login: &BrowserLogin, claims: &Claims, trusted: &[String]) -> Result<Va
     Validity::of(claims)
 }
 
-/// `azp`. Where we are the only audience it tells nothing new, so one that is no text, or empty, counts as absent.
+/// `azp`. If we are the only audience, it adds nothing, so a value that is empty or not a string counts as absent.
 pub fn authorized_party(claims: &Claims) -> Option<&str> {
     claims.azp().unwrap_or_default().filter(|azp| !azp.is_empty())
 }

@@ -10,11 +10,11 @@ use crate::oidc::provider_client::ProviderClient;
 /// Longest answer, in bytes.
 const MAX_RESPONSE_LEN: usize = 256 * 1024;
 
-/// Asks about a token that verified.
+/// Introspects a token whose signature is valid.
 ///
 /// # Errors
-/// [`Rejection::InvalidToken`] when the provider says no; [`Rejection::Unavailable`] when it says nothing: whoever
-/// wants tokens to be checked does not want them unchecked.
+/// [`Rejection::InvalidToken`] if the token is not active. [`Rejection::Unavailable`] if the provider does not say: an
+/// unchecked token is not accepted.
 pub async fn require_active(client: &ProviderClient, token: &str) -> Result<(), Rejection> {
     let known = client.provider.current().await?;
     let wrong =

@@ -6,7 +6,7 @@ use crate::http::cookies::GateCookies;
 use crate::http::request::Request;
 use crate::time::Timestamp;
 
-/// Completed logins within [`WINDOW`] after which the next one is a page instead.
+/// Completed logins within [`WINDOW`] after which the browser gets an error page instead of another login.
 const MAX: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -17,12 +17,12 @@ pub struct LoginLoop {
 }
 
 impl LoginLoop {
-    /// In this gate's cookies.
+    /// Stores the counter in this gate's cookies.
     pub fn new(cookies: GateCookies) -> Self {
         Self { cookies }
     }
 
-    /// Whether one more login would be one too many.
+    /// Whether the browser has reached the limit of logins.
     pub fn is_exhausted(&self, request: &Request, now: Timestamp) -> bool {
         self.read(request, now).is_some_and(|(count, _)| count >= MAX)
     }
@@ -34,7 +34,7 @@ impl LoginLoop {
         self.cookies.set(&self.cookies.login_loop(), &value, WINDOW)
     }
 
-    /// The `Set-Cookie` that begins to count anew: the person has seen the page.
+    /// The `Set-Cookie` that resets the counter, after the user has seen an error page.
     pub fn reset(&self) -> String {
         self.cookies.delete(&self.cookies.login_loop())
     }

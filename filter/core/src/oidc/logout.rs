@@ -19,26 +19,27 @@ use crate::session::record::{Grant, MAX_HINT_LEN};
 use crate::session::ticket::Ticket;
 use crate::sync::finish;
 
-/// How long a logout under way is remembered.
+/// How long the cookie of a logout in progress is valid.
 const STATE_LIFETIME: Duration = Duration::from_secs(600);
-/// How often, and how long apart, the deletion of a session is tried again after Redis did not confirm it.
+/// How often the deletion of a session is retried if Redis did not confirm it.
 const RETRIES: u32 = 10;
 
-/// Ends the session, when it is the person who asks for it.
+/// Ends the session if the user asked for it.
 ///
-/// A sign-out that somebody else triggers is a nuisance, not a breach. Still only the person's own action ends a
-/// session at once; a navigation from elsewhere, or without a click, asks first.
+/// A sign-out triggered by somebody else is a nuisance and not a breach. Still, only the user's own action ends a
+/// session at once. A navigation from elsewhere, or without a click, gets a confirmation page.
 ///
 /// # Errors
-/// [`Rejection::CrossSite`] when a page asks, another site's or one of the application's; [`Rejection::Unavailable`]
-/// when Redis did not confirm the deletion: then the person is told so, and not that they are signed out.
+/// [`Rejection::CrossSite`] if a page made the request without the user: a page of another site or of the application.
+/// [`Rejection::Unavailable`] if Redis did not confirm the deletion: then the user is told that the sign-out is
+/// incomplete.
 pub async fn end(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, Refused> {
     match asked_by(request, &login.config.public_url.origin) {
         AskedBy::Person => {}
         AskedBy::Navigation => return Ok(confirmation(login, request)),
         AskedBy::Page => return Err(Rejection::CrossSite.into()),
     }
-    // On the root context: a tab that is closed right after the click does not undo it.
+    // Runs on the root context, so that closing the tab right after the click does not cancel it.
     let grant = match login.ticket(request) {
         Ok(ticket) => finish(&*login.host, end_session(login.clone(), ticket))
             .await
@@ -53,7 +54,7 @@ pub async fn end(login: &Rc<BrowserLogin>, request: &Request) -> Result<Reply, R
     leave(login, request, grant.as_ref()).await
 }
 
-/// What a person has to know is not who is away, but that they are not signed out.
+/// Tells the user that they are not signed out, instead of which dependency failed.
 pub fn incomplete(rejection: Rejection) -> Rejection {
     match rejection {
         Rejection::Unavailable(dependency) => Rejection::SignOutIncomplete(dependency),
@@ -61,10 +62,10 @@ pub fn incomplete(rejection: Rejection) -> Rejection {
     }
 }
 
-/// The session here has ended; now the provider's.
+/// Continues after the session here has ended: ends the provider's session.
 ///
 /// # Errors
-/// No randomness.
+/// No randomness is available.
 pub async fn leave(
     login: &Rc<BrowserLogin>,
     request: &Request,
@@ -87,7 +88,7 @@ pub async fn leave(
     Ok(reply.with_cookies([forget]))
 }
 
-/// Deletes the session and gives back what the provider gave for it: it wants to know whose session ends.
+/// Deletes the session and returns its grant, which the provider needs to identify its own session.
 async fn end_session(login: Rc<BrowserLogin>, ticket: Ticket) -> Result<Option<Grant>, Rejection> {
     login.host.count(metrics::logout(Logout::Person));
     match login.sessions.delete(&ticket).await {
@@ -101,8 +102,8 @@ async fn end_session(login: Rc<BrowserLogin>, ticket: Ticket) -> Result<Option<G
     }
 }
 
-/// The page after sign-out, with a way back in. `state` tells whether this browser comes from a sign-out of its own;
-/// nothing but the wording depends on it.
+/// The page after sign-out, with a link to sign in again. `state` tells whether this browser comes from its own
+/// sign-out. Only the wording of the page and a configured redirect depend on it.
 pub fn signed_out(login: &BrowserLogin, request: &Request) -> Reply {
     let name = login.cookies.logout();
     let sent = login.cookies.ours(request).find(|(candidate, _)| *candidate == name).map(|(_, value)| value);
@@ -121,21 +122,21 @@ pub fn signed_out(login: &BrowserLogin, request: &Request) -> Reply {
     Reply::page(200, &page, None).with_cookies(forget)
 }
 
-/// Where `rd` leads to, and its place in the list: one of the configured addresses, compared whole, or nowhere (LO16).
+/// The address in `rd` and its index: one of the configured addresses, compared as a whole, or none (LO16).
 fn return_url<'a>(login: &'a BrowserLogin, request: &Request) -> Option<(usize, &'a str)> {
     let (_, wanted) = request.query_pairs().find(|(name, _)| name == "rd")?;
     let allowed = &login.settings.logout_return_urls;
     allowed.iter().enumerate().find(|(_, url)| **url == wanted).map(|(place, url)| (place, url.as_str()))
 }
 
-/// `state` names the place in the list of configured addresses, and nothing else.
+/// `state` holds the index of a configured address and no address itself.
 fn chosen_url<'a>(login: &'a BrowserLogin, state: &str) -> Option<&'a str> {
     let (_, place) = state.split_once('.')?;
     login.settings.logout_return_urls.get(place.parse::<usize>().ok()?).map(String::as_str)
 }
 
-/// Where the provider has no end_session, its session ends with the refresh token; and end_session does not end what
-/// was granted for offline use.
+/// Revokes the refresh token. If the provider has no `end_session_endpoint`, this ends its session.
+/// `end_session_endpoint` does not end offline grants, so those are revoked too.
 fn revoke(login: &Rc<BrowserLogin>, grant: Option<&Grant>) {
     let Some(refresh_token) = grant.and_then(|grant| grant.refresh_token.clone()) else { return };
     let has_end_session =
@@ -154,13 +155,13 @@ fn confirmation(login: &BrowserLogin, request: &Request) -> Reply {
     Reply::page(200, &page, login.client.form_origin().as_deref())
 }
 
-/// RP-Initiated Logout 2: the hint is the ID token that we were given at login.
+/// RP-Initiated Logout 1.0 2: `id_token_hint` is the stored ID token.
 async fn end_session_location(
     login: &BrowserLogin,
     id_token: Option<&str>,
     return_url: Option<(usize, &str)>,
 ) -> Result<Option<(String, String)>, Rejection> {
-    // Right after a start this worker may not know the provider yet: worth a wait.
+    // Right after a start, this worker may not know the provider yet, so wait for it.
     let known = login.client.provider.current().await.ok();
     let Some(mut url) = known.and_then(|known| known.metadata.end_session_endpoint().cloned()) else {
         return Ok(None);
@@ -183,7 +184,7 @@ async fn end_session_location(
     Ok(Some((url.into(), state)))
 }
 
-/// The person was told that sign-out is not complete; it is completed as soon as Redis is back.
+/// Retries the deletion in the background after the user was told that the sign-out is incomplete.
 pub fn remove_later(login: &Rc<BrowserLogin>, name: RecordName) {
     let Some(removal) = login.removals.begin(name.clone()) else { return };
     let job = login.clone();

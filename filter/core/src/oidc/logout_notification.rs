@@ -15,19 +15,19 @@ use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::provider::Provider;
 use crate::sync::finish;
 
-/// The outcome of reading a message, and perhaps of reading it again later.
+/// The outcome of processing a message.
 type Answer = Result<Reply, Rejection>;
 
-/// Reads a message with `read`; once more when the keys are newer, if its key is not among them.
+/// Processes a message with `read`. If its key is unknown, processes it once more after the next key fetch.
 ///
 /// # Errors
-/// What `read` says the first time.
+/// As the first call of `read`.
 pub async fn receive<R>(login: &Rc<BrowserLogin>, message: String, read: R) -> Answer
 where
     R: Fn(Rc<BrowserLogin>, String) -> LocalFuture<'static, Answer> + 'static,
 {
     let provider = login.client.provider.now();
-    // Whoever sends it may give up waiting; what it ends is over all the same.
+    // Runs on the root context: the sender may disconnect, and the logout still takes effect.
     let outcome = finish(&*login.host, read(login.clone(), message.clone()))
         .await
         .unwrap_or(Err(Rejection::Unavailable(Dependency::Host)));
@@ -36,7 +36,7 @@ where
         fetched(&login.client.provider.now()) > fetched(&provider)
     };
     let is_unread = match &outcome {
-        // Newer keys are there already, and this one is not among them.
+        // If the keys are newer already, the message's key is not among them.
         Err(Rejection::InvalidLogoutToken(TokenError::UnknownKey)) => !has_newer(),
         Err(Rejection::Unavailable(Dependency::ProviderMetadata(_))) => true,
         _ => false,

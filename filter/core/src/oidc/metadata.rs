@@ -15,11 +15,11 @@ use crate::oidc::answer::ProviderEndpoint;
 /// Longest metadata document, in bytes.
 pub const MAX_METADATA_LEN: usize = 256 * 1024;
 
-/// What the gate needs to know of the provider. An endpoint that can't be used is kept with the reason, and concerns
-/// only what needs it.
+/// The parts of the provider's metadata that the gate needs. An unusable endpoint is stored with the reason, and
+/// affects only the features that need it.
 #[derive(Clone, Debug)]
 pub struct Metadata {
-    /// Where the keys are.
+    /// The JWK set.
     pub jwks_uri: Called,
     /// Whether every authorization response carries `iss` (RFC 9207 3).
     pub iss_parameter_supported: bool,
@@ -29,35 +29,35 @@ pub struct Metadata {
     end_session_endpoint: Found<Url>,
     revocation_endpoint: Found<Called>,
     introspection_endpoint: Found<Called>,
-    /// What an authorization request needs besides: PKCE, and no pushed requests.
+    /// Requirements of the authorization request: PKCE with S256, and no pushed requests.
     request: Result<(), MetadataError>,
 }
 
 type Found<T> = Result<T, MetadataError>;
 
-/// An endpoint that the gate calls itself, and the cluster that serves its origin: what it sends there is for nobody
-/// else.
+/// An endpoint that the gate calls itself, with the cluster that serves its origin. Requests to it carry secrets and
+/// must not reach another host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Called {
-    /// Where it is.
+    /// The endpoint's URL.
     pub url: Url,
-    /// How Envoy reaches it.
+    /// The Envoy cluster that serves it.
     pub cluster: String,
 }
 
-/// What of the metadata a configuration uses.
+/// The parts of the metadata that a configuration needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Browsers sign in.
+    /// Browser login is configured.
     login: bool,
-    /// UserInfo is asked after a login.
+    /// UserInfo is called after a login.
     userinfo: bool,
-    /// The provider is asked about bearer tokens.
+    /// Bearer tokens are checked by introspection.
     introspection: bool,
 }
 
 impl Needs {
-    /// What this configuration uses.
+    /// The needs of this configuration.
     pub fn of(config: &Config) -> Self {
         Self {
             login: config.browser.is_some(),
@@ -67,7 +67,7 @@ impl Needs {
     }
 }
 
-/// Why the metadata can't be used; for the log.
+/// Why the metadata, or an endpoint in it, cannot be used; for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
     /// Not a JSON object, or too long.
@@ -76,32 +76,33 @@ pub enum MetadataError {
     /// OIDC Discovery 4.3: must be exactly the configured issuer.
     #[error("the provider's issuer is {found:?}, but issuer.url is {expected:?}; they must be identical")]
     Issuer {
-        /// As configured.
+        /// The configured issuer.
         expected: String,
-        /// As the provider says.
+        /// The issuer in the metadata.
         found: String,
     },
-    /// Not there.
+    /// A required member is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// There, and no text.
+    /// A member is not a string.
     #[error("{0} is not a string")]
     WrongType(&'static str),
-    /// On another host, without TLS, or with parts that no endpoint has.
+    /// The endpoint is not a URL, is on another origin, or has a scheme, user information or a fragment that is not
+    /// allowed.
     #[error("{0} {1:?} is not within the issuer's origin, nor in issuer.origins or issuer.allowed_origins")]
     ForeignEndpoint(&'static str, String),
-    /// Browsers may go there, but no cluster is known to lead there.
+    /// The origin is allowed for browsers, but no cluster is configured for it.
     #[error("{0} can't be called: its origin {1} has no cluster; add both to issuer.origins")]
     NoCluster(&'static str, String),
-    /// PKCE with S256 is not optional for us.
+    /// RFC 9700 2.1.1: the gate requires PKCE with S256.
     #[error("the provider does not offer PKCE with S256")]
     NoS256,
-    /// RFC 9126 5: we do not push.
+    /// RFC 9126 5: the gate sends no pushed requests.
     #[error("the provider accepts pushed authorization requests only, which are not supported")]
     PushedOnly,
 }
 
-/// Whoever needs it can't be served until somebody puts it right.
+/// Lasts until an administrator or the provider corrects the metadata.
 impl From<&MetadataError> for Dependency {
     fn from(error: &MetadataError) -> Self {
         Self::ProviderMetadata(Trouble::lasting(ProviderEndpoint::Discovery.says(&error.to_string())))
@@ -112,7 +113,7 @@ impl Metadata {
     /// From the document at `/.well-known/openid-configuration`.
     ///
     /// # Errors
-    /// The first thing that keeps us from using it.
+    /// The first problem that makes the whole document unusable.
     pub fn parse(document: &[u8], issuer: &Issuer) -> Result<Self, MetadataError> {
         let document = json::parse_object(document, MAX_METADATA_LEN)
             .map_err(|error| MetadataError::Json(error.to_string()))?;
@@ -136,10 +137,10 @@ impl Metadata {
         })
     }
 
-    /// Where browsers are sent to sign in, when a login by this configuration can be completed.
+    /// The authorization endpoint, if a login with this configuration can be completed.
     ///
     /// # Errors
-    /// The first thing that is missing for it.
+    /// The first problem that prevents a login.
     pub fn login(&self, login: &Login) -> Result<&Url, &MetadataError> {
         self.request.as_ref()?;
         self.token_endpoint()?;
@@ -149,31 +150,32 @@ impl Metadata {
         self.authorization_endpoint.as_ref()
     }
 
-    /// Where codes are exchanged.
+    /// Where codes and refresh tokens are exchanged.
     ///
     /// # Errors
-    /// There is none that can be used.
+    /// The endpoint is missing or unusable.
     pub fn token_endpoint(&self) -> Result<&Called, &MetadataError> {
         self.token_endpoint.as_ref()
     }
 
-    /// Claims about the signed-in person.
+    /// Where claims about the signed-in user are fetched.
     ///
     /// # Errors
-    /// There is none that can be used.
+    /// The endpoint is missing or unusable.
     pub fn userinfo_endpoint(&self) -> Result<&Called, &MetadataError> {
         self.userinfo_endpoint.as_ref()
     }
 
-    /// Where the provider is asked about tokens (RFC 7662).
+    /// Where tokens are introspected (RFC 7662).
     ///
     /// # Errors
-    /// There is none that can be used.
+    /// The endpoint is missing or unusable.
     pub fn introspection_endpoint(&self) -> Result<&Called, &MetadataError> {
         self.introspection_endpoint.as_ref()
     }
 
-    /// Where browsers are sent to sign out (RP-Initiated Logout 1.0 2.1). Without one, sign-out ends the session here.
+    /// Where browsers are sent to sign out (RP-Initiated Logout 1.0 2.1). If there is none, signing out ends only the
+    /// session at this gate.
     pub fn end_session_endpoint(&self) -> Option<&Url> {
         self.end_session_endpoint.as_ref().ok()
     }
@@ -183,7 +185,7 @@ impl Metadata {
         self.revocation_endpoint.as_ref().ok()
     }
 
-    /// What can't be used although the configuration needs it, and what that keeps from working.
+    /// What the configuration needs and cannot use, each with its effect.
     pub fn missing(&self, needs: Needs) -> Vec<String> {
         const NO_LOGIN: &str = "nobody can sign in";
         let needed = [
@@ -201,7 +203,7 @@ impl Metadata {
         missing.filter_map(|(_, problem, effect)| Some(format!("{}: {effect}", problem?))).collect()
     }
 
-    /// What the metadata has, can't be used, and is not needed.
+    /// Members that are present but unusable, and that the configuration does not need.
     pub fn ignored(&self, needs: Needs) -> Vec<String> {
         const UNUSED: &str = "this configuration does not use it";
         let [sign_out, revocation] = match needs.login {
@@ -232,7 +234,7 @@ fn flag(document: &Map<String, Value>, name: &str) -> bool {
     document.get(name).and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// PKCE with S256 is not optional for us (RFC 9700 2.1.1), and we push no authorization requests (RFC 9126 5).
+/// RFC 9700 2.1.1: PKCE with S256 is required. RFC 9126 5: pushed authorization requests are not supported.
 fn request(document: &Map<String, Value>) -> Result<(), MetadataError> {
     let has_s256 = |methods: &Value| {
         methods.as_array().is_some_and(|methods| methods.iter().any(|method| method == "S256"))
@@ -246,8 +248,8 @@ fn request(document: &Map<String, Value>) -> Result<(), MetadataError> {
     Ok(())
 }
 
-/// An endpoint must lie on the issuer's own origin, or on one that the operator allowed: metadata must not choose
-/// where secrets are sent. Null and empty text are ways to write "none".
+/// The endpoint must be on the issuer's own origin or on one that the operator allowed: the metadata must not choose
+/// where secrets are sent. Null and an empty string count as absent.
 fn endpoint(document: &Map<String, Value>, name: &'static str, issuer: &Issuer) -> Found<Url> {
     let value = json::member(document, name).filter(|value| *value != "");
     let text = value.ok_or(MetadataError::Missing(name))?.as_str().ok_or(MetadataError::WrongType(name))?;
@@ -260,8 +262,8 @@ fn endpoint(document: &Map<String, Value>, name: &'static str, issuer: &Issuer) 
     if allowed && clean && matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(foreign()) }
 }
 
-/// With the cluster that serves its origin. A call through another one would reach another host, and carries a code, a
-/// token or the client's secret.
+/// Adds the cluster that serves the URL's origin. Another cluster would reach another host, and the request carries a
+/// code, a token or the client secret.
 fn called(name: &'static str, url: Url, issuer: &Issuer) -> Found<Called> {
     match cluster(&url, issuer) {
         Some(cluster) => Ok(Called { cluster: cluster.to_owned(), url }),
@@ -342,7 +344,7 @@ mod tests {
                 .all(|endpoint| endpoint.unwrap().cluster == "keycloak")
         );
 
-        // Browsers may be sent there; the gate does not know how to reach it.
+        // Browsers may be sent there, but the gate has no cluster to reach it.
         let elsewhere = "https://login.example/x";
         let no_cluster = |name| MetadataError::NoCluster(name, "https://login.example".into());
         assert_eq!(parse(json!({"jwks_uri": elsewhere})).unwrap_err(), no_cluster("jwks_uri"));

@@ -13,43 +13,43 @@ use crate::error::{Outlook, Trouble};
 use crate::host::Host;
 use crate::time::Timestamp;
 
-/// The pause after the first failure; doubled each time.
+/// The pause after the first failure. It doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// The pause while a request waits that can't be answered without the provider: it is to have its answer within a
-/// second of the provider's return.
+/// The pause while a request waits that cannot be answered without the provider. It bounds the delay after the
+/// provider's recovery to a second.
 pub const AWAITED_PAUSE: Duration = Duration::from_millis(900);
-/// How often the same trouble is written to the log.
+/// How often the same problem is logged.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// The last try, when it failed.
+/// The last try, if it failed.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Failure {
-    /// When.
+    /// When it failed.
     pub failed: Timestamp,
-    /// Before this the next try follows only when somebody waits.
+    /// Before this time, only a waiting request causes the next try.
     next: Timestamp,
-    /// How many tries have failed since the last that did not.
+    /// How many tries in a row have failed.
     count: u32,
     lasting: bool,
     detail: String,
-    /// When the log last said so.
+    /// When this problem was last logged.
     said: Timestamp,
 }
 
-/// Who wants the next try.
+/// The reason for the next try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// A request that waits for it, or a worker that has just started.
+    /// A request waits for it, or a worker has just started.
     Awaited,
-    /// Nobody in particular.
+    /// The periodic refresh.
     Background,
 }
 
 impl Failure {
-    /// Whether the next try may follow now.
+    /// Whether the next try is allowed now.
     pub fn allows(&self, now: Timestamp, urgency: Urgency) -> bool {
-        // A clock that was set back must not hold it up.
+        // A clock that was set back must not delay it.
         if self.failed > now || self.next.duration_since(now) > MAX_PAUSE.saturating_mul(2) {
             return true;
         }
@@ -57,32 +57,32 @@ impl Failure {
         now >= self.next || awaited
     }
 
-    /// What was wrong.
+    /// The problem.
     pub fn trouble(&self) -> Trouble {
         let outlook = if self.lasting { Outlook::Lasting } else { Outlook::Passing };
         Trouble { detail: self.detail.as_str().into(), outlook }
     }
 }
 
-/// The schedule of one provider.
+/// The retry schedule of one provider.
 pub struct Pace {
     host: Rc<dyn Host>,
     key: String,
 }
 
 impl Pace {
-    /// Under this key of the shared data.
+    /// `key` is the key in the shared data.
     pub fn new(host: Rc<dyn Host>, key: String) -> Self {
         Self { host, key }
     }
 
-    /// The last try of any worker, when it failed; and a number that tells it from every other.
+    /// The last try of any worker, if it failed, and its version in the shared data.
     pub fn last(&self) -> Option<(Failure, u32)> {
         let (bytes, version) = self.host.shared_get(&self.key)?;
         Some((serde_json::from_slice(&bytes).ok()?, version))
     }
 
-    /// A try failed. Whether the log should say so: it has not lately, or something else was wrong then.
+    /// Records a failure. True if it should be logged: it is a different problem, or was not logged lately.
     pub fn failed(&self, trouble: &Trouble) -> bool {
         let now = self.host.now();
         let last = self.last().map(|(last, _)| last);
@@ -105,17 +105,18 @@ impl Pace {
         say
     }
 
-    /// A try succeeded.
+    /// Records a success.
     pub fn succeeded(&self) {
         if self.last().is_some() {
             let _ = self.host.shared_set(&self.key, b"", None);
         }
     }
 
-    /// Between three and five quarters of it, so that Envoys that lost the provider together do not come back together.
+    /// Between three and five quarters of the pause, so that Envoys that lost the provider together do not return
+    /// together.
     fn jittered(&self, pause: Duration) -> Duration {
         let mut byte = [128];
-        // Without randomness there is no jitter, and nothing else depends on it.
+        // Without randomness there is no jitter, which is harmless.
         let _ = self.host.random(&mut byte);
         let quarters = pause.saturating_mul(byte.first().copied().unwrap_or(128).into()).checked_div(510);
         pause.saturating_mul(3).checked_div(4).unwrap_or(pause).saturating_add(quarters.unwrap_or_default())

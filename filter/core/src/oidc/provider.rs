@@ -25,46 +25,47 @@ use crate::quote::quote;
 use crate::sync::{Event, Room, within};
 use crate::time::Timestamp;
 
-/// What we call ourselves (RFC 9110 10.1.5): some firewalls refuse who does not.
+/// Our `User-Agent` (RFC 9110 10.1.5): some firewalls refuse requests without one.
 const USER_AGENT: &str = concat!("oidc-gate/", env!("CARGO_PKG_VERSION"));
-/// Keys are fetched anew for an unknown `kid` at most this often.
+/// Refetches for an unknown `kid` are at least this far apart.
 const MIN_REFETCH: Duration = Duration::from_secs(10);
-/// How long trouble with renewing a session says something about the next one.
+/// For how long the last failed refresh explains the failure of another session's refresh.
 const RECENT: Duration = Duration::from_secs(30);
 /// Longest reason in a log line, in characters.
 const MAX_LOGGED: usize = 1000;
-/// How often a worker looks for what others fetched.
+/// How often a worker looks for data that another worker fetched.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it looks while a request waits.
 const LOOK_AWAITED: Duration = Duration::from_millis(20);
 /// How long a request with an unknown `kid` waits for newer keys.
 const NEWER_WAIT: Duration = Duration::from_secs(3);
-/// Requests of one worker that wait for metadata or keys at once: anybody can send one, and the others need room.
+/// Most requests in one worker that wait for metadata or keys. Unauthenticated clients can cause such waits, and other
+/// requests need memory too.
 const MAX_AWAITING: usize = 1024;
 
-/// Metadata and keys as they were fetched together.
+/// Metadata and keys that were fetched together.
 #[derive(Debug)]
 pub struct Provider {
-    /// Where everything is.
+    /// The metadata.
     pub metadata: Metadata,
-    /// The keys that verify its signatures.
+    /// The keys that verify the provider's signatures.
     pub keys: JwkSet,
-    /// When this was fetched; also tells one set of keys from the next.
+    /// When the fetch began. It also identifies this set of keys.
     pub fetched: Timestamp,
 }
 
-/// What came of asking for newer keys.
+/// The result of asking for newer keys.
 #[derive(Debug)]
 pub enum Newer {
-    /// Here they are.
+    /// Newer keys.
     Keys(Rc<Provider>),
-    /// There are none: the provider was asked a moment ago.
+    /// There are no newer keys: the provider was asked a moment ago.
     None,
-    /// The provider has not answered, or not well: nobody can tell.
+    /// The provider did not answer usefully, so it is unknown whether newer keys exist.
     Unanswered,
 }
 
-/// What workers hand each other.
+/// The form in which workers share what was fetched.
 #[derive(Serialize, Deserialize)]
 struct Shared {
     fetched: Timestamp,
@@ -72,20 +73,20 @@ struct Shared {
     jwks: String,
 }
 
-/// Keeps one [`Provider`] fresh.
+/// Keeps one [`Provider`] up to date.
 pub struct ProviderCache {
     host: Rc<dyn Host>,
     issuer: Issuer,
-    /// Every signature algorithm that some kind of token may have here.
+    /// Every signature algorithm that this configuration accepts for any kind of token.
     algorithms: Vec<Algorithm>,
     needs: Needs,
     current: RefCell<Option<Rc<Provider>>>,
     changed: Event,
     wanted: Event,
-    /// The versions of what was fetched, and of the failure, that this worker knows.
+    /// The versions of the shared data and of the shared failure that this worker has seen.
     seen: Cell<Option<u32>>,
     seen_failure: Cell<Option<u32>>,
-    /// Requests that wait.
+    /// Requests that wait for the provider.
     awaiting: Room,
     started: Timestamp,
     pace: Pace,
@@ -93,7 +94,7 @@ pub struct ProviderCache {
     shared_key: String,
 }
 
-/// Trouble with renewing a session, for the workers that did not have it themselves.
+/// A problem during a session refresh, shared with the workers that did not see it themselves.
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     at: Timestamp,
@@ -102,9 +103,9 @@ struct Remembered {
 }
 
 impl ProviderCache {
-    /// Knows nothing until [`ProviderCache::run`] runs.
+    /// Empty until [`ProviderCache::run`] runs.
     pub fn new(host: Rc<dyn Host>, issuer: Issuer, algorithms: Vec<Algorithm>, needs: Needs) -> Self {
-        // Another way to the provider may lead to other keys.
+        // The key covers the clusters: a different route to the provider may lead to different keys.
         let mut digest = Sha256::new()
             .chain_update(issuer.url.as_bytes())
             .chain_update([0])
@@ -134,14 +135,14 @@ impl ProviderCache {
         }
     }
 
-    /// The job that fetches and refreshes; never ends.
+    /// The task that fetches and refreshes. It never returns.
     pub async fn run(self: Rc<Self>) {
         loop {
             self.look();
-            // One worker fetches.
+            // Only the worker with the lease fetches.
             let longest = self.issuer.timeout.saturating_mul(2).saturating_add(Duration::from_secs(1));
             if self.is_due() && self.lease.take(longest) {
-                // Another one may have tried since.
+                // Another worker may have tried in the meantime.
                 self.look();
                 if self.is_due() {
                     self.fetch_and_share().await;
@@ -154,11 +155,11 @@ impl ProviderCache {
         }
     }
 
-    /// The provider, as soon as it is known.
+    /// The provider; waits until it is known.
     ///
     /// # Errors
-    /// Not known after `issuer.startup_wait`, or staler than `issuer.max_stale`; at once, when it is known to be so
-    /// until somebody acts.
+    /// Not known after `issuer.startup_wait`, or older than `issuer.max_stale`. Fails at once if the last fetch failed
+    /// a moment ago with an error that lasts until an administrator acts.
     pub async fn current(&self) -> Result<Rc<Provider>, Rejection> {
         if let Some(provider) = self.fresh_enough() {
             return Ok(provider);
@@ -188,7 +189,7 @@ impl ProviderCache {
         arrived.ok_or_else(|| self.missing().into())
     }
 
-    /// Why it, or what is newer than what is known of it, is not there.
+    /// Why the provider, or newer data about it, is not available.
     pub fn missing(&self) -> Dependency {
         let trouble = self.last_failure().map(|failure| failure.trouble());
         Dependency::ProviderMetadata(
@@ -196,7 +197,7 @@ impl ProviderCache {
         )
     }
 
-    /// Renewing a session met with this.
+    /// Records a problem that a session refresh met.
     pub fn remember(&self, trouble: &Trouble) {
         let remembered = Remembered {
             at: self.host.now(),
@@ -208,8 +209,7 @@ impl ProviderCache {
         }
     }
 
-    /// Why a refresh by another worker has brought nothing: what the last refresh of this Envoy met with, if that was a
-    /// moment ago.
+    /// Why a refresh by another worker gave no result: the problem of the last refresh in this Envoy, if it is recent.
     pub fn refresh_brought_nothing(&self) -> Dependency {
         let known = self.recent_trouble();
         Dependency::Provider(
@@ -230,19 +230,18 @@ impl ProviderCache {
         format!("{}.renewals", self.shared_key)
     }
 
-    /// The provider without waiting.
+    /// The provider, if it is known now. Does not wait.
     pub fn now(&self) -> Option<Rc<Provider>> {
         self.fresh_enough()
     }
 
-    /// A newer provider than `than`, for a token whose key is not in it. However many ask, the provider is asked at
-    /// most every 10 s.
+    /// A newer provider than `than`, for a token with an unknown key. All refetches are at least 10 s apart.
     pub async fn newer(&self, than: &Provider) -> Newer {
         let newer = || self.fresh_enough().filter(|provider| provider.fetched > than.fetched);
         if let Some(provider) = newer() {
             return Newer::Keys(provider);
         }
-        // Another worker may have been faster.
+        // Another worker may have fetched it already.
         self.look();
         if let Some(provider) = newer() {
             return Newer::Keys(provider);
@@ -250,11 +249,11 @@ impl ProviderCache {
         let failure = self.last_failure();
         let may_ask = self.may_refetch()
             && failure.as_ref().is_none_or(|last| last.allows(self.host.now(), Urgency::Background));
-        // The last fetch failed, and it is too early for the next one: there is nothing to wait for.
+        // The last fetch failed, and the next one is not allowed yet, so waiting is pointless.
         if failure.is_some() && !may_ask {
             return Newer::Unanswered;
         }
-        // A fetch that began after ours is under way: its keys are worth waiting for.
+        // A fetch that began after `than` is under way, so wait for its keys.
         let under_way = self.read_millis("refetched").is_some_and(|at| at > than.fetched);
         if !may_ask && !under_way {
             return Newer::None;
@@ -270,7 +269,7 @@ impl ProviderCache {
                     return Some(provider);
                 }
                 changed.await;
-                // The fetch failed: nothing newer is to be had now.
+                // The fetch failed: there are no newer keys for now.
                 if self.last_failure().is_some_and(|last| last.failed >= asked) && newer().is_none() {
                     return None;
                 }
@@ -280,7 +279,7 @@ impl ProviderCache {
         within(&*self.host, NEWER_WAIT, arrival).await.flatten().map_or(Newer::Unanswered, Newer::Keys)
     }
 
-    /// A newer provider than `than`, however long it takes until it may be asked again.
+    /// A newer provider than `than`. Waits until a refetch is allowed again.
     pub async fn newer_in_time(&self, than: &Provider) -> Option<Rc<Provider>> {
         let waits_for_its_turn = MIN_REFETCH.saturating_mul(2).as_secs();
         for _ in 0..waits_for_its_turn {
@@ -304,7 +303,7 @@ impl ProviderCache {
         self.pace.last().map(|(failure, _)| failure)
     }
 
-    /// Picks up what another worker fetched, or why it could not.
+    /// Adopts what another worker fetched, or notes that its fetch failed.
     fn look(&self) {
         let failure = self.pace.last().map(|(_, version)| version);
         if self.seen_failure.replace(failure) != failure {
@@ -329,7 +328,7 @@ impl ProviderCache {
     fn is_due(&self) -> bool {
         let now = self.host.now();
         if let Some(failure) = self.last_failure() {
-            // An instance that has just started may have been told better.
+            // A worker that has just started may have a corrected configuration, so its first try is urgent.
             let is_urgent =
                 self.fresh_enough().is_none() && (self.changed.is_awaited() || failure.failed < self.started);
             let urgency = if is_urgent { Urgency::Awaited } else { Urgency::Background };
@@ -341,7 +340,7 @@ impl ProviderCache {
             None => true,
             Some(provider) => {
                 let age = now.duration_since(provider.fetched);
-                // A clock that was set back must not keep old keys for ever.
+                // If the clock was set back, old keys must not stay for ever.
                 let from_the_future = provider.fetched.duration_since(now) > Duration::from_secs(60);
                 from_the_future
                     || age >= self.issuer.refresh_interval
@@ -351,7 +350,7 @@ impl ProviderCache {
         }
     }
 
-    /// Whether the last fetch that somebody asked for out of turn, in any worker, is long enough ago.
+    /// Whether the last extra fetch, by any worker, is at least [`MIN_REFETCH`] ago.
     fn may_refetch(&self) -> bool {
         let now = self.host.now();
         self.read_millis("refetched")
@@ -405,7 +404,7 @@ impl ProviderCache {
     }
 
     async fn fetch(&self) -> Result<Shared, Trouble> {
-        // What the provider changes from now on may be missing in it.
+        // Use the start of the fetch: a change at the provider after this moment may be missing.
         let began = self.host.now();
         let mut well_known = self.issuer.parsed.clone();
         let path = format!("{}/.well-known/openid-configuration", well_known.path().trim_end_matches('/'));
@@ -415,7 +414,7 @@ impl ProviderCache {
         let metadata = Metadata::parse(document.as_bytes(), &self.issuer).map_err(|error| {
             let detail = ProviderEndpoint::Discovery.says(&error.to_string());
             match error {
-                // A page of a proxy in front of it, perhaps.
+                // It may be an error page of a proxy in front of the provider.
                 MetadataError::Json(_) => Trouble::passing(detail),
                 _ => Trouble::lasting(detail),
             }
@@ -446,7 +445,7 @@ impl ProviderCache {
         Ok(Shared { fetched: began, metadata: document, jwks })
     }
 
-    /// Says what of the metadata can't be used: each time where it is needed, else once for all workers.
+    /// Logs unusable metadata: what is needed is logged after each fetch, the rest once for all workers.
     fn tell(&self, metadata: &Metadata) {
         for missing in metadata.missing(self.needs) {
             self.host.log(Level::Error, &format!("provider {}: {missing}", self.issuer.url));
@@ -477,8 +476,8 @@ impl ProviderCache {
     }
 }
 
-/// A request to the provider, through the cluster of its origin. The authority is the URL's: providers choose their
-/// issuer by it.
+/// A request to the provider, through the cluster of its origin. `:authority` is the URL's, because a provider may
+/// derive its issuer from it.
 pub fn callout(issuer: &Issuer, method: &str, Called { url, cluster }: &Called, body: Vec<u8>) -> Callout {
     let authority = &url[Position::BeforeHost..Position::AfterPort];
     let target = &url[Position::BeforePath..Position::AfterQuery];

@@ -8,18 +8,18 @@ use crate::host::{Callout, Host};
 use crate::oidc::metadata::{Called, Needs};
 use crate::oidc::provider::{self, ProviderCache};
 
-/// One client of one provider in one worker. Browser login and bearer tokens both need it.
+/// The gate as one client of one provider, in one worker. Browser login and bearer tokens both need it.
 pub struct ProviderClient {
-    /// The outside.
+    /// The host environment.
     pub host: Rc<dyn Host>,
-    /// What the operator said.
+    /// The whole configuration.
     pub config: Rc<Config>,
-    /// The provider, as far as it is known.
+    /// The cached metadata and keys.
     pub provider: Rc<ProviderCache>,
 }
 
 impl ProviderClient {
-    /// One that knows nothing of the provider until [`ProviderCache::run`] runs.
+    /// The provider stays unknown until [`ProviderCache::run`] runs.
     pub fn new(config: Rc<Config>, host: Rc<dyn Host>) -> Self {
         let algorithms = config.algorithms().collect();
         let needs = Needs::of(&config);
@@ -27,13 +27,13 @@ impl ProviderClient {
         Self { host, config, provider }
     }
 
-    /// The provider's origin, which the sign-out form leads on to.
+    /// The origin of the provider's `end_session_endpoint`, to which the sign-out form redirects.
     pub fn form_origin(&self) -> Option<String> {
         let provider = self.provider.now()?;
         provider.metadata.end_session_endpoint().map(|url| url.origin().ascii_serialization())
     }
 
-    /// A form for one of the provider's endpoints, with client authentication (RFC 6749 2.3.1).
+    /// A form POST to one of the provider's endpoints, with client authentication (RFC 6749 2.3.1).
     pub fn post(&self, endpoint: &Called, parameters: &[(&str, &str)]) -> Callout {
         let client = &self.config.client;
         let secret = client.secret.as_ref().and_then(|secret| secret.expose_str()).unwrap_or_default();

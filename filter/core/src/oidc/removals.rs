@@ -6,21 +6,21 @@ use std::rc::Rc;
 
 use crate::record_name::RecordName;
 
-/// Sessions whose removal is tried again at the same time.
+/// Most sessions whose removal is retried at the same time.
 const MAX_REMOVALS: usize = 1024;
 
-/// Sessions that Redis has not removed yet: each is tried again by one job, however often somebody asks for it.
+/// Sessions that Redis has not removed yet. One task retries each of them, however many requests ask for it.
 #[derive(Clone, Default)]
 pub struct Removals(Rc<RefCell<HashSet<RecordName>>>);
 
-/// One that is being tried again.
+/// One removal in progress. Dropping it ends the entry.
 pub struct Removal {
     removals: Removals,
     name: RecordName,
 }
 
 impl Removals {
-    /// Takes it on, unless somebody else has.
+    /// Registers a removal. `None` if one is in progress for this session, or there are too many.
     pub fn begin(&self, name: RecordName) -> Option<Removal> {
         let mut names = self.0.borrow_mut();
         let is_new = names.len() < MAX_REMOVALS && names.insert(name.clone());

@@ -15,61 +15,62 @@ use crate::oidc::provider_client::ProviderClient;
 use crate::secret::SecretText;
 use crate::time::Timestamp;
 
-/// Longest token response, in bytes: three tokens of the longest kind, and more.
+/// Longest token response, in bytes: enough for three tokens of the maximum length.
 const MAX_RESPONSE_LEN: usize = 512 * 1024;
-/// A lifetime beyond this is taken for this: the provider is asked again once a day at least.
+/// Longer lifetimes of access tokens are cut to this, so that the provider is asked at least once a day.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// The same for a refresh token: longer than any session.
+/// The same for refresh tokens: longer than any session.
 const MAX_REFRESH_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// The access token's life where neither the answer nor an ID token tells.
+/// Lifetime of the access token if neither the response nor an ID token gives one.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
-/// Shorter lives are taken for this: a session is not renewed at every request.
+/// Shorter lifetimes are raised to this, so that a session is not refreshed at every request.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
-/// What the endpoint gave us.
+/// A token response.
 pub struct Tokens {
-    /// When it came. An ID token is judged by this moment: it may expire while we wait for the keys that verify it.
+    /// When the response arrived. An ID token is validated for this time, because it may expire while the gate waits
+    /// for the keys that verify it.
     pub received: Timestamp,
-    /// The ID token, not verified yet; a refresh may come without (OIDC Core 12.2).
+    /// The ID token, not verified yet. A refresh may return none (OIDC Core 12.2).
     pub id_token: Option<SecretText>,
-    /// For UserInfo; never given to anybody else.
+    /// The access token. Used for UserInfo only, and never passed on.
     pub access_token: SecretText,
-    /// Renews all of this.
+    /// The refresh token.
     pub refresh_token: Option<SecretText>,
-    /// How long the access token lives, when the provider says so.
+    /// The lifetime of the access token, if the provider gave one.
     pub expires_in: Option<Duration>,
-    /// How long the refresh token lives, when the provider says so (an extension of Keycloak and others).
+    /// The lifetime of the refresh token, if the provider gave one (an extension of Keycloak and others).
     pub refresh_expires_in: Option<Duration>,
 }
 
 impl Tokens {
-    /// When the access token ends, by our clock.
+    /// When the access token expires, by our clock.
     pub fn access_until(&self, id_token_expires: Option<Timestamp>, asked: Timestamp) -> Timestamp {
         let told = self.expires_in.or_else(|| id_token_expires.map(|expires| expires.duration_since(asked)));
         asked.saturating_add(told.unwrap_or(DEFAULT_LIFETIME).max(MIN_LIFETIME))
     }
 }
 
-/// Why there are no tokens.
+/// Why a request returned no tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The code or refresh token is not good (any more): `invalid_grant` and other refusals of this very request.
+    /// The code or refresh token is invalid or expired: `invalid_grant` and other refusals of this request.
     GrantRefused(Rc<str>),
-    /// This client may not ask so: the grant type, a scope or an audience is not for it.
+    /// The client may not make this request: the grant type, a scope or an audience is not allowed for it.
     RequestRefused(Rc<str>),
-    /// Client id or secret are wrong.
+    /// The client id or secret is wrong.
     ClientRefused(Rc<str>),
-    /// Not an answer that a token endpoint gives.
+    /// The reply is not a token response.
     NoTokens(Rc<str>),
-    /// No answer, or a refusal that says nothing about the code, the refresh token or the client.
+    /// No reply, or a refusal that says nothing about the code, the refresh token or the client.
     Trouble(Trouble),
 }
 
 /// Exchanges an authorization code.
 ///
 /// # Errors
-/// The provider refuses the code or us, does not answer, or answers with something that is no token response.
+/// The provider refuses the code or this client, does not answer, or sends something other than a token response.
 pub async fn exchange_code(
     client: &ProviderClient,
     code: &SecretText,
@@ -92,7 +93,7 @@ pub async fn exchange_code(
     })
 }
 
-/// Spends a refresh token (RFC 6749 6). Without `scope`: what was granted stays granted.
+/// Redeems a refresh token (RFC 6749 6). `scope` is omitted, which requests the scope that was granted.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -123,13 +124,13 @@ async fn request(
 /// RFC 6749 5.1
 fn parse(reply: &CalloutReply, received: Timestamp) -> Result<Tokens, Failure> {
     let response = answer::object(reply, MAX_RESPONSE_LEN).map_err(|what| no_tokens(&what))?;
-    // Null and empty text are ways to write "none".
+    // Null and an empty string count as absent.
     let optional = |name: &'static str| match json::string(&response, name) {
         Ok(text) => Ok(text.filter(|text| !text.is_empty()).map(SecretText::new)),
         Err(_) => Err(no_tokens(&format!("{name} is not text"))),
     };
     let required = |name| optional(name)?.ok_or_else(|| no_tokens(&format!("{name} is missing")));
-    // RFC 6749 7.1: a type that we don't understand must not be used.
+    // RFC 6749 7.1: a token of an unknown type must not be used.
     if !required("token_type")?.expose().eq_ignore_ascii_case("bearer") {
         return Err(no_tokens("token_type is not Bearer"));
     }
@@ -139,7 +140,7 @@ fn parse(reply: &CalloutReply, received: Timestamp) -> Result<Tokens, Failure> {
         access_token: required("access_token")?,
         refresh_token: optional("refresh_token")?,
         expires_in: lifetime(response.get("expires_in"), MAX_LIFETIME),
-        // Zero: it does not end (Keycloak, offline access).
+        // Zero means that it does not expire (Keycloak, offline access).
         refresh_expires_in: lifetime(response.get("refresh_expires_in"), MAX_REFRESH_LIFETIME)
             .filter(|left| !left.is_zero()),
     })
@@ -149,7 +150,7 @@ fn no_tokens(what: &str) -> Failure {
     Failure::NoTokens(what.into())
 }
 
-/// Seconds. Providers have been seen to send them as text; what is no number says nothing.
+/// In seconds. Some providers send a string. A value that is not a number counts as absent.
 fn lifetime(value: Option<&Value>, most: Duration) -> Option<Duration> {
     let seconds = match value? {
         Value::Number(number) => number.as_f64()?,
@@ -160,7 +161,7 @@ fn lifetime(value: Option<&Value>, most: Duration) -> Option<Duration> {
         .map_or_else(|_| (seconds > 0.0).then_some(most), |lifetime| Some(lifetime.min(most)))
 }
 
-/// RFC 6749 5.2: the grant, we ourselves, or neither.
+/// RFC 6749 5.2: tells whether the grant, the client or neither was refused.
 fn failure(Refusal { status, error, trouble }: Refusal) -> Failure {
     if trouble.outlook == Outlook::Passing {
         return Failure::Trouble(trouble);
@@ -173,9 +174,9 @@ fn failure(Refusal { status, error, trouble }: Refusal) -> Failure {
         (_, Some("unsupported_grant_type" | "invalid_scope" | "invalid_target")) => {
             Failure::RequestRefused(trouble.detail)
         }
-        // A widespread provider refuses codes and refresh tokens with 403 and this very word.
+        // A widely used provider refuses codes and refresh tokens with status 403 and `invalid_grant`.
         (_, Some("invalid_grant")) | (Some(400 | 401), Some(_)) => Failure::GrantRefused(trouble.detail),
-        // A firewall, a proxy, another server: nothing of it is about the grant.
+        // A reply of a firewall, a proxy or another server says nothing about the grant.
         _ => Failure::Trouble(trouble),
     }
 }
@@ -282,7 +283,7 @@ mod tests {
         ] {
             assert_eq!(lasting(status, Some(error)), *expected, "{status} {error}");
         }
-        // Nothing here ends a session.
+        // None of these ends a session.
         for (status, error) in [
             (400, None),
             (401, None),

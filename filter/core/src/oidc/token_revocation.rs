@@ -17,7 +17,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Longest reason in the log, in characters.
 const MAX_LOGGED: usize = 600;
 
-/// Revokes a refresh token in the background; nobody waits for it.
+/// Revokes a refresh token in the background.
 pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: SecretText) {
     let job = client.clone();
     client.host.spawn(Box::pin(async move {
@@ -29,7 +29,7 @@ pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: SecretText) {
             let parameters = [("token", refresh_token.expose()), ("token_type_hint", "refresh_token")];
             let callout = job.post(endpoint, &parameters);
             match answer::ask(&*job.host, ProviderEndpoint::Revocation, callout).await {
-                // 2.2: also for a token that is not known any more.
+                // 2.2: also for a token that the provider no longer knows.
                 Ok(_) => return,
                 Err(refusal) if matches!(refusal.status, Some(200..300)) => return,
                 Err(refusal) => {

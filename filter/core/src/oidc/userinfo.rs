@@ -11,15 +11,15 @@ use crate::oidc::token_endpoint::Tokens;
 
 /// Longest UserInfo response, in bytes.
 const MAX_RESPONSE_LEN: usize = 256 * 1024;
-/// Claims that only a signed token can make.
+/// Claims that only a signed token may set.
 const PROTOCOL_CLAIMS: [&str; 10] =
     ["iss", "sub", "aud", "azp", "client_id", "exp", "iat", "nbf", "sid", "nonce"];
 
-/// Asks UserInfo and adds what it says to the ID token's claims.
+/// Calls UserInfo and adds its claims to those of the ID token.
 ///
 /// # Errors
-/// It has no UserInfo endpoint that can be used, does not answer, answers with something else than JSON, or about
-/// somebody else.
+/// The provider has no usable UserInfo endpoint, does not answer, sends something other than JSON, or describes another
+/// subject.
 pub async fn merge(client: &ProviderClient, tokens: &Tokens, claims: Claims) -> Result<Claims, Rejection> {
     let known = client.provider.current().await?;
     let wrong = |what: &str| LoginError::UserInfo(ProviderEndpoint::UserInfo.says(what));
@@ -34,11 +34,11 @@ pub async fn merge(client: &ProviderClient, tokens: &Tokens, claims: Claims) -> 
             },
         )?;
     let userinfo = answer::object(&reply, MAX_RESPONSE_LEN).map_err(|what| wrong(&what))?;
-    // 5.3.2: sub must be there and be the ID token's.
+    // 5.3.2: sub must be present and equal to the ID token's.
     if userinfo.get("sub").is_none() || userinfo.get("sub") != claims.members().get("sub") {
         return Err(LoginError::UserInfoOfAnother.into());
     }
-    // What is null is not there, so it does not take the place of what the ID token says.
+    // A null claim counts as absent, so it does not replace that of the ID token.
     let says =
         |(name, value): &(String, Value)| !value.is_null() && !PROTOCOL_CLAIMS.contains(&name.as_str());
     Ok(claims.extended(userinfo.into_iter().filter(says)))

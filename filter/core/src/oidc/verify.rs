@@ -12,17 +12,17 @@ use crate::jose::token::{UntrustedToken, VerifiedToken};
 use crate::oidc::provider::Newer;
 use crate::oidc::provider_client::ProviderClient;
 
-/// A token that did not verify, or somebody we needed for it was away.
+/// The reason why a token was not verified.
 #[derive(Debug)]
 pub enum VerifyError {
-    /// The token is not good.
+    /// The token is invalid.
     Token(TokenError),
-    /// We can't tell.
+    /// A dependency is unavailable, so the token cannot be judged.
     Unavailable(Rejection),
 }
 
-/// Verifies `text` as a token of this kind. A key that is not known is asked for once: the provider may just have
-/// rotated (JW09).
+/// Verifies `text` as a token of this kind. For an unknown key, asks for newer keys once: the provider may just have
+/// rotated them (JW09).
 ///
 /// # Errors
 /// See [`VerifyError`].
@@ -32,7 +32,7 @@ pub async fn verify<K: TokenKind>(
     kind: &K,
     algorithms: &[Algorithm],
 ) -> Result<VerifiedToken<K>, VerifyError> {
-    // Form before keys: garbage does not make anybody wait or fetch.
+    // Check the form first: garbage must not cause a wait or a fetch.
     let token = UntrustedToken::parse(text).map_err(VerifyError::Token)?;
     let (host, keeper) = (&*client.host, &client.provider);
     let provider = keeper.current().await.map_err(VerifyError::Unavailable)?;
@@ -47,7 +47,7 @@ pub async fn verify<K: TokenKind>(
         }
     }
     result.map_err(|error| match error {
-        // Not the token's fault, so not the client's either.
+        // The host failed, so the client is not to blame.
         TokenError::CryptoUnavailable => VerifyError::Unavailable(Dependency::Host.into()),
         error => VerifyError::Token(error),
     })

@@ -28,21 +28,21 @@ use crate::revocation::stream::{How, Id, Stream};
 use crate::sync::Event;
 use crate::time::Timestamp;
 
-/// How often an Envoy asks for news.
+/// How often an Envoy polls the log.
 const POLL: Duration = Duration::from_millis(500);
-/// How often a worker looks whether it is its turn.
+/// How often a worker checks whether to poll.
 const LOOK: Duration = Duration::from_millis(100);
-/// Pages that are read in one go; enough for a stream of four million entries.
+/// Most pages in one read; enough for a stream of four million entries.
 const MAX_PAGES: usize = 1024;
-/// Somebody should hear of it when the log could not be read for so long; then it is read again from its beginning.
+/// If the log cannot be read for this long, an error is logged. The next successful read starts at the beginning.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Tries to write a revocation that Redis did not take, and the longest pause between two of them.
+/// Tries to write a revocation that Redis did not accept, and the longest pause between two of them.
 const TRIES: u32 = 600;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// How often a stream whose ids are ahead of the clock is put right by its readers, and how often a worker writes again
-/// what a reset has taken: somebody may keep at it.
+/// Shortest time between two repairs of a stream whose ids are ahead of the clock, and between two rewrites of a
+/// worker's own revocations after a reset. Somebody may damage the stream again and again.
 const REPAIR_PAUSE: Duration = Duration::from_secs(5);
-/// Revocations of its own that a worker remembers to write them again: the latest.
+/// Most of its own revocations that a worker remembers in order to rewrite them: the latest.
 const MAX_OWN: usize = 1024;
 
 /// The log as one worker reads and writes it.
@@ -63,19 +63,20 @@ pub struct RevocationLog {
     own: RefCell<VecDeque<(Timestamp, Revocation)>>,
 }
 
-/// Whether this Envoy knows what ended before it started.
+/// Whether this Envoy knows the revocations from before its start.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FirstRead {
     /// Not yet: requests wait.
     Awaited,
-    /// Some request has waited as long as it may, and Redis has not answered.
+    /// A request waited for the maximum time, and Redis has not answered.
     GivenUp,
-    /// It does.
+    /// The log was read.
     Done,
 }
 
 impl RevocationLog {
-    /// For the Redis of the sessions. `keep` is how long a revocation matters: until what it ended has ended by itself.
+    /// Uses the Redis of the sessions. `keep` is how long a revocation matters: until everything that it revoked would
+    /// have expired.
     pub fn new(
         host: Rc<dyn Host>,
         redis: Redis,
@@ -102,10 +103,10 @@ impl RevocationLog {
         }
     }
 
-    /// Tells all workers here at once, and all other Envoys.
+    /// Announces revocations to all workers here at once, and writes them for all other Envoys.
     ///
     /// # Errors
-    /// Redis did not take it; it is tried again in the background, and this Envoy knows already.
+    /// Redis did not accept them. They are retried in the background, and this Envoy applies them already.
     pub async fn append(self: &Rc<Self>, revocations: Vec<Revocation>) -> Result<(), RedisError> {
         self.revocations.announce(&revocations);
         self.remember_own(&revocations);
@@ -117,7 +118,7 @@ impl RevocationLog {
         written
     }
 
-    /// The job that reads; never ends.
+    /// The task that polls the log. It never returns.
     pub async fn run(self: Rc<Self>) {
         let mut resets = self.resets();
         let mut pause = Duration::ZERO;
@@ -129,7 +130,7 @@ impl RevocationLog {
                 if is_read {
                     self.first_read_is(FirstRead::Done);
                 }
-                // A read that failed is tried again at once while requests wait for it.
+                // While requests wait, retry a failed read at once.
                 let is_awaited = self.first_read.get() == FirstRead::Awaited;
                 self.lease.release_after(if is_awaited { LOOK } else { POLL });
             } else if self.first_read.get() != FirstRead::Done && self.cursor().is_some() {
@@ -150,7 +151,7 @@ impl RevocationLog {
         self.first_read.get() != FirstRead::Awaited
     }
 
-    /// Completes once this Envoy has read the log: what it knows of tokens is from there alone.
+    /// Completes once this Envoy has read the log. Revocations of access tokens are known only from the log.
     pub async fn first_read(&self) {
         while !self.was_read() {
             let read = self.was_read.next();
@@ -160,7 +161,7 @@ impl RevocationLog {
         }
     }
 
-    /// From now on no request waits for [`RevocationLog::first_read`].
+    /// Stops later requests from waiting for [`RevocationLog::first_read`].
     pub fn give_up_first_read(&self) {
         if self.first_read.get() == FirstRead::Awaited {
             self.first_read_is(FirstRead::GivenUp);
@@ -173,7 +174,8 @@ impl RevocationLog {
         }
     }
 
-    /// While it is not read, nothing else may fail: sessions in use are read by other commands, and tokens by none.
+    /// Reports a log that cannot be read, because nothing else may fail then: other commands read the sessions in use,
+    /// and tokens need none.
     fn report(&self, outcome: Result<(), RedisError>) {
         let (known, version) = shared_or(&*self.host, &self.trouble_key, &[]).unwrap_or_default();
         let trouble = Trouble::decode(&known);
@@ -235,13 +237,13 @@ impl RevocationLog {
         Ok(())
     }
 
-    /// Reads on from where this Envoy stands. Others hear of it only when all of it is known.
+    /// Reads on from this Envoy's cursor. The cursor is published only when everything was read and announced.
     async fn read(&self) -> Result<(), RedisError> {
         let lasting =
             Trouble::decode(&self.shared(&self.trouble_key)).is_some_and(|trouble| trouble.is_lasting);
         let mut cursor = self.cursor().filter(|_| !lasting).unwrap_or_default();
         let resumes = cursor != Id::default();
-        // What this Envoy has written must be there, too.
+        // What this Envoy has written must be in the stream, too.
         let mut reached = self.id(&self.written_key).unwrap_or_default().max(cursor);
         let mut heard = Vec::new();
         let mut gap = if lasting { Gap::Unread } else { Gap::None };
@@ -256,10 +258,10 @@ impl RevocationLog {
                 }
             };
             is_ahead = page.last.is_some_and(|last| last.is_ahead_of(page.now));
-            // Nothing was written for so long that Redis let go of the log, as it was told to.
+            // Nothing was written for `keep`, so Redis expired the stream as intended.
             let has_expired = page.last.is_none() && page.now >= reached.time().saturating_add(self.keep);
-            // The stream is younger than what we read of it, or it begins behind where we stand: Redis lost its data,
-            // another one took its place, or we were away for so long that entries were dropped.
+            // The stream ends before our position, or begins after it: Redis lost its data, another Redis took its
+            // place, or entries were trimmed before we read them.
             let is_younger = page.last.is_none_or(|last| last < reached) || reached.is_ahead_of(page.now);
             let is_trimmed = cursor != Id::default() && page.first.is_some_and(|first| first > cursor);
             if !has_expired && reached != Id::default() && (is_younger || is_trimmed) {
@@ -280,7 +282,7 @@ impl RevocationLog {
                 break;
             }
         }
-        // What could not be read to its end is no new beginning yet.
+        // If the read from the start failed, the gap is not closed yet.
         let gap = if gap == Gap::Unread && outcome.is_err() { Gap::None } else { gap };
         self.learn(gap, heard);
         // Publish the cursor last; other workers read it as "fully caught up".
@@ -293,7 +295,7 @@ impl RevocationLog {
         outcome
     }
 
-    /// Redis itself adds nothing behind an id that it could not have given out yet.
+    /// Rewrites the stream. Redis adds no entry after an id that is ahead of its clock.
     async fn put_right(&self) {
         if let Err(RedisError(what)) = self.write(&[]).await {
             self.host.count(metrics::log_read(LogRead::Ahead));
@@ -306,7 +308,7 @@ impl RevocationLog {
         }
     }
 
-    /// Tells this Envoy what was read.
+    /// Announces to this Envoy what was read.
     fn learn(&self, gap: Gap, mut heard: Vec<Revocation>) {
         if gap == Gap::Reset {
             self.host.count(metrics::log_read(LogRead::Reset));
@@ -324,7 +326,7 @@ impl RevocationLog {
         }
     }
 
-    /// How often the workers of this Envoy found that revocations may be gone from the stream.
+    /// How often a worker of this Envoy found that the stream may have lost revocations.
     fn resets(&self) -> u64 {
         self.shared(&self.resets_key).first_chunk().copied().map_or(0, u64::from_be_bytes)
     }
@@ -337,8 +339,8 @@ impl RevocationLog {
         own.drain(..surplus);
     }
 
-    /// Writes what this worker has written before: it may be gone before every Envoy has read it. Reading a revocation
-    /// twice is harmless.
+    /// Rewrites this worker's own revocations: they may have been lost before every Envoy read them. Reading a
+    /// revocation twice is harmless.
     fn write_own_again(self: &Rc<Self>) {
         let now = self.host.now();
         let mut own = self.own.borrow_mut();
@@ -354,7 +356,7 @@ impl RevocationLog {
         self.host.shared_get(key).map(|(bytes, _)| bytes).unwrap_or_default()
     }
 
-    /// How far this Envoy has read; `None` before it has read anything.
+    /// This Envoy's position in the stream; `None` before the first read.
     fn cursor(&self) -> Option<Id> {
         self.id(&self.cursor_key)
     }
@@ -371,15 +373,15 @@ impl RevocationLog {
 /// Why revocations may have been missed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gap {
-    /// None were.
+    /// No revocation was missed.
     None,
-    /// The stream is not the one that was read before, or lacks what comes next.
+    /// The stream was replaced, or its next entries are missing.
     Reset,
-    /// It could not be read for long.
+    /// The stream could not be read for a long time.
     Unread,
 }
 
-/// Since when the log can't be read, and whether that lasts: then it was said, by whichever worker had its turn.
+/// Since when the log cannot be read, and whether that has been logged as a lasting problem, by any worker.
 #[derive(Clone, Copy)]
 struct Trouble {
     since: Timestamp,

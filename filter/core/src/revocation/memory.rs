@@ -18,43 +18,44 @@ use crate::host::{Host, shared_or};
 use crate::record_name::RecordName;
 use crate::time::Timestamp;
 
-/// Revocations that workers hand each other one by one; whoever misses more reads the whole list.
+/// Revocations that workers pass on one by one. A worker that missed more reads the whole list.
 const RING: usize = 128;
-/// Revocations that are remembered; the oldest go.
+/// Most revocations that are remembered. The oldest are dropped.
 pub const MAX_KNOWN: usize = 16_384;
 const KNOWN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(MAX_KNOWN - 1);
-/// After so many revocations the whole list is written anew: before the ring loses one of them, it is in there.
+/// The whole list is rewritten after this many revocations. So every revocation is in the list before the ring drops
+/// it.
 const SHARE_EVERY: u64 = 64;
-/// What strangers can have announced in a second, by all workers together. A worker that does not look for longer than
-/// it remembers a session misses no more than the ring holds.
+/// Announcements per second that unauthenticated requests can cause, for all workers together. A worker that checks at
+/// least once per cache TTL misses no more than the ring holds.
 const FOR_STRANGERS: u8 = 8;
-/// How often a write is tried again when another worker wrote first.
+/// Tries to write shared data when another worker wrote first.
 const TRIES: u32 = 16;
-/// kind, key, moment.
+/// Kind, key, timestamp.
 const ENCODED: usize = 1 + KEY_LEN + 8;
 const KEY_LEN: usize = 16;
 
 type Key = [u8; KEY_LEN];
 
-/// What a [`Revocation`] is about.
+/// The scope of a [`Revocation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 enum RevocationKind {
-    /// One session of ours.
+    /// One of our sessions.
     Session = b's',
-    /// All that came of one session at the provider (`sid`).
+    /// Everything that came from one session at the provider (`sid`).
     ProviderSession = b'p',
-    /// All that the provider issued to one user before a moment.
+    /// Everything that the provider issued to one user before a timestamp.
     User = b'u',
-    /// All that the provider issued to anybody before a moment.
+    /// Everything that the provider issued to anybody before a timestamp.
     Everyone = b'e',
-    /// A session goes on, but is not what it was: its groups changed.
+    /// A session that continues with changed permissions: its groups changed.
     Changed = b'c',
-    /// Revocations may have been missed: nothing that a worker remembers of sessions counts any more.
+    /// Revocations may have been missed: every worker must drop its cached sessions.
     Missed = b'm',
 }
 
-/// One revocation. It holds hashes only.
+/// One revocation. It holds only hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revocation {
     kind: RevocationKind,
@@ -63,12 +64,12 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// A session of ours ended.
+    /// One of our sessions ended.
     pub fn session(name: &RecordName) -> Self {
         Self { kind: RevocationKind::Session, key: session_id_hash(name), before: Timestamp::default() }
     }
 
-    /// A session of ours has a new record that differs in what it allows.
+    /// One of our sessions has a new record with different permissions.
     pub fn changed(name: &RecordName) -> Self {
         Self { kind: RevocationKind::Changed, ..Self::session(name) }
     }
@@ -79,13 +80,13 @@ impl Revocation {
         Self { kind: RevocationKind::ProviderSession, key, before: Timestamp::default() }
     }
 
-    /// All that was issued to a user before `before` is void.
+    /// Everything that was issued to a user before `before` is revoked.
     pub fn user(issuer: &str, subject: &str, before: Timestamp) -> Self {
         let key = hash(&[b"user", issuer.as_bytes(), subject.as_bytes()]);
         Self { kind: RevocationKind::User, key, before }
     }
 
-    /// All that was issued to anybody before `before` is void.
+    /// Everything that was issued to anybody before `before` is revoked.
     pub fn everyone(issuer: &str, before: Timestamp) -> Self {
         Self { kind: RevocationKind::Everyone, key: hash(&[b"everyone", issuer.as_bytes()]), before }
     }
@@ -95,7 +96,7 @@ impl Revocation {
         Self { kind: RevocationKind::Missed, key: Key::default(), before: Timestamp::default() }
     }
 
-    /// The same, but not for what is issued after `latest`: nobody may be kept out for ever.
+    /// Limits the revocation to what was issued until `latest`, so that it cannot lock users out for ever.
     #[must_use]
     pub fn until(self, latest: Timestamp) -> Self {
         Self { before: self.before.min(latest), ..self }
@@ -106,7 +107,7 @@ impl Revocation {
         [&[self.kind as u8][..], &self.key, &self.before.as_millis().to_be_bytes()].concat()
     }
 
-    /// `None` for whatever we did not write.
+    /// `None` for bytes that are not in our format.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
         let (key, before) = rest.split_first_chunk::<KEY_LEN>()?;
@@ -124,7 +125,7 @@ impl Revocation {
     }
 }
 
-/// What would end a session or a token: its names in the list of revocations.
+/// The keys under which revocations of a session or token are looked up.
 #[derive(Clone, Copy, Debug)]
 pub struct RevocationKeys {
     session: Option<Key>,
@@ -135,18 +136,18 @@ pub struct RevocationKeys {
     same_second: SameSecond,
 }
 
-/// What becomes of something that was issued in the very second in which its user was signed out. `iat` counts whole
-/// seconds, so it can't tell which of the two was first.
+/// Whether something issued in the same second as the revocation of its user is revoked. `iat` counts whole seconds, so
+/// it does not tell which came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SameSecond {
-    /// A token ends: nothing else would end it.
+    /// A token is revoked: nothing else would end it.
     Ends,
-    /// A session goes on: those that began before are ended by name.
+    /// A session goes on: earlier sessions are ended by name.
     GoesOn,
 }
 
 impl RevocationKeys {
-    /// Of a session that began with what `issuer` issued to `subject` at `issued` (its `iat`), in its session `sid`.
+    /// For a session that was issued by `issuer` to `subject` at `issued` (its `iat`), in the provider session `sid`.
     pub fn new(issuer: &str, subject: &str, sid: Option<&str>, issued: Timestamp) -> Self {
         Self {
             same_second: SameSecond::GoesOn,
@@ -158,30 +159,30 @@ impl RevocationKeys {
         }
     }
 
-    /// Of a token that its bearer presents, and not of a session.
+    /// For a bearer token, not a session.
     #[must_use]
     pub fn of_token(self) -> Self {
         Self { same_second: SameSecond::Ends, ..self }
     }
 
-    /// Of a session of ours, by its name, too.
+    /// Adds the name of one of our sessions.
     #[must_use]
     pub fn of_session(self, name: &RecordName) -> Self {
         Self { session: Some(session_id_hash(name)), ..self }
     }
 }
 
-/// What a worker has to forget after it caught up.
+/// What a worker must drop after it caught up.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Forget {
-    /// These sessions; perhaps none.
+    /// These sessions; the list may be empty.
     Sessions(Vec<Key>),
-    /// All of them.
+    /// All sessions.
     Everything,
 }
 
-/// The list of revocations of one worker.
+/// The revocations that one worker knows.
 pub struct Revocations {
     host: Rc<dyn Host>,
     head_key: String,
@@ -189,15 +190,15 @@ pub struct Revocations {
     all_key: String,
     strangers_key: String,
     seen: Cell<u64>,
-    /// Those that came last are the last to be forgotten.
+    /// The most recently announced are dropped last.
     known: RefCell<LruCache<(RevocationKind, Key), Timestamp>>,
-    /// Apart from the others, so that no number of them pushes it out: it ends what nothing else does. Of our issuer
-    /// only: what somebody writes about others takes no place.
+    /// Kept apart, so that other revocations cannot push it out: nothing else revokes what it revokes. Only for our
+    /// issuer, so that entries about other issuers use no memory.
     everyone: RefCell<HashMap<Key, Timestamp>>,
 }
 
 impl Revocations {
-    /// `tenant` keeps apart what has nothing to do with each other; all that is looked up is of `issuer`.
+    /// `tenant` keeps gates apart that do not belong together. All lookups are for `issuer`.
     pub fn new(host: Rc<dyn Host>, tenant: &str, issuer: &str) -> Self {
         let nobody = Revocation::everyone(issuer, Timestamp::default());
         Self {
@@ -212,9 +213,9 @@ impl Revocations {
         }
     }
 
-    /// Tells all workers of this Envoy.
+    /// Announces revocations to all workers of this Envoy.
     pub fn announce(&self, revocations: &[Revocation]) {
-        // Whatever the others hear: this worker knows.
+        // This worker must know them even if the shared data cannot be written.
         revocations.iter().for_each(|revocation| self.remember(revocation));
         let new = u64::try_from(revocations.len()).unwrap_or(u64::MAX);
         for _ in 0..TRIES {
@@ -236,7 +237,7 @@ impl Revocations {
         }
     }
 
-    /// Whether something may be announced now that anybody can ask for. Counted for the whole Envoy.
+    /// Whether an unauthenticated request may cause one more announcement now. Counted for the whole Envoy.
     pub fn may_announce_for_strangers(&self) -> bool {
         let second = self.host.now().as_secs().to_be_bytes();
         let Some((bytes, version)) = shared_or(&*self.host, &self.strangers_key, &[]) else { return false };
@@ -248,7 +249,7 @@ impl Revocations {
         count < FOR_STRANGERS && self.host.shared_set(&self.strangers_key, &counted, Some(version)).is_ok()
     }
 
-    /// Says how far the ring goes; never back, when another worker was faster.
+    /// Publishes the position of the ring. Never moves it back if another worker was faster.
     fn advance_head(&self, count: u64) {
         for _ in 0..TRIES {
             let Some((bytes, version)) = shared_or(&*self.host, &self.head_key, &0u64.to_be_bytes()) else {
@@ -263,9 +264,9 @@ impl Revocations {
         }
     }
 
-    /// Reads what others announced since the last time.
+    /// Reads what other workers announced since the last call.
     pub fn catch_up(&self) -> Forget {
-        // Each request asks, so what is read is short.
+        // Every request does this, so the first read is short.
         let head = self.host.shared_get(&self.head_key).and_then(|(bytes, _)| bytes.first_chunk().copied());
         if head.is_none_or(|head| u64::from_be_bytes(head) == self.seen.get()) {
             return Forget::Sessions(Vec::new());
@@ -295,9 +296,9 @@ impl Revocations {
         }
     }
 
-    /// Leaves all that this worker knows, and others have left, for those who were away for longer. In the order in
-    /// which they came, since the oldest are the first to be forgotten: what others have left, then `ring`, then
-    /// `newest`.
+    /// Publishes all revocations that this worker and others know, for workers that have missed some. They are
+    /// remembered in the order in which they came (the shared list, `ring`, `newest`), since the oldest are dropped
+    /// first.
     fn share_all(&self, ring: &[Revocation], newest: &[Revocation]) {
         for _ in 0..TRIES {
             let version = self.learn_all();
@@ -309,7 +310,7 @@ impl Revocations {
                 key,
                 before,
             });
-            // Its own order is the newest first.
+            // `LruCache` iterates from the newest.
             let all: Vec<Revocation> = known
                 .iter()
                 .rev()
@@ -322,19 +323,19 @@ impl Revocations {
         }
     }
 
-    /// Learns what others have left; gives back its compare-and-swap number.
+    /// Learns the shared list and returns its compare-and-swap number.
     fn learn_all(&self) -> Option<u32> {
         let (bytes, version) = self.host.shared_get(&self.all_key)?;
         decode_list(&bytes).1.iter().for_each(|revocation| self.remember(revocation));
         Some(version)
     }
 
-    /// Whether this very session has ended, by its name.
+    /// Whether this session was revoked by its name.
     pub fn is_session_revoked(&self, session: &[u8; KEY_LEN]) -> bool {
         self.known.borrow().contains(&(RevocationKind::Session, *session))
     }
 
-    /// Whether one of the revocations is about a session or token with these keys.
+    /// Whether a revocation applies to a session or token with these keys.
     pub fn is_revoked(&self, keys: &RevocationKeys) -> bool {
         let known = self.known.borrow();
         let is_known = |kind, key: Option<Key>| key.is_some_and(|key| known.contains(&(kind, key)));
@@ -367,7 +368,7 @@ impl Revocations {
     }
 }
 
-/// The name of a session in the list of revocations.
+/// The key of a session in the list of revocations.
 pub fn session_id_hash(name: &RecordName) -> Key {
     hash(&[b"session", name.as_bytes()])
 }
@@ -382,7 +383,7 @@ fn hash(parts: &[&[u8]]) -> Key {
     hash.finalize().first_chunk().copied().unwrap_or_default()
 }
 
-/// How many there ever were, then the latest, oldest first.
+/// The number of all revocations so far, then the latest ones, oldest first.
 fn encode_list(count: u64, revocations: &[Revocation]) -> Vec<u8> {
     let mut bytes = count.to_be_bytes().to_vec();
     bytes.extend(revocations.iter().flat_map(Revocation::encode));

@@ -12,17 +12,17 @@ use crate::redis::{Command, Redis, RedisError};
 use crate::revocation::memory::{MAX_KNOWN, Revocation};
 use crate::time::Timestamp;
 
-/// How far an id may be ahead of Redis' clock: as far as the clocks of a primary and of the replica that takes its
-/// place may differ.
+/// How far an id may be ahead of Redis' clock. It covers the difference between the clocks of a primary and the replica
+/// that replaces it.
 const MARGIN: Duration = Duration::from_secs(60);
-/// How far in the future a revocation may reach: twice the longest `clock_leeway`.
+/// How far in the future a revocation may apply: twice the longest `clock_leeway`.
 const MAX_AHEAD: Duration = Duration::from_secs(600);
 
-/// Reads on from an id. Position, milliseconds of margin → Redis' time, the first and the last id, the last id that was
-/// looked at, whether there is more, and values.
+/// Reads entries after an id. Arguments: position, margin in milliseconds. Returns Redis' time, the first and the last
+/// id, the last id that was examined, whether there are more entries, and values.
 ///
-/// The answer is short whatever the entries are: what does not have the form of a revocation is left out, and what is
-/// ahead of the clock is not looked at.
+/// The reply is short whatever the stream holds: entries that do not have the form of a revocation are skipped, and
+/// entries ahead of the clock are not examined.
 pub const READ: &str = "local t = redis.call('TIME') \
     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
     local most = string.format('%.0f', now + ARGV[2]) \
@@ -44,11 +44,11 @@ pub const READ: &str = "local t = redis.call('TIME') \
     end \
     return {now, id('XRANGE', '-', '+'), id('XREVRANGE', '+', '-'), seen, more, found}";
 
-/// Writes revocations. Milliseconds of margin, most entries, milliseconds to live, values → the last id that was given
-/// out, and 1 if the stream had ids ahead of the clock and was put right, else 0.
+/// Writes revocations. Arguments: margin in milliseconds, most entries, milliseconds to live, values. Returns the last
+/// id that was assigned, and 1 if the stream had ids ahead of the clock and was rewritten, else 0.
 ///
-/// Such a stream is written again: its entries keep their ids, those ahead of the clock get ids of now, and what is no
-/// revocation is left out.
+/// In a rewrite, entries keep their ids. Entries ahead of the clock get current ids, and entries that are not
+/// revocations are dropped.
 pub const WRITE: &str = "local t = redis.call('TIME') \
     local most = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1] \
     local border = string.format('%.0f', most) \
@@ -96,42 +96,42 @@ pub const WRITE: &str = "local t = redis.call('TIME') \
     redis.call('PEXPIRE', KEYS[1], ARGV[3]) \
     return {newest, wrong and 1 or 0}";
 
-/// A stream entry's id: milliseconds, then a number.
+/// The id of a stream entry: milliseconds, then a sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(u64, u64);
 
-/// What one reading brings.
+/// One page of entries.
 #[derive(Debug)]
 pub struct Page {
-    /// Redis' own clock.
+    /// Redis' clock.
     pub now: Timestamp,
     /// The oldest entry.
     pub first: Option<Id>,
     /// The newest entry. It may be ahead of the clock.
     pub last: Option<Id>,
-    /// The last entry that was looked at. It is not ahead of the clock.
+    /// The last entry that was examined. It is not ahead of the clock.
     pub seen: Option<Id>,
-    /// Whether there may be more behind it.
+    /// Whether more entries may follow.
     pub more: bool,
-    /// What the entries say, oldest first. What is no revocation of ours is passed over.
+    /// The revocations, oldest first. Entries that are not revocations are skipped.
     pub revocations: Vec<Revocation>,
 }
 
-/// What became of the stream with a writing.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// The last id that was given out.
+    /// The last id that was assigned.
     pub newest: Option<Id>,
-    /// What had to be done.
+    /// How the entries were written.
     pub how: How,
 }
 
-/// How something was written.
+/// How entries were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// It was added.
+    /// They were added.
     Added,
-    /// Ids were ahead of the clock, so the stream was written again.
+    /// Some ids were ahead of the clock, so the stream was rewritten.
     PutRight,
 }
 
@@ -143,15 +143,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of this tenant. `keep` is how long it lives without a new entry.
+    /// The stream of this tenant. `keep` is its TTL without a new entry.
     pub fn new(redis: Redis, keep: Duration) -> Self {
         Self { key: redis.key(&["revoked"]), redis, keep }
     }
 
-    /// Adds revocations; puts the stream right when its ids are ahead of the clock, also where there is nothing to add.
+    /// Adds revocations. Rewrites the stream if its ids are ahead of the clock, even if there is nothing to add.
     ///
     /// # Errors
-    /// Redis did not take all of them.
+    /// Redis did not accept all of them.
     pub async fn write(&self, revocations: &[Revocation]) -> Result<Written, RedisError> {
         let command = self
             .eval(WRITE)
@@ -166,10 +166,10 @@ impl Stream {
         Ok(Written { newest: optional(newest)?, how })
     }
 
-    /// Reads what was written after an id.
+    /// Reads the entries after an id.
     ///
     /// # Errors
-    /// Redis does not answer, or the key holds something else.
+    /// Redis does not answer, or the key holds another type.
     pub async fn read(&self, after: Id) -> Result<Page, RedisError> {
         let from = match after {
             Id(0, 0) => "-".to_owned(),
@@ -204,7 +204,7 @@ impl Stream {
 }
 
 impl Id {
-    /// As it is written.
+    /// The text form of the id.
     pub fn text(self) -> String {
         format!("{}-{}", self.0, self.1)
     }
@@ -215,12 +215,12 @@ impl Id {
         Some(Self(millis.parse().ok()?, number.parse().ok()?))
     }
 
-    /// When it was given out, unless somebody chose it.
+    /// When the id was assigned, unless a client chose it.
     pub fn time(self) -> Timestamp {
         Timestamp::from_millis(self.0)
     }
 
-    /// Whether Redis can't have given it out yet, by its own clock.
+    /// Whether Redis' clock has not reached this id yet.
     pub fn is_ahead_of(self, now: Timestamp) -> bool {
         self.time() > now.saturating_add(MARGIN)
     }

@@ -9,16 +9,16 @@ use lru::LruCache;
 
 use crate::time::Timestamp;
 
-/// What an entry costs besides its value, in bytes: key, list and table.
+/// Memory per entry besides its value, in bytes: key, list and table.
 const OVERHEAD: usize = 128;
 
-/// Something whose size in memory is known.
+/// A value whose size in memory is known.
 pub trait Weigh {
-    /// About how many bytes it holds.
+    /// Its approximate size in bytes.
     fn weight(&self) -> usize;
 }
 
-/// Bounded in bytes.
+/// An LRU cache bounded in bytes.
 pub struct Cache<K: Hash + Eq, V> {
     entries: LruCache<K, (Range<Timestamp>, Rc<V>)>,
     latest: Timestamp,
@@ -27,12 +27,13 @@ pub struct Cache<K: Hash + Eq, V> {
 }
 
 impl<K: Hash + Eq, V: Weigh> Cache<K, V> {
-    /// Holds `capacity` bytes at most.
+    /// `capacity` is in bytes.
     pub fn new(capacity: usize) -> Self {
         Self { entries: LruCache::unbounded(), latest: Timestamp::default(), weight: 0, capacity }
     }
 
-    /// The value, while it may still be used. With a clock that was set back nobody knows how old it is.
+    /// The value, if it has not expired. A clock that was set back clears the cache, since the age of its entries is
+    /// unknown.
     pub fn get(&mut self, key: &K, now: Timestamp) -> Option<Rc<V>> {
         if now < std::mem::replace(&mut self.latest, now) {
             self.clear();
@@ -41,12 +42,12 @@ impl<K: Hash + Eq, V: Weigh> Cache<K, V> {
         good.contains(&now).then(|| value.clone())
     }
 
-    /// The value, even if it may not be used any more without asking.
+    /// The value, even if it has expired.
     pub fn stale(&mut self, key: &K) -> Option<Rc<V>> {
         self.entries.get(key).map(|(_, value)| value.clone())
     }
 
-    /// Remembers a value, good from now until then.
+    /// Stores a value for a period of validity.
     pub fn put(&mut self, key: K, value: Rc<V>, good: Range<Timestamp>) {
         self.weight = self.weight.saturating_add(cost(&*value));
         if let Some((_, (_, replaced))) = self.entries.push(key, (good, value)) {
@@ -58,14 +59,14 @@ impl<K: Hash + Eq, V: Weigh> Cache<K, V> {
         }
     }
 
-    /// Forgets one value.
+    /// Removes one value.
     pub fn remove(&mut self, key: &K) {
         if let Some((_, value)) = self.entries.pop(key) {
             self.weight = self.weight.saturating_sub(cost(&*value));
         }
     }
 
-    /// Forgets everything.
+    /// Removes everything.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.weight = 0;

@@ -20,23 +20,23 @@ use crate::time::Timestamp;
 pub struct Door {
     host: Rc<dyn Host>,
     keys: KeyRing,
-    /// Until when tickets may be about that this gate can't check. None of them lives longer: those without a signature
-    /// are from before this version, and a key that was taken away signs nothing any more.
+    /// Until when tickets that this gate cannot verify are accepted. No such session lives longer: unsigned tickets are
+    /// from before this version, and a removed key signs no new tickets.
     unknown_until: Timestamp,
     unknown: FairLimit,
 }
 
 impl Door {
-    /// A gate that begins now. A session lives for `lifetime` at most.
+    /// A door that opens now. `lifetime` is the longest life of a session.
     pub fn new(host: Rc<dyn Host>, keys: KeyRing, lifetime: Duration, unknown: Rate) -> Self {
         let unknown_until = host.now().saturating_add(lifetime);
         Self { host, keys, unknown_until, unknown: FairLimit::new(unknown) }
     }
 
-    /// The ticket in a cookie. Nothing is asked for that.
+    /// Parses and verifies the ticket in a cookie, without asking Redis.
     ///
     /// # Errors
-    /// It has not the form of one, or is none of ours.
+    /// It does not have the form of a ticket, or we did not issue it.
     pub fn ticket(&self, cookie: &str, caller: Caller) -> Result<Ticket, SessionEnd> {
         let untrusted = UntrustedTicket::parse(cookie).ok_or(SessionEnd::MalformedTicket)?;
         let ticket = untrusted.verify(&self.keys, caller).ok_or(SessionEnd::Forged)?;
@@ -46,8 +46,8 @@ impl Door {
         }
     }
 
-    /// Leave to ask Redis about a ticket: any that we gave out, and of those that only Redis can tell about as many as
-    /// strangers get.
+    /// Permission to look a ticket up in Redis. Always granted for a ticket that we issued. Lookups of tickets that
+    /// only Redis can verify are limited per caller.
     pub fn admit(&self, ticket: &Ticket) -> Option<Admission> {
         match ticket.origin() {
             Origin::Ours => Some(Admission(None)),
@@ -57,7 +57,7 @@ impl Door {
         }
     }
 
-    /// The ticket opened a session: it was no stranger's.
+    /// The ticket opened a session, so its sender is legitimate and gets its pass back.
     pub fn opened(&self, admission: Admission) {
         if let Admission(Some(pass)) = admission {
             self.unknown.recognise(pass);
@@ -65,6 +65,6 @@ impl Door {
     }
 }
 
-/// Leave to ask Redis about one ticket.
+/// Permission to look one ticket up in Redis.
 #[must_use]
 pub struct Admission(Option<Pass>);

@@ -15,13 +15,13 @@ use lru::LruCache;
 use crate::error::SessionEnd;
 use crate::time::Timestamp;
 
-/// How long it is remembered. A session that ended never comes back, but a Redis that had lost its data may: nobody
-/// should be kept waiting for long then.
+/// How long an end is remembered. An ended session never comes back, but a Redis that had lost its data may. Then users
+/// should not wait long.
 const MEMORY: Duration = Duration::from_secs(5);
-/// How many are remembered; the one that was asked for longest ago goes.
+/// Most ends that are remembered. The one not asked about for the longest time is dropped.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
-/// What one worker remembers.
+/// The ended sessions that one worker remembers.
 pub struct Ended(RefCell<LruCache<[u8; 16], Known>>);
 
 struct Known {
@@ -37,25 +37,25 @@ impl Default for Ended {
 }
 
 impl Ended {
-    /// A ticket's session has ended.
+    /// Remembers that the session of a ticket has ended.
     pub fn remember(&self, session: [u8; 16], fingerprint: [u8; 32], end: SessionEnd, now: Timestamp) {
         let during = now..now.saturating_add(MEMORY);
         self.0.borrow_mut().put(session, Known { fingerprint, during, end });
     }
 
-    /// How the session of a ticket has ended, if that was found a moment ago.
+    /// How the session of a ticket ended, if that was remembered within the last [`MEMORY`].
     pub fn get(&self, session: &[u8; 16], fingerprint: &[u8; 32], now: Timestamp) -> Option<SessionEnd> {
         let mut known = self.0.borrow_mut();
         let found = known.get(session)?;
         (found.fingerprint == *fingerprint && found.during.contains(&now)).then_some(found.end)
     }
 
-    /// A session may not have ended after all.
+    /// Call when a session exists after all.
     pub fn forget(&self, session: &[u8; 16]) {
         self.0.borrow_mut().pop(session);
     }
 
-    /// Nothing that is remembered counts any more.
+    /// Removes everything.
     pub fn clear(&self) {
         self.0.borrow_mut().clear();
     }

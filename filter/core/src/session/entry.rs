@@ -5,12 +5,12 @@ use crate::revocation::memory::RevocationKeys;
 use crate::session::cache::Weigh;
 use crate::session::record::Record;
 
-/// A session as it was read or written.
+/// A session as it was read or written, with its version.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What it says.
+    /// The decrypted record.
     pub record: Record,
-    /// Counts its writes.
+    /// The number of the write that produced this record.
     pub version: u64,
     pub(super) name: RecordName,
     pub(super) fingerprint: [u8; 32],

@@ -12,30 +12,30 @@ use crate::redis::{Command, Redis, RedisError};
 use crate::session::record::Record;
 use crate::time::Timestamp;
 
-/// Sessions of one user, or of one session at the provider, that are remembered: the latest.
+/// Most sessions in one index, the latest ones.
 const MAX_ENTRIES: i64 = 100;
 
-/// Sorted sets of record names, by when the session began.
+/// Sorted sets of record names, ordered by when the session began.
 pub struct Index {
     redis: Redis,
     keep: Duration,
 }
 
-/// Whose sessions.
+/// The owner of an index.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionOwner<'a> {
-    /// Of the user with this issuer and `sub`.
+    /// The user with this issuer and `sub`.
     User(&'a str, &'a str),
-    /// Of the provider's session with this issuer and `sid`.
+    /// The provider's session with this issuer and `sid`.
     ProviderSession(&'a str, &'a str),
 }
 
 /// One session in an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Its record.
+    /// The name of its record.
     pub name: RecordName,
-    /// When it began.
+    /// When the session began.
     pub created: Timestamp,
 }
 
@@ -72,10 +72,10 @@ impl Index {
         Ok(())
     }
 
-    /// Takes a session out again.
+    /// Removes a session from the indexes of its owners.
     ///
     /// # Errors
-    /// Redis did not do it; nothing depends on it.
+    /// Redis did not remove it. That is harmless.
     pub async fn remove(&self, record: &Record, name: &RecordName) -> Result<(), RedisError> {
         for owner in owners(record) {
             self.forget(owner, std::slice::from_ref(name)).await?;
@@ -83,20 +83,20 @@ impl Index {
         Ok(())
     }
 
-    /// Takes sessions that are gone out of an owner's list.
+    /// Removes ended sessions from an owner's index.
     ///
     /// # Errors
-    /// Redis did not do it; nothing depends on it.
+    /// Redis did not remove them. That is harmless.
     pub async fn forget(&self, owner: SessionOwner<'_>, names: &[RecordName]) -> Result<(), RedisError> {
         let command = Command::new("ZREM").arg(self.key(owner));
         let command = names.iter().fold(command, |command, name| command.arg(name.as_bytes()));
         self.redis.run(&[command]).await.map(drop)
     }
 
-    /// The sessions of an owner, the latest first. Some of them may have ended.
+    /// The sessions of an owner, the latest first. Some may have ended.
     ///
     /// # Errors
-    /// Redis can't say.
+    /// Redis is unavailable.
     pub async fn list(&self, owner: SessionOwner<'_>) -> Result<Vec<Listed>, RedisError> {
         let range = Command::new("ZREVRANGE")
             .arg(self.key(owner))
@@ -107,11 +107,11 @@ impl Index {
         let [Value::Array(entries)] = replies.as_slice() else {
             return Err(RedisError("wrong type of reply"));
         };
-        // What is no name of ours is passed over.
+        // Members that are not record names are skipped.
         Ok(entries.as_chunks::<2>().0.iter().filter_map(listed).collect())
     }
 
-    /// A hash: neither `sub` nor `sid` can be read from the keys.
+    /// The key holds a hash, so that it reveals neither `sub` nor `sid`.
     fn key(&self, owner: SessionOwner<'_>) -> String {
         let (kind, issuer, id) = match owner {
             SessionOwner::User(issuer, subject) => ("sub", issuer, subject),

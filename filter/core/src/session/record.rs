@@ -11,46 +11,46 @@ use crate::revocation::memory::RevocationKeys;
 use crate::secret::SecretText;
 use crate::time::Timestamp;
 
-/// Version of the record's form; another one is not read.
+/// Schema version of the record. Records with another version are not read.
 pub const SCHEMA: u32 = 2;
-/// A moment this far in the future tells of a clock that was wrong.
+/// A timestamp further in the future than this was written with a wrong clock.
 const WRONG_CLOCK: Duration = Duration::from_secs(300);
 
-/// A browser session. Its limits are inside the seal: what Redis says about lifetimes is only for tidying up.
+/// A browser session. Its limits are inside the sealed data; TTLs in Redis only remove old records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Who signed in.
+    /// The user who signed in.
     pub principal: Principal,
     /// When the login completed.
     pub created: Timestamp,
-    /// When the session ends whatever happens.
+    /// When the session ends at the latest.
     pub expires: Timestamp,
-    /// When it was last known to be in use; lags by up to [`touch_interval`].
+    /// The last recorded use; lags by up to [`touch_interval`].
     pub last_used: Timestamp,
-    /// What the provider gave for it.
+    /// The tokens from the provider.
     pub grant: Grant,
 }
 
-/// Longest ID token that a hint is made of, in bytes: a longer one would not fit into the request lines of providers
-/// and browsers, and the provider asks the person instead.
+/// Longest ID token that is sent as `id_token_hint`, in bytes. A longer one would not fit into the request lines of
+/// providers and browsers. Without a hint, the provider asks the user to confirm the logout.
 pub const MAX_HINT_LEN: usize = 6 * 1024;
 
-/// What the provider gave for a session, at login or at the latest refresh.
+/// The provider's tokens for a session, from the login or the latest refresh.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// The ID token, for `id_token_hint` at logout; empty where it is too long for that ([`Grant::hint`]).
+    /// The ID token, for `id_token_hint` at logout. Empty if it is too long for that ([`Grant::hint`]).
     pub id_token: SecretText,
-    /// Renews all of this; used once.
+    /// The refresh token; used once.
     pub refresh_token: Option<SecretText>,
-    /// When it was given, by our clock.
+    /// When the tokens were obtained, by our clock.
     pub obtained: Timestamp,
-    /// When the access token ends, by our clock.
+    /// When the access token expires, by our clock.
     pub access_until: Timestamp,
-    /// When the refresh token ends, if the provider says so.
+    /// When the refresh token expires, if the provider says so.
     pub refresh_until: Option<Timestamp>,
     /// `iat` of the ID token: the provider's clock.
     pub issued: Timestamp,
@@ -62,22 +62,23 @@ pub struct Grant {
     pub azp: Option<String>,
 }
 
-/// Whether the provider has to be asked before, or while, a session is used.
+/// Whether the session must be refreshed, and whether before the request or during it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// No.
+    /// No refresh is needed.
     Fresh,
-    /// Soon: in the background.
+    /// Refresh soon, in the background.
     Due,
-    /// Before this request, though the access token is still good: if the provider is away, the session goes on.
+    /// Refresh before this request, although the access token is still valid. If the provider is unavailable, the
+    /// session goes on.
     CheckDue,
-    /// Before this request: the access token has ended.
+    /// Refresh before this request: the access token has expired.
     Stale,
 }
 
 impl Grant {
-    /// What is kept of an ID token: all of it or, where no hint could be made of it, nothing. With hundreds of groups
-    /// it is the largest part of a record.
+    /// The part of an ID token that is stored: the whole token, or nothing if it is too long for a hint. With hundreds
+    /// of groups it would be the largest part of a record.
     pub fn hint(id_token: &SecretText) -> SecretText {
         if id_token.len() > MAX_HINT_LEN { SecretText::default() } else { id_token.clone() }
     }
@@ -90,18 +91,19 @@ impl Record {
         Self { schema: SCHEMA, principal, created: now, expires, last_used: now, grant }
     }
 
-    /// Whether the session still lives. `used` is its latest known use; it may not be written down yet.
+    /// Whether the session is within its limits. `used` is the latest known use, which may not be written yet.
     ///
     /// # Errors
-    /// Which limit it is past.
+    /// The limit that was exceeded.
     pub fn check_used(
         &self,
         used: Timestamp,
         now: Timestamp,
         config: &config::Session,
     ) -> Result<(), SessionEnd> {
-        // A clock that was set back must not make sessions eternal: the configured limit counts from `created`, too.
-        // One from the future tells of a clock that was wrong: who knows how long it lives.
+        // `expires` is from the configuration at login, and the absolute timeout may have been shortened since, so
+        // check `created`, too. If `created` is in the future, a clock was wrong, and the session's real age is
+        // unknown.
         let from_the_future = self.created.duration_since(now) > WRONG_CLOCK;
         if now >= self.end(config)
             || from_the_future
@@ -115,7 +117,7 @@ impl Record {
         Ok(())
     }
 
-    /// When it ends if it is used all the time and nothing else ends it: never after the refresh token does.
+    /// When the session ends if it stays in use and is not revoked: never after its refresh token expires.
     pub fn end(&self, config: &config::Session) -> Timestamp {
         let grant = &self.grant;
         let grant_end = match (&grant.refresh_token, config.without_refresh_token) {
@@ -126,7 +128,7 @@ impl Record {
         grant_end.map_or(self.expires, |end| end.min(self.expires))
     }
 
-    /// Whether the provider has to be asked.
+    /// Whether the session must be refreshed.
     pub fn freshness(&self, now: Timestamp, config: &config::Session) -> Freshness {
         let grant = &self.grant;
         if grant.refresh_token.is_none() {
@@ -138,7 +140,7 @@ impl Record {
         if config.check_interval.is_some_and(|interval| now.duration_since(grant.obtained) >= interval) {
             return Freshness::CheckDue;
         }
-        // A short-lived token must not be refreshed all the time.
+        // Use at most half of the lifetime, or a short-lived token would be refreshed all the time.
         let half = grant.access_until.duration_since(grant.obtained).checked_div(2).unwrap_or_default();
         if grant.access_until.duration_since(now) <= config.refresh_ahead.min(half) {
             Freshness::Due
@@ -147,23 +149,23 @@ impl Record {
         }
     }
 
-    /// How long Redis should keep it: what is left of the session. Not only for the idle timeout, since Redis may take
-    /// no writes, and then could not be told that it is in use.
+    /// TTL of the record in Redis: what is left of the session. It is not shortened to the idle timeout, because Redis
+    /// may refuse writes, and the use of the session could then not extend it.
     pub fn time_to_live(&self, now: Timestamp, config: &config::Session) -> Duration {
         self.end(config).duration_since(now).max(Duration::from_millis(1))
     }
 
-    /// When it ends if it is not used any more.
+    /// When the idle timeout ends the session if it is not used again.
     pub fn idle_at(&self, config: &config::Session) -> Timestamp {
         self.last_used.saturating_add(config.idle_timeout)
     }
 
-    /// Whether its use should be written down again.
+    /// Whether the use of the session must be written again.
     pub fn is_due_for_touch(&self, now: Timestamp, config: &config::Session) -> bool {
         now.duration_since(self.last_used) >= touch_interval(config)
     }
 
-    /// What would end it.
+    /// The keys under which a revocation of this session is found.
     pub fn revocation_keys(&self) -> RevocationKeys {
         let principal = &self.principal;
         RevocationKeys::new(
@@ -175,7 +177,7 @@ impl Record {
     }
 }
 
-/// A session in use is written at most this often: a tenth of the idle timeout, between 1 s and 60 s.
+/// Shortest time between two recorded uses of a session: a tenth of the idle timeout, between 1 s and 60 s.
 pub fn touch_interval(config: &config::Session) -> Duration {
     config
         .idle_timeout

@@ -29,7 +29,7 @@ use crate::session::script;
 use crate::session::store::{ScriptReply, Store, millis, wrong_type};
 use crate::session::ticket::Ticket;
 
-/// The longest pause between two tries to write what a refresh bought.
+/// Longest pause between two tries to write the result of a refresh.
 pub const COMMIT_PAUSE: Duration = Duration::from_secs(1);
 
 const MARGIN: Duration = Duration::from_millis(500);
@@ -38,15 +38,16 @@ const MARGIN: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence(u64);
 
-/// Who asks for a lease. Whoever asks again as the same one gets the same lease: the first answer may have been lost.
+/// Identifies a request for a lease. A repeated request with the same owner gets the same lease, because the first
+/// reply may have been lost.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseOwner([u8; 12]);
 
 impl LeaseOwner {
-    /// A new one.
+    /// A random owner.
     ///
     /// # Errors
-    /// No randomness.
+    /// No randomness is available.
     pub fn generate(host: &dyn Host) -> Result<Self, Rejection> {
         let mut owner = [0; 12];
         host.random(&mut owner).map_err(|_| Dependency::Host)?;
@@ -54,25 +55,25 @@ impl LeaseOwner {
     }
 }
 
-/// Whether this worker may refresh.
+/// The reply to a request for the lease.
 #[derive(Debug)]
 pub enum LeaseOutcome {
-    /// Yes, until the lease ends.
+    /// This worker holds the lease.
     Ours(Fence),
-    /// Another one is at it; look again after this at the latest.
+    /// Another worker holds the lease. Check again after this time at the latest.
     Theirs(Duration),
-    /// The last refresh failed; none before this is over.
+    /// The last refresh failed. No refresh is allowed before this time has passed.
     Later(Duration),
-    /// Another one was faster: this is what it wrote.
+    /// Another worker has refreshed the session already: its new record.
     Done(Rc<Entry>),
 }
 
 impl Store {
-    /// Asks for the lease on a session, as this version of it demands a refresh. Whoever holds a lease that has run out
-    /// is left time for one more try to write: a pause, and a call.
+    /// Requests the lease on a session in order to refresh this version of it. The holder of an expired lease gets a
+    /// grace period for one more try to write: one pause and one call.
     ///
     /// # Errors
-    /// The session ended, or Redis can't say.
+    /// The session ended, or Redis is unavailable.
     pub async fn acquire(
         &self,
         ticket: &Ticket,
@@ -102,20 +103,20 @@ impl Store {
         }
     }
 
-    /// Makes the lease longer. Whether that worked is for [`Store::commit`] to see.
+    /// Extends the lease. The result is not checked here: [`Store::commit`] detects a lost lease.
     ///
     /// # Errors
-    /// Redis can't say.
+    /// Redis is unavailable.
     pub async fn renew(&self, entry: &Entry, Fence(fence): Fence, lease: Duration) -> Result<(), Rejection> {
         self.eval(script::RENEW, &entry.name, |command| command.number(fence).number(millis(lease)))
             .await
             .map(drop)
     }
 
-    /// Writes a renewed record; `None` when the session ended meanwhile, or somebody else renewed it.
+    /// Writes a refreshed record. `None` if the session ended in the meantime or another worker refreshed it.
     ///
     /// # Errors
-    /// Redis can't say: it may have been written or not.
+    /// Redis is unavailable: the record may have been written or not.
     pub async fn commit(
         &self,
         ticket: &Ticket,
@@ -144,10 +145,10 @@ impl Store {
         }
     }
 
-    /// Gives the lease back after a failure; gives how long nobody tries again.
+    /// Releases the lease after a failed refresh. Returns how long no worker may try again.
     ///
     /// # Errors
-    /// Redis can't say.
+    /// Redis is unavailable.
     pub async fn release_after(
         &self,
         entry: &Entry,
@@ -166,10 +167,10 @@ impl Store {
         }
     }
 
-    /// Ends a session that the provider refused to renew; false when somebody else renewed it meanwhile.
+    /// Ends a session that the provider refused to refresh. False if another worker refreshed it in the meantime.
     ///
     /// # Errors
-    /// Redis can't say.
+    /// Redis is unavailable.
     pub async fn end_refused(&self, entry: &Entry, Fence(fence): Fence) -> Result<bool, Rejection> {
         let reply = self
             .eval(script::END, &entry.name, |command| command.number(fence).number(entry.version))

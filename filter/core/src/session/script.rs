@@ -18,10 +18,10 @@ pub const CREATE: &str = "redis.call('HSET', KEYS[1], 'ver', '1', 'rec', ARGV[1]
     redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
     return 1";
 
-/// Writes down that a session is in use; reads it where it is not what the caller knows.
+/// Records a use of a session. Returns the record if it is not the version that the caller knows.
 /// `ver`, new `ver`, `rec`, milliseconds to live, `idle` → `[written]`, `[busy]`, `[changed, ver, rec]`, `[gone]`.
 ///
-/// While a refresh is under way nothing is written: it is bound to the version that it read.
+/// Does not write during a refresh: the refresh is bound to the version that it read.
 pub const TOUCH: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
@@ -30,11 +30,11 @@ pub const TOUCH: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'u
     redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
     return {'written'}";
 
-/// Ends a session that was not used for too long, unless it is not what the caller knows.
+/// Ends a session whose idle timeout has passed, if it is still the version that the caller knows.
 /// `ver` → `[ended]`, `[busy]`, `[changed, ver, rec]`, `[gone]`.
 ///
-/// A Redis that is out of memory still deletes. So something that takes memory is written first: where that is refused,
-/// its use was refused as well.
+/// Redis deletes even when it is out of memory. So this script first makes a write that needs memory. If Redis refuses
+/// that write, it may have refused to record a use as well, and the session is not deleted.
 pub const END_UNUSED: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
@@ -47,9 +47,9 @@ pub const END_UNUSED: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec
 /// `ver`, milliseconds of the lease, milliseconds of grace, owner → `[yours, fence]`, `[held, left]`, `[later, left]`,
 /// `[changed, ver, rec]`, `[gone]`.
 ///
-/// Whoever finds a lease that ran out leaves its holder a moment to write after all: it may have been cut off from
-/// Redis with a refresh token already spent. Whoever asks again, since no answer came, gets the lease that it got. No
-/// wait is longer than its holder can have made it: Redis' clock may have been set back.
+/// The holder of an expired lease gets a grace period to write its result: it may have been cut off from Redis after it
+/// used the refresh token. An owner that asks again, because it got no reply, gets its own lease again. No reported
+/// wait is longer than the holder can have asked for: Redis' clock may have been set back.
 pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until', 'lapsed', 'retry', 'owner', 'lease') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \
@@ -76,7 +76,7 @@ pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 
     redis.call('HDEL', KEYS[1], 'lapsed', 'retry') \
     return {'yours', fence}";
 
-/// Makes a lease longer. `fence`, milliseconds → 1, or 0 when it is no longer ours.
+/// Extends a lease. `fence`, milliseconds → 1, or 0 if it is held by another worker now.
 pub const RENEW: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'until') \
     if h[1] ~= ARGV[1] or not h[2] then return 0 end \
     local t = redis.call('TIME') \
@@ -84,9 +84,9 @@ pub const RENEW: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'until'
     redis.call('HDEL', KEYS[1], 'lapsed') \
     return 1";
 
-/// Writes the outcome of a refresh and gives the lease back.
-/// `fence`, `ver`, new `ver`, `rec`, milliseconds to live, `idle` → 1, or 0 when the session ended, or somebody else
-/// has refreshed it.
+/// Writes the result of a refresh and releases the lease.
+/// `fence`, `ver`, new `ver`, `rec`, milliseconds to live, `idle` → 1, or 0 if the session ended or another worker has
+/// refreshed it.
 pub const COMMIT: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'ver') \
     if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end \
     redis.call('HSET', KEYS[1], 'ver', ARGV[3], 'rec', ARGV[4], 'idle', ARGV[6]) \
@@ -94,8 +94,8 @@ pub const COMMIT: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'ver')
     redis.call('PEXPIRE', KEYS[1], ARGV[5]) \
     return 1";
 
-/// Gives the lease back after a refresh that failed, and puts the next one off: twice as long after each failure.
-/// `fence`, milliseconds at first, milliseconds at most → milliseconds, or 0 when the lease is no longer ours.
+/// Releases the lease after a failed refresh and delays the next one. The delay doubles with each failure.
+/// `fence`, first delay, longest delay → delay, or 0 if the lease is held by another worker now. All in milliseconds.
 pub const RELEASE_AFTER: &str = "if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end \
     local fails = redis.call('HINCRBY', KEYS[1], 'fails', 1) \
     local pause = math.min(ARGV[2] * 2 ^ math.min(fails - 1, 16), tonumber(ARGV[3])) \
@@ -104,7 +104,7 @@ pub const RELEASE_AFTER: &str = "if redis.call('HGET', KEYS[1], 'fence') ~= ARGV
     redis.call('HDEL', KEYS[1], 'until', 'lapsed') \
     return pause";
 
-/// Ends a session that the provider no longer knows, unless somebody else has refreshed it meanwhile.
+/// Ends a session that the provider refused to refresh, unless another worker has refreshed it in the meantime.
 /// `fence`, `ver` → 1, or 0.
 pub const END: &str = "local h = redis.call('HMGET', KEYS[1], 'fence', 'ver') \
     if h[1] ~= ARGV[1] or h[2] ~= ARGV[2] then return 0 end \
@@ -120,7 +120,7 @@ mod tests {
 
     const NOW: u64 = 1_767_225_600_000;
 
-    /// Envoys whose time limits differ, for the while that a new configuration takes to reach all of them.
+    /// Envoys with different timeouts, while a new configuration rolls out.
     #[test]
     fn a_lease_is_as_long_as_its_holder_asked_whoever_looks_at_it() {
         let redis = Server::new(None, Vec::new());
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(acquire(NOW + 35_000, "10000", "short"), held(3000), "a last chance to write");
         assert_eq!(acquire(NOW + 38_000, "10000", "short"), yours(2));
         assert_eq!(acquire(NOW + 38_001, "35000", "long"), held(9_999));
-        // Its clock was set back by a minute: nobody asked for so long.
+        // The clock was set back by a minute: no holder asked for a lease that long.
         assert_eq!(acquire(NOW - 22_000, "35000", "long"), held(3000));
     }
 }

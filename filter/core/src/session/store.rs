@@ -24,9 +24,9 @@ use crate::session::ticket::{Origin, Ticket};
 use crate::session::unwritten::Unwritten;
 use crate::sync::{Flights, Role, within};
 
-/// Bytes of sessions that one worker remembers at most.
+/// Most bytes of session entries that one worker caches.
 const CACHE_CAPACITY: usize = 16 * 1024 * 1024;
-/// How long the first requests after a start wait until it is known what has ended.
+/// How long the first requests after a start wait for the first read of the revocation log.
 const FIRST_READ_WAIT: Duration = Duration::from_secs(5);
 
 /// The session store of one worker.
@@ -37,20 +37,20 @@ pub struct Store {
     keys: KeyRing,
     cache: RefCell<Cache<[u8; 16], Entry>>,
     reads: Flights<[u8; 16]>,
-    /// Which tickets it is asked about.
+    /// Checks tickets, and limits lookups of those that this gate cannot verify.
     pub door: Door,
     ended: Ended,
     pub(super) unwritten: Unwritten,
-    /// What ended.
+    /// The revocations that this worker knows.
     pub revocations: Rc<Revocations>,
-    /// Tells other Envoys what ended.
+    /// Sends revocations to other Envoys and reads theirs.
     pub log: Rc<RevocationLog>,
-    /// Which sessions belong together.
+    /// Finds the sessions of a user or of a provider session.
     pub index: Index,
 }
 
 impl Store {
-    /// For the store, keys and limits of the configuration. `keep` is how long revocations matter.
+    /// A store with the given configuration and keys. `keep` is how long a revocation must be kept.
     pub fn new(
         host: Rc<dyn Host>,
         config: config::Session,
@@ -60,7 +60,7 @@ impl Store {
         keep: Duration,
     ) -> Self {
         let redis = Redis::new(host.clone(), config.redis.clone());
-        // Two gates in one Envoy may have the same prefix in different Redis.
+        // Two gates in one Envoy may use the same prefix in different Redis clusters.
         let tenant = format!("{}.{}", config.redis.cluster, config.redis.prefix);
         let revocations = Rc::new(Revocations::new(host.clone(), &tenant, issuer));
         let log = RevocationLog::new(host.clone(), redis.clone(), revocations.clone(), &config.redis, keep);
@@ -80,7 +80,7 @@ impl Store {
         }
     }
 
-    /// Whether a session that is about to begin is over already, by what the provider announced.
+    /// Refuses a session that is about to begin if it has already been revoked.
     ///
     /// # Errors
     /// [`SessionEnd::SignedOut`]
@@ -92,7 +92,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a new session and gives out its ticket.
+    /// Writes a new session and returns its ticket.
     ///
     /// # Errors
     /// The record is too large, Redis did not store it, or there is no randomness.
@@ -102,10 +102,10 @@ impl Store {
         Ok(ticket)
     }
 
-    /// Writes a new session that this ticket opens.
+    /// Writes a new session for an existing ticket.
     pub(crate) async fn create_for(&self, ticket: &Ticket, record: &Record) -> Result<(), Rejection> {
         let sealed = self.seal(ticket, record, 1)?;
-        // The indexes first: who signs this user out a moment later must find the session.
+        // Write the indexes first: a logout a moment later must find the session.
         self.index.add(record, &ticket.record_name()).await.map_err(unavailable)?;
         let ttl = self.ttl(record);
         let size = sealed.len();
@@ -124,7 +124,7 @@ impl Store {
     /// The session that a ticket opens.
     ///
     /// # Errors
-    /// [`Rejection::SessionEnded`] only when Redis or the list of revocations said so; a store that does not answer is
+    /// [`Rejection::SessionEnded`] if Redis, a revocation or the record's own limits say so. If Redis does not answer,
     /// [`Rejection::Unavailable`], never "no session".
     pub async fn load(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
         self.know_revocations().await;
@@ -139,8 +139,8 @@ impl Store {
         Ok(entry)
     }
 
-    /// Knows what has ended until now. After a start this waits until the log was read for the first time, but not
-    /// longer than [`FIRST_READ_WAIT`]. Once a request has waited that long, no other one waits.
+    /// Applies the revocations known until now. After a start, waits for the first read of the log, at most
+    /// [`FIRST_READ_WAIT`]. Once one request has waited that long, later requests do not wait.
     pub async fn know_revocations(&self) {
         if !self.log.was_read() && within(&*self.host, FIRST_READ_WAIT, self.log.first_read()).await.is_none()
         {
@@ -153,10 +153,10 @@ impl Store {
         self.catch_up();
     }
 
-    /// Whether a session that was renewed, or waited for, still lives.
+    /// Checks that a session is still valid after a refresh, or after waiting for another worker's refresh.
     ///
     /// # Errors
-    /// It ended meanwhile.
+    /// The session ended in the meantime.
     pub fn confirm(&self, entry: &Entry) -> Result<(), Rejection> {
         self.catch_up();
         match self.alive(entry) {
@@ -166,7 +166,7 @@ impl Store {
         }
     }
 
-    /// The session as Redis has it now.
+    /// Reads the session from Redis and ignores the cache.
     ///
     /// # Errors
     /// As [`Store::load`].
@@ -177,12 +177,12 @@ impl Store {
         Ok(entry)
     }
 
-    /// Ends the session of a ticket and gives back what it was; `None` when there was none: whoever has only something
-    /// that looks like a ticket gets nothing written to Redis.
+    /// Ends the session of a ticket and returns its entry. `None` if there was no session: a made-up ticket causes no
+    /// write to Redis.
     ///
     /// # Errors
-    /// Redis did not confirm it. If we gave the ticket out, or the session was known here, this Envoy honours it no
-    /// more all the same, and [`Store::remove`] can be tried again.
+    /// Redis did not confirm the deletion. If we issued the ticket, or this worker knew the session, this Envoy rejects
+    /// it anyway, and [`Store::remove`] can be retried.
     pub async fn delete(&self, ticket: &Ticket) -> Result<Option<Rc<Entry>>, Failed> {
         if self.is_gone(ticket) {
             return Ok(None);
@@ -190,24 +190,24 @@ impl Store {
         let name = ticket.record_name();
         let known = self.cache.borrow_mut().stale(&session_id_hash(&name));
         let known = known.filter(|entry| entry.fingerprint == ticket.fingerprint());
-        // As Redis has it, even where the clock or the revocations here say that it is over: other Envoys may not know,
-        // and who is told that they are signed out must be.
+        // Read the record from Redis even if the clock or the revocations here say that the session is over. Other
+        // Envoys may not know that yet, and a user who is told that they are signed out must be signed out there too.
         let entry = match (self.fetch(ticket).await, known) {
             (Ok(entry), _) => entry,
-            // There is something of that name that does not open here; another Envoy may have a key for it.
+            // A record exists but cannot be decrypted here. Another Envoy may have the key, so end the session.
             (Err(Rejection::SessionEnded(SessionEnd::Unreadable)), _) => {
                 let ended = self.end(std::slice::from_ref(&name), Vec::new()).await;
                 return ended.map(|()| None).map_err(|rejection| Failed { rejection, name: Some(name) });
             }
-            // Redis lost it, or does not answer.
+            // Redis lost the record or did not answer.
             (Err(_), Some(known)) => known,
             (Err(Rejection::SessionEnded(_)), None) => {
                 self.have_forgotten(&name);
                 return Ok(None);
             }
-            // There may well be a session: whatever becomes of this try, it ends.
+            // The session may exist, so revoke it even though this request fails.
             (Err(rejection @ Rejection::Unavailable(_)), None) if ticket.origin() == Origin::Ours => {
-                // Once: who asks again and again has nothing more written.
+                // Only once: repeated requests must not cause repeated writes.
                 let ended = if self.revocations.is_session_revoked(&session_id_hash(&name)) {
                     Err(rejection)
                 } else {
@@ -225,7 +225,7 @@ impl Store {
                     SessionEnd::Unknown,
                     self.host.now(),
                 );
-                // Nothing depends on it.
+                // Best effort: stale index entries are harmless.
                 let _ = self.index.remove(&entry.record, &name).await;
                 Ok(Some(entry))
             }
@@ -233,19 +233,19 @@ impl Store {
         }
     }
 
-    /// Has the workers of this Envoy ask Redis for a session that one of them may remember although it is gone there.
-    /// Anybody can have it done, with anything that looks like a ticket, so it is done no more often than it is needed.
+    /// Makes all workers of this Envoy drop a session that may still be cached although Redis no longer has it. Anybody
+    /// can trigger this with something shaped like a ticket, so it is limited.
     fn have_forgotten(&self, name: &RecordName) {
         if self.revocations.may_announce_for_strangers() {
             self.revocations.announce(&[Revocation::changed(name)]);
         }
     }
 
-    /// Ends sessions by name, and whatever else `revocations` says: when this returns, no worker that reads Redis finds
-    /// them, and within a second none that remembers them answers from memory.
+    /// Ends sessions by name and publishes the given revocations with them. When this returns, no worker finds the
+    /// sessions in Redis. Within a second, no worker answers from its cache.
     ///
     /// # Errors
-    /// Redis did not confirm it. This Envoy does not know the sessions any more all the same.
+    /// Redis did not confirm it. This Envoy rejects the sessions anyway.
     pub async fn end(&self, names: &[RecordName], mut revocations: Vec<Revocation>) -> Result<(), Rejection> {
         revocations.extend(names.iter().map(Revocation::session));
         let logged = self.log.append(revocations).await.map_err(unavailable);
@@ -253,7 +253,7 @@ impl Store {
         self.remove(names).await.and(logged)
     }
 
-    /// Removes records.
+    /// Deletes session records.
     ///
     /// # Errors
     /// Redis did not confirm it.
@@ -262,7 +262,7 @@ impl Store {
         self.redis.run_each(deletions).await.map(drop).map_err(unavailable)
     }
 
-    /// Forgets what others ended or changed.
+    /// Drops cached sessions that other workers revoked or changed.
     fn catch_up(&self) {
         match self.revocations.catch_up() {
             Forget::Sessions(names) => {
@@ -289,14 +289,14 @@ impl Store {
         } else {
             return Ok(());
         };
-        // Its use by another Envoy may be about to be written down.
+        // Do not remember an idle timeout: another Envoy may be about to write a later use.
         if end != SessionEnd::Idle {
             self.ended.remember(session_id_hash(&entry.name), entry.fingerprint, end, now);
         }
         Err(Rejection::SessionEnded(end))
     }
 
-    /// Whether the session of a ticket is known to have ended, so that Redis need not be asked.
+    /// Refuses a ticket whose session is known to have ended, without asking Redis.
     fn require_not_ended(&self, ticket: &Ticket) -> Result<(), Rejection> {
         let session = session_id_hash(&ticket.record_name());
         let end = if self.revocations.is_session_revoked(&session) {
@@ -309,7 +309,7 @@ impl Store {
         Err(Rejection::SessionEnded(end))
     }
 
-    /// Whether Redis said a moment ago that a ticket's session is not there.
+    /// Whether Redis reported a few seconds ago that the ticket's session does not exist.
     fn is_gone(&self, ticket: &Ticket) -> bool {
         let session = session_id_hash(&ticket.record_name());
         let end = self.ended.get(&session, &ticket.fingerprint(), self.host.now());
@@ -319,11 +319,11 @@ impl Store {
     fn cached(&self, ticket: &Ticket) -> Option<Rc<Entry>> {
         let key = session_id_hash(&ticket.record_name());
         let entry = self.cache.borrow_mut().get(&key, self.host.now());
-        // A right id with a wrong secret is another ticket.
+        // A known id with a different secret is a different ticket.
         entry.filter(|entry| entry.fingerprint == ticket.fingerprint())
     }
 
-    /// However many requests of one session come at once, one of them asks Redis.
+    /// Concurrent requests for one session share one read from Redis.
     async fn read_once(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
         match self.reads.join(session_id_hash(&ticket.record_name())) {
             Role::Lead(_until_read) => self.read(ticket).await,
@@ -340,7 +340,7 @@ impl Store {
         }
     }
 
-    /// Reads a session and writes down its use, in one go where this worker knew it before.
+    /// Reads a session and records its use. If this worker already knows the session, one script does both.
     async fn read(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
         let known = self.cache.borrow_mut().stale(&session_id_hash(&ticket.record_name()));
         let known =
@@ -350,7 +350,7 @@ impl Store {
         {
             return Ok(entry);
         }
-        // A Redis that takes no writes may still be read.
+        // A Redis that refuses writes may still serve reads.
         let entry = self.fetch(ticket).await?;
         if self.looks_idle(&entry) {
             return self.end_unused(ticket, entry).await;
@@ -381,16 +381,16 @@ impl Store {
         match fields.as_slice() {
             [Value::Nil, Value::Nil] => Err(self.gone(ticket)),
             [Value::Bulk(version), Value::Bulk(sealed)] => self.opened(ticket, version, sealed),
-            // Half a record is none of ours.
+            // We never write only one of the two fields.
             [Value::Bulk(_), Value::Nil] | [Value::Nil, Value::Bulk(_)] => {
                 Err(Rejection::SessionEnded(SessionEnd::Unreadable))
             }
-            // No answer to this question.
+            // Not a reply to this command.
             _ => Err(wrong_type()),
         }
     }
 
-    /// Understands what a script of ours answers: a word, or a newer record.
+    /// Parses the reply of one of our scripts: a word, a word and a number, or a newer record.
     pub(super) fn outcome(&self, ticket: &Ticket, reply: Value) -> Result<ScriptReply, Rejection> {
         let Value::Array(parts) = reply else { return Err(wrong_type()) };
         match parts.as_slice() {
@@ -415,7 +415,7 @@ impl Store {
         Rejection::SessionEnded(end)
     }
 
-    /// Nothing but a record that this ticket opens, in this version, is a session.
+    /// Accepts only a record that this ticket decrypts, with this version and our schema.
     fn opened(&self, ticket: &Ticket, version: &[u8], sealed: &[u8]) -> Result<Rc<Entry>, Rejection> {
         let name = ticket.record_name();
         let open = || {
@@ -435,7 +435,7 @@ impl Store {
         Entry { record, version, fingerprint: ticket.fingerprint(), revocation_keys, name, weight: size }
     }
 
-    /// Bound to the record's name and version: it opens nowhere else.
+    /// Seals a record. The name and the version are authenticated, so the sealed bytes do not open under another one.
     pub(super) fn seal(&self, ticket: &Ticket, record: &Record, version: u64) -> Result<Vec<u8>, Rejection> {
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(record).map_err(|_| Dependency::Host)?);
         let name = ticket.record_name();
@@ -446,7 +446,7 @@ impl Store {
 
     pub(super) fn remember(&self, entry: Entry) -> Rc<Entry> {
         let entry = Rc::new(entry);
-        // Its use is written down when it is read again.
+        // Cap the validity at the touch interval: the use of the session is recorded when it is read again.
         let ttl = self.config.cache_ttl.min(touch_interval(&self.config));
         let now = self.host.now();
         let good = now..now.saturating_add(ttl).min(entry.record.expires);
@@ -475,10 +475,10 @@ impl Store {
         replies.pop().ok_or(Rejection::Unavailable(Dependency::Redis("incomplete reply")))
     }
 
-    /// Which of these sessions are there and in use.
+    /// Those of the given sessions that exist and are not idle.
     ///
     /// # Errors
-    /// Redis can't say.
+    /// Redis is unavailable.
     pub async fn existing(&self, names: Vec<RecordName>) -> Result<Vec<RecordName>, Rejection> {
         let command = |name| Command::new("HMGET").arg(self.key(name)).arg("ver").arg("idle");
         let replies = self.redis.run_each(names.iter().map(command).collect()).await.map_err(unavailable)?;
@@ -490,7 +490,7 @@ impl Store {
         let there = replies.into_iter().map(|reply| match reply {
             Value::Array(fields) => match fields.as_slice() {
                 [Value::Bulk(_), Value::Bulk(idle)] => !is_idle(idle),
-                // Written by a version that did not say.
+                // Written by a version without this field.
                 [Value::Bulk(_), Value::Nil] => true,
                 _ => false,
             },
@@ -512,22 +512,22 @@ impl Store {
     }
 }
 
-/// A session could not be ended for certain.
+/// A session may not have been ended.
 #[derive(Clone, Debug)]
 pub struct Failed {
-    /// Why.
+    /// The reason.
     pub rejection: Rejection,
-    /// Its name, when there is such a session.
+    /// The session's name, if the session exists or may exist.
     pub name: Option<RecordName>,
 }
 
-/// What a script of ours answered.
+/// The parsed reply of one of our scripts.
 pub(super) enum ScriptReply {
     /// `[word]`
     Word(String),
     /// `[word, number]`
     Number(String, u64),
-    /// The record was written meanwhile.
+    /// Another worker wrote the record in the meantime.
     Changed(Rc<Entry>),
 }
 

@@ -15,13 +15,13 @@ use crate::seal::{KeyRing, SIGNATURE_LEN, Signed};
 
 const ID_LEN: usize = 16;
 const RANDOM_LEN: usize = 32;
-/// Of a ticket from before tickets were signed, in bytes.
+/// Length of a ticket from before tickets were signed, in bytes.
 const UNSIGNED_LEN: usize = ID_LEN + RANDOM_LEN;
 const LEN: usize = UNSIGNED_LEN + SIGNATURE_LEN;
-/// Longest cookie value that is looked at: base64url of [`LEN`] bytes.
+/// Longest accepted cookie value: base64url of [`LEN`] bytes.
 const MAX_TEXT_LEN: usize = 112;
 
-/// What a cookie holds, before anybody has looked at its signature.
+/// A ticket from a cookie before its signature is checked.
 pub struct UntrustedTicket {
     bytes: Zeroizing<Vec<u8>>,
 }
@@ -30,22 +30,22 @@ pub struct UntrustedTicket {
 #[derive(Clone)]
 pub struct Ticket {
     id: [u8; ID_LEN],
-    /// The random bytes, and the signature: whatever is changed on a ticket, it opens nothing.
+    /// The random bytes and the signature. A changed ticket cannot decrypt the record.
     secret: Zeroizing<Vec<u8>>,
     origin: Origin,
 }
 
-/// What is known of where a ticket comes from.
+/// What is known about the origin of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// We gave it out.
+    /// We issued it.
     Ours,
-    /// It has no signature, or one of a key that we do not have any more: only the store can tell. Who sent it.
+    /// It has no signature, or one by a key that we no longer have: only the store can tell. Holds the sender.
     Unknown(Caller),
 }
 
 impl UntrustedTicket {
-    /// From a cookie value; length and alphabet are checked before anything else happens with it.
+    /// Parses a cookie value; length and alphabet are checked first.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > MAX_TEXT_LEN {
             return None;
@@ -54,12 +54,12 @@ impl UntrustedTicket {
         matches!(bytes.len(), UNSIGNED_LEN | LEN).then_some(Self { bytes })
     }
 
-    /// What its record is called in the store.
+    /// The name of its record in the store.
     pub fn record_name(&self) -> RecordName {
         RecordName::of(self.bytes.get(..ID_LEN).unwrap_or_default())
     }
 
-    /// The ticket, unless its signature is one of our keys' and wrong.
+    /// The ticket, unless it has an invalid signature under one of our keys.
     pub fn verify(self, keys: &KeyRing, caller: Caller) -> Option<Ticket> {
         let (id, secret) = self.bytes.split_first_chunk::<ID_LEN>()?;
         let signed = self.bytes.split_at_checked(UNSIGNED_LEN)?;
@@ -76,10 +76,10 @@ impl UntrustedTicket {
 }
 
 impl Ticket {
-    /// A new ticket from the host's randomness, signed with the newest key.
+    /// A new random ticket, signed with the newest key.
     ///
     /// # Errors
-    /// No randomness: there is no such thing as a default ticket.
+    /// No randomness is available: there is no default ticket.
     pub fn generate(host: &dyn Host, keys: &KeyRing) -> Result<Self, RandomUnavailable> {
         let mut bytes = Zeroizing::new([0; UNSIGNED_LEN]);
         host.random(bytes.as_mut())?;
@@ -94,22 +94,22 @@ impl Ticket {
         Zeroizing::new(base64url(&bytes))
     }
 
-    /// The record's name in the store; it does not tell the id.
+    /// The record's name in the store; it does not reveal the id.
     pub fn record_name(&self) -> RecordName {
         RecordName::of(&self.id)
     }
 
-    /// The half of the record's key that only the cookie has.
+    /// The half of the record's key that only the cookie holds.
     pub fn secret(&self) -> &[u8] {
         &self.secret
     }
 
-    /// What is known of where it comes from.
+    /// What is known about its origin.
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// Names the whole ticket in a worker's memory, so that a right id with a wrong secret hits nothing.
+    /// Identifies the whole ticket in a worker's memory, so that a known id with a wrong secret matches nothing.
     pub fn fingerprint(&self) -> [u8; 32] {
         Sha256::new()
             .chain_update(b"oidc-gate/ticket/1")
@@ -199,11 +199,11 @@ pub(crate) mod tests {
             for bit in 0..8 {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1 << bit;
-                // The name of another key: nobody can tell, so the store is asked, within a limit.
+                // A different key name: only the store can tell, so it is asked, within a limit.
                 let names_another_key = (UNSIGNED_LEN..UNSIGNED_LEN + 4).contains(&at);
                 let expected = names_another_key.then(unknown);
                 assert_eq!(read(&base64url(&changed), &keys), expected, "bit {bit} of byte {at}");
-                // And even then it is another ticket.
+                // Even then it is a different ticket.
                 let ticket =
                     UntrustedTicket::parse(&base64url(&changed)).unwrap().verify(&keys, Caller::default());
                 let right =

@@ -17,16 +17,16 @@ use crate::session::entry::Entry;
 use crate::session::ticket::Ticket;
 use crate::time::Timestamp;
 
-/// After a refusal no worker of this Envoy tries for so long.
+/// After a refusal, no worker of this Envoy tries to write for this long.
 pub const PAUSE: Duration = Duration::from_secs(1);
-/// After the last refusal nobody is taken for idle for so long: uses that were kept are being written.
+/// After the last refusal, no session is treated as idle for this long: the pending uses are being written.
 const GRACE: Duration = Duration::from_secs(30);
-/// Sessions whose use a worker keeps until it can be written; the one that was kept longest ago goes.
+/// Most pending uses in one worker. The one added longest ago is dropped first.
 const MAX_KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
-/// Tries to tell the other workers.
+/// Tries to update the shared state when other workers write it too.
 const TRIES: u32 = 4;
 
-/// What one worker could not write, and what its Envoy knows of Redis' refusals.
+/// Pending uses of this worker, and what its Envoy knows about Redis' refusals.
 pub struct Unwritten {
     host: Rc<dyn Host>,
     key: String,
@@ -34,18 +34,18 @@ pub struct Unwritten {
     is_writing: Cell<bool>,
 }
 
-/// That a session was used.
+/// One use of a session that is not written yet.
 #[derive(Clone)]
 pub struct Use {
-    /// Its ticket.
+    /// The session's ticket.
     pub ticket: Ticket,
-    /// As it was known then.
+    /// The session as it was known at that time.
     pub entry: Rc<Entry>,
-    /// When.
+    /// When the session was used.
     pub at: Timestamp,
 }
 
-/// What the workers of an Envoy tell each other: when Redis refused last, and whether it has taken nothing since.
+/// Shared by the workers of an Envoy: when Redis refused last, and whether it has accepted no write since.
 #[derive(Clone, Copy)]
 struct Refusals {
     last: Timestamp,
@@ -53,7 +53,7 @@ struct Refusals {
 }
 
 impl Unwritten {
-    /// Nothing yet. `tenant` keeps apart what has nothing to do with each other.
+    /// No pending uses. `tenant` keeps gates apart that do not belong together.
     pub fn new(host: Rc<dyn Host>, tenant: &str) -> Self {
         Self {
             host,
@@ -63,11 +63,11 @@ impl Unwritten {
         }
     }
 
-    /// Redis did not take a write about a session's use, while it may still be read.
+    /// Call when Redis failed to record a use, even though it may serve reads.
     pub fn refused(&self, problem: Dependency) {
         let Dependency::Redis(what) = problem else { return };
         if !is_refusal(what) {
-            // No answer: perhaps it was written. It is tried again.
+            // No reply: the use may have been written. It is retried.
             let line = "session last-used time not written to Redis, retrying";
             return self.host.log(Level::Warn, &format!("{line}: {what}"));
         }
@@ -79,7 +79,7 @@ impl Unwritten {
         }
     }
 
-    /// Redis took a write about a session's use.
+    /// Call when Redis recorded a use.
     pub fn written(&self) {
         if let Some(known) = self.refusals().filter(|known| known.go_on)
             && self.tell(Refusals { go_on: false, ..known }).is_some_and(|before| before.go_on)
@@ -89,17 +89,17 @@ impl Unwritten {
         }
     }
 
-    /// Whether Redis has refused just now: not worth a try.
+    /// Whether Redis refused a write within the last [`PAUSE`], so that a new try is not worthwhile.
     pub fn is_refused(&self) -> bool {
         self.refusals().is_some_and(|known| known.go_on && known.is_within(PAUSE, self.host.now()))
     }
 
-    /// Whether Redis refuses, or did a moment ago, so that nobody can be told from somebody who is idle.
+    /// Whether Redis refuses writes, or did within the last [`GRACE`]. Idle sessions cannot be detected then.
     pub fn was_refused(&self) -> bool {
         self.refusals().is_some_and(|known| known.is_within(GRACE, self.host.now()))
     }
 
-    /// Keeps a use that could not be written; whether somebody has to be found who writes it later.
+    /// Keeps a use that could not be written. True if the caller must start the task that writes it later.
     pub fn keep(&self, ticket: &Ticket, entry: &Rc<Entry>) -> bool {
         self.host.count(metrics::session_use_unwritten());
         let kept = Use { ticket: ticket.clone(), entry: entry.clone(), at: self.host.now() };
@@ -107,19 +107,19 @@ impl Unwritten {
         !self.is_writing.replace(true)
     }
 
-    /// When a session was used last, where that is not written down.
+    /// When a session was used last, if that is not written yet.
     pub fn used(&self, session: &[u8; 16]) -> Option<Timestamp> {
         self.kept.borrow().peek(session).map(|kept| kept.at)
     }
 
-    /// The use that was kept longest ago. Without one, nobody has to write any more.
+    /// The oldest pending use. If there is none, the task that writes them can end.
     pub fn next(&self) -> Option<([u8; 16], Use)> {
         let next = self.kept.borrow().peek_lru().map(|(session, kept)| (*session, kept.clone()));
         self.is_writing.set(next.is_some());
         next
     }
 
-    /// A use was written, or is of no more interest.
+    /// A use was written, or no longer matters.
     pub fn done(&self, session: &[u8; 16], at: Timestamp) {
         let mut kept = self.kept.borrow_mut();
         if kept.peek(session).is_some_and(|kept| kept.at <= at) {
@@ -131,7 +131,7 @@ impl Unwritten {
         Refusals::decode(&self.host.shared_get(&self.key)?.0)
     }
 
-    /// Tells all workers, and gives what they knew before; `None` when others tell at the same time.
+    /// Updates the state of all workers and returns the previous one. `None` if other workers kept writing first.
     fn tell(&self, next: Refusals) -> Option<Refusals> {
         (0..TRIES).find_map(|_| {
             let (bytes, version) = shared_or(&*self.host, &self.key, &[])?;
@@ -146,7 +146,7 @@ impl Refusals {
         Self { last: Timestamp::default(), go_on: false }
     }
 
-    /// Whether the last one is no longer ago than that, by a clock that may have been set.
+    /// Whether the last refusal is within `time` of now. The clock may have been set back or forward.
     fn is_within(self, time: Duration, now: Timestamp) -> bool {
         now.duration_since(self.last) < time && self.last.duration_since(now) < time
     }

@@ -13,11 +13,11 @@ use crate::session::ticket::Ticket;
 use crate::session::unwritten::{PAUSE, Use};
 use crate::time::Timestamp;
 
-/// Tries to write down a session's use while others write it, too; each of them does the same.
+/// Tries to record a use while other workers write the record too.
 const TRIES: u32 = 3;
 
 impl Store {
-    /// Whether a session lives by its own limits, as far as this worker knows of its use.
+    /// Whether a session is within its limits, by the uses that this worker knows.
     pub(super) fn check(&self, entry: &Entry) -> Result<(), SessionEnd> {
         let used = self.unwritten.used(&session_id_hash(&entry.name)).unwrap_or_default();
         entry.record.check_used(used, self.host.now(), &self.config)
@@ -31,7 +31,7 @@ impl Store {
         entry.record.is_due_for_touch(self.host.now(), &self.config) && self.check(entry).is_ok()
     }
 
-    /// Writes down that a session is in use now; `None` when Redis did not take it.
+    /// Records in Redis that a session is in use now. `None` if Redis did not accept the write.
     pub(super) async fn note_use(
         &self,
         ticket: &Ticket,
@@ -50,32 +50,32 @@ impl Store {
         }
     }
 
-    /// Remembers that a session was used, and has it written as soon as Redis takes it.
+    /// Remembers a use, and starts a task that writes it as soon as Redis accepts writes.
     pub(super) fn keep_use(self: &Rc<Self>, ticket: &Ticket, entry: &Rc<Entry>) {
         if self.unwritten.keep(ticket, entry) {
             self.host.spawn_endless(Box::pin(self.clone().write_later()));
         }
     }
 
-    /// Ends when everything is written.
+    /// Writes all pending uses, then returns.
     async fn write_later(self: Rc<Self>) {
         self.host.sleep(PAUSE).await;
         while let Some((session, Use { ticket, entry, at })) = self.unwritten.next() {
-            // It ends by itself, whatever Redis does.
+            // An expired session needs no write.
             let is_over = self.check(&entry).is_err();
             match if is_over { Ok(entry) } else { self.touch(&ticket, &entry, at).await } {
                 Err(Rejection::Unavailable(problem)) => {
                     self.unwritten.refused(problem);
                     self.host.sleep(PAUSE).await;
                 }
-                // Written, or ended meanwhile.
+                // Written, or ended in the meantime.
                 Ok(_) | Err(_) => self.unwritten.done(&session, at),
             }
         }
     }
 
-    /// Ends a session that looks idle. That takes a write: where Redis takes none, its use may not have been written
-    /// either, and it goes on.
+    /// Ends a session that looks idle. That needs a write. If Redis refuses it, uses may not have been written either,
+    /// and the session goes on.
     pub(super) async fn end_unused(
         self: &Rc<Self>,
         ticket: &Ticket,
@@ -97,12 +97,12 @@ impl Store {
             };
             match reply {
                 ScriptReply::Word(word) if word == "ended" => {
-                    // Nothing depends on it.
+                    // Best effort: stale index entries are harmless.
                     let _ = self.index.remove(&entry.record, &entry.name).await;
                     self.gone(ticket);
                     return Err(Rejection::SessionEnded(SessionEnd::Idle));
                 }
-                // A refresh is under way, which somebody began who used it.
+                // A refresh is in progress, so somebody has just used the session.
                 ScriptReply::Word(word) if word == "busy" => return Ok(entry),
                 ScriptReply::Changed(newer) => entry = newer,
                 _ => return Err(wrong_type()),
@@ -143,9 +143,9 @@ impl Store {
                     self.unwritten.done(&session_id_hash(&entry.name), used);
                     return Ok(self.remember(self.entry(ticket, record, version, size)));
                 }
-                // A refresh is under way, which writes it down as well.
+                // A refresh is in progress, and its commit records the use as well.
                 ScriptReply::Word(word) if word == "busy" => return Ok(self.remember((*entry).clone())),
-                // Another worker wrote it since, but perhaps long ago.
+                // Another worker wrote the record since, but its last use may be long ago.
                 ScriptReply::Changed(newer) => entry = newer,
                 _ => return Err(wrong_type()),
             }

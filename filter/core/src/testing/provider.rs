@@ -16,24 +16,24 @@ type Override = Box<dyn Fn() -> Result<CalloutReply, CalloutError>>;
 pub struct MemoryProvider {
     pub keys: RefCell<Value>,
     pub metadata: RefCell<Value>,
-    /// Claims of the next ID token; `nonce` is filled in by the test from the redirect.
+    /// Claims of the next ID token. The test sets `nonce` from the redirect.
     pub id_token: RefCell<Value>,
-    /// The raw ID token instead.
+    /// Replaces the encoded ID token.
     pub raw_id_token: RefCell<Option<String>>,
-    /// The whole answer of the token endpoint instead.
+    /// Replaces the whole reply of the token endpoint.
     pub token_override: RefCell<Option<Override>>,
-    /// Claims that the ID token of a refresh has besides, or `null` to leave one out.
+    /// Additional claims of the ID token of a refresh; `null` removes a claim.
     pub refreshed: RefCell<Value>,
-    /// What UserInfo says.
+    /// The UserInfo response.
     pub userinfo: RefCell<Value>,
-    /// Members that answers of the token endpoint have besides, or in place of what they would say.
+    /// Members that are added to token responses, or replace existing ones.
     pub token_members: RefCell<Value>,
-    /// The only refresh token that is good.
+    /// The only valid refresh token.
     pub refresh_token: RefCell<String>,
-    /// Every token that the introspection endpoint calls active.
+    /// Whether introspection reports tokens as active.
     pub active: Cell<bool>,
     pub introspections: Cell<u32>,
-    /// The whole answer of the introspection endpoint instead.
+    /// Replaces the whole reply of the introspection endpoint.
     pub introspection_override: RefCell<Option<CalloutReply>>,
     pub revoked: RefCell<Vec<String>>,
     pub token_requests: RefCell<Vec<HashMap<String, String>>>,
@@ -135,7 +135,7 @@ impl MemoryProvider {
         Ok(reply(200, &body))
     }
 
-    /// What the token endpoint answers to a refresh by a clock that says `now`; `members` are added.
+    /// The token response to a refresh when the provider's clock shows `now`; `members` are added.
     pub fn refreshed_at(&self, now: u64, members: Value) -> CalloutReply {
         let mut claims = self.id_token.borrow().clone();
         claims["iat"] = now.into();
@@ -152,23 +152,23 @@ impl MemoryProvider {
         sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), json!({"typ": "JWT"}), claims)
     }
 
-    /// How often a refresh token was presented.
+    /// The number of refresh requests.
     pub fn refreshes(&self) -> usize {
         let requests = self.token_requests.borrow();
         requests.iter().filter(|form| form["grant_type"] == "refresh_token").count()
     }
 
-    /// A logout token with these changes to good claims; `null` leaves one out.
+    /// A valid logout token with these changes; `null` removes a claim.
     pub fn logout_token(&self, now: u64, changes: Value) -> String {
         self.logout_token_signed_by(TestKey::Rsa.key_id(), now, changes)
     }
 
-    /// The same, by a key of that name.
+    /// The same with this key id.
     pub fn logout_token_signed_by(&self, key_id: &str, now: u64, changes: Value) -> String {
         self.logout_token_with(key_id, json!({"typ": "logout+jwt"}), now, changes)
     }
 
-    /// The same, with that header.
+    /// The same with this header.
     pub fn logout_token_with(&self, key_id: &str, header: Value, now: u64, changes: Value) -> String {
         let mut claims = json!({
             "iss": ISSUER, "aud": "mlflow", "sub": "s-1", "sid": "sid-1", "jti": format!("jti-{now}"), "iat": now,
@@ -189,7 +189,7 @@ impl MemoryProvider {
         sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), json!({"typ": "JWT"}), claims)
     }
 
-    /// A bearer token with these changes to good claims.
+    /// A valid bearer token with these changes.
     pub fn access_token(&self, now: u64, changes: Value) -> String {
         let mut claims = json!({
             "iss": ISSUER, "sub": "s-1", "aud": "mlflow", "typ": "Bearer", "iat": now, "exp": now + 300,

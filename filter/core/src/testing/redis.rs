@@ -11,24 +11,24 @@ use super::config::REDIS_PASSWORD;
 use crate::host::{Callout, CalloutError, CalloutReply};
 use crate::revocation::stream::READ;
 
-/// Milliseconds, and a number.
+/// Milliseconds and a sequence number.
 pub type Id = (u64, u64);
 
-/// Where the log is.
+/// The key of the revocation stream.
 const LOG: &str = "mlflow:revoked";
 
 pub struct MemoryRedis {
     server: Server,
-    /// By its own clock, at the latest callout.
+    /// Redis' clock at the latest callout, in milliseconds.
     now: Cell<u64>,
-    /// How far its clock is behind.
+    /// How far Redis' clock is behind the host's.
     behind: Cell<Duration>,
     down: Cell<Option<CalloutError>>,
     refuses_writes: Cell<Option<&'static str>>,
     refused: RefCell<Vec<&'static [u8]>>,
-    /// How many more readings of the log succeed.
+    /// How many more reads of the stream succeed.
     reads_left: Cell<Option<u32>>,
-    /// How many callouts came, polls of the log not counted.
+    /// The number of callouts so far, without reads of the stream.
     pub operations: Cell<u32>,
 }
 
@@ -50,17 +50,17 @@ impl MemoryRedis {
         self.down.set(error);
     }
 
-    /// A replica answers reads, and refuses to write.
+    /// Makes Redis a read-only replica.
     pub fn set_read_only(&self, read_only: bool) {
         self.refuse_writes(read_only.then_some("READONLY You can't write against a read only replica."));
     }
 
-    /// Answers what writes with this error, and still reads.
+    /// Answers writes with this error. Reads still work.
     pub fn refuse_writes(&self, error: Option<&'static str>) {
         self.refuses_writes.set(error);
     }
 
-    /// Refuses a command, or those scripts that have the word in their text.
+    /// Refuses a command, or every script whose text has this word.
     pub fn refuse(&self, command: &'static [u8]) {
         self.refused.borrow_mut().push(command);
     }
@@ -69,7 +69,7 @@ impl MemoryRedis {
         self.refused.borrow_mut().clear();
     }
 
-    /// Answers so many readings of the log, and then no more.
+    /// Fails all reads of the stream after this many.
     pub fn fail_reads_after(&self, count: u32) {
         self.reads_left.set(Some(count));
     }
@@ -78,7 +78,7 @@ impl MemoryRedis {
         self.behind.set(by);
     }
 
-    /// Of all keys but the log's.
+    /// All keys except that of the stream.
     pub fn keys(&self) -> Vec<String> {
         self.server.names().into_iter().filter(|key| key != LOG).collect()
     }
@@ -103,7 +103,7 @@ impl MemoryRedis {
         }
     }
 
-    /// Entries in the log.
+    /// The number of entries in the stream.
     pub fn log_len(&self) -> i64 {
         match self.run(&["XLEN", LOG]) {
             Reply::Integer(entries) => entries,
@@ -111,29 +111,29 @@ impl MemoryRedis {
         }
     }
 
-    /// Drops all entries of the log but the latest.
+    /// Drops all but the latest entry of the stream.
     pub fn trim_log(&self) {
         self.run(&["XTRIM", LOG, "MAXLEN", "1"]);
     }
 
-    /// What somebody does who can write to Redis: adds an entry to the log.
+    /// Adds an entry to the stream, as any client with write access to Redis could.
     pub fn poison_log(&self, (millis, number): Id, fields: &[Vec<u8>]) {
         let id = format!("{millis}-{number}");
         let command = [b"XADD", LOG.as_bytes(), id.as_bytes()];
         self.run(&[&command[..], &fields.iter().map(Vec::as_slice).collect::<Vec<_>>()].concat());
     }
 
-    /// Deletes one entry of the log again; Redis goes on from the id that it gave out last.
+    /// Deletes one entry of the stream. Redis still continues from the last id that it assigned.
     pub fn delete_from_log(&self, (millis, number): Id) {
         assert_eq!(self.run(&["XDEL", LOG, &format!("{millis}-{number}")]), Reply::Integer(1));
     }
 
-    /// `DEL` of the log, or of what is in its place.
+    /// Deletes the stream, or the value in its place.
     pub fn drop_log(&self) {
         self.run(&["DEL", LOG]);
     }
 
-    /// Puts a text where the log should be.
+    /// Replaces the stream with a string.
     pub fn replace_log(&self) {
         self.run(&["SET", LOG, "x"]);
     }
@@ -176,7 +176,7 @@ impl MemoryRedis {
         self.keys().into_iter().filter(|key| key.contains(":s:"))
     }
 
-    /// Somebody else runs a command.
+    /// Runs a command of another client.
     fn run<W: AsRef<[u8]>>(&self, words: &[W]) -> Reply {
         let reply = self.server.tamper(self.now.get(), words);
         assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");

@@ -26,13 +26,13 @@ pub struct World {
     pub gate: RefCell<Rc<Gate>>,
     pub config: Config,
     pub cookies: RefCell<BTreeMap<String, String>>,
-    /// Where its requests come from.
+    /// The address that its requests come from.
     pub caller: Cell<Caller>,
-    /// What its requests have for Host.
+    /// The `:authority` of its requests.
     pub authority: Cell<&'static str>,
 }
 
-/// What a browser sends when somebody follows a link.
+/// The headers of a browser that follows a link.
 pub const NAVIGATION: &[(&str, &str)] = &[("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")];
 
 impl World {
@@ -104,14 +104,14 @@ impl World {
         self.host.run(gate.decide(self.head(method, target, headers), body, self.caller.get()))
     }
 
-    /// The head of a request, as Envoy hands it over.
+    /// The request headers, as Envoy passes them on.
     pub fn head(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
         let mut all = vec![(":method", method), (":path", target), (":authority", self.authority.get())];
         all.extend_from_slice(headers);
         all.into_iter().map(|(n, v)| (n.to_owned(), v.as_bytes().to_vec())).collect()
     }
 
-    /// Sends a request as the browser, which keeps the cookies of the answer.
+    /// Sends a request as the browser and stores the cookies of the reply.
     pub fn browse(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Decision {
         let cookies: Vec<String> = self.cookies.borrow().iter().map(|(n, v)| format!("{n}={v}")).collect();
         let cookies = cookies.join("; ");
@@ -137,7 +137,7 @@ impl World {
         self.browse("GET", target, NAVIGATION)
     }
 
-    /// Follows a link until the provider; gives back the parameters of the authorization request.
+    /// Requests a page, which redirects to the provider. Returns the parameters of the authorization request.
     pub fn begin_login(&self, target: &str) -> BTreeMap<String, String> {
         let reply = replied(self.navigate(target));
         assert_eq!(reply.status, 302, "{reply:?}");
@@ -145,13 +145,13 @@ impl World {
         location.query_pairs().into_owned().collect()
     }
 
-    /// The provider's answer to an authorization request.
+    /// Sends the provider's response to an authorization request.
     pub fn finish_login(&self, request: &BTreeMap<String, String>, code: &str) -> Decision {
         self.provider.id_token.borrow_mut()["nonce"] = request["nonce"].clone().into();
         self.navigate(&callback(&request["state"], code))
     }
 
-    /// A whole login that has to succeed; gives back where it led.
+    /// Completes a login that must succeed. Returns where it redirected to.
     pub fn log_in(&self, target: &str) -> String {
         let request = self.begin_login(target);
         let reply = replied(self.finish_login(&request, &format!("code-{}", &request["state"])));
@@ -160,7 +160,7 @@ impl World {
     }
 }
 
-/// What only tests of the gate ask.
+/// Helpers that only tests of the gate need.
 impl TestHost {
     pub fn now_millis(&self) -> u64 {
         self.now.get().as_millis()
@@ -170,7 +170,7 @@ impl TestHost {
         self.log.borrow().clone()
     }
 
-    /// Does something later.
+    /// Runs `work` after a pause.
     pub fn spawn_after(self: &Rc<Self>, pause: Duration, work: impl FnOnce() + 'static) {
         let sleep = self.sleep(pause);
         self.spawn(Box::pin(async move {
@@ -179,7 +179,7 @@ impl TestHost {
         }));
     }
 
-    /// How often something was counted.
+    /// The value of a counter.
     pub fn counted(&self, Counter(place): Counter) -> u64 {
         self.counts.borrow().get(&place).copied().unwrap_or_default()
     }
@@ -195,7 +195,7 @@ pub fn callback(state: &str, code: &str) -> String {
     format!("/oauth2/callback?{query}")
 }
 
-/// The reason of a refusal that no rule has made.
+/// The reason of a refusal that is not named after a rule.
 pub fn label(reason: Cow<'static, str>) -> &'static str {
     match reason {
         Cow::Borrowed(label) => label,

@@ -1,4 +1,4 @@
-//! Somebody at the provider's console.
+//! An administrator at the provider's console.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::provider::admin::{ACTIONS, Action};
 use crate::provider::{announce, tell_admin_url};
 use crate::world::{Act, World};
 
-/// Does something now and then, for as long as people use the gate.
+/// Performs an action now and then while users use the gate.
 pub async fn run(world: Rc<World>) {
     let mean = u64::try_from(world.plan.people.administrator.as_millis()).unwrap_or(10_000);
     let mut rotated = None;
@@ -19,7 +19,7 @@ pub async fn run(world: Rc<World>) {
         let action = *world.rng.pick(&ACTIONS);
         let now = world.executor.now();
         if action == Action::RotateKeys {
-            // The gate looks for new keys every 10 s at most; nobody makes them faster.
+            // The gate fetches keys for an unknown `kid` at most every 10 s, so do not rotate them faster.
             if rotated.is_some_and(|at| now.duration_since(at) < Duration::from_secs(15)) {
                 continue;
             }
@@ -29,15 +29,14 @@ pub async fn run(world: Rc<World>) {
         world
             .trace
             .event(now, "administrator", announced.len() as u64, || format!("{action:?} {announced:?}"));
-        // One after the other, each waiting for the answer.
+        // One after another; each waits for its reply.
         for sid in announced {
             announce(&world, &sid).await;
         }
         if !world.plan.provider.admin_url {
             continue;
         }
-        // Whole seconds, and by the gate's own clock: what began just before may not be meant, for all that it can
-        // tell.
+        // Revocations count whole seconds by the gate's clock, so they may not cover what was issued just before.
         let ended = world.ledger.ended_and_idle(now, Duration::from_millis(1_000) + world.plan.skew);
         match action {
             Action::LogOutAll => {
@@ -46,7 +45,7 @@ pub async fn run(world: Rc<World>) {
                     let now = world.executor.now();
                     ended.iter().for_each(|sid| world.ledger.announced(sid, now));
                 }
-                // Whoever signs in within the same second is meant, too.
+                // A login within the same second is revoked, too.
                 world.ledger.everybody_is_void(world.executor.now());
             }
             Action::PushNotBefore => {

@@ -1,4 +1,4 @@
-//! A script with a bearer token, which it gets from the provider by itself.
+//! A script with a bearer token that it requests from the provider.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use crate::ledger::Rule;
 use crate::provider::AUTHORITY;
 use crate::world::{Act, World};
 
-/// How often it is asked again, at the end, when the provider is slow.
+/// How often the final request is repeated if the provider is slow.
 const SHOW_TRIES: u32 = 3;
 
-/// Asks, waits, asks again; gets a new token when the old one is over, and then and now keeps an old one for too long.
+/// Sends requests in a loop. It requests a new token when the old one has expired, and sometimes uses an old one for
+/// too long.
 pub async fn run(world: Rc<World>, number: usize) {
     let user = number % world.plan.people.users;
     let mut token: Option<String> = None;
@@ -50,7 +51,7 @@ async fn ask(world: &Rc<World>, token: &str) -> Option<u16> {
 async fn show(world: &Rc<World>, user: usize) {
     let Some((token, _)) = world.provider.grant(user, world.executor.now()) else { return };
     let mut status = ask(world, &token).await;
-    // A provider that is slow now and then, as it may be, is asked again.
+    // The provider may be slow, within its limits, so repeat the request.
     for _ in 0..SHOW_TRIES {
         if status != Some(503) {
             break;

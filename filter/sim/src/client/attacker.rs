@@ -1,5 +1,5 @@
-//! Somebody who has seen a lot, and should get nowhere. Whether he does is for the ledger to say: nothing that he sends
-//! is a credential that anybody was given.
+//! An attacker who has seen many credentials but must not get in. The ledger decides whether the gate let the attacker
+//! in: nothing in these requests is a credential that was issued to anybody.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::ledger::SESSION_COOKIE;
 use crate::provider::{AUTHORITY, CLIENT, ISSUER, Key};
 use crate::world::{Act, World, epoch_secs};
 
-/// Tries one thing after the other, for as long as people use the gate.
+/// Tries one attack after another while users use the gate.
 pub async fn run(world: Rc<World>) {
     loop {
         world.executor.sleep(Duration::from_millis(world.rng.between(50, 1_500))).await;
@@ -27,7 +27,7 @@ pub async fn run(world: Rc<World>) {
 fn attempt(world: &World) -> Ask {
     let ask = |method: &str, target: &str| Ask::new(world, method, target).header(":authority", AUTHORITY);
     let now = epoch_secs(world.executor.now());
-    // The real key's name, and another key.
+    // A different key under the real key's id.
     let mut forger = Key::new(1_000 + world.rng.below(1_000));
     forger.id = "key-0".to_owned();
     let someone = world.ledger.some_session(&world.rng);
@@ -40,7 +40,7 @@ fn attempt(world: &World) -> Ask {
             ask("GET", "/models").header("cookie", format!("{SESSION_COOKIE}={}", base64url(ticket)))
         }
         1 => {
-            // Somebody's id, and not his secret.
+            // A real session id with a wrong secret.
             let value = someone.map(|(value, _)| value).unwrap_or_default();
             let mut secret = [0; 32];
             world.rng.fill(&mut secret);
@@ -58,12 +58,12 @@ fn attempt(world: &World) -> Ask {
             ask("GET", "/api/2.0/mlflow/runs/get").header("authorization", format!("Bearer {token}"))
         }
         3 => {
-            // An ID token is no bearer token.
+            // An ID token is not a bearer token.
             let token = world.ledger.some_id_token(&world.rng).unwrap_or_default();
             ask("GET", "/api/2.0/mlflow/runs/get").header("authorization", format!("Bearer {token}"))
         }
         4 => {
-            // A logout that the provider never announced: nobody may lose a session by it.
+            // A logout token that the provider did not sign: no session may end because of it.
             let claims = json!({
                 "iss": ISSUER, "aud": CLIENT, "sub": subject, "sid": sid, "iat": now, "exp": now + 120, "typ": "Logout",
                 "jti": format!("forged-{}", world.rng.next()),
@@ -75,7 +75,7 @@ fn attempt(world: &World) -> Ask {
                 .body(body.into_bytes())
         }
         _ => {
-            // Somebody else's login.
+            // The code of somebody else's login.
             let code = world.ledger.some_code(&world.rng).unwrap_or_default();
             let query = form_urlencoded::Serializer::new(String::new())
                 .append_pair("state", &base64url(world.rng.next().to_be_bytes()))

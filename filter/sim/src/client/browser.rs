@@ -1,4 +1,4 @@
-//! A browser: one cookie jar, several tabs, a person in front of it who clicks, waits, closes tabs and signs out.
+//! A browser: one cookie jar, several tabs, and a user who clicks, waits, closes tabs and signs out.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::provider::{AUTHORITY, ISSUER, ORIGIN, announce};
 use crate::sync::within;
 use crate::world::{Act, World};
 
-/// Redirects that a browser follows.
+/// Most redirects that a browser follows.
 const MAX_HOPS: usize = 12;
 /// Pages of the application.
 const PAGES: [&str; 5] = ["/", "/#/experiments", "/experiments/1?page=2", "/models", "/deep/link?x=1&y=%2F"];
@@ -28,23 +28,23 @@ pub struct Browser {
     /// The provider's session cookie.
     sso: RefCell<Option<String>>,
     envoy: Option<usize>,
-    /// When a login was completed last, the latest ones.
+    /// When the latest logins were completed.
     logins: RefCell<Vec<Moment>>,
     shown: Cell<bool>,
 }
 
-/// Where a navigation ended.
+/// The end of a navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Landing {
-    /// At the application.
+    /// The application served the page.
     Application,
-    /// At a page of the gate, with this status.
+    /// The gate served a page with this status.
     Page(u16),
-    /// At the provider, which does not let this person in.
+    /// The provider refused the user.
     Provider,
-    /// Somebody did not answer.
+    /// There was no reply.
     Nowhere,
-    /// It never ended.
+    /// There were too many redirects.
     Loop,
 }
 
@@ -68,7 +68,7 @@ pub fn open(world: &Rc<World>, number: usize) {
     }
 }
 
-/// Whether an answer brings a session.
+/// Whether a reply sets a session cookie.
 fn signs_in(seen: &Seen) -> bool {
     seen.status() == 303 && seen.headers("set-cookie").any(|cookie| cookie.starts_with(SESSION_COOKIE))
 }
@@ -86,13 +86,13 @@ impl Browser {
         }
     }
 
-    /// Many requests at once, around the time at which the session's access token ends.
+    /// Sends many requests at once around the expiry of the session's access token.
     async fn herd(self: Rc<Self>) {
         let world = self.world.clone();
         while world.act() == Act::Use {
             let now = world.executor.now();
             let ends = self.jar.get(SESSION_COOKIE).and_then(|value| world.ledger.token_end(&value));
-            // From well before its end, when it may be refreshed ahead, to shortly after.
+            // From well before the expiry, when a refresh ahead of time is possible, until shortly after.
             let early = Duration::from_millis(world.rng.below(3_000));
             let pause = ends.map_or(Duration::ZERO, |ends| ends.duration_since(now).saturating_sub(early));
             world.executor.sleep(pause.max(Duration::from_millis(300))).await;
@@ -122,7 +122,7 @@ impl Browser {
         let page = *self.world.rng.pick(&PAGES);
         let page = page.split('#').next().unwrap_or("/");
         if self.world.rng.permille(people.abort) {
-            // The tab is closed before the answer is there; what it began goes on, or not, without it.
+            // The tab is closed before the reply arrives. What it started may or may not continue.
             let patience = Duration::from_micros(self.world.rng.between(100, 60_000));
             within(&self.world.executor, patience, self.navigate(page)).await;
             return;
@@ -137,7 +137,7 @@ impl Browser {
         }
     }
 
-    /// A script of the page asks for something.
+    /// A script of the page sends a request.
     async fn fetch(self: Rc<Self>) {
         let world = &self.world;
         let pause = Duration::from_micros(world.rng.between(0, 3_000));
@@ -183,14 +183,15 @@ impl Browser {
             .header("accept", "text/html")
     }
 
-    /// Goes to a page, wherever that leads.
+    /// Opens a page and follows all redirects.
     async fn navigate(&self, page: &str) -> Landing {
         let mut target = page.to_owned();
         let mut site = "none";
         for _ in 0..MAX_HOPS {
             let callback = target.starts_with("/oauth2/callback");
             if callback && self.world.rng.permille(150) {
-                // Clicked twice, or sent again by a browser that had no answer: whichever comes first counts.
+                // The callback is sent twice: by a double click, or by a browser that got no reply. Only the first one
+                // counts.
                 let again = self.send(self.navigation(&target, site));
                 let both = futures_util::future::join(self.send(self.navigation(&target, site)), again);
                 let (one, other) = both.await;
@@ -224,7 +225,7 @@ impl Browser {
         Landing::Loop
     }
 
-    /// At the provider: signs in, or is known there already.
+    /// At the provider: signs in, or uses the existing session.
     async fn authorize(&self, query: &str) -> Result<String, Landing> {
         let world = &self.world;
         let pause = |least, most| world.executor.sleep(Duration::from_millis(world.rng.between(least, most)));
@@ -241,7 +242,7 @@ impl Browser {
                     return Ok(location);
                 }
                 Authorized::AskPassword => {
-                    // Somebody types.
+                    // The user types the password.
                     pause(200, 1_500).await;
                     password = Some(self.user);
                 }
@@ -258,7 +259,7 @@ impl Browser {
         }
     }
 
-    /// Where the gate has ended its session, the provider's is next.
+    /// If the gate ended its session, ends the provider's session as well.
     async fn follow_to_end_session(&self, seen: &Seen) {
         let world = &self.world;
         let Some(location) = seen.header("location") else { return };
@@ -268,7 +269,7 @@ impl Browser {
         world.executor.sleep(Duration::from_millis(world.rng.between(2, 40))).await;
         let sso = self.sso.borrow().clone();
         let logged_out = world.provider.end_session_request(query, sso.as_deref(), world.executor.now());
-        // The browser waits until everybody has been told.
+        // The provider redirects the browser only after it has notified the gate.
         for sid in &logged_out.announce {
             announce(world, sid).await;
         }
@@ -305,7 +306,7 @@ impl Browser {
         }
     }
 
-    /// With the fault profile `Calm`, and when nobody's rights change, every navigation ends at the application.
+    /// With the fault profile `Calm`, and if no user's rights change, every navigation ends at the application.
     fn check(&self, landing: Landing, started: Moment) {
         let world = &self.world;
         if landing == Landing::Application
@@ -315,7 +316,7 @@ impl Browser {
             return;
         }
         let now = world.executor.now();
-        // Five logins within a minute look like a loop, and end with a page.
+        // Five logins within a minute look like a redirect loop and end with an error page.
         let logins = self
             .logins
             .borrow()
@@ -337,8 +338,8 @@ impl Browser {
         world.ledger.violate(Rule::NobodyThrownOut, now, what);
     }
 
-    /// Nothing goes wrong any more: whoever has a session is served or asked to sign in, and then served, on every
-    /// worker.
+    /// After all faults have ended: every worker serves a user with a session, or asks the user to sign in and then
+    /// serves.
     async fn show(self: Rc<Self>) {
         let world = &self.world;
         let now = || world.executor.now();
@@ -353,10 +354,11 @@ impl Browser {
                 return world.ledger.violate(Rule::Settles, now(), what);
             }
         }
-        // A session at the provider may end by itself in the middle of it, so it counts whether it ever works.
+        // A session at the provider may expire during a try, so one success in three tries is enough.
         let mut landing = Landing::Nowhere;
         for _ in 0..3 {
-            // The page of the loop breaker says "sign in"; its cookie is gone after a minute at most.
+            // The page of the login loop has a link to sign in. Clearing the cookies stands for the minute after which
+            // its cookie expires.
             self.jar.clear();
             landing = self.navigate("/").await;
             if landing == Landing::Application {

@@ -1,5 +1,5 @@
-//! Somebody who kept copies of cookies and tokens, and tries them after their session has ended. Whether one still
-//! opens anything is for the ledger to say.
+//! An attacker with copies of cookies and tokens, who replays them after their session has ended. The ledger decides
+//! whether one is wrongly accepted.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::ledger::SESSION_COOKIE;
 use crate::provider::AUTHORITY;
 use crate::world::{Act, World};
 
-/// Tries one after the other, soon after its end and long after.
+/// Replays one credential after another, soon after its session ended or long after.
 pub async fn run(world: Rc<World>) {
     while matches!(world.act(), Act::Use | Act::Wait) {
         world.executor.sleep(Duration::from_millis(world.rng.between(10, 700))).await;

@@ -1,4 +1,4 @@
-//! One request to a worker and what came of it.
+//! One request to a worker and its outcome.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -18,22 +18,22 @@ use crate::world::World;
 /// A request.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// Tells it from every other one.
+    /// Identifies the request.
     pub number: u64,
     /// Headers, pseudo-headers first.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
-    /// Where it comes from, as Envoy knows it.
+    /// The client's address, as Envoy sees it.
     pub address: String,
 }
 
-/// What its sender saw.
+/// The reply as the client sees it.
 #[derive(Debug)]
 pub enum Seen {
-    /// The application answered.
+    /// The application replied.
     Served,
-    /// The gate answered.
+    /// The gate replied.
     Answered(Reply),
 }
 
@@ -46,7 +46,7 @@ impl Seen {
         }
     }
 
-    /// A header of the gate's answer.
+    /// A header of the gate's reply.
     pub fn header(&self, name: &str) -> Option<&str> {
         match self {
             Self::Served => None,
@@ -56,7 +56,7 @@ impl Seen {
         }
     }
 
-    /// All values of a header of the gate's answer.
+    /// All values of a header of the gate's reply.
     pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let headers = match self {
             Self::Served => &[][..],
@@ -67,7 +67,7 @@ impl Seen {
 }
 
 impl Ask {
-    /// A request to the gate's own origin.
+    /// A request to the gate's origin.
     pub fn new(world: &World, method: &str, target: &str) -> Self {
         let number = world.next_request();
         let headers = [
@@ -79,28 +79,28 @@ impl Ask {
         Self { number, headers, body: Vec::new(), address: "192.0.2.1:40000".to_owned() }
     }
 
-    /// With one more header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    /// From another address.
+    /// Sets the client's address.
     #[must_use]
     pub fn from_address(mut self, address: String) -> Self {
         self.address = address;
         self
     }
 
-    /// With a body.
+    /// Sets the body.
     #[must_use]
     pub fn body(mut self, body: Vec<u8>) -> Self {
         self.body = body;
         self
     }
 
-    /// As if nobody looked at the signature of its ticket: without one, only Redis can tell.
+    /// For a planted bug: removes the signature of the ticket, so that only Redis can verify it.
     fn forget_signature(&mut self) {
         let prefix = format!("{SESSION_COOKIE}=");
         for (_, value) in
@@ -110,7 +110,7 @@ impl Ask {
         }
     }
 
-    /// The first header of that name.
+    /// The first header with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
     }
@@ -121,8 +121,8 @@ impl Ask {
     }
 }
 
-/// Sends a request to a worker; `None` when there was no worker, or it died before it had answered. Whoever drops this
-/// has gone away, and the worker drops the request with it.
+/// Sends a request to a worker. `None` if no worker runs, or it crashed before it replied. Dropping the future means
+/// that the client disconnects, and the worker drops the request.
 pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<Seen> {
     if world.plan.sabotage == Some(Sabotage::AskAboutForgedTickets) && ask.address.starts_with(NETWORK) {
         ask.forget_signature();
@@ -147,7 +147,7 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<S
     let task = world.executor.spawn(worker.owner(), Span::Finite, "stream", async move {
         let (decided, reason) = request.await;
         let seen = judge(&inside, &ask, at, arrived, decided, &reason);
-        // The client may have gone at this very moment.
+        // The client may have disconnected just now.
         let _ = sender.send(seen);
     });
     place.set(task);
@@ -159,7 +159,7 @@ pub async fn exchange(world: &Rc<World>, at: WorkerId, mut ask: Ask) -> Option<S
     Some(seen)
 }
 
-/// Everything that leaves the gate passes here.
+/// Checks and records every decision of the gate.
 fn judge(world: &World, ask: &Ask, at: WorkerId, arrived: Moment, decided: Decided, reason: &str) -> Seen {
     let now = world.executor.now();
     let number = ask.number;
@@ -178,11 +178,11 @@ fn judge(world: &World, ask: &Ask, at: WorkerId, arrived: Moment, decided: Decid
     }
 }
 
-/// The stream ends with whoever waits for it.
+/// Cancels the stream when the client stops waiting for it.
 struct Cancel {
     world: Rc<World>,
     task: u64,
-    /// The session that it used, and when.
+    /// The session of the unanswered request, and when it arrived.
     unanswered: Option<(String, Moment)>,
 }
 

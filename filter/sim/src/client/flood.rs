@@ -1,5 +1,5 @@
-//! Strangers, very many at once: with tickets that the gate never gave out, and with codes that the provider never did.
-//! What that may cost is for the ledger to say.
+//! A flood of requests by strangers, with tickets that the gate did not issue and codes that the provider did not
+//! issue. The ledger checks what they cost.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::ledger::SESSION_COOKIE;
 use crate::provider::{AUTHORITY, ISSUER};
 use crate::world::{Act, World};
 
-/// All of them come from one network.
+/// The network of all strangers.
 pub const NETWORK: &str = "198.51.100.";
 /// Bytes of a ticket before its signature.
 const UNSIGNED_LEN: usize = 48;
-/// What a code begins with that the provider never gave out.
+/// The prefix of codes that the provider did not issue.
 pub const MADE_UP: &str = "made-up-";
 
-/// One flood after the other, for as long as people use the gate.
+/// Sends one flood after another while users use the gate.
 pub async fn run(world: Rc<World>) {
     loop {
         world.executor.sleep(Duration::from_millis(world.rng.between(200, 3_000))).await;
@@ -45,9 +45,9 @@ pub async fn run(world: Rc<World>) {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ticket {
-    /// It names a key of ours and was not made with it.
+    /// It names one of our keys, but was not signed with it.
     Forged,
-    /// It has the form of those from before they were signed.
+    /// It has the form of tickets from before they were signed.
     Unsigned,
 }
 
@@ -55,7 +55,7 @@ async fn ticket(world: &Rc<World>, at: WorkerId, address: String, kind: Ticket) 
     let mut bytes = vec![0; UNSIGNED_LEN];
     world.rng.fill(&mut bytes);
     if kind == Ticket::Forged {
-        // The name of our key is no secret: it stands in every ticket.
+        // The name of our key is not secret: every ticket contains it.
         let known = world.ledger.some_session(&world.rng).and_then(|(value, _)| from_base64url(value).ok());
         let Some(known) = known else { return };
         bytes.extend_from_slice(known.get(UNSIGNED_LEN..).unwrap_or_default());
@@ -76,7 +76,7 @@ async fn ticket(world: &Rc<World>, at: WorkerId, address: String, kind: Ticket) 
     exchange(world, at, ask).await;
 }
 
-/// A login that is begun and comes back at once, with all that it needs but a code.
+/// Begins a login and returns at once with everything except a valid code.
 async fn callback(world: &Rc<World>, at: WorkerId, address: String) {
     let ask = Ask::new(world, "GET", "/oauth2/login")
         .header(":authority", AUTHORITY)

@@ -12,7 +12,7 @@ use crate::executor::Moment;
 pub struct Jar(RefCell<BTreeMap<String, (String, Option<Moment>)>>);
 
 impl Jar {
-    /// The `Cookie` header; `None` when there is none.
+    /// The `Cookie` header; `None` if there are no cookies.
     pub fn header(&self, now: Moment) -> Option<String> {
         let mut cookies = self.0.borrow_mut();
         cookies.retain(|_, (_, until)| until.is_none_or(|until| until > now));
@@ -20,10 +20,10 @@ impl Jar {
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
-    /// Takes what an answer sets.
+    /// Stores a cookie from a reply.
     pub fn take(&self, set_cookie: &str, now: Moment) {
         let Ok(cookie) = Cookie::parse(set_cookie) else { return };
-        // RFC 6265bis 5.7 (21): such a name needs Secure, Path=/ and no Domain, else the cookie is ignored.
+        // RFC 6265bis 5.7 (21): a cookie with this prefix needs Secure, Path=/ and no Domain. Otherwise it is ignored.
         if cookie.name().starts_with("__Host-")
             && (cookie.secure() != Some(true) || cookie.path() != Some("/") || cookie.domain().is_some())
         {
@@ -43,7 +43,7 @@ impl Jar {
         self.0.borrow().get(name).map(|(value, _)| value.clone())
     }
 
-    /// All of them are gone.
+    /// Removes all cookies.
     pub fn clear(&self) {
         self.0.borrow_mut().clear();
     }

@@ -1,4 +1,4 @@
-//! Everybody in front of the gate: browsers, API clients, the administrator, and three who should not get in.
+//! All clients of the gate: browsers, API clients, the administrator, and three kinds of attackers.
 
 pub mod administrator;
 pub mod api;

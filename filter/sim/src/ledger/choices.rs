@@ -1,9 +1,9 @@
-//! What clients and attackers choose from: sessions, tokens and codes that are out there.
+//! The sessions, tokens and codes that clients and attackers choose from.
 
 use super::{Issued, Ledger, Moment, TokenKind};
 use crate::rng::Rng;
 
-/// What somebody may have seen who looked over a shoulder.
+/// Credentials that an observer may have seen.
 impl Ledger {
     /// A session cookie and its session at the provider.
     pub fn some_session(&self, rng: &Rng) -> Option<(String, String)> {
@@ -12,7 +12,7 @@ impl Ledger {
         (!all.is_empty()).then(|| rng.pick(&all).clone())
     }
 
-    /// The cookie of a session that has ended; the latest ones more often.
+    /// The cookie of one of the three sessions that ended last.
     pub fn some_ended_session(&self, rng: &Rng) -> Option<String> {
         let tickets = self.tickets.borrow();
         let sessions = self.sessions.borrow();
@@ -28,7 +28,7 @@ impl Ledger {
         (!ended.is_empty()).then(|| rng.pick(&ended[latest..]).1.clone())
     }
 
-    /// An access token whose session has ended, and which has not.
+    /// An access token that has not expired, although its session has ended.
     pub fn some_ended_token(&self, rng: &Rng, now: Moment) -> Option<String> {
         let sessions = self.sessions.borrow();
         let tokens = self.tokens.borrow();
@@ -43,7 +43,7 @@ impl Ledger {
         (!ended.is_empty()).then(|| (*rng.pick(&ended)).clone())
     }
 
-    /// When the latest access token of a session of the gate ends.
+    /// When the latest access token of a session at the gate expires.
     pub fn token_end(&self, cookie: &str) -> Option<Moment> {
         let tickets = self.tickets.borrow();
         let sid = &tickets.get(cookie)?.sid;
@@ -51,7 +51,7 @@ impl Ledger {
         tokens.values().filter(|issued| issued.sid.as_ref() == Some(sid)).map(|issued| issued.ends).max()
     }
 
-    /// An ID token.
+    /// A random ID token.
     pub fn some_id_token(&self, rng: &Rng) -> Option<String> {
         let tokens = self.tokens.borrow();
         let all: Vec<_> =
@@ -59,20 +59,20 @@ impl Ledger {
         (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
     }
 
-    /// A code.
+    /// A random code.
     pub fn some_code(&self, rng: &Rng) -> Option<String> {
         let codes = self.codes.borrow();
         let all: Vec<_> = codes.keys().collect();
         (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
     }
 
-    /// Whether a user's rights have changed at any time.
+    /// Whether a user's rights have ever changed.
     pub fn user_is_disturbed(&self, user: usize) -> bool {
         let subject = format!("subject-{user}");
         self.ever_lacked.borrow().contains(&subject) || self.ever_disabled.borrow().contains(&subject)
     }
 
-    /// A user was disabled.
+    /// Records that a user was disabled.
     pub fn user_disabled(&self, subject: &str) {
         self.ever_disabled.borrow_mut().insert(subject.to_owned());
     }

@@ -1,4 +1,4 @@
-//! The rules about single requests: who may pass, who must not, and what the application sees.
+//! The rules about single requests: which may pass, which must not, and what the application receives.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use crate::executor::Moment;
 use crate::plan::FaultProfile;
 use crate::world::{LEEWAY, World};
 
-/// Within which a revocation has to be known everywhere, besides what is configured.
+/// How soon a revocation must be known everywhere, in addition to the configured times.
 pub const PROMPT: Duration = Duration::from_millis(1_500);
-/// Within which what was lost of the revocation stream is written again by whoever had written it.
+/// How soon lost entries of the revocation stream are rewritten by their authors.
 const WRITTEN_AGAIN: Duration = Duration::from_secs(8);
-/// How long a renewal may be put off that Redis did not take.
+/// How long a refresh may be delayed after Redis did not accept its result.
 const RELEASE_AFTER: Duration = Duration::from_secs(31);
-/// After Redis has refused a write, nobody is taken for idle for so long (`session/unwritten.rs`).
+/// After Redis refused a write, no session is treated as idle for this long (`session/unwritten.rs`).
 const NOBODY_IS_IDLE: Duration = Duration::from_secs(31);
-/// For what a step or two of the clock and the network take.
+/// Allowance for a step or two of the clock and the network.
 const SLACK: Duration = Duration::from_millis(1_100);
 
-/// What a request's own credential stands for.
+/// The true meaning of a request's credential.
 enum Truth {
     Nobody,
     Session(Ticket),
@@ -36,7 +36,7 @@ enum Truth {
 impl Ledger {
     /// A request reached a worker.
     pub fn arrived(&self, ask: &Ask, now: Moment) {
-        // Whatever it brings may rightly end from here on: by a sign-out, or by a new login in the same browser.
+        // From here on the session may end: by a sign-out, or by a new login in the same browser.
         if matches!(ask.path(), "/oauth2/logout" | "/oauth2/callback")
             && let Some(value) = session_cookie(ask)
             && let Some(ticket) = self.tickets.borrow_mut().get_mut(value)
@@ -51,7 +51,7 @@ impl Ledger {
         }
     }
 
-    /// The gate has decided.
+    /// The gate decided about a request.
     pub fn decided(
         &self,
         world: &World,
@@ -71,7 +71,7 @@ impl Ledger {
             Decided::Answered(reply) => {
                 bump(&self.counts.answered);
                 self.check_turn(world, ask, at, reason, now);
-                // Not let in, but known: that counts as use.
+                // A 403 means that the session was recognised, which counts as a use.
                 let mut tickets = self.tickets.borrow_mut();
                 if let Some(ticket) = session_cookie(ask).and_then(|value| tickets.get_mut(value)) {
                     ticket.tried = now;
@@ -170,28 +170,28 @@ impl Ledger {
         }
     }
 
-    /// A logout token that names only the user ends what was issued before its second: nobody can tell what came
-    /// within.
+    /// Whether it is unknown if a revocation covers this credential. A logout token that names only the user revokes
+    /// what was issued before its second. It does not tell what was issued within that second.
     fn is_of_the_same_second(&self, truth: &Truth, ended: Moment, announced: Moment) -> bool {
         let begun = match truth {
             Truth::Bearer(token) => token.issued,
             Truth::Session(ticket) => ticket.created,
             Truth::Nobody => return false,
         };
-        // A login's answer may have been under way when its session ended.
+        // The login may have been in progress when its session ended.
         let since = if begun <= ended { ended } else { announced };
         !self.facts.announces_sid && since.duration_since(begun) < SAME_SECOND
     }
 
-    /// Whether an Envoy must know by now of something that was written to the log of endings. What keeps it from
-    /// reading that log gives it time, counted anew from when it is over.
+    /// Whether an Envoy must know by now what was written to the revocation log. A fault that prevents reading extends
+    /// the time, counted from the end of the fault.
     fn must_know(&self, world: &World, at: WorkerId, since: Moment, arrived: Moment) -> bool {
         let now = world.executor.now();
         let quiet = world.faults.last_of(at.envoy);
         let redis = self.facts.redis_timeout;
-        // Somebody may have died while it read, and nobody else reads before that would have been over.
+        // A worker may have crashed while it read. Until its lease expires, no other worker reads.
         let repaired = PROMPT + redis * 3 + Duration::from_secs(2);
-        // What was in Redis only is lost with it.
+        // Revocations that were only in Redis are lost with its data.
         let forgotten = self.forgotten.get().is_some_and(|forgotten| forgotten >= since);
         !forgotten
             && !self.may_be_lost(world, since, arrived)
@@ -201,8 +201,8 @@ impl Ledger {
             && !world.faults.stream_is_away(now)
     }
 
-    /// Whether what was written to the log then may not be there: the stream was taken away, and whoever wrote it has
-    /// not done so again. Where workers die, or nobody is heard, that may never be.
+    /// Whether an entry written then may be missing: the stream was removed, and the author has not rewritten its
+    /// entries yet. If workers crash or cannot write, that may never happen.
     fn may_be_lost(&self, world: &World, since: Moment, arrived: Moment) -> bool {
         let Some(lost) = self.stream_lost.get().filter(|lost| *lost >= since) else { return false };
         let again = lost
@@ -213,7 +213,7 @@ impl Ledger {
             || world.faults.writes_are_refused(world.executor.now())
     }
 
-    /// The ends of a browser session.
+    /// Checks all limits of a browser session.
     fn check_session(
         &self,
         world: &World,
@@ -224,7 +224,8 @@ impl Ledger {
     ) {
         let facts = &self.facts;
         if let Some((signed_out, by)) = ticket.signed_out {
-            // The workers of one Envoy know at once. Another one may have read it just before, and remembers that.
+            // The workers of the same Envoy know at once. Another Envoy may have read the session just before and
+            // cached it.
             let remembered = facts.cache_ttl + facts.redis_timeout + SLACK;
             let stalled = world.faults.stalled_since(at.envoy, at.worker, signed_out);
             let knows = if by == Some(at.envoy) {
@@ -263,7 +264,7 @@ impl Ledger {
             if arrived > ticket.created.saturating_add(facts.absolute_timeout + tolerance) {
                 dead(ticket.created, "it began");
             }
-            // A refresh counts as use when it ends.
+            // A refresh counts as a use when it ends.
             let lag = facts.slow_call + facts.redis_timeout;
             let stalled = world.faults.any_stall_since(ticket.tried);
             let trouble = world.faults.last_of(at.envoy).max(world.faults.last_refusal());
@@ -279,7 +280,7 @@ impl Ledger {
         }
     }
 
-    /// What the application sees of a request.
+    /// Checks what the application receives.
     fn check_upstream(&self, ask: &Ask, upstream: &Upstream, now: Moment) {
         let values = |name: &str| -> Vec<String> {
             let found = upstream.headers.iter().filter(|(candidate, _)| candidate == name);
@@ -300,7 +301,7 @@ impl Ledger {
                 format!("request {number} carries its credential upstream"),
             );
         }
-        // A cookie of the application's own, different in every request: the permit must be this request's.
+        // The application's own cookie differs in every request. It shows that the permit belongs to this request.
         let own = ask.get("cookie").is_some_and(|sent| sent.contains("app="));
         if own && cookies != format!("app={number}") {
             self.violate(Rule::CleanUpstream, now, format!("request {number} has the cookies {cookies:?}"));
@@ -348,7 +349,7 @@ impl Ledger {
     }
 
     fn logout_answered(&self, ask: &Ask, reply: &Reply, at: WorkerId, now: Moment) {
-        // Anything else did not confirm it: a question first, or a store that did not answer.
+        // Any other reply did not confirm the sign-out: a confirmation page, or an unavailable Redis.
         if reply.status == 303
             && let Some(value) = session_cookie(ask)
             && let Some(ticket) = self.tickets.borrow_mut().get_mut(value)
@@ -358,7 +359,7 @@ impl Ledger {
         }
     }
 
-    /// Sign-out of one of a person's sessions, or of all of them.
+    /// A user signed out one session, or all of them.
     fn account_answered(&self, ask: &Ask, reply: &Reply, at: WorkerId, arrived: Moment, now: Moment) {
         let Truth::Session(own) = self.truth(ask) else { return };
         self.user_weakened(&own.subject, now);
@@ -376,25 +377,26 @@ impl Ledger {
                 None => ticket.created < arrived,
             };
             if is_meant && ticket.subject == own.subject {
-                // What another Envoy ended a moment ago is in no list any more that this one could go by.
+                // A session that another Envoy ended a moment ago is not in the index any more, so this Envoy cannot
+                // end it by name.
                 let at_once = named.is_some() || ticket.replaced.is_none_or(|by| by == at.envoy);
                 ticket.signed_out.get_or_insert((now, at_once.then_some(at.envoy)));
             }
         }
     }
 
-    /// A callback that was not a stranger's had its turn.
+    /// Callbacks of legitimate users must not be refused because of strangers.
     fn check_turn(&self, world: &World, ask: &Ask, at: WorkerId, reason: &str, now: Moment) {
         let kept_out = reason == "login_over_limit" && !ask.address.starts_with(NETWORK);
         let steady = matches!(self.facts.fault_profile, FaultProfile::Calm | FaultProfile::Pressure);
-        // A login that Redis does not take is tried again and again.
+        // A login that Redis does not accept is retried many times, which uses up the limit.
         if kept_out && steady && now.duration_since(world.faults.last_refusal()) > RELEASE_AFTER {
             let what = format!("request {} at {at}: strangers have all turns", ask.number);
             self.violate(Rule::StrangersCostLittle, now, what);
         }
     }
 
-    /// The gate did not let a request through. When nothing went wrong, it needs a reason.
+    /// The gate refused a request. Without a fault, it needs a reason.
     fn check_refusal(
         &self,
         world: &World,
@@ -407,8 +409,8 @@ impl Ledger {
         let facts = &self.facts;
         let lenient = match facts.fault_profile {
             FaultProfile::Calm => false,
-            // A worker that has just started, or whose neighbour died over a common task, may not know everything yet;
-            // but it must not take anybody's session.
+            // A worker that has just started, or whose neighbour crashed during a shared task, may lack data and reply
+            // with 503. But it must not end a session.
             FaultProfile::Crashes => reply.status == 503,
             FaultProfile::Pressure => reply.status == 503 && self.may_need_a_write(world, ask, now),
             FaultProfile::Storm => return,
@@ -447,8 +449,8 @@ impl Ledger {
         let _ = arrived;
     }
 
-    /// Whether a request may be refused because Redis takes no writes: its session has to be renewed, or could not be a
-    /// moment ago.
+    /// Whether a request may be refused because Redis refuses writes: its session must be refreshed, or a refresh
+    /// failed a moment ago.
     fn may_need_a_write(&self, world: &World, ask: &Ask, now: Moment) -> bool {
         let refusal = world.faults.last_refusal();
         let refused = world.faults.writes_are_refused(now)
@@ -471,7 +473,7 @@ impl Ledger {
     }
 
     fn lacks_group(&self, subject: &str) -> bool {
-        // Given back, it takes until the next refresh to be seen.
+        // When access is restored, the next refresh must first notice it.
         self.ever_lacked.borrow().contains(subject)
     }
 
@@ -480,7 +482,7 @@ impl Ledger {
         let tolerance = facts.skew * 2 + SLACK;
         let near =
             |since: Moment, limit: Duration| now.saturating_add(tolerance) >= since.saturating_add(limit);
-        // The use of a session is written down now and then only: that much earlier it may count as idle.
+        // Uses are recorded only at intervals, so the session may count as idle that much earlier.
         let lag = (facts.idle_timeout / 10).clamp(Duration::from_secs(1), Duration::from_secs(60));
         ticket.weakened.is_some()
             || ticket.signed_out.is_some()
@@ -488,7 +490,7 @@ impl Ledger {
             || near(ticket.begun, facts.absolute_timeout)
             || near(ticket.used, facts.idle_timeout.saturating_sub(lag))
             || near(ticket.used, facts.sso_idle.saturating_sub(facts.access_lifetime + facts.slow_call))
-            // Lifetimes count from before the call that brought the token, and that may have taken a while.
+            // Lifetimes count from before the call that returned the token, and that call may have been slow.
             || (!facts.refresh_tokens
                 && !facts.keeps_without_refresh
                 && near(ticket.begun, facts.access_lifetime.saturating_sub(facts.slow_call)))

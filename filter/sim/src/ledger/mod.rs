@@ -1,5 +1,5 @@
-//! What is true: who holds which credential, which session has ended and when. Every rule is checked against this,
-//! never against what the gate believes.
+//! The true state of a run: who holds which credential, and which session has ended and when. Every rule is checked
+//! against this state and never against what the gate believes.
 
 mod choices;
 mod decisions;
@@ -22,50 +22,50 @@ use crate::plan::{FaultProfile, Plan};
 /// The session cookie's name.
 pub const SESSION_COOKIE: &str = "__Host-oidc-gate";
 
-/// Times in tokens are whole seconds, and clocks differ.
+/// Tokens carry whole seconds, and clocks differ. Times closer than this may be in the same second.
 const SAME_SECOND: Duration = Duration::from_millis(2_500);
 
-/// How long after a rotation keys may be unknown.
+/// How long after a rotation the gate may not know the new keys.
 const KEYS_UNKNOWN: Duration = Duration::from_secs(13);
 
-/// What must never happen.
+/// The rules that must never be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Nothing reaches the application without a permit for the principal that this request's own credential stands
-    /// for.
+    /// A request reaches the application only with a permit for the principal of its own credential.
     PermitOfItsOwn,
-    /// What reaches the application carries no identity but the one that the gate knows, and no credential.
+    /// A request reaches the application with the identity that the gate verified and no other, and without a
+    /// credential.
     CleanUpstream,
-    /// No refresh token is presented twice, unless a fault may have swallowed the first answer.
+    /// A refresh token is presented only once, unless a fault may have lost the first reply.
     SpentOnce,
-    /// No code is presented twice.
+    /// A code is presented only once.
     CodeOnce,
-    /// A session's refresh token is never presented twice at the same time.
+    /// A session's refresh token is never presented by two calls at the same time.
     OneAtATime,
-    /// A session that has ended opens nothing any more, on any worker.
+    /// A session that has ended is refused by every worker.
     DeadStaysDead,
-    /// Nobody is signed out, and nobody is refused, without a reason.
+    /// No user is signed out or refused without a reason.
     NobodyThrownOut,
-    /// When nothing goes wrong any more, everything works again, and nothing waits for ever.
+    /// After all faults have ended, everything works again, and nothing waits for ever.
     Settles,
-    /// What strangers send costs nothing that a limit does not allow, and takes no turn of anybody else's.
+    /// Requests of strangers cost no more than the limits allow, and do not use up the limits of others.
     StrangersCostLittle,
-    /// A task acts on its own context: never on another stream, and an answer never belongs to another one.
+    /// A task acts only on its own context, and a reply reaches only the task that it belongs to.
     OwnContext,
-    /// Secrets are in no log line.
+    /// No log line contains a secret.
     NoSecretsInLogs,
     /// Nothing panics.
     NoPanic,
 }
 
-/// A rule that was broken.
+/// A broken rule.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which.
+    /// The rule.
     pub rule: Rule,
-    /// When.
+    /// When it was broken.
     pub at: Moment,
-    /// How.
+    /// A description.
     pub what: String,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What a token is for.
+/// The purpose of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// An access token.
@@ -84,22 +84,22 @@ pub enum TokenKind {
     Id,
 }
 
-/// A token that the provider gave out.
+/// A token that the provider issued.
 #[derive(Clone, Debug)]
 pub struct Issued {
-    /// What it is for.
+    /// Its purpose.
     pub kind: TokenKind,
-    /// Whose it is.
+    /// Its subject.
     pub subject: String,
-    /// The provider's session.
+    /// Its session at the provider.
     pub sid: Option<String>,
-    /// When it was given out.
+    /// When it was issued.
     pub issued: Moment,
     /// Its `exp`.
     pub ends: Moment,
 }
 
-/// The truth of one run.
+/// The true state of one run.
 pub struct Ledger {
     facts: Facts,
     tokens: RefCell<BTreeMap<String, Issued>>,
@@ -112,37 +112,37 @@ pub struct Ledger {
     refresh: presentations::Presentations,
     strangers: strangers::Strangers,
     disturbed: Cell<Moment>,
-    /// Until when new sessions may rightly end at once: of everybody, and of some users.
+    /// Until when new sessions may be ended at once: those of all users, and those of some users.
     void_until: Cell<Moment>,
     users_void_until: RefCell<BTreeMap<String, Moment>>,
-    /// When the provider got new keys last.
+    /// When the provider last rotated its keys.
     rotated: Cell<Moment>,
-    /// When Redis lost everything last.
+    /// When Redis last lost its data.
     forgotten: Cell<Option<Moment>>,
-    /// When the revocation stream was taken away last.
+    /// When the revocation stream was last removed.
     stream_lost: Cell<Option<Moment>>,
     violation: RefCell<Option<Violation>>,
     counts: Counts,
 }
 
-/// What happened how often, to see that a run was worth it.
+/// Event counts, to see whether a run was worthwhile.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Requests that reached the application.
     pub forwarded: Cell<u64>,
-    /// Requests that the gate answered.
+    /// Requests to which the gate replied itself.
     pub answered: Cell<u64>,
-    /// Logins that were completed.
+    /// Completed logins.
     pub logins: Cell<u64>,
-    /// Refresh tokens that were presented.
+    /// Refresh tokens presented to the provider.
     pub refreshes: Cell<u64>,
-    /// Sign-outs that were confirmed.
+    /// Confirmed sign-outs.
     pub sign_outs: Cell<u64>,
-    /// Announcements that were confirmed.
+    /// Confirmed logout notifications.
     pub announcements: Cell<u64>,
 }
 
-/// What the rules need to know of the plan.
+/// The parts of the plan that the rules need.
 struct Facts {
     fault_profile: FaultProfile,
     rotation: bool,
@@ -169,43 +169,43 @@ struct Code {
     presented: Option<Moment>,
 }
 
-/// A session of the provider.
+/// A session at the provider.
 #[derive(Clone, Debug, Default)]
 struct Session {
     subject: String,
     opened: Moment,
-    /// From when on the gate may rightly end what hangs on it.
+    /// From when on the gate may end what depends on it.
     weakened: Option<Moment>,
     /// When the provider ended it.
     ended: Option<Moment>,
-    /// When the gate confirmed that it knows.
+    /// When the gate confirmed the logout notification.
     announced: Option<Moment>,
 }
 
-/// A session of the gate, by its cookie.
+/// A session at the gate, identified by its cookie.
 #[derive(Clone, Debug)]
 struct Ticket {
     subject: String,
     sid: String,
     chain: u64,
-    /// When its callback arrived. Its lifetimes count from then on, and the answer may take seconds.
+    /// When its callback arrived. Its lifetimes count from then; the reply may take seconds.
     begun: Moment,
     /// When its callback was answered.
     created: Moment,
-    /// When it was last let in, or at least known.
+    /// When a request with it was last let through, or at least recognised.
     used: Moment,
-    /// When somebody last came with it: that may count as use, whatever came of it.
+    /// When a request with it last arrived. It may count as a use, whatever the reply was.
     tried: Moment,
-    /// From when on it may rightly be gone.
+    /// From when on it may be gone.
     weakened: Option<Moment>,
-    /// The Envoy where a new login in its browser took its place; others hear of it later.
+    /// The Envoy at which a new login in the same browser replaced it. Other Envoys learn that later.
     replaced: Option<usize>,
-    /// When its sign-out was confirmed, and by which Envoy; `None` where it was over already, by another one.
+    /// When its sign-out was confirmed, and by which Envoy. `None` if another Envoy had ended it before.
     signed_out: Option<(Moment, Option<usize>)>,
 }
 
 impl Ledger {
-    /// Nothing has happened yet.
+    /// A ledger without any events.
     pub fn new(plan: &Plan) -> Rc<Self> {
         Rc::new(Self {
             facts: Facts {
@@ -246,22 +246,22 @@ impl Ledger {
         })
     }
 
-    /// What happened how often.
+    /// The event counts.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// A rule was broken; the first one counts.
+    /// Records a broken rule. Only the first one is kept.
     pub fn violate(&self, rule: Rule, at: Moment, what: impl Into<String>) {
         self.violation.borrow_mut().get_or_insert_with(|| Violation { rule, at, what: what.into() });
     }
 
-    /// The rule that was broken first.
+    /// The first broken rule.
     pub fn violation(&self) -> Option<Violation> {
         self.violation.borrow().clone()
     }
 
-    /// A line in the gate's log.
+    /// Checks a line of the gate's log.
     pub fn logged(&self, line: &str) {
         let secrets =
             ["eyJ", "refresh.", crate::provider::SECRET, crate::world::REDIS_PASSWORD, crate::world::KEY];
@@ -272,30 +272,30 @@ impl Ledger {
 
     // What the provider did.
 
-    /// It gave out a token.
+    /// The provider issued a token.
     pub fn issued(&self, text: &str, kind: TokenKind, whose: (&str, &str), from: Moment, ends: Moment) {
         let (subject, sid) = (whose.0.to_owned(), Some(whose.1.to_owned()));
         let issued = Issued { kind, subject, sid, issued: from, ends };
         self.tokens.borrow_mut().insert(text.to_owned(), issued);
     }
 
-    /// An access token, if it is one.
+    /// The access token with this text, if there is one.
     pub fn access_token(&self, text: &str) -> Option<Issued> {
         self.tokens.borrow().get(text).filter(|issued| issued.kind == TokenKind::Access).cloned()
     }
 
-    /// An ID token, if it is one.
+    /// The ID token with this text, if there is one.
     pub fn id_token(&self, text: &str) -> Option<Issued> {
         self.tokens.borrow().get(text).filter(|issued| issued.kind == TokenKind::Id).cloned()
     }
 
-    /// It gave out a code.
+    /// The provider issued a code.
     pub fn code_issued(&self, code: &str, sid: &str, chain: u64) {
         let new = Code { sid: sid.to_owned(), chain, presented: None };
         self.codes.borrow_mut().insert(code.to_owned(), new);
     }
 
-    /// A code arrived at the token endpoint. Only a store that forgot that it was taken excuses a second time.
+    /// A code was presented to the token endpoint. A second time is allowed only if Redis lost the record of the first.
     pub fn code_presented(&self, code: &str, now: Moment) {
         if let Some(code) = self.codes.borrow_mut().get_mut(code)
             && let Some(first) = code.presented.replace(now)
@@ -321,7 +321,7 @@ impl Ledger {
         self.sessions.borrow_mut().insert(sid.to_owned(), session);
     }
 
-    /// A session has ended.
+    /// A session ended.
     pub fn session_ended(&self, sid: &str, now: Moment) {
         self.session_weakened(sid, now);
         if let Some(session) = self.sessions.borrow_mut().get_mut(sid) {
@@ -329,7 +329,7 @@ impl Ledger {
         }
     }
 
-    /// Something happened after which the gate may end what hangs on a session.
+    /// After this event, the gate may end what depends on a session.
     pub fn session_weakened(&self, sid: &str, now: Moment) {
         self.disturbed.set(now);
         if let Some(session) = self.sessions.borrow_mut().get_mut(sid) {
@@ -337,7 +337,7 @@ impl Ledger {
         }
     }
 
-    /// All sessions of a user may end, and those that begin in the same second.
+    /// After this event, the gate may end all sessions of a user, including those that begin in the same second.
     pub fn user_weakened(&self, subject: &str, now: Moment) {
         self.disturbed.set(now);
         self.users_void_until.borrow_mut().insert(subject.to_owned(), now.saturating_add(SAME_SECOND));
@@ -349,7 +349,7 @@ impl Ledger {
         }
     }
 
-    /// [`Ledger::user_weakened`], by a session of the user's.
+    /// [`Ledger::user_weakened`] for the user of a session.
     pub fn user_of_session_weakened(&self, sid: &str, now: Moment) {
         let subject = self.sessions.borrow().get(sid).map(|session| session.subject.clone());
         if let Some(subject) = subject {
@@ -357,7 +357,7 @@ impl Ledger {
         }
     }
 
-    /// Everything that was issued until now may end, and what is issued in the same second.
+    /// After this event, the gate may end everything that was issued until now or in the same second.
     pub fn everybody_is_void(&self, now: Moment) {
         self.disturbed.set(now);
         self.void_until.set(now.saturating_add(SAME_SECOND));
@@ -366,7 +366,7 @@ impl Ledger {
         }
     }
 
-    /// Sessions that the provider has ended until then, and for which nothing was issued for so long before.
+    /// Sessions that the provider has ended by now, and for which it had issued nothing for at least `before`.
     pub fn ended_and_idle(&self, now: Moment, before: Duration) -> Vec<String> {
         let sessions = self.sessions.borrow();
         let tokens = self.tokens.borrow();
@@ -378,7 +378,7 @@ impl Ledger {
         ended.map(|(sid, _)| sid).filter(|sid| now.duration_since(latest(sid)) >= before).cloned().collect()
     }
 
-    /// The gate confirmed that it knows of a session's end.
+    /// The gate confirmed a logout notification for a session.
     pub fn announced(&self, sid: &str, now: Moment) {
         bump(&self.counts.announcements);
         if let Some(session) = self.sessions.borrow_mut().get_mut(sid) {
@@ -386,31 +386,32 @@ impl Ledger {
         }
     }
 
-    /// A user may not come in any more.
+    /// A user lost access.
     pub fn group_taken(&self, subject: &str, now: Moment) {
         self.disturbed.set(now);
         self.ever_lacked.borrow_mut().insert(subject.to_owned());
         self.groups_taken.borrow_mut().insert(subject.to_owned(), now);
     }
 
-    /// A user may come in again.
+    /// A user got access again.
     pub fn group_given(&self, subject: &str) {
         self.groups_taken.borrow_mut().remove(subject);
     }
 
-    /// The provider has new keys.
+    /// The provider rotated its keys.
     pub fn keys_rotated(&self, now: Moment) {
         self.rotated.set(now);
     }
 
-    /// Whether the gate may not have found the newest keys yet: it looks for unknown ones every 10 s at most.
+    /// Whether the gate may not have found the newest keys yet: it fetches keys for an unknown `kid` at most every 10
+    /// s.
     pub fn keys_are_new(&self, now: Moment) -> bool {
         self.rotated.get() != Moment::ZERO && now.duration_since(self.rotated.get()) < KEYS_UNKNOWN
     }
 
-    // What went wrong.
+    // Faults.
 
-    /// Redis has lost everything.
+    /// Redis lost its data.
     pub fn lost_everything(&self, now: Moment) {
         self.disturbed.set(now);
         self.forgotten.set(Some(now));
@@ -419,12 +420,12 @@ impl Ledger {
         }
     }
 
-    /// The revocation stream is gone, and nothing else.
+    /// Only the revocation stream was lost.
     pub fn lost_stream(&self, now: Moment) {
         self.stream_lost.set(Some(now));
     }
 
-    /// A worker died: what it was refreshing may be lost.
+    /// A worker crashed. The sessions that it was refreshing may be lost.
     pub fn crashed(&self, at: WorkerId, now: Moment) {
         self.worker_starts(at);
         for chain in self.refresh.recently_by(at, now) {
@@ -434,12 +435,12 @@ impl Ledger {
         }
     }
 
-    /// Whether anything has happened since then that may change who is signed in.
+    /// Whether an event since then may have changed who is signed in.
     pub fn is_disturbed_since(&self, since: Moment) -> bool {
         self.disturbed.get() != Moment::ZERO && self.disturbed.get() >= since
     }
 
-    /// What a request brings, in words.
+    /// Describes the credential of a request.
     pub fn describe(&self, ask: &Ask) -> String {
         if let Some(token) = ask.get("authorization") {
             let token = token.strip_prefix("Bearer ").unwrap_or(token);

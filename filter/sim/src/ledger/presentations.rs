@@ -1,4 +1,4 @@
-//! Refresh tokens on their way to the provider: each once, and one at a time.
+//! Refresh tokens on their way to the provider: each may be presented only once, and by one call at a time.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,13 +10,13 @@ use crate::envoy::WorkerId;
 use crate::executor::Moment;
 use crate::faults::Faults;
 
-/// How long after a call to the provider a worker may still be writing down what came of it.
+/// How long after a call to the provider a worker may still be writing its result.
 const WRITING: Duration = Duration::from_secs(10);
 
-/// How long ago a worker may have stood still and still be acting on what it knew before.
+/// For how long after a stall a worker may still act on outdated knowledge.
 const STALLED: Duration = Duration::from_secs(2);
 
-/// Everything that was ever presented.
+/// All refresh tokens that were ever presented.
 #[derive(Default)]
 pub struct Presentations {
     tokens: RefCell<BTreeMap<String, Token>>,
@@ -29,9 +29,9 @@ struct Token {
     chain: u64,
     number: u64,
     sid: String,
-    /// Calls that bring it, in order.
+    /// The calls that carry it, in order.
     calls: Vec<(WorkerId, Moment)>,
-    /// How often it arrived.
+    /// How often it arrived at the provider.
     arrived: u64,
 }
 
@@ -42,7 +42,7 @@ struct Call {
     over: Option<Moment>,
 }
 
-/// A call that presents a refresh token; over when dropped.
+/// A call that presents a refresh token. It ends when this is dropped.
 pub struct Presentation {
     id: u64,
     calls: Rc<RefCell<BTreeMap<u64, Call>>>,
@@ -59,7 +59,7 @@ impl Drop for Presentation {
 }
 
 impl Presentations {
-    /// Sessions that a worker is refreshing, or was just now.
+    /// Chains that a worker is refreshing, or refreshed a moment ago.
     pub(super) fn recently_by(&self, worker: WorkerId, now: Moment) -> Vec<u64> {
         let calls = self.calls.borrow();
         let recent = calls.values().filter(|call| {
@@ -71,7 +71,7 @@ impl Presentations {
     fn excused(&self, calls: &[(WorkerId, Moment)]) -> bool {
         let faults = self.faults.borrow();
         calls.iter().any(|(by, since)| {
-            // A worker that stood still between getting its turn and taking it can't know that the turn is over.
+            // A worker that stalled after it got the lease cannot know that the lease has expired.
             faults.as_ref().is_some_and(|faults| {
                 faults.excuse(by.envoy, by.worker, *since)
                     || faults.stalled_within(by.envoy, by.worker, STALLED, *since)
@@ -81,18 +81,18 @@ impl Presentations {
 }
 
 impl Ledger {
-    /// Where to ask whether a fault is to blame.
+    /// Sets the faults that may excuse a broken rule.
     pub fn set_faults(&self, faults: Rc<Faults>) {
         *self.refresh.faults.borrow_mut() = Some(faults);
     }
 
-    /// The provider gave out a refresh token: the so-manieth of a chain.
+    /// The provider issued a refresh token: number `number` of its chain.
     pub fn refresh_token(&self, text: &str, chain: u64, number: u64, sid: &str) {
         let token = Token { chain, number, sid: sid.to_owned(), calls: Vec::new(), arrived: 0 };
         self.refresh.tokens.borrow_mut().insert(text.to_owned(), token);
     }
 
-    /// A worker sends this body to the provider; when it brings a refresh token, the call counts until it is over.
+    /// A worker sends this body to the provider. If it carries a refresh token, the call is recorded until it ends.
     pub fn presenting(
         &self,
         body: &[u8],
@@ -129,7 +129,7 @@ impl Ledger {
         Some(Presentation { id, calls: self.refresh.calls.clone(), clock })
     }
 
-    /// A request with a session arrived, and whoever sent it did not wait for the answer: its use may be written.
+    /// A request with a session arrived, and its client did not wait for the reply. Its use may be recorded.
     pub fn went_away(&self, cookie: &str, arrived: Moment) {
         if let Some(ticket) = self.tickets.borrow_mut().get_mut(cookie) {
             ticket.tried = ticket.tried.max(arrived);

@@ -1,4 +1,5 @@
-//! What strangers may cost: nothing where the gate can tell by itself, and no more than a limit where it can't.
+//! The cost of strangers: nothing if the gate can reject their credentials itself, and otherwise no more than the
+//! limit.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,39 +10,39 @@ use crate::envoy::WorkerId;
 use crate::executor::Moment;
 use crate::world::{CALLBACKS, UNKNOWN_TICKETS, World};
 
-/// How a session's key in Redis begins.
+/// The prefix of a session's key in Redis.
 const SESSION_KEY: &[u8] = b"mlflow:s:";
 /// 43 base64url characters follow.
 const NAME_LEN: usize = 43;
 
-/// What strangers sent, and what it has cost.
+/// The credentials that strangers sent, and their cost.
 #[derive(Default)]
 pub(super) struct Strangers {
     forged: RefCell<BTreeSet<String>>,
     guessed: RefCell<BTreeSet<String>>,
     looked_for: RefCell<BTreeMap<WorkerId, u64>>,
     exchanged: RefCell<BTreeMap<WorkerId, u64>>,
-    /// A worker that starts knows of nobody.
+    /// A worker that starts has full limits and knows no addresses.
     starts: RefCell<BTreeMap<WorkerId, u64>>,
 }
 
 impl Ledger {
-    /// Somebody sends a ticket under this name that the gate can tell from its own.
+    /// Somebody sends a ticket with this record name that the gate can reject itself.
     pub fn forged(&self, name: &str) {
         self.strangers.forged.borrow_mut().insert(name.to_owned());
     }
 
-    /// Somebody sends a ticket under this name that only Redis can tell about.
+    /// Somebody sends a ticket with this record name that only Redis can verify.
     pub fn guessed(&self, name: &str) {
         self.strangers.guessed.borrow_mut().insert(name.to_owned());
     }
 
-    /// A worker starts once more.
+    /// A worker starts again.
     pub(super) fn worker_starts(&self, worker: WorkerId) {
         *self.strangers.starts.borrow_mut().entry(worker).or_default() += 1;
     }
 
-    /// A worker asks Redis.
+    /// A worker sends a request to Redis.
     pub fn asks_redis(&self, world: &World, from: WorkerId, body: &[u8], now: Moment) {
         let strangers = &self.strangers;
         if strangers.forged.borrow().is_empty() && strangers.guessed.borrow().is_empty() {
@@ -60,14 +61,14 @@ impl Ledger {
         }
     }
 
-    /// A worker asks the provider.
+    /// A worker sends a request to the provider.
     pub fn asks_provider(&self, world: &World, from: WorkerId, body: &[u8], now: Moment) {
         if body.windows(MADE_UP.len()).any(|window| window == MADE_UP.as_bytes()) {
             self.cost(world, &self.strangers.exchanged, from, CALLBACKS, now, "made-up codes presented");
         }
     }
 
-    /// All strangers come from one network, which gets half of what there is.
+    /// Counts one request. All strangers come from one network, which may use half of the limit.
     fn cost(
         &self,
         world: &World,
@@ -83,7 +84,7 @@ impl Ledger {
         let lives = self.strangers.starts.borrow().get(&from).copied().unwrap_or_default() + 1;
         let seconds = now.micros() / 1_000_000 + 1;
         let most = (u64::from(burst) * lives + u64::from(per_second) * seconds) / 2 + 1;
-        // A clock that jumps ahead fills what there is, once more.
+        // A clock that jumps ahead refills the limit.
         if *count > most && world.faults.clocks_were_right() {
             let what = format!("{from}: {count} {what}, and {most} may be");
             self.violate(Rule::StrangersCostLittle, now, what);

@@ -1,4 +1,4 @@
-//! What an administrator does at the provider.
+//! Actions of an administrator at the provider.
 
 use super::{GROUP, Key, Provider};
 use crate::executor::Moment;
@@ -7,23 +7,23 @@ use crate::world::epoch_secs;
 /// One action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Signs a user out everywhere: announced, session by session.
+    /// Signs a user out everywhere. The gate is notified of each session.
     LogOutUser,
-    /// Deletes one session: announced.
+    /// Deletes one session. The gate is notified.
     DeleteSession,
-    /// Ends all sessions of the realm: not announced.
+    /// Ends all sessions of the realm, without logout tokens.
     LogOutAll,
-    /// Refuses tokens that were issued before now: not announced.
+    /// Refuses tokens that were issued before now, without logout tokens.
     PushNotBefore,
-    /// Takes a user's group away, or gives it back: not announced.
+    /// Removes a user's group, or restores it, without notice.
     ChangeGroups,
-    /// Disables a user, or enables one again: not announced.
+    /// Disables a user, or enables the user again, without notice.
     DisableUser,
-    /// Makes a new signing key; the old one stays good.
+    /// Creates a new signing key. The old one stays valid.
     RotateKeys,
 }
 
-/// All of them, the usual ones more often.
+/// All actions; the common ones are listed more than once.
 pub const ACTIONS: [Action; 9] = [
     Action::LogOutUser,
     Action::LogOutUser,
@@ -37,8 +37,8 @@ pub const ACTIONS: [Action; 9] = [
 ];
 
 impl Provider {
-    /// Does it, to a user or session by chance. Gives back the sessions whose end has to be announced, one after the
-    /// other.
+    /// Performs an action on a random user or session. Returns the sessions for which logout tokens must be sent, one
+    /// after the other.
     pub fn administer(&self, action: Action, now: Moment) -> Vec<String> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
@@ -99,7 +99,7 @@ impl Provider {
         }
     }
 
-    /// Everybody may come in again: what was taken away is given back, so that the end of a run shows who can.
+    /// Restores all rights that were taken away, so that every user can show that the gate works.
     pub fn pardon(&self) {
         let mut state = self.state.borrow_mut();
         for user in &mut state.users {

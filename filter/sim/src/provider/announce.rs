@@ -1,4 +1,4 @@
-//! Back-channel logout: the provider tells the gate that a session has ended, once, and waits for the answer.
+//! Back-channel logout: the provider sends a logout token to the gate and waits for the reply.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::plan::FaultProfile;
 use crate::sync::within;
 use crate::world::{World, epoch_secs};
 
-/// Where the gate is told.
+/// The gate's endpoint.
 const PATH: &str = "/oauth2/backchannel-logout";
-/// How long Keycloak waits for the answer.
+/// How long Keycloak waits for the reply.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a logout that is not confirmed is announced again.
+/// How often an unconfirmed logout token is sent again.
 const TRIES: usize = 4;
 
-/// Tells the client's admin URL of a "Logout all" or a "not before"; whether it confirmed.
+/// Sends "Logout all" or "not before" to the client's admin URL. True if the gate confirmed it.
 pub async fn tell_admin_url(world: &Rc<World>, path: &str, action: &str) -> bool {
     if world.faults.loses_announcement(&world.plan) {
         return false;
@@ -32,12 +32,12 @@ pub async fn tell_admin_url(world: &Rc<World>, path: &str, action: &str) -> bool
     let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
     let status = answered.flatten().map_or(0, |seen| seen.status());
     world.trace.event(world.executor.now(), "announced", u64::from(status), || format!("{action}: {status}"));
-    // What was issued "until now" is a question of clocks.
+    // Whether something was issued "until now" depends on the clocks.
     matches!(status, 200 | 204) && world.envoys[at.envoy].clock_is_right()
 }
 
-/// Announces that a session has ended: to a worker by chance, or to one of each Envoy. Returns when all have answered
-/// or the time is up, as Keycloak does.
+/// Sends logout tokens for a session: to a random worker, or to one worker of each Envoy. Returns when all have replied
+/// or timed out, like Keycloak.
 pub async fn announce(world: &Rc<World>, sid: &str) {
     let to_each = world.plan.provider.announces_to_each;
     let one = world.rng.index(world.plan.envoys);
@@ -64,8 +64,8 @@ pub async fn announce(world: &Rc<World>, sid: &str) {
     }
 }
 
-/// The same token once more, to any worker of any Envoy: a few times until one confirms it, once more where one has.
-/// Nothing that began since the first time is meant.
+/// Sends the same token again to random workers: several times until one confirms it, or once more if it was confirmed.
+/// A replay must not end anything that began since the first time.
 async fn announce_again(world: Rc<World>, sid: String, token: String, was_confirmed: bool) {
     for _ in 0..TRIES {
         world.executor.sleep(Duration::from_millis(world.rng.between(100, 4_000))).await;
@@ -84,7 +84,7 @@ async fn announce_again(world: Rc<World>, sid: String, token: String, was_confir
     }
 }
 
-/// Whether a worker confirms it.
+/// Sends the token to a worker. True if the worker confirmed it.
 async fn deliver(world: &Rc<World>, at: WorkerId, sid: &str, token: &str) -> bool {
     let body = form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", token).finish();
     let ask = Ask::new(world, "POST", PATH)
@@ -103,7 +103,7 @@ async fn deliver(world: &Rc<World>, at: WorkerId, sid: &str, token: &str) -> boo
 }
 
 impl super::Provider {
-    /// A logout token as Keycloak makes it, with its second member in `events`.
+    /// A logout token in Keycloak's form, with its additional member in `events`.
     fn logout_token(&self, sid: &str, now: Moment) -> String {
         let mut state = self.state.borrow_mut();
         state.serial += 1;
@@ -122,7 +122,7 @@ impl super::Provider {
         state.keys[state.keys.len() - 1].sign("logout+jwt", &claims)
     }
 
-    /// What Keycloak posts to a client's admin URL: a bare token, without issuer and audience.
+    /// Keycloak's message to a client's admin URL: a bare token without issuer and audience.
     fn admin_token(&self, action: &str, now: Moment) -> String {
         let mut state = self.state.borrow_mut();
         state.serial += 1;

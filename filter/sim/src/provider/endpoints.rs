@@ -7,31 +7,31 @@ use super::token::Form;
 use super::{CLIENT, ISSUER, Provider, SECRET};
 use crate::executor::Moment;
 
-/// What the authorization endpoint does with a browser.
+/// The response of the authorization endpoint to a browser.
 pub enum Authorized {
-    /// It sends it back with a code; this is its session at the provider from now on.
+    /// A redirect back with a code. `sid` is the browser's session at the provider from now on.
     Back {
-        /// Where to.
+        /// The redirect's target.
         location: String,
         /// The provider's session cookie.
         sid: String,
     },
-    /// It asks for a password first.
+    /// The user must enter a password first.
     AskPassword,
-    /// It shows an error and does not send it back.
+    /// An error page without a redirect.
     Error,
 }
 
-/// What end_session does with a browser.
+/// The response of `end_session_endpoint` to a browser.
 pub struct LoggedOut {
-    /// Sessions whose end has to be announced before the browser is sent on.
+    /// Sessions for which logout tokens must be sent before the redirect.
     pub announce: Vec<String>,
-    /// Where the browser is sent; `None` for a page that asks.
+    /// The redirect's target; `None` for a confirmation page.
     pub location: Option<String>,
 }
 
 impl Provider {
-    /// A request of the gate.
+    /// Handles a request of the gate.
     pub fn handle(
         &self,
         method: &str,
@@ -96,14 +96,14 @@ impl Provider {
     }
 
     fn is_authenticated(headers: &[(String, String)], form: &Form) -> bool {
-        // RFC 6749 2.3.1: form-encoded before they are joined.
+        // RFC 6749 2.3.1: id and secret are form-encoded before they are joined.
         let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let expected = format!("Basic {}", base64(format!("{}:{}", encode(CLIENT), encode(SECRET))));
         headers.iter().any(|(name, value)| name == "authorization" && *value == expected)
             || (form.get("client_id") == Some(CLIENT) && form.get("client_secret") == Some(SECRET))
     }
 
-    /// Whether an access token is good, as the provider itself sees it: its subject and session.
+    /// The subject and session of an access token, if the provider considers it active.
     fn active(&self, token: &str, now: Moment) -> Option<(String, String)> {
         let issued = self.ledger.access_token(token)?;
         let sid = issued.sid?;
@@ -132,7 +132,7 @@ impl Provider {
         }
     }
 
-    /// A refresh token ends our part of the session, without announcement.
+    /// Revoking a refresh token detaches our client from the session, without a logout token.
     fn revoke(&self, token: &str, now: Moment) {
         let mut state = self.state.borrow_mut();
         if let Some(sid) = state.refresh.get(token).map(|token| token.sid.clone()) {
@@ -140,8 +140,8 @@ impl Provider {
         }
     }
 
-    /// A browser comes with an authorization request. `sso` is its session cookie, `user` who sits in front of it;
-    /// without a session it is asked for a password first, and comes again with `password`.
+    /// Handles an authorization request of a browser. `sso` is its session cookie. Without a session, the result is
+    /// [`Authorized::AskPassword`], and the browser repeats the request with `password`, the number of its user.
     pub fn authorize(
         &self,
         query: &str,
@@ -180,7 +180,7 @@ impl Provider {
         Authorized::Back { location, sid }
     }
 
-    /// A browser comes to sign out (RP-Initiated Logout). With a hint of ours nobody is asked.
+    /// Handles a sign-out request of a browser (RP-Initiated Logout). With an ID token hint, there is no confirmation.
     pub fn end_session_request(&self, query: &str, sso: Option<&str>, now: Moment) -> LoggedOut {
         let request = Form::parse(query.as_bytes());
         let hinted =
@@ -189,7 +189,7 @@ impl Provider {
         let Some(sid) = hinted.or_else(|| sso.map(str::to_owned)) else {
             return LoggedOut { announce: Vec::new(), location: None };
         };
-        // Without a hint Keycloak shows a page; the person in front of it says yes.
+        // Without a hint Keycloak shows a confirmation page, and the user confirms.
         let announce = if self.end_session(&mut state, &sid, now) { vec![sid] } else { Vec::new() };
         let location = request.get("post_logout_redirect_uri").map(|to| {
             let state = request.get("state").unwrap_or_default();
@@ -201,7 +201,7 @@ impl Provider {
         LoggedOut { announce, location }
     }
 
-    /// An API client gets a token: with a session of its own (password grant).
+    /// Issues tokens to an API client, in a session for it alone (password grant).
     pub fn grant(&self, user: usize, now: Moment) -> Option<(String, String)> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;

@@ -1,5 +1,5 @@
-//! An OpenID provider that behaves as Keycloak does: sessions, rotating refresh tokens whose reuse detaches the client,
-//! groups that change, and endings, some of which it announces and some not.
+//! An OpenID provider that behaves like Keycloak: sessions, rotating refresh tokens whose reuse detaches the client,
+//! changing groups, and ends of sessions, only some of which cause a logout token.
 
 pub mod admin;
 mod announce;
@@ -26,13 +26,13 @@ pub const ISSUER: &str = "https://idp.example/realms/mlflow";
 pub const CLIENT: &str = "mlflow";
 /// The client's secret.
 pub const SECRET: &str = "client s3cret+%";
-/// The group that lets people in.
+/// The group that grants access.
 pub const GROUP: &str = "/mlflow_users";
-/// Where the gate is.
+/// The gate's origin.
 pub const ORIGIN: &str = "https://mlflow.example";
 /// The gate's host.
 pub const AUTHORITY: &str = "mlflow.example";
-/// How long a code is good.
+/// The lifetime of a code.
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The provider.
@@ -50,10 +50,10 @@ struct State {
     sessions: BTreeMap<String, Session>,
     codes: BTreeMap<String, Code>,
     refresh: BTreeMap<String, Refresh>,
-    /// Chain of refresh tokens → the number of the one that is good.
+    /// Chain of refresh tokens → the number of the valid one.
     chains: BTreeMap<u64, u64>,
     keys: Vec<Key>,
-    /// Tokens of the realm that were issued before are refused, in whole seconds.
+    /// Tokens of the realm that were issued before this time are refused; in whole seconds.
     not_before: u64,
     serial: u64,
 }
@@ -66,12 +66,12 @@ struct User {
     not_before: u64,
 }
 
-/// A session of the provider; browsers and clients may share it.
+/// A session at the provider. Browsers and clients may share it.
 struct Session {
     user: usize,
     started: Moment,
     refreshed: Moment,
-    /// Whether the gate's client is part of it.
+    /// Whether the gate's client takes part in it.
     attached: bool,
     alive: bool,
 }
@@ -95,7 +95,7 @@ struct Refresh {
 }
 
 impl Provider {
-    /// With that many users.
+    /// A provider with this many users.
     pub fn new(plan: ProviderPlan, users: usize, rng: Rng, ledger: Rc<Ledger>) -> Self {
         let users = (0..users).map(|number| User {
             subject: format!("subject-{number}"),
@@ -108,7 +108,7 @@ impl Provider {
         Self { plan, rng, ledger, state: RefCell::new(state), requests: Cell::default() }
     }
 
-    /// How many requests it has had.
+    /// The number of requests so far.
     pub fn requests(&self) -> u64 {
         self.requests.get()
     }
@@ -119,7 +119,7 @@ impl Provider {
         oidc_gate_core::encoding::base64url(bytes)
     }
 
-    /// Whether a session still lives, by itself.
+    /// Whether a session is alive and within its own limits.
     fn is_alive(&self, state: &State, sid: &str, now: Moment) -> bool {
         state.sessions.get(sid).is_some_and(|session| {
             session.alive
@@ -128,7 +128,7 @@ impl Provider {
         })
     }
 
-    /// A new session for that user.
+    /// Opens a session for a user.
     fn open_session(&self, state: &mut State, user: usize, now: Moment) -> String {
         let sid = self.random();
         let session = Session { user, started: now, refreshed: now, attached: true, alive: true };
@@ -137,7 +137,7 @@ impl Provider {
         sid
     }
 
-    /// Ends a session; whether the gate's client was part of it and so has to be told.
+    /// Ends a session. True if the gate's client took part in it, so that a logout token must be sent.
     fn end_session(&self, state: &mut State, sid: &str, now: Moment) -> bool {
         let Some(session) = state.sessions.get_mut(sid) else { return false };
         let told = session.alive && session.attached;
@@ -146,8 +146,8 @@ impl Provider {
         told
     }
 
-    /// What happens when somebody uses a refresh token or a code twice: nothing of this client in that session is good
-    /// any more.
+    /// Detaches the client from a session, as after the reuse of a refresh token or code: all its tokens in that
+    /// session become invalid.
     fn detach(&self, state: &mut State, sid: &str, now: Moment) {
         if let Some(session) = state.sessions.get_mut(sid) {
             session.attached = false;

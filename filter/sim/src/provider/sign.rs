@@ -1,15 +1,15 @@
 //! Tokens in JWS form with `alg` RS256, whose signature is a cheap keyed hash.
 //!
 //! A real RSA signature takes a millisecond, and a run makes hundreds. The simulation is about order and time, not
-//! about arithmetic: the form of tokens, keys and signatures stays what the core expects (a key of 2048 bits, a
-//! signature of 256 bytes), and the simulated host checks what the simulated provider made. That the real host checks
-//! real signatures is shown elsewhere: by the core's own tests and by its probe at the start.
+//! about arithmetic. Tokens, keys and signatures have the form that the core expects (a key of 2048 bits, a signature
+//! of 256 bytes), and the simulated host verifies what the simulated provider signed. The core's own tests and its
+//! start-up probe show that a real host verifies real signatures.
 
 use oidc_gate_core::encoding::base64url;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// Bytes of the modulus, and so of a signature.
+/// Length of the modulus and of a signature, in bytes.
 const MODULUS_LEN: usize = 256;
 
 /// A signing key.
@@ -21,7 +21,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key with that number.
+    /// The key with this number.
     pub fn new(number: u64) -> Self {
         let mut modulus = Vec::with_capacity(MODULUS_LEN);
         for block in 0_u64.. {
@@ -38,14 +38,14 @@ impl Key {
         Self { id: format!("key-{number}"), modulus }
     }
 
-    /// The public key as the JWK set has it.
+    /// The public key as a JWK.
     pub fn jwk(&self) -> Value {
         json!({
             "kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.id, "e": "AQAB", "n": base64url(&self.modulus),
         })
     }
 
-    /// A token of that type with those claims.
+    /// A token with this `typ` and these claims.
     pub fn sign(&self, media_type: &str, claims: &Value) -> String {
         let header = json!({"alg": "RS256", "typ": media_type, "kid": self.id});
         let signed = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
@@ -54,9 +54,9 @@ impl Key {
     }
 }
 
-/// Whether `signature` was made with the key that `spki_der` holds.
+/// Whether `signature` was made with the key in `spki_der`.
 pub fn verify(spki_der: &[u8], signed: &[u8], given: &[u8]) -> bool {
-    // The modulus is what a SubjectPublicKeyInfo of this size ends with, before the exponent (5 bytes).
+    // A SubjectPublicKeyInfo of this size ends with the modulus and then the exponent (5 bytes).
     let Some(end) = spki_der.len().checked_sub(5) else { return false };
     let Some(modulus) = end.checked_sub(MODULUS_LEN).and_then(|start| spki_der.get(start..end)) else {
         return false;

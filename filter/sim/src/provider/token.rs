@@ -1,4 +1,4 @@
-//! What the provider puts into tokens, and the token endpoint.
+//! The token endpoint and the content of tokens.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::executor::Moment;
 use crate::ledger::TokenKind;
 use crate::world::epoch_secs;
 
-/// Answer of the token endpoint: status and body.
+/// A response of the token endpoint: status and body.
 pub type Answer = (u16, Value);
 
 fn refused(description: &str) -> Answer {
@@ -67,7 +67,7 @@ impl Provider {
             return refused("Session doesn't have required client");
         }
         let user = &state.users[session.user];
-        // Whole seconds: a token of the same second survives.
+        // Whole seconds: a token from the same second stays valid.
         if epoch_secs(issued) < state.not_before.max(user.not_before) {
             return refused("Stale token");
         }
@@ -84,7 +84,7 @@ impl Provider {
         (200, self.tokens(state, &sid, None, Some((chain, number + 1)), now))
     }
 
-    /// A token response for a session; without `chain` there is no refresh token.
+    /// A token response for a session. Without `chain` it has no refresh token.
     pub(super) fn tokens(
         &self,
         state: &mut State,
@@ -148,7 +148,7 @@ impl Provider {
         answer
     }
 
-    /// A code for a session, as the authorization endpoint gives out.
+    /// Issues a code for a session, like the authorization endpoint.
     pub(super) fn issue_code(&self, state: &mut State, sid: &str, request: &Form, now: Moment) -> String {
         state.serial += 1;
         let chain = state.serial;
@@ -170,7 +170,7 @@ impl Provider {
         code
     }
 
-    /// Whether an authorization request is one that Keycloak would act on.
+    /// Whether Keycloak would accept this authorization request.
     pub(super) fn is_registered(request: &Form) -> bool {
         request.get("client_id") == Some(CLIENT)
             && request.get("redirect_uri") == Some(&format!("{ORIGIN}/oauth2/callback"))
@@ -184,16 +184,16 @@ fn whole(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
 }
 
-/// Decoded parameters of a form or query.
+/// The decoded parameters of a form or query.
 pub struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// From `a=b&c=d`.
+    /// Parses `a=b&c=d`.
     pub fn parse(bytes: &[u8]) -> Self {
         Self(form_urlencoded::parse(bytes).into_owned().collect())
     }
 
-    /// The first value of that name.
+    /// The first value with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
     }

@@ -9,24 +9,24 @@ use crate::resp::Reply;
 type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
 type Sorted = BTreeMap<Vec<u8>, f64>;
 
-/// Commands that change something, and may need memory for it.
+/// Commands that change data and may need memory for it.
 const WRITES: [&str; 7] = ["SET", "INCR", "INCRBY", "HSET", "HINCRBY", "ZADD", "XADD"];
-/// Those that change something and need no memory: a server that has none left runs them.
+/// Commands that change data and need no memory. A server that is out of memory still runs them.
 const FREES: [&str; 9] =
     ["DEL", "PEXPIRE", "PERSIST", "HDEL", "ZREM", "ZREMRANGEBYSCORE", "ZREMRANGEBYRANK", "XDEL", "XTRIM"];
 
-/// Whether a command changes something: a replica refuses it.
+/// Whether a command changes data, so that a replica refuses it.
 fn is_write(name: &str) -> bool {
     WRITES.contains(&name) || FREES.contains(&name)
 }
 
-/// Whether a server that refuses writes with this error refuses this command. Of a script it refuses what the script
-/// calls.
+/// Whether a server that refuses writes with this error refuses this command. In a script, the calls of the script are
+/// refused.
 pub fn is_refused(error: &str, name: &str) -> bool {
     WRITES.contains(&name) || (FREES.contains(&name) && !error.starts_with("OOM"))
 }
 
-/// Runs a command of a script, unless the server refuses it.
+/// Runs a command that a script calls, unless the server refuses it.
 pub fn call(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Reply {
     if let Some(error) = keys.refuses
         && is_refused(error, name)
@@ -38,7 +38,7 @@ pub fn call(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Reply {
     execute(keys, name, args)
 }
 
-/// Runs one command. Its name is in upper case.
+/// Runs one command; `name` is in upper case.
 pub fn execute(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Reply {
     keys.expire();
     if let Some((least, most)) = arity(name)
@@ -50,7 +50,7 @@ pub fn execute(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Reply {
     run(keys, name, args).unwrap_or_else(|error| error)
 }
 
-/// How many words the command may have, its name included.
+/// The smallest and largest number of words of a command, including its name.
 fn arity(name: &str) -> Option<(usize, usize)> {
     const ANY: usize = usize::MAX;
     Some(match name {
@@ -167,7 +167,7 @@ fn set(keys: &mut Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     Ok(old.unwrap_or_else(Reply::ok))
 }
 
-/// When `EX s`, `PX ms`, `EXAT s` or `PXAT ms` is; `None` for any other word.
+/// The time that `EX s`, `PX ms`, `EXAT s` or `PXAT ms` means; `None` for any other word.
 fn end_of(now: u64, word: &[u8], amount: &[u8]) -> Result<Option<u64>, Reply> {
     let (unit, from) = match word.to_ascii_uppercase().as_slice() {
         b"EX" => (1000, now),
@@ -191,7 +191,7 @@ fn expire(keys: &mut Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
         None => true,
         Some(word) if is(word, "NX") => old.is_none(),
         Some(word) if is(word, "XX") => old.is_some(),
-        // No end is later than any.
+        // A key without an expiry counts as later than any.
         Some(word) if is(word, "GT") => old.is_some_and(|old| new > old),
         Some(word) if is(word, "LT") => old.is_none_or(|old| new < old),
         Some(word) => {
@@ -304,7 +304,7 @@ fn sorted(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply>
     })
 }
 
-/// What goes by place: `ZRANGE key start stop [WITHSCORES]`, `ZREVRANGE`, `ZREMRANGEBYRANK key start stop`.
+/// Commands by rank: `ZRANGE key start stop [WITHSCORES]`, `ZREVRANGE`, `ZREMRANGEBYRANK key start stop`.
 fn ranked(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     let (start, stop) = (integer(&args[2])?, integer(&args[3])?);
     let with_scores = match &args[4..] {
@@ -346,7 +346,7 @@ fn ranked(keys: &mut Keys, name: &str, args: &[Vec<u8>]) -> Result<Reply, Reply>
     ))
 }
 
-/// A score, and whether it is excluded.
+/// A score, and whether the bound is exclusive.
 fn score(text: &[u8]) -> Result<(f64, bool), Reply> {
     let (text, excluded) = text.strip_prefix(b"(").map_or((text, false), |rest| (rest, true));
     match text {
@@ -361,7 +361,7 @@ fn score(text: &[u8]) -> Result<(f64, bool), Reply> {
 }
 
 fn integer(text: &[u8]) -> Result<i64, Reply> {
-    // As strict as Redis: no plus sign, no leading zeros, no blanks.
+    // As strict as Redis: no plus sign, leading zeros or spaces.
     let text = std::str::from_utf8(text).map_err(|_| Reply::not_an_integer())?;
     let number: i64 = text.parse().map_err(|_| Reply::not_an_integer())?;
     if number.to_string() == text { Ok(number) } else { Err(Reply::not_an_integer()) }

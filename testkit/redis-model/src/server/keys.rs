@@ -1,4 +1,4 @@
-//! The keys of a Redis, with their types and their ends.
+//! The keys of a Redis, with their types and expiry times.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,20 @@ pub struct Keys {
     entries: BTreeMap<Vec<u8>, Entry>,
     /// The server's clock, in milliseconds since the epoch.
     pub now: u64,
-    /// What a script gets that writes.
+    /// The error for scripts that write, if writes are refused.
     pub refuses: Option<&'static str>,
-    /// Whether the script has written: then Redis does not run out of memory in the middle of it.
+    /// Whether the script has written already. Redis does not stop a script for lack of memory after its first write.
     pub is_dirty: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     data: Data,
-    /// When it goes, in milliseconds since the epoch.
+    /// When it expires, in milliseconds since the epoch.
     expires: Option<u64>,
 }
 
-/// What a key holds.
+/// The value of a key.
 #[derive(Clone, Debug)]
 pub enum Data {
     /// A string.
@@ -39,13 +39,13 @@ pub enum Data {
 
 /// A type that a key can hold.
 pub trait Kind: Default {
-    /// As that type.
+    /// The value as this type.
     fn of(data: &Data) -> Option<&Self>;
-    /// As that type, to change.
+    /// The value as this type, to change it.
     fn of_mut(data: &mut Data) -> Option<&mut Self>;
-    /// As a key's value.
+    /// Wraps it as a key's value.
     fn wrap(self) -> Data;
-    /// Whether the key goes when it becomes like this.
+    /// Whether the key is removed when its value becomes like this.
     fn is_empty(&self) -> bool;
 }
 
@@ -72,17 +72,17 @@ macro_rules! kind {
 kind!(Vec<u8>, Text, |_| false);
 kind!(BTreeMap<Vec<u8>, Vec<u8>>, Hash, |hash| hash.len() == 0);
 kind!(BTreeMap<Vec<u8>, f64>, Sorted, |set| set.len() == 0);
-// A stream stays, even when it was trimmed to nothing.
+// A stream remains even if all entries were trimmed.
 kind!(Stream, Stream, |_| false);
 
 impl Keys {
-    /// Drops whatever is past its end. Called with a new `now` before each command.
+    /// Removes expired keys. Called with a new `now` before each command.
     pub fn expire(&mut self) {
         let now = self.now;
         self.entries.retain(|_, entry| entry.expires.is_none_or(|expires| expires > now));
     }
 
-    /// The key's value as `K`; `None` when there is no such key.
+    /// The key's value as `K`; `None` if the key does not exist.
     ///
     /// # Errors
     /// `WRONGTYPE`.
@@ -93,7 +93,7 @@ impl Keys {
         }
     }
 
-    /// Changes the key's value; it is created when it is not there, and goes when nothing is left in it.
+    /// Changes the key's value. Creates the key if it does not exist, and removes it if the value becomes empty.
     ///
     /// # Errors
     /// `WRONGTYPE`.
@@ -110,32 +110,32 @@ impl Keys {
         Ok(result)
     }
 
-    /// Puts a string there, whatever was there before; its end goes with it.
+    /// Sets the key to a string. Any old value and expiry are removed.
     pub fn set(&mut self, key: &[u8], value: &[u8]) {
         self.entries.insert(key.to_vec(), Entry { data: Data::Text(value.to_vec()), expires: None });
     }
 
-    /// Whether the key is there.
+    /// Whether the key exists.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// What the key holds.
+    /// The key's value.
     pub fn data(&self, key: &[u8]) -> Option<&Data> {
         self.entries.get(key).map(|entry| &entry.data)
     }
 
-    /// Takes the key away; whether it was there.
+    /// Removes the key. True if it existed.
     pub fn remove(&mut self, key: &[u8]) -> bool {
         self.entries.remove(key).is_some()
     }
 
-    /// When the key goes; the outer `None` when there is no such key.
+    /// When the key expires. The outer `None` means that the key does not exist.
     pub fn end(&self, key: &[u8]) -> Option<Option<u64>> {
         self.entries.get(key).map(|entry| entry.expires)
     }
 
-    /// Sets or takes away the key's end; one that is past already takes the key away.
+    /// Sets or removes the key's expiry. A time in the past removes the key.
     pub fn set_end(&mut self, key: &[u8], expires: Option<u64>) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.expires = expires;
@@ -143,7 +143,7 @@ impl Keys {
         self.expire();
     }
 
-    /// All of it is lost.
+    /// Removes all keys.
     pub fn clear(&mut self) {
         self.entries.clear();
     }

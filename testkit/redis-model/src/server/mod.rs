@@ -19,13 +19,13 @@ pub struct Server {
     keys: Rc<RefCell<Keys>>,
     scripts: Scripts,
     password: Option<String>,
-    /// Replaces parts of scripts, to see whether anybody notices.
+    /// Replacements in scripts, to plant bugs.
     sabotage: Vec<(String, String)>,
     sabotaged: Cell<u64>,
     commands: Cell<u64>,
 }
 
-/// One client's connection: what was said on it so far.
+/// One client's connection, with the bytes that were received on it.
 #[derive(Default)]
 pub struct Connection {
     buffer: Vec<u8>,
@@ -40,19 +40,19 @@ struct Transaction {
     broken: bool,
 }
 
-/// What the server refuses at the moment.
+/// What the server refuses now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     /// Nothing.
     Well,
-    /// Everything, with this error.
+    /// It refuses everything with this error.
     Refusing(&'static str),
-    /// Whatever writes, with this error.
+    /// It refuses writes with this error.
     ReadOnly(&'static str),
 }
 
 impl Server {
-    /// Empty.
+    /// An empty server.
     pub fn new(password: Option<String>, sabotage: Vec<(String, String)>) -> Self {
         let keys = Rc::new(RefCell::new(Keys::default()));
         Self {
@@ -65,22 +65,22 @@ impl Server {
         }
     }
 
-    /// It restarts without its data.
+    /// Removes all data, like a restart without persistence.
     pub fn lose_everything(&self) {
         self.keys.borrow_mut().clear();
     }
 
-    /// How many commands it has run.
+    /// How many commands it has executed.
     pub fn commands(&self) -> u64 {
         self.commands.get()
     }
 
-    /// How often a script was not what the client sent.
+    /// How often a script was executed with a replacement.
     pub fn sabotaged(&self) -> u64 {
         self.sabotaged.get()
     }
 
-    /// Somebody else runs a command.
+    /// Runs a command of another client.
     pub fn tamper<W: AsRef<[u8]>>(&self, now: u64, words: &[W]) -> Reply {
         let args: Words = words.iter().map(|word| word.as_ref().to_vec()).collect();
         self.run(&args, now, Mood::Well)
@@ -91,7 +91,8 @@ impl Server {
         self.keys.borrow().names().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
-    /// Reads what arrived and answers each whole command. `now` is the server's clock, in milliseconds since the epoch.
+    /// Reads the received bytes and replies to each complete command. `now` is the server's clock, in milliseconds
+    /// since the epoch.
     pub fn feed(&self, connection: &mut Connection, bytes: &[u8], now: u64, mood: Mood) -> Vec<u8> {
         let mut out = Vec::new();
         connection.buffer.extend_from_slice(bytes);
@@ -109,7 +110,7 @@ impl Server {
         out
     }
 
-    /// Answers one command, which has a name at least.
+    /// Replies to one command, which must have a name.
     pub fn answer(&self, connection: &mut Connection, args: Words, now: u64, mood: Mood) -> Reply {
         let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
         if name == "AUTH" {
@@ -182,7 +183,7 @@ impl Server {
     fn run(&self, args: &[Vec<u8>], now: u64, mood: Mood) -> Reply {
         self.commands.set(self.commands.get() + 1);
         let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
-        // A script sees one time from its beginning to its end.
+        // A script sees the same time throughout.
         let mut keys = self.keys.borrow_mut();
         keys.now = now;
         keys.refuses = if let Mood::ReadOnly(error) = mood { Some(error) } else { None };

@@ -1,4 +1,4 @@
-//! Replies that many commands have.
+//! Replies that many commands share.
 
 use crate::resp::Reply;
 
@@ -8,12 +8,12 @@ impl Reply {
         Self::Simple("OK".to_owned())
     }
 
-    /// Some bytes or nothing.
+    /// A bulk string, or nil.
     pub(super) fn bulk(value: Option<&Vec<u8>>) -> Self {
         value.map_or(Self::Nil, |value| Self::Bulk(value.clone()))
     }
 
-    /// One or zero.
+    /// 1 or 0.
     pub(super) fn truth(holds: bool) -> Self {
         Self::Integer(i64::from(holds))
     }
@@ -23,17 +23,17 @@ impl Reply {
         Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
-    /// The key's type does not have this command.
+    /// The command does not apply to the key's type.
     pub(super) fn wrong_type() -> Self {
         Self::Error("WRONGTYPE Operation against a key holding the wrong kind of value".to_owned())
     }
 
-    /// The command has a word that it does not know.
+    /// The command has an unknown word.
     pub(super) fn syntax() -> Self {
         Self::Error("ERR syntax error".to_owned())
     }
 
-    /// The command has something else than a number.
+    /// An argument is not a number.
     pub(super) fn not_an_integer() -> Self {
         Self::Error("ERR value is not an integer or out of range".to_owned())
     }

@@ -10,7 +10,7 @@ use super::commands;
 use super::keys::Keys;
 use crate::resp::Reply;
 
-/// A Lua that calls back into one server's keys.
+/// A Lua interpreter that calls back into one server's keys.
 pub struct Scripts {
     lua: Lua,
     compiled: RefCell<BTreeMap<Vec<u8>, Function>>,
@@ -18,7 +18,7 @@ pub struct Scripts {
 
 impl Scripts {
     /// # Panics
-    /// When Lua itself can't be set up.
+    /// If Lua cannot be set up.
     pub fn new(keys: &Rc<RefCell<Keys>>) -> Self {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::default()).expect("Lua starts");
@@ -41,11 +41,11 @@ impl Scripts {
         Self { lua, compiled: RefCell::default() }
     }
 
-    /// Runs a script: all of it, and nothing else meanwhile.
+    /// Runs a script atomically.
     pub fn eval(&self, text: &[u8], keys: &[Vec<u8>], args: &[Vec<u8>]) -> Reply {
         match self.try_eval(text, keys, args) {
             Ok(reply) => reply,
-            // What Redis itself refused comes out as it was said, with where it happened.
+            // Like Redis, pass on an error of a command unchanged, and mark that it came from a script.
             Err(error) => {
                 let text = error.to_string();
                 let line = text.lines().next().unwrap_or_default();
@@ -88,7 +88,7 @@ fn call(lua: &Lua, keys: &Rc<RefCell<Keys>>, args: &[Value], protected: bool) ->
         words.push(match arg {
             Value::String(text) => text.as_bytes().to_vec(),
             Value::Integer(number) => number.to_string().into_bytes(),
-            // As Lua prints a number: without a fraction when there is none.
+            // Like Lua prints a number: without a fraction if it is an integer.
             Value::Number(number) => number.to_string().into_bytes(),
             _ => {
                 let what = "ERR Lua redis lib command arguments must be strings or integers";
@@ -106,7 +106,7 @@ fn call(lua: &Lua, keys: &Rc<RefCell<Keys>>, args: &[Value], protected: bool) ->
     }
 }
 
-/// Redis' types as Lua's: nothing is `false`, a status and an error are tables.
+/// Converts Redis' types to Lua's: nil becomes `false`, and a status or an error becomes a table.
 fn to_lua(lua: &Lua, reply: &Reply) -> mlua::Result<Value> {
     let named = |field: &str, text: &str| {
         let table = lua.create_table()?;
@@ -122,7 +122,7 @@ fn to_lua(lua: &Lua, reply: &Reply) -> mlua::Result<Value> {
         Reply::Nil | Reply::NilArray => Ok(Value::Boolean(false)),
         Reply::Array(items) => {
             let table = lua.create_table()?;
-            // One by one: only so many of Lua's values can be held at once.
+            // One by one, because Lua can hold only a limited number of values at once.
             for item in items {
                 table.raw_push(to_lua(lua, item)?)?;
             }
@@ -131,7 +131,8 @@ fn to_lua(lua: &Lua, reply: &Reply) -> mlua::Result<Value> {
     }
 }
 
-/// Lua's types as Redis': numbers lose their fraction, a list ends at the first nil, `true` is 1 and `false` nothing.
+/// Converts Lua's types to Redis': numbers lose their fraction, a list ends at the first nil, `true` is 1 and `false`
+/// is nil.
 fn to_reply(value: Value) -> mlua::Result<Reply> {
     Ok(match value {
         Value::Boolean(true) => Reply::Integer(1),

@@ -62,7 +62,7 @@ pub fn trim(keys: &mut Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     keys.change(&args[1], |stream: &mut Stream| Reply::count(stream.trim(trim)))
 }
 
-/// `XDEL key id …`. What was the last id stays the last one.
+/// `XDEL key id …`. The last id of the stream does not change.
 pub fn delete(keys: &mut Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     if keys.get::<Stream>(&args[1])?.is_none() {
         return Ok(Reply::Integer(0));
@@ -101,7 +101,7 @@ pub fn range(keys: &Keys, args: &[Vec<u8>], backwards: bool) -> Result<Reply, Re
     Ok(Reply::Array(entries))
 }
 
-/// `XREAD [COUNT n] STREAMS key … id …`; blocking is not possible behind a connection that half-closes.
+/// `XREAD [COUNT n] STREAMS key … id …`, without `BLOCK`: a connection that is half-closed cannot wait.
 pub fn read(keys: &Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     let mut rest = &args[1..];
     let mut count = usize::MAX;
@@ -129,7 +129,7 @@ pub fn read(keys: &Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     Ok(if found.is_empty() { Reply::NilArray } else { Reply::Array(found) })
 }
 
-/// `XINFO STREAM key`, as Redis 7 answers.
+/// `XINFO STREAM key`, with the reply of Redis 7.
 pub fn info(keys: &Keys, args: &[Vec<u8>]) -> Result<Reply, Reply> {
     if !is(args.get(1), "STREAM") || args.len() != 3 {
         return Err(Reply::syntax());
@@ -169,7 +169,7 @@ enum Trim {
 }
 
 impl Trim {
-    /// `~` may keep more, and a real server then does; the simulation trims exactly, which is the harder case.
+    /// With `~` a real server may keep more entries. The model trims exactly, which is the harder case.
     fn parse(rest: &mut &[Vec<u8>]) -> Result<Option<Self>, Reply> {
         let by_len = is(rest.first(), "MAXLEN");
         if !by_len && !is(rest.first(), "MINID") {
@@ -209,7 +209,7 @@ impl Stream {
 
 fn new_id(wanted: &[u8], last: Id, now: u64) -> Result<Id, Reply> {
     if wanted == b"*" {
-        // A clock that was set back does not make ids go back.
+        // Ids do not go back when the clock is set back.
         let next = if now > last.0 { Some((now, 0)) } else { after(last) };
         return next.ok_or_else(|| {
             let what = "ERR The stream has exhausted the last possible ID, unable to add more items";
@@ -234,7 +234,7 @@ fn new_id(wanted: &[u8], last: Id, now: u64) -> Result<Id, Reply> {
     Ok(id)
 }
 
-/// The smallest id that is larger.
+/// The next larger id.
 fn after((millis, sequence): Id) -> Option<Id> {
     match sequence.checked_add(1) {
         Some(sequence) => Some((millis, sequence)),

@@ -1,4 +1,4 @@
-//! What a client sees: whole pipelines in, whole pipelines out. A real Redis 7 answers the same.
+//! The client's view: whole pipelines in, whole pipelines out. A real Redis 7 gives the same replies.
 
 use super::*;
 use crate::resp::command;
@@ -9,7 +9,7 @@ fn server() -> Server {
     Server::new(None, Vec::new())
 }
 
-/// One command in words.
+/// Sends one command.
 fn ask_at(server: &Server, now: u64, words: &[&str]) -> String {
     let reply = server.feed(&mut Connection::default(), &command(words), now, Mood::Well);
     String::from_utf8(reply).unwrap()
@@ -89,7 +89,7 @@ fn streams_grow_at_one_end_and_are_cut_at_the_other() {
     let first = format!("${}\r\n{NOW}-0\r\n", NOW.to_string().len() + 2);
     assert_eq!(ask(&redis, &["XADD", "s", "MAXLEN", "~", "2", "*", "e", "1"]), first);
     assert_eq!(ask(&redis, &["XADD", "s", "MAXLEN", "~", "2", "*", "e", "2"]), first.replace("-0", "-1"));
-    // A clock that was set back does not make ids go back.
+    // Ids do not go back when the clock is set back.
     assert_eq!(
         ask_at(&redis, NOW - 5, &["XADD", "s", "MAXLEN", "2", "*", "e", "3"]),
         first.replace("-0", "-2")
@@ -117,7 +117,7 @@ fn a_transaction_runs_whole_or_not_at_all() {
     let whole = redis.feed(&mut Connection::default(), &body, NOW, Mood::Well);
     assert_eq!(whole, b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n$1\r\nv\r\n");
     let body = pipeline(&[&["MULTI"], &["DEL", "k"], &["EXEC"]]);
-    // Cut in the middle, however the bytes come.
+    // An incomplete transaction does not run, in whatever pieces its bytes arrive.
     let mut connection = Connection::default();
     for byte in &body[..body.len() - 3] {
         redis.feed(&mut connection, &[*byte], NOW, Mood::Well);

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{API, OWN_FORM, forwarded};
 use crate::testing::world::{World, config, header, replied};
 
-/// Two sessions of one person: a world's own, and the one whose cookies are given back.
+/// Two sessions of one user: one in the world's cookies, the other in the returned cookies.
 fn twice() -> (World, std::collections::BTreeMap<String, String>) {
     let world = World::new();
     world.log_in("/");
@@ -38,7 +38,7 @@ fn the_page_shows_who_is_in_where_and_until_when_and_no_token() {
     assert_eq!(replied(world.browse("POST", "/oauth2/account", OWN_FORM)).status, 405);
 }
 
-/// `<a ping>`, which somebody may have written into one of the application's pages.
+/// The headers of `<a ping>`, which users can write into the application's pages.
 const PING: &[(&str, &str)] =
     &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "empty")];
 
@@ -64,7 +64,7 @@ fn one_of_the_other_sessions_can_be_ended() {
     assert!(replied(world.navigate("/oauth2/account")).body.contains("You have no other sessions"));
 }
 
-/// However many they are, and however many have ended by themselves and are still listed.
+/// This holds for any number of sessions, including expired ones that are still listed.
 #[test]
 fn the_page_shows_sessions_that_live_and_says_how_many_more_there_are() {
     let world = World::new();
@@ -83,11 +83,11 @@ fn the_page_shows_sessions_that_live_and_says_how_many_more_there_are() {
     let mut shown = page();
     assert_eq!(shown.matches("account/sign-out?session=").count(), 20);
     assert!(shown.contains("And 10 more"), "{shown}");
-    // A reader of the screen can tell the buttons apart.
+    // A screen reader can tell the buttons apart.
     let labels: std::collections::BTreeSet<_> =
         shown.split("aria-label=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(labels.len(), 20, "{labels:?}");
-    // The twenty that are shown are ended, one by one: the others take their place.
+    // End the twenty shown sessions one by one: others take their place.
     for _ in 0..20 {
         let target = format!("/oauth2/account/sign-out?session={}", other_name(&shown));
         assert_eq!(replied(world.browse("POST", &target, OWN_FORM)).status, 303);
@@ -97,7 +97,7 @@ fn the_page_shows_sessions_that_live_and_says_how_many_more_there_are() {
     assert!(!shown.contains("more (older)"));
     let own = world.cookies.replace(oldest);
     forwarded(world.navigate("/"));
-    // Once they are old enough to be sure of, those that are gone are not even looked for.
+    // Ended sessions that are older than a minute are removed from the list and not looked up again.
     world.cookies.replace(own);
     world.host.advance(std::time::Duration::from_secs(61));
     page();
@@ -111,7 +111,7 @@ fn the_page_shows_sessions_that_live_and_says_how_many_more_there_are() {
     assert_eq!(asked.iter().sum::<usize>(), 10, "{asked:?}");
 }
 
-/// Each renewal moves the end of the refresh token; the session goes on.
+/// Each refresh moves the expiry of the refresh token, and the session goes on.
 #[test]
 fn the_page_says_when_a_session_ends_at_the_latest_also_where_its_refresh_token_ends_sooner() {
     let world = World::new();
@@ -128,7 +128,7 @@ fn the_page_says_when_a_session_ends_at_the_latest_also_where_its_refresh_token_
     );
 }
 
-/// Whoever asks for the page, or presses one of its buttons too late, comes back to it.
+/// A user who has to sign in for the page, or presses one of its buttons too late, returns to it.
 #[test]
 fn whoever_has_to_sign_in_for_the_page_comes_back_to_it() {
     let world = World::new();
@@ -189,7 +189,7 @@ fn signing_out_everywhere_ends_all_sessions_and_leads_to_the_provider() {
     forwarded(world.navigate("/"));
 }
 
-/// `iat` is the provider's time, in whole seconds.
+/// `iat` is by the provider's clock, in whole seconds.
 #[test]
 fn signing_out_everywhere_goes_by_the_providers_clock() {
     for ahead in [0, 30] {
@@ -213,7 +213,7 @@ fn signing_out_everywhere_goes_by_the_providers_clock() {
     }
 }
 
-/// Found by the simulator (seed 811): a provider's clock that is ahead, and a Redis that lost the list of sessions.
+/// Found by the simulator (seed 811): the provider's clock was ahead, and Redis had lost the index of sessions.
 #[test]
 fn signing_out_everywhere_ends_ones_own_session_also_when_it_is_not_listed() {
     let world = World::new();

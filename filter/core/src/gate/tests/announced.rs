@@ -13,7 +13,7 @@ use crate::testing::world::{World, header, replied};
 
 const ADMIN: &str = "/oauth2/k_logout";
 
-/// A logout token with that header and these changes.
+/// The status for a logout token with this header and these changes.
 fn with_header(world: &World, header: Value, changes: Value) -> u16 {
     let token = world.provider.logout_token_with(TestKey::Rsa.key_id(), header, world.now(), changes);
     post(world, PATH, &[FORM], &format!("logout_token={token}")).status
@@ -55,7 +55,7 @@ fn f304_a_type_of_another_kind_ends_nothing_and_neither_does_a_plain_token_witho
         }
     }
     assert!(is_in(&world));
-    // And it is no token of another kind.
+    // It is not accepted as a token of another kind either.
     let token = world.provider.logout_token_with(TestKey::Rsa.key_id(), json!({}), world.now(), json!({}));
     assert_eq!(replied(world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])).status, 401);
     assert_eq!(post(&world, ADMIN, &[], &token).status, 400);
@@ -65,7 +65,7 @@ fn f304_a_type_of_another_kind_ends_nothing_and_neither_does_a_plain_token_witho
     assert!(replied(world.finish_login(&request, "code")).status >= 400, "no session of a logout token");
 }
 
-/// A message of Keycloak's with these members besides.
+/// The status for a Keycloak message with these additional members.
 fn k_logout(world: &World, id: &str, members: Value) -> u16 {
     let now = world.now();
     let mut claims = json!({
@@ -145,7 +145,7 @@ fn f1002_a_list_that_names_no_session_of_ours_ends_nobody() {
     forwarded(bearer(&world, json!({"iat": world.now() - 5, "sid": "sid-3"})));
 }
 
-/// The first delivery fails since Redis is away; the provider, or whoever carries its messages, sends it again.
+/// The first delivery fails because Redis is unavailable. The provider, or a proxy, delivers the token again.
 #[test]
 fn f1003_a_logout_whose_first_delivery_failed_is_carried_out_by_the_second() {
     let world = signed_in();
@@ -155,11 +155,11 @@ fn f1003_a_logout_whose_first_delivery_failed_is_carried_out_by_the_second() {
     sleep(&other, 1);
     let message = world.provider.logout_token(world.now(), json!({}));
     let form = format!("logout_token={message}");
-    // Redis takes the note that a message came, if there is one, and nothing else.
+    // Redis would accept a note that the message was processed, but not its revocations.
     world.redis.refuse(b"XADD");
     let first = post(&other, PATH, &[FORM], &form);
     assert_eq!((first.status, header(&first, "retry-after")), (400, Some("5")));
-    // That Envoy is gone before it can try again.
+    // That Envoy stops before it can retry.
     drop(other);
     world.redis.refuse_nothing();
     assert!(is_in(&world), "this one has heard of nothing");
@@ -179,14 +179,14 @@ fn f1003_a_message_of_keycloaks_whose_first_delivery_failed_is_carried_out_by_th
     world.redis.refuse_nothing();
     assert_eq!(post(&world, ADMIN, &[], &message).status, 200);
     assert!(!is_in(&world));
-    // Done is done: what began since then is not meant.
+    // A replay of a processed message does not end newer sessions.
     world.host.advance(Duration::from_secs(1));
     log_in_again(&world);
     assert_eq!(post(&world, ADMIN, &[], &message).status, 200);
     assert!(is_in(&world));
 }
 
-/// Without `sid` the sessions of the very second are ended by name. If Redis can't list them, that is not done.
+/// Without `sid`, sessions of the same second are ended by name. If Redis cannot list them, the logout fails.
 #[test]
 fn f1003_a_logout_whose_sessions_could_not_be_listed_is_not_done() {
     let world = signed_in();
@@ -199,7 +199,7 @@ fn f1003_a_logout_whose_sessions_could_not_be_listed_is_not_done() {
     assert!(!is_in(&world));
 }
 
-/// `iat` counts whole seconds: it can't tell which of the two was first.
+/// `iat` counts whole seconds, so it does not tell which came first.
 #[test]
 fn f1004_a_token_of_the_very_second_of_a_logout_of_its_user_ends_on_every_envoy() {
     let world = signed_in();
@@ -221,7 +221,7 @@ fn f1004_a_token_of_the_very_second_of_a_logout_of_its_user_ends_on_every_envoy(
     }
 }
 
-/// A session of that second is told by its name, so a new one is not touched, and nobody is sent around in circles.
+/// Sessions of that second are ended by name. So a new session lives, and the login does not loop.
 #[test]
 fn f1004_a_login_in_the_very_second_of_a_logout_of_its_user_lives() {
     let world = signed_in();

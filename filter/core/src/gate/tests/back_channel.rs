@@ -170,7 +170,7 @@ fn lo11_the_form_has_one_logout_token_and_comes_by_post() {
     assert!(!is_in(&world));
 }
 
-/// A provider that has just rotated its keys, while somebody with made-up key ids keeps us from fetching them.
+/// The provider has just rotated its keys, while tokens with made-up key ids use up the limit for key fetches.
 #[test]
 fn a_logout_token_whose_key_may_not_be_fetched_yet_counts_as_soon_as_it_may() {
     let world = signed_in();
@@ -191,7 +191,7 @@ fn a_logout_token_whose_key_may_not_be_fetched_yet_counts_as_soon_as_it_may() {
     );
 }
 
-/// The same while the provider does not give its keys: it announces nothing twice.
+/// The same while the provider's keys are unavailable: it sends no logout token twice.
 #[test]
 fn a_logout_token_whose_key_cannot_be_asked_for_counts_as_soon_as_it_can() {
     let world = signed_in();
@@ -225,7 +225,7 @@ fn lo15_messages_with_unknown_keys_that_are_kept_for_later_are_few() {
     assert!(kept(&world) > 64, "there is room again");
 }
 
-/// Without `allow_on_headers_stop_iteration`: nothing is read and nothing will be done later, and that has a name.
+/// Without `allow_on_headers_stop_iteration` the gate gets no body. The message is lost, and the log names the cause.
 #[test]
 fn a_logout_message_that_envoy_does_not_hand_over_is_said_to_be_one() {
     let world = signed_in();
@@ -268,7 +268,7 @@ fn a_logout_while_redis_is_away_counts_here_at_once_and_elsewhere_as_soon_as_red
     assert!(!is_in(&world));
     world.redis.set_down(None);
     world.host.run(async { world.host.clone().sleep_for(Duration::from_secs(2)).await });
-    // Another Envoy: nothing shared but Redis.
+    // Another Envoy: it shares only Redis.
     let other = world.other_envoy();
     let cookies: Vec<_> = world.cookies.borrow().iter().map(|(n, v)| format!("{n}={v}")).collect();
     let token = world.provider.access_token(world.now(), json!({"sid": "sid-1"}));
@@ -289,7 +289,7 @@ fn a_redis_that_lost_everything_is_noticed_and_no_memory_outlives_it() {
     assert!(!is_in(&world), "what Redis has is right");
 }
 
-/// After as long as revocations matter without a new one, Redis lets go of the log, as it was told to.
+/// Redis expires a stream without new entries after as long as revocations matter. That is not a loss.
 #[test]
 fn a_log_that_ended_by_itself_is_no_loss() {
     let said = |world: &World| {
@@ -310,7 +310,7 @@ fn a_log_that_ended_by_itself_is_no_loss() {
     assert_eq!(said(&world), 1, "a loss is one");
 }
 
-/// Sessions may go on meanwhile, and tokens do: nothing else would tell.
+/// Sessions may go on meanwhile, and tokens do. No other error would show the problem.
 #[test]
 fn a_log_that_cannot_be_read_for_seconds_is_said_once_and_when_it_is_over() {
     let world = signed_in();
@@ -326,13 +326,13 @@ fn a_log_that_cannot_be_read_for_seconds_is_said_once_and_when_it_is_over() {
     world.redis.set_down(None);
     sleep(&world, 2);
     assert_eq!(said("Info revocation stream can be read again"), 1);
-    // Each time counts from its own beginning.
+    // Each outage is timed separately.
     world.redis.set_down(Some(CalloutError::Reset));
     sleep(&world, 3);
     assert_eq!(said("Error revocation stream can't be read"), 1);
 }
 
-/// An Envoy that was away for so long that what it did not read is no longer in the log.
+/// An Envoy could not read for so long that entries were trimmed before it read them.
 #[test]
 fn a_log_that_was_trimmed_behind_us_is_noticed_and_no_memory_outlives_it() {
     let world = signed_in();
@@ -372,7 +372,7 @@ fn keycloaks_logout_all_ends_what_was_issued_until_then() {
     forwarded(bearer(&world, json!({"sid": "sid-3"})));
 }
 
-/// Until that second is over, every session would be ended as soon as it begins.
+/// A session that begins in that second would be ended at once.
 #[test]
 fn a_login_in_the_very_second_of_keycloaks_logout_all_is_asked_for_once_more() {
     let world = signed_in();
@@ -392,7 +392,7 @@ fn a_login_in_the_very_second_of_keycloaks_logout_all_is_asked_for_once_more() {
     assert!(is_in(&world));
 }
 
-/// Found by the simulator (seed 3860): what was issued in the last second survived when our clock was a little behind.
+/// Found by the simulator (seed 3860): tokens issued in the last second survived if our clock was slightly behind.
 #[test]
 fn keycloaks_logout_all_goes_by_keycloaks_clock() {
     let world = signed_in();

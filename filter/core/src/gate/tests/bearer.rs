@@ -99,7 +99,7 @@ fn jw09_a_key_that_is_new_is_fetched_once() {
     assert_eq!(replied(send("rsa")).status, 401, "JW08: a key that is gone verifies nothing");
 }
 
-/// Found by the simulator (seed 12180): whoever may be right is not told to be wrong, only because the provider is
+/// Found by the simulator (seed 12180): a token that may be valid must not be refused only because the provider is
 /// slow.
 #[test]
 fn jw13_a_token_whose_key_cannot_be_asked_for_is_503_and_not_refused() {

@@ -12,7 +12,7 @@ const AHEAD: [(&str, &str); 5] = [
     ("x-moz", "prefetch"),
     ("x-purpose", "preview"),
 ];
-/// A navigation of that origin's page that nobody has clicked on.
+/// The headers of a navigation from this origin that no click caused.
 fn without_click() -> Vec<(&'static str, &'static str)> {
     let mut headers = TYPED[..4].to_vec();
     headers[1].1 = "same-origin";
@@ -92,9 +92,9 @@ fn f501_a_callback_loaded_ahead_of_time_spends_no_code_and_works_afterwards() {
 fn f1201_a_sign_out_that_nobody_clicked_on_asks_first() {
     let world = World::new();
     world.log_in("/");
-    // A refresh written into a page, a bookmark that a browser opens by itself, a browser without `Sec-Fetch-User`.
+    // A refresh in a page, a bookmark that a browser opens by itself, a browser without `Sec-Fetch-User`.
     let refresh = without_click();
-    // The same in the seconds after a click or a key anywhere on the page.
+    // The same within seconds after a click or a key press on the page.
     let after_a_click = [without_click(), vec![("sec-fetch-user", "?1")]].concat();
     let plain = vec![("accept", "text/html")];
     for headers in [refresh, after_a_click, plain] {

@@ -16,7 +16,7 @@ use crate::testing::world::{NAVIGATION, World, callback, config, header, replied
 fn cb03_cb04_a_state_of_another_browser_is_refused_before_the_code_is_spent() {
     let (alice, mallory) = (World::new(), World::new());
     let own = alice.begin_login("/");
-    // The worlds' randomness is the same: the second login of one is new to the other.
+    // Both worlds draw the same random values, so only the second login of one is new to the other.
     mallory.begin_login("/");
     let stolen = mallory.begin_login("/");
     assert_ne!(own["state"], stolen["state"]);
@@ -36,7 +36,7 @@ fn cb06_a_callback_works_once_and_going_back_leads_to_a_safe_page() {
     assert_eq!(replied(world.navigate(&target)).status, 303);
     let again = replied(world.navigate(&target));
     assert_eq!((again.status, header(&again, "location")), (303, Some("/")), "signed in: goes on");
-    // The same with the login cookie still there: the code is known to be spent.
+    // The same with the login cookie still present: the flow is known to be used.
     *world.cookies.borrow_mut() = cookies;
     let replay = replied(world.navigate(&target));
     assert_eq!(replay.status, 400);
@@ -44,7 +44,7 @@ fn cb06_a_callback_works_once_and_going_back_leads_to_a_safe_page() {
     assert_eq!(world.provider.token_requests.borrow().len(), 1);
 }
 
-/// Whoever is signed in, and goes back while Redis is away, is told that, and not that a sign-in failed.
+/// A signed-in user who goes back while Redis is unavailable gets that answer, and not that a sign-in failed.
 #[test]
 fn cb06_ss04_going_back_while_redis_is_away_is_503() {
     let world = World::new();
@@ -82,7 +82,7 @@ fn f603_a_login_that_this_browser_gave_up_still_knows_where_it_was_to_lead() {
     let again = world.begin_login(link);
     let end = replied(world.finish_login(&again, "code-again"));
     assert_eq!(header(&end, "location"), Some("/experiments/0?view=a%2Fb&x=1"));
-    // Whoever has signed in meanwhile in another tab goes on to it at once.
+    // A user who has signed in in another tab meanwhile goes on at once.
     let end = replied(world.finish_login(&tabs[1], "code-1"));
     assert_eq!((end.status, header(&end, "location")), (303, Some("/experiments/1?view=a%2Fb&x=1")));
     assert_eq!(world.provider.token_requests.borrow().len(), 1);
@@ -240,7 +240,7 @@ fn it01_to_it28_an_id_token_that_breaks_a_rule_makes_no_session() {
         ("access token", json!({"typ": "Bearer"})),
         ("logout token", json!({"typ": "Logout"})),
     ];
-    // What a provider, a clock or a configuration can bring about by themselves.
+    // Errors that a provider, a clock or a configuration can cause.
     let wrong: Vec<(&str, Value)> = vec![
         ("no iss", json!({"iss": null})),
         ("no aud", json!({"aud": null})),
@@ -320,7 +320,7 @@ fn it21_a_token_endpoint_that_misbehaves_ends_in_a_page_and_nothing_else() {
         Ok(CalloutReply { status, headers, body: b"{}".to_vec() })
     };
     let json = |status, body: Value| Ok(reply(status, &body));
-    // Whether it passes by itself, or an administrator has to act (F402).
+    // Whether the problem passes by itself, or an administrator has to act (F402).
     let (passes, lasts, ours) = ((503, true), (503, false), (400, false));
     type Answer = Result<CalloutReply, CalloutError>;
     let answers: Vec<(&str, (u16, bool), Answer)> = vec![

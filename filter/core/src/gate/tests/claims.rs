@@ -9,7 +9,7 @@ use crate::config::{Config, GroupsFormat};
 use crate::gate::Decision;
 use crate::testing::world::{NAVIGATION, World, config, replied};
 
-/// A bearer token with these members, null included.
+/// Presents a bearer token with these members, null included.
 fn present(world: &World, members: &Value) -> Decision {
     let now = world.now();
     let mut claims = json!({
@@ -84,7 +84,7 @@ fn f102_what_only_describes_is_left_out_where_it_cannot_be_used() {
         assert_eq!(upstream(page, "x-forwarded-preferred-username"), None, "{odd}");
         assert!(said(&world, "claim sid is ignored"), "{odd}: {:#?}", world.host.log_lines());
         assert!(said(&world, "the provider can log out this session by sub only"), "{odd}");
-        // At refresh as at login; and the session ends with the others of its user.
+        // A refresh accepts it like a login, and the session ends with the others of its user.
         *world.provider.refreshed.borrow_mut() = members.clone();
         world.host.advance(Duration::from_secs(301));
         assert_eq!(upstream(world.navigate("/"), "x-forwarded-user").as_deref(), Some("s-1"), "{odd}");
@@ -107,7 +107,7 @@ fn f102_a_claim_that_decides_is_still_refused_when_it_is_null_or_of_another_type
         for wrong in [json!(null), json!(true), json!([1]), json!({})] {
             let world = World::new();
             let reply = log_in(&world, &json!({ name: wrong }));
-            // F406: without a nonce it is not for this login.
+            // F406: without a nonce it does not belong to this login.
             let expected = if name == "nonce" && wrong.is_null() { 400 } else { 503 };
             assert_eq!(reply.status, expected, "{name}: {wrong}");
             assert!(!world.cookies.borrow().contains_key("__Host-oidc-gate"), "{name}: {wrong}");
@@ -122,7 +122,7 @@ fn f102_a_claim_that_decides_is_still_refused_when_it_is_null_or_of_another_type
     for (name, wrong) in [("nbf", json!("1")), ("iat", json!("1")), ("cnf", json!(null)), ("typ", json!(1))] {
         assert_eq!(replied(present(&world, &json!({ name: wrong }))).status, 401, "{name}: {wrong}");
     }
-    // Another client's name is no odd form of ours.
+    // The name of another client is refused; it is not an odd form of ours.
     assert_eq!(log_in(&World::new(), &json!({"azp": "other"})).status, 400);
 }
 

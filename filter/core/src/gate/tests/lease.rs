@@ -57,7 +57,7 @@ fn a_request_that_waits_for_a_refresh_longer_than_the_idle_timeout_is_not_idle()
     assert!(world.host.now_millis() - before > 8000, "it waited");
 }
 
-/// A worker that stood still after it had got the lease: another one may have refreshed since.
+/// A worker stalled after it got the lease. Another one may have refreshed since.
 #[test]
 fn rf02_a_lease_that_came_too_late_is_not_used() {
     let world = signed_in();
@@ -80,7 +80,7 @@ fn rf02_a_lease_that_came_too_late_is_not_used() {
     assert_eq!(world.provider.refreshes(), 1);
 }
 
-/// Redis gave the lease, and the answer was lost: whoever asked has it, and asks again.
+/// Redis granted the lease, but the reply was lost. The same owner asks again and gets it.
 #[test]
 fn rf05_a_lease_whose_answer_was_lost_keeps_nobody_waiting() {
     let world = signed_in();

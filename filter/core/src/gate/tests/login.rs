@@ -37,7 +37,7 @@ fn az07_every_redirect_is_unique_and_carries_s256() {
         world.cookies.borrow_mut().clear();
         let request = world.begin_login("/deep");
         for name in ["state", "nonce", "code_challenge"] {
-            // Of a state that says where to go, too, the beginning is random.
+            // A state with a return path begins with random characters, too.
             let random = request[name].get(..43).expect("256 bits");
             assert!(seen.insert(random.to_owned()), "{name}");
         }
@@ -49,7 +49,7 @@ fn az07_every_redirect_is_unique_and_carries_s256() {
 #[test]
 fn az04_az05_az08_nothing_of_the_request_reaches_the_authorization_request() {
     let world = World::new();
-    // It was sent to the public address already (F604).
+    // The browser was already redirected to the public address (F604).
     world.cookies.borrow_mut().insert("__Host-oidc-gate-redirected".into(), "1".into());
     let headers = [
         NAVIGATION,
@@ -103,7 +103,7 @@ fn f604_a_login_begins_at_the_public_address_and_goes_on_where_host_is_changed_o
     world.host.advance(Duration::from_secs(5));
     assert_eq!(world.log_in("/deep"), "/deep", "a proxy in front changes Host");
     forwarded(world.navigate("/deep"));
-    // Scripts, clients and whoever is signed in are not sent anywhere.
+    // Scripts, API clients and signed-in users are not redirected.
     assert_eq!(replied(world.send("GET", "/", API)).status, 401);
     world.cookies.borrow_mut().remove("__Host-oidc-gate-redirected");
     forwarded(world.navigate("/deep"));

@@ -6,7 +6,7 @@ use super::{OWN_FORM, forwarded, log_in};
 use crate::policy::{HeaderChange, Permit};
 use crate::testing::world::{World, header, replied};
 
-/// As many groups with names of 45 characters, and the one that matters.
+/// This many groups with names of 45 characters, and the one that the policy names.
 fn groups(number: usize) -> Value {
     let names = (0..number).map(|number| format!("/department/research-and-development/team-{number:03}"));
     names.chain(["/mlflow_users".to_owned()]).collect()
@@ -31,9 +31,9 @@ fn f601_five_hundred_long_groups_sign_in_are_renewed_and_sign_out() {
     }
     world.log_in("/");
     let permit = forwarded(world.navigate("/x"));
-    // The application gets what the policy names of a list that is too long for its server.
+    // If the list is too long for the application's server, it gets only the groups that the policy names.
     assert_eq!(groups_header(&permit), "/mlflow_users");
-    // On another worker, which reads the record from Redis.
+    // Another worker reads the record from Redis.
     let other = world.other_worker();
     *other.cookies.borrow_mut() = world.cookies.borrow().clone();
     forwarded(other.navigate("/x"));
@@ -45,7 +45,7 @@ fn f601_five_hundred_long_groups_sign_in_are_renewed_and_sign_out() {
     }
     forwarded(world.navigate("/x"));
     assert_eq!(world.host.counted(crate::metrics::refresh(crate::metrics::Refresh::Renewed)), 1);
-    // The ID token is too long for a hint, so it was not kept; signing out works without.
+    // The ID token is too long for a hint, so it was not stored. Signing out works without it.
     let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     let location = header(&reply, "location").unwrap();
     assert!(location.contains("client_id=mlflow&post_logout_redirect_uri="), "{location}");
@@ -67,7 +67,7 @@ fn f601_five_hundred_long_groups_get_in_as_bearer_and_are_remembered_within_boun
 
 #[test]
 fn f601_what_does_not_fit_is_refused_with_its_size_and_the_limit() {
-    // A token that can be read, and a session that is larger than Redis' replies may be.
+    // A token that can be read, but whose session exceeds the limit for values in Redis.
     let world = World::new();
     let page = log_in(&world, &json!({"groups": groups(1400)}));
     assert_eq!(page.status, 400, "{page:?}");
@@ -75,7 +75,7 @@ fn f601_what_does_not_fit_is_refused_with_its_size_and_the_limit() {
     let log = world.host.log_lines().join("\n");
     assert!(log.contains("reason=login_too_large") && log.contains(" bytes, the limit is 61440\""), "{log}");
 
-    // A token that is not even looked at.
+    // A token that exceeds the length limit and is not parsed.
     let world = World::new();
     let page = log_in(&world, &json!({"groups": groups(2000)}));
     assert_eq!(page.status, 503, "{page:?}");

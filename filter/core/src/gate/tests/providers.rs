@@ -14,7 +14,7 @@ use crate::jose::testing::{TestKey, sign};
 use crate::testing::provider::{ISSUER, reply};
 use crate::testing::world::{World, config, header, replied};
 
-/// A token with the header `typ: JWT` and these claims besides the usual ones, presented as bearer.
+/// Presents a bearer token with this header and these additional claims.
 fn present(world: &World, header: &Value, members: &Value) -> Decision {
     let now = world.now();
     let mut claims = json!({
@@ -36,12 +36,12 @@ fn f301_an_id_token_that_is_back_dated_by_minutes_signs_in_and_one_of_yesterday_
         assert_eq!(reply.status, status, "{back} s: {:#?}", world.host.log_lines());
         assert_eq!(said(&world, "issued_before_login"), status == 503, "{back} s");
     }
-    // It is the nonce that ties it to this login.
+    // The nonce binds it to this login.
     let world = World::new();
     let at = world.now() - 300;
     assert_eq!(log_in(&world, &json!({"iat": at, "nbf": at, "nonce": "another"})).status, 400);
     assert!(said(&world, "wrong_nonce"));
-    // A session goes on with tokens that are back-dated as well.
+    // A session goes on with back-dated tokens, too.
     let world = World::new();
     assert_eq!(log_in(&world, &json!({"iat": at, "nbf": at})).status, 303);
     world.host.advance(Duration::from_secs(301));
@@ -49,7 +49,8 @@ fn f301_an_id_token_that_is_back_dated_by_minutes_signs_in_and_one_of_yesterday_
     *world.provider.refreshed.borrow_mut() = json!({"iat": at, "nbf": at});
     forwarded(world.navigate("/"));
     assert_eq!(world.provider.refreshes(), 1);
-    // Signing out everywhere ends it, and what is dated before that: for some minutes no login lives.
+    // Signing out everywhere ends the session and whatever is dated before that, so for some minutes new logins end at
+    // once.
     let before = world.cookies.borrow().clone();
     let path = "/oauth2/account/sign-out?everywhere=true";
     assert_eq!(replied(world.browse("POST", path, OWN_FORM)).status, 303);
@@ -136,7 +137,7 @@ fn f303_a_person_is_a_person_whichever_client_the_token_names() {
     claims["sid"] = json!(null);
     assert_eq!(log_in(&world, &claims).status, 303);
     assert_eq!(upstream(world.navigate("/"), "x-forwarded-preferred-username").as_deref(), Some("mona"));
-    // RFC 9068 2.2, 5: a client that acts for itself must not pass for a person.
+    // RFC 9068 2.2, 5: a client that acts for itself must not pass for a user.
     for of_a_client in [
         json!({"sub": "spa"}),
         json!({"sub": "spa", "client_id": null}),
@@ -165,7 +166,7 @@ fn f305_another_audience_is_named_in_the_log_and_allowed_where_the_operator_trus
         (json!({"aud": ["mlflow", "327683", "evil"], "azp": "mlflow"}), 503),
         (json!({"aud": ["327683"], "azp": "mlflow"}), 400),
         (json!({"aud": "327683", "azp": "mlflow"}), 400),
-        // OIDC Core 3.1.3.7 (4): with several, azp says to whom it was issued.
+        // OIDC Core 3.1.3.7 (4): with several audiences, azp names the client that the token was issued to.
         (json!({"aud": ["mlflow", "327683"], "azp": "327683"}), 400),
         (json!({"aud": ["mlflow", "327683"], "azp": null}), 503),
         (json!({"aud": ["mlflow", "327683"], "azp": 7}), 503),
@@ -174,7 +175,7 @@ fn f305_another_audience_is_named_in_the_log_and_allowed_where_the_operator_trus
         assert_eq!(log_in(&world, &members).status, status, "{members}");
     }
 
-    // At a refresh, and in a logout token.
+    // The same at a refresh and in a logout token.
     let world = World::with(config.clone());
     assert_eq!(log_in(&world, &several).status, 303);
     *world.provider.refreshed.borrow_mut() = several.clone();
@@ -193,7 +194,7 @@ fn f305_another_audience_is_named_in_the_log_and_allowed_where_the_operator_trus
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
     assert_eq!(announce(&World::new(), json!(["mlflow", "327683"])), 400, "not by default");
 
-    // A refresh that brings an audience which nobody trusts ends the session, and the name is escaped and cut.
+    // An untrusted audience at a refresh ends the session. Its name is escaped and cut in the log.
     let world = World::with(config);
     assert_eq!(log_in(&world, &several).status, 303);
     let long = format!("\n\u{202e}{}", "x".repeat(500));
@@ -205,7 +206,7 @@ fn f305_another_audience_is_named_in_the_log_and_allowed_where_the_operator_trus
     assert!(line.contains("\\n\\u{202e}xxx") && !line.contains(&"x".repeat(100)), "{line}");
 }
 
-/// Metadata with these members, a null one taken out.
+/// Sets these members of the metadata; null removes one.
 fn with_metadata(world: World, members: &Value) -> World {
     world
         .provider
@@ -227,7 +228,7 @@ fn f201_an_endpoint_that_is_not_used_keeps_nobody_out_and_is_spoken_of_once() {
         );
         world.log_in("/");
         forwarded(world.navigate("/"));
-        // Used at a sign-out only, and not there: it must not choose where the ID token goes.
+        // The endpoint is needed only at a sign-out and is ignored: it must not choose where the ID token goes.
         let left = replied(world.browse("POST", "/oauth2/logout", &[("origin", "https://mlflow.example")]));
         assert_eq!(header(&left, "location"), Some("/oauth2/signed-out"), "{odd}");
         world.host.advance(Duration::from_secs(301));
@@ -302,7 +303,7 @@ fn f706_an_introspection_that_refuses_these_tokens_is_logged_with_its_words() {
         !log.contains(&token) && !log.contains("client-s3cret") && !log.contains(&"y".repeat(500)),
         "{log}"
     );
-    // The way out: without the question the token counts until it ends.
+    // Without introspection the token is valid until it expires.
     forwarded(World::new().send("GET", "/api", &[("authorization", &format!("Bearer {token}"))]));
 }
 
@@ -391,7 +392,7 @@ fn f702_nothing_is_sent_where_no_cluster_serves_the_origin() {
 
 #[test]
 fn f702_what_differs_only_inside_goes_by_the_issuers_name_through_its_cluster() {
-    // Keycloak at an internal address: it is asked by the public name, so it prints the public origin.
+    // Keycloak at an internal address: requests carry the public host name, so its metadata shows the public origin.
     let world = World::new();
     world.log_in("/");
     let calls = world.host.calls();
@@ -400,7 +401,7 @@ fn f702_what_differs_only_inside_goes_by_the_issuers_name_through_its_cluster() 
     for callout in to_provider {
         assert!(callout.headers.contains(&(":authority".into(), "idp.example".into())));
     }
-    // Where it prints an internal origin all the same, that has to be named.
+    // If the metadata shows an internal origin all the same, that origin must be configured.
     let internal = "http://keycloak:8080";
     let metadata =
         json!({"token_endpoint": format!("{internal}/token"), "jwks_uri": format!("{internal}/certs")});

@@ -106,7 +106,7 @@ fn f407_every_refusal_carries_the_request_id() {
         }
     }
     assert_eq!(log(&world).matches("request=0ddba11-1").count(), 8, "{}", log(&world));
-    // What is no id is not repeated.
+    // An invalid id is not repeated in the reply.
     for id in ["", "a b", "a\"b", "-é", &"x".repeat(65)] {
         let reply = replied(world.send("GET", "/", &[("x-request-id", id)]));
         assert_eq!((header(&reply, "x-request-id"), json_of(&reply).get("request_id")), (None, None), "{id}");
@@ -251,7 +251,7 @@ fn f410_what_only_an_administrator_can_mend_says_so_and_promises_nothing() {
         let bearer = format!("Bearer {token}");
         let answered = world.send("GET", "/", &[("authorization", &bearer)]);
         if ["token_endpoint", "pushed authorization"].contains(&reason) {
-            // F201: only a login needs these.
+            // F201: only a login needs these endpoints.
             forwarded(answered);
         } else {
             let api = replied(answered);
@@ -301,7 +301,7 @@ fn f306_texts_speak_of_what_this_gate_has() {
         let reply = replied(gate(changes).send("GET", "/?access_token=y", API));
         assert_eq!(reply.body.contains("Authorization"), has_bearer, "{}", reply.body);
     }
-    // Nothing on a person's page that belongs to one installation.
+    // The user's page shows nothing that is specific to one installation.
     let world = World::new();
     for error in ["invalid_scope", "unauthorized_client", "access_denied"] {
         let request = world.begin_login("/");
@@ -352,14 +352,14 @@ fn f703_a_provider_that_is_down_is_asked_by_one_worker_with_growing_pauses() {
     let calls = |world: &World| world.host.calls().iter().filter(|call| call.cluster == "keycloak").count();
     world.host.run(world.host.clone().sleep_for(Duration::from_millis(50)));
     let others = [world.other_worker(), world.other_worker(), world.other_worker()];
-    // Nobody asks for anything.
+    // No request needs the provider.
     world.host.run(world.host.clone().sleep_for(Duration::from_secs(40)));
     let quiet = calls(&world);
     assert!(
         (4..=8).contains(&quiet),
         "{quiet} requests in 40 s: at 1, 2, 4, 8, 16 s and one of each new worker"
     );
-    // A request waits; the provider comes back.
+    // A request waits, and the provider recovers.
     others[0].provider.down.set(false);
     let began = world.host.now_millis();
     assert_eq!(replied(others[1].navigate("/")).status, 302);

@@ -108,7 +108,7 @@ fn rf05_a_provider_that_is_away_delays_and_does_not_end() {
         (true, || Ok(CalloutReply { status: 504, ..CalloutReply::default() })),
         (true, || Ok(CalloutReply { status: 429, ..CalloutReply::default() })),
         (true, || Ok(reply(400, &json!({"error": "temporarily_unavailable"})))),
-        // F402: none of these is about this session, and none passes by itself.
+        // F402: none of these replies is about this session, and none passes by itself.
         (false, || Ok(CalloutReply { status: 200, ..CalloutReply::default() })),
         (false, || Ok(CalloutReply { status: 403, ..CalloutReply::default() })),
         (false, || Ok(CalloutReply { status: 404, ..CalloutReply::default() })),
@@ -126,7 +126,7 @@ fn rf05_a_provider_that_is_away_delays_and_does_not_end() {
             forwarded(world.navigate("/"));
             settle(&world);
         }
-        // 4 s at 1, 2, 4 s pause.
+        // Four seconds, with pauses of 1, 2 and 4 s.
         assert!(world.provider.refreshes() <= 4, "back-off: {}", world.provider.refreshes());
         advance(&world, 30);
         let unavailable = replied(world.navigate("/"));
@@ -180,14 +180,14 @@ fn rf03_a_refreshed_id_token_of_another_login_ends_the_session() {
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "bad signature");
 }
 
-/// One Envoy with a wrong clock must not sign everybody out of all the others.
+/// One Envoy with a wrong clock must not sign users out of all others.
 #[test]
 fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
     for (iat, exp) in [(1, 301), (2000, 2300)] {
         let world = signed_in();
         let login = world.now();
         advance(&world, 1000);
-        // As a provider answers whose clock is a quarter of an hour behind ours, or ahead of it.
+        // The token response of a provider whose clock is a quarter of an hour behind ours, or ahead of it.
         *world.provider.refreshed.borrow_mut() = json!({"iat": login + iat, "exp": login + exp});
         for _ in 0..3 {
             let reply = replied(world.browse("GET", "/", API));
@@ -203,13 +203,13 @@ fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
         assert_eq!(world.provider.refreshes(), 1);
         let said = world.host.log_lines().join("\n");
         assert!(said.contains("could not be verified (clocks_disagree)"), "{said}");
-        // Somewhere else, or when it is right again: with the refresh token that was bought.
+        // The session goes on elsewhere, or once the clock is right: with the new refresh token.
         *world.provider.refreshed.borrow_mut() = json!({});
         advance(&world, 31);
         forwarded(world.navigate("/"));
         assert_eq!(world.provider.refreshes(), 2);
     }
-    // What is no newer than the one before, or never lived, is not the clock's fault.
+    // A token that is not newer than the previous one, or was never valid, is not explained by a wrong clock.
     for (iat, exp, nbf) in
         [(-61, 300, -61), (-30, 300, -30), (0, 300, 0), (1, 1, 1), (1, -300, 1), (1, 300, 2)]
     {
@@ -245,7 +245,7 @@ fn an_envoy_whose_clock_is_wrong_signs_nobody_out_of_the_others() {
         other.cookies.replace(world.cookies.borrow().clone());
         advance(&world, wrong);
         advance(&other, right);
-        // The provider's clock is the other one's. By the wrong one, what it buys may have ended already.
+        // The provider's clock agrees with the other Envoy's. By the wrong clock, its tokens may have expired already.
         answer(other.now(), 600);
         assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
         *world.provider.token_override.borrow_mut() = None;
@@ -340,7 +340,7 @@ fn a_refresh_that_cannot_be_checked_yet_ends_nothing_and_spends_no_token_twice()
     );
     *world.provider.raw_id_token.borrow_mut() = Some(foreign);
     advance(&world, 301);
-    // The keys can't be had just now.
+    // The keys are unavailable.
     let keys = world.provider.keys.replace(json!("no keys"));
     assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
     for _ in 0..200 {
@@ -411,7 +411,7 @@ fn a_session_that_ends_while_a_request_waits_for_its_renewal_lets_nobody_in() {
     let provider = world.provider.clone();
     let now = world.now();
     answers(&world, move || {
-        // Meanwhile everybody is logged out; the record is still there.
+        // Meanwhile all users are logged out; the record still exists.
         let before = crate::time::Timestamp::from_secs(now + 100);
         revocations.announce(&[crate::revocation::memory::Revocation::everyone(
             crate::testing::provider::ISSUER,

@@ -37,7 +37,7 @@ fn is_good(world: &World, sid: &str) -> bool {
     matches!(bearer(world, json!({ "sid": sid })), Decision::Forward { .. })
 }
 
-/// Ends a session of the provider at one Envoy; whether the other one knows within a second.
+/// Ends a provider session at one Envoy. True if the other Envoy applies that within a second.
 fn is_heard_of(here: &World, there: &World, sid: &str) -> bool {
     assert!(is_good(there, sid));
     assert_eq!(logout(here, json!({"sid": sid, "jti": sid})).status, 200);
@@ -75,7 +75,7 @@ fn f1001_an_entry_with_the_largest_id_hides_no_revocation() {
     assert!(is_in(&here), "nobody else");
 }
 
-/// Redis goes on from the id that it gave out last, although no entry has it any more.
+/// Redis continues from the last id that it assigned, even if that entry was deleted.
 #[test]
 fn f1001_a_largest_id_that_was_deleted_again_keeps_nothing_from_being_added() {
     let (here, there) = two_envoys();
@@ -89,7 +89,7 @@ fn f1001_a_largest_id_that_was_deleted_again_keeps_nothing_from_being_added() {
     assert!(is_heard_of(&here, &there, "the one after"));
 }
 
-/// The poison is deleted with the whole stream, as an operator would do who sees it.
+/// The stream is deleted with the poisoned entry, as an operator would do who notices it.
 #[test]
 fn f1001_after_the_poisoned_stream_was_deleted_the_next_revocation_arrives_within_a_second() {
     let (here, there) = two_envoys();
@@ -118,7 +118,7 @@ fn f1001_ids_ahead_of_the_clock_are_no_position_and_what_they_say_is_heard_once(
     assert!(is_heard_of(&here, &there, "next"));
 }
 
-/// Redis' clock was set back by an hour: what it gave out before looks as if it came from the future.
+/// Redis' clock was set back by an hour, so its earlier ids are ahead of the clock.
 #[test]
 fn f1001_a_redis_whose_clock_was_set_back_goes_on_and_forgets_nothing() {
     let (here, there) = two_envoys();
@@ -146,14 +146,14 @@ fn f1001_a_stream_that_is_deleted_again_and_again_is_noticed_and_heals() {
     }
     assert!(counted(&there, LogRead::Reset) >= 1 && said(&there, "was reset or trimmed") >= 1);
     assert!(counted(&there, LogRead::Reset) <= 20, "no more often than somebody deletes it");
-    // The Envoy that wrote it has seen that it may be gone.
+    // The Envoy that wrote it has noticed that it may be lost.
     sleep(&here, 6);
     sleep(&there, 1);
     assert!(!is_good(&there, "in between"));
     assert!(is_heard_of(&here, &there, "next"));
 }
 
-/// `SET mlflow:revoked x`: somebody else's data may be there, so the gate does not delete it.
+/// `SET mlflow:revoked x`: the key may hold somebody else's data, so the gate does not delete it.
 #[test]
 fn f1001_another_type_in_its_place_is_a_read_that_fails_and_not_an_answer() {
     let (here, there) = two_envoys();
@@ -172,13 +172,13 @@ fn f1001_another_type_in_its_place_is_a_read_that_fails_and_not_an_answer() {
     assert!(!is_good(&there, "meanwhile") && is_heard_of(&here, &there, "next"));
 }
 
-/// After a long time without reading, the log is read from its beginning: what it holds may not be what it held.
+/// After a long time without a read, the stream is read from its start, because it may have been replaced.
 #[test]
 fn f1001_a_log_that_could_not_be_read_for_long_is_read_from_its_beginning() {
     let (here, there) = two_envoys();
     there.redis.refuse(b"XREVRANGE");
     sleep(&there, 7);
-    // Meanwhile the stream was replaced by one that has an older entry which nobody has read.
+    // Meanwhile the stream was replaced by one with an older entry that nobody has read.
     let old = millis(&here) - 600_000;
     here.redis.drop_log();
     here.redis.poison_log((old, 0), &entry(&Revocation::provider_session(ISSUER, "old")));
@@ -208,7 +208,7 @@ fn f1001_any_number_of_entries_that_are_no_endings_hides_none() {
     assert!(is_in(&here));
 }
 
-/// Somebody who can write to Redis can sign people out, but not for ever.
+/// Anybody who can write to Redis can sign users out, but not for ever.
 #[test]
 fn f1001_an_ending_of_the_far_future_reaches_ten_minutes_ahead_at_most() {
     let (here, there) = two_envoys();
@@ -221,7 +221,8 @@ fn f1001_an_ending_of_the_far_future_reaches_ten_minutes_ahead_at_most() {
     forwarded(bearer(&there, json!({"sid": "x"})));
 }
 
-/// Its health check is not done, or it starts later: a token that was ended before must not pass meanwhile.
+/// The Envoy has just started, and Redis' health check is not complete, or Redis starts later. A revoked token must not
+/// be accepted meanwhile.
 #[test]
 fn f1005_the_first_requests_wait_for_a_read_of_the_log_that_succeeds() {
     let here = signed_in();
@@ -259,7 +260,7 @@ fn f1005_a_redis_that_stays_away_holds_requests_up_once_and_for_five_seconds_at_
     assert!(is_heard_of(&here, &starting, "next"));
 }
 
-/// One that breaks off in the middle of the first reading has not read.
+/// A first read that fails halfway does not count.
 #[test]
 fn f1005_half_a_first_read_is_none() {
     let here = signed_in();

@@ -106,7 +106,7 @@ fn lo16_another_site_cannot_sign_anybody_out() {
         ("POST", &[("origin", "null")]),
         ("GET", &[("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "image")]),
         ("GET", &[("sec-fetch-site", "same-site"), ("sec-fetch-dest", "iframe")]),
-        // What somebody wrote into a description, which the application shows on our own origin.
+        // Markup that users write into a description, which the application shows on our own origin.
         ("GET", &[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "image")]),
         ("GET", &[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "iframe")]),
         ("GET", &[("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "empty")]),
@@ -167,7 +167,8 @@ fn a_sign_out_on_one_worker_is_one_on_all() {
     assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "though it was in that worker's cache");
 }
 
-/// Found by the simulator (seed 7278): told that they were signed out, people were not, until the loss was noticed.
+/// Found by the simulator (seed 7278): users were told that they were signed out, but their sessions lived on until the
+/// loss was noticed.
 #[test]
 fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_that_remembers_the_session() {
     for known_where_they_sign_out in [true, false] {
@@ -191,7 +192,7 @@ fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_tha
     }
 }
 
-/// Anybody can ask for it: no number of made-up tickets makes workers forget sessions that live.
+/// Anybody can send such requests, so made-up tickets must not make workers drop valid sessions.
 #[test]
 fn lo16_whoever_signs_out_with_made_up_tickets_costs_others_nothing() {
     let world = World::new();
@@ -215,7 +216,7 @@ fn lo16_whoever_signs_out_with_made_up_tickets_costs_others_nothing() {
     assert_eq!(asked(), before, "it still knows the session");
 }
 
-/// Found by the simulator (seed 6993): a worker that did not know of another one's write did not write at all.
+/// Found by the simulator (seed 6993): a worker that did not know of another worker's write recorded no use.
 #[test]
 fn whoever_uses_a_session_on_several_envoys_keeps_it() {
     let mut config = config();
@@ -238,7 +239,7 @@ fn whoever_uses_a_session_on_several_envoys_keeps_it() {
     forwarded(world.navigate("/"));
 }
 
-/// Found by the simulator (seed 460): whoever tried again was told that it is done, and other Envoys knew of nothing.
+/// Found by the simulator (seed 460): a second try was reported as done although other Envoys knew nothing of it.
 #[test]
 fn ss06_a_second_try_to_sign_out_is_not_done_because_the_first_one_failed() {
     let world = World::new();
@@ -254,7 +255,7 @@ fn ss06_a_second_try_to_sign_out_is_not_done_because_the_first_one_failed() {
     assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")));
 }
 
-/// Found by the simulator (seed 1441): told that they were signed out, people were not.
+/// Found by the simulator (seed 1441): a user was told that they were signed out, but the session lived on.
 #[test]
 fn a_sign_out_ends_the_session_even_where_the_clock_says_that_it_is_over() {
     let world = World::new();
@@ -317,7 +318,7 @@ fn cf08_an_old_key_still_opens_and_a_removed_one_does_not() {
     }
 }
 
-/// Which of its workers asks Redis makes no difference to an API client.
+/// For an API client it makes no difference which worker asks Redis.
 #[test]
 fn ss03_with_redis_away_at_the_start_no_worker_makes_every_request_wait() {
     let redis_is_away = World::new();
@@ -351,7 +352,7 @@ fn a_session_that_can_be_read_is_served_although_its_use_cannot_be_written_down(
     }
 }
 
-/// While keys rotate, another Envoy may have sealed the record with one that this Envoy has not got yet.
+/// While keys are rotated, another Envoy may have sealed the record with a key that this Envoy does not have yet.
 #[test]
 fn signing_out_ends_a_session_also_where_its_record_cannot_be_opened() {
     let world = World::new();
@@ -379,7 +380,7 @@ fn keys_that_are_added_last_put_first_and_then_removed_cost_nobody_a_session_on_
     for keys in [&[old, new][..], &[new, old], &[new]] {
         for changed in [&world, &other] {
             changed.replace_gate(with(keys));
-            // Long enough for its use to be written down, with the newest key that this Envoy has.
+            // Long enough for the use to be recorded, sealed with this Envoy's newest key.
             for envoy in [&world, &other] {
                 envoy.host.advance(Duration::from_secs(70));
                 forwarded(envoy.navigate("/"));

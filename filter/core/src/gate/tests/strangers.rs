@@ -20,7 +20,7 @@ const COOKIE: &str = "__Host-oidc-gate";
 /// Method, target, headers.
 type Request = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-/// Every way on which a session cookie reaches the store.
+/// Every kind of request by which a session cookie reaches the store.
 const DOORS: [Request; 7] = [
     ("GET", "/", API),
     ("GET", "/x", NAVIGATION),
@@ -55,7 +55,7 @@ fn asked(world: &World) -> u32 {
     world.redis.operations.get()
 }
 
-/// A ticket as it was before tickets were signed, and its session in Redis.
+/// A ticket from before tickets were signed, with its session in Redis.
 fn unsigned_session(world: &World) -> String {
     let text = base64url([7; 48]);
     let gate = world.gate.borrow().clone();
@@ -129,7 +129,7 @@ fn f901_tickets_from_before_they_were_signed_are_good_until_they_end() {
     for worker in [&world, &world.other_worker(), &world.other_envoy()] {
         worker.cookies.borrow_mut().insert(COOKIE.into(), old.clone());
         for _ in 0..1000 {
-            // Known ones are no strangers: none of this counts.
+            // Requests of known sessions do not count.
             worker.host.advance(Duration::from_millis(100));
             forwarded(worker.browse("GET", "/", API));
         }
@@ -158,7 +158,7 @@ fn f901_tickets_that_only_redis_could_tell_about_have_it_asked_within_a_limit() 
     assert!(asked(&world) - before <= most, "{} of {most}: {statuses:?}", asked(&world) - before);
     let found: Vec<_> = statuses.keys().copied().collect();
     assert_eq!(found, [(401, "session_unknown"), (503, "session_over_limit")]);
-    // The flood came from one address: whoever comes from another one is looked for.
+    // The flood came from one address. Tickets from another address are still looked up.
     world.caller.set(Caller::parse(b"198.51.100.1:1"));
     let other = world.other_worker();
     other.caller.set(world.caller.get());
@@ -210,7 +210,7 @@ fn f901_a_session_that_has_ended_is_not_looked_for_again_and_again() {
                 send(&world, door, &cookie);
             }
         }
-        // Once, and once more to be certain that signing out leaves nothing behind.
+        // Once, and once more to make sure that signing out leaves nothing behind.
         let rounds = asked(&world) - before;
         assert!(rounds <= 16, "{how}: {rounds}");
     }
@@ -230,7 +230,7 @@ fn f901_what_is_remembered_of_an_end_hides_no_session_that_lives() {
     world.redis.forget_everything();
     world.host.advance(Duration::from_secs(6));
     assert_eq!(send(&world, DOORS[0], &cookie), (401, "session_unknown"));
-    // A failover that found the data after all, at another Envoy.
+    // Redis has the session again, as after a failover: another Envoy writes it.
     let other = world.other_envoy();
     let gate = other.gate.borrow().clone();
     let sessions = gate.login.as_ref().unwrap().sessions.clone();
@@ -246,7 +246,7 @@ fn f901_what_is_remembered_of_an_end_hides_no_session_that_lives() {
 fn f901_whoever_signs_out_while_redis_is_away_is_signed_out_later_on_every_worker() {
     let world = World::new();
     world.log_in("/");
-    // A worker that has never seen the session; its signature tells that there may be one.
+    // A worker that has never seen the session. The signature shows that the session may exist.
     let other = world.other_worker();
     other.cookies.replace(world.cookies.borrow().clone());
     world.redis.set_down(Some(crate::host::CalloutError::Reset));
@@ -277,7 +277,7 @@ fn f901_a_key_that_was_taken_away_too_early_leaves_what_was_sealed_since() {
     forwarded(world.browse("GET", "/", API));
     world.replace_gate(with(&[new]));
     forwarded(world.browse("GET", "/", API));
-    // The ticket can't be checked any more, but it counts to the last bit.
+    // The ticket can no longer be verified, but every bit of it still matters.
     let bytes = from_base64url(&cookie).unwrap();
     for at in 48..84 {
         let mut changed = bytes.clone();
@@ -303,7 +303,7 @@ fn f901_a_callback_of_the_back_button_with_a_forged_session_asks_nobody() {
     assert_eq!(asked(&world), before);
 }
 
-/// Begins a login and comes back with a code that the provider never gave out; the callback's address and its cookie.
+/// Begins a login and returns with a made-up code: the address and the cookie of the callback.
 fn made_up_callback(world: &World) -> (String, String) {
     let begun = replied(world.send("GET", "/oauth2/login", NAVIGATION));
     let location = url::Url::parse(header(&begun, "location").unwrap()).unwrap();
@@ -323,13 +323,13 @@ fn send_callback(
     }
 }
 
-/// What the provider says to codes that it does not know.
+/// Makes the provider refuse every code.
 fn refuse_codes(world: &World) {
     let refuse = || Ok(reply(400, &serde_json::json!({"error": "invalid_grant"})));
     *world.provider.token_override.borrow_mut() = Some(Box::new(refuse));
 }
 
-/// The provider's clock goes on.
+/// Advances the provider's clock.
 fn issue_now(world: &World) {
     let mut claims = world.provider.id_token.borrow_mut();
     claims["iat"] = world.now().into();
@@ -368,7 +368,7 @@ fn f902_made_up_codes_cost_no_more_than_a_limit_and_keep_no_one_else_from_signin
         [(400, "login_code_refused"), (503, "login_over_limit")]
     );
     *world.provider.token_override.borrow_mut() = None;
-    // Whoever was signed in is, and is renewed.
+    // The signed-in user stays signed in, and the session is refreshed.
     let renewed = world.provider.refreshes();
     signed_in.host.advance(Duration::from_secs(301));
     refuse_codes(&world);
@@ -417,7 +417,7 @@ fn f902_one_callback_sent_again_and_again_is_limited_too() {
     let before = asked(&world);
     (0..2000).for_each(|_| drop(send_callback(&world, &made_up)));
     assert_eq!(world.provider.token_requests.borrow().len(), 1);
-    // Two connections each: it is taken, by whom?
+    // Two callouts each: `SET NX` fails, then `GET` tells who has claimed the flow.
     assert!(asked(&world) - before <= 2 * (40 + 2 * 30), "{}", asked(&world) - before);
 }
 
@@ -465,7 +465,7 @@ fn f902_requests_that_wait_for_the_provider_leave_places_to_others() {
     assert!(answers.iter().all(|(status, _)| *status == 503));
     let late = answers.iter().filter(|(_, after)| *after >= 95).count();
     assert_eq!((answers.len(), late), (1100, 1024));
-    // What is no token does not wait at all.
+    // A malformed token does not wait at all.
     let began = world.host.now_millis();
     assert_eq!(replied(world.send("GET", "/", &[("authorization", "Bearer x")])).status, 401);
     assert_eq!(world.host.now_millis(), began);

@@ -16,7 +16,7 @@ const REFUSALS: [&str; 5] = [
 ];
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Sessions that need no renewal, so that nothing but their use is written.
+/// Sessions that need no refresh, so that only their use is written.
 fn unrenewed() -> Config {
     let mut config = config();
     config.browser.as_mut().unwrap().session.without_refresh_token = WithoutRefreshToken::Keep;
@@ -34,7 +34,7 @@ fn pass(worlds: &[&World], time: Duration) {
     worlds.iter().for_each(|world| world.host.advance(time));
 }
 
-/// Lets the jobs of the root context go on.
+/// Lets the background jobs continue.
 fn settle(world: &World) {
     world.host.run(async { world.host.clone().sleep_for(Duration::from_secs(3)).await });
 }
@@ -52,7 +52,8 @@ fn f904_a_session_whose_use_cannot_be_written_goes_on_until_its_absolute_end() {
             other.cookies.replace(world.cookies.borrow().clone());
         }
         world.redis.refuse_writes(Some(refusal));
-        // Eleven hours and a half, used every ten minutes, then at each of them for the first time.
+        // Used every ten minutes for eleven and a half hours, then for the first time on the other worker and on the
+        // other Envoy.
         for _ in 0..69 {
             pass(&[&world, &envoy], HOUR / 6);
             forwarded(world.browse("GET", "/", API));
@@ -71,7 +72,7 @@ fn f904_a_session_whose_use_cannot_be_written_goes_on_until_its_absolute_end() {
     }
 }
 
-/// Redis deletes even without memory. Whoever knows nothing of the refusals yet must not end what looks idle.
+/// Redis deletes even without memory. An Envoy that knows of no refusal yet must not end a session that looks idle.
 #[test]
 fn f904_another_envoy_that_was_not_refused_yet_ends_no_session_whose_use_could_not_be_written() {
     for refusal in REFUSALS {
@@ -102,7 +103,7 @@ fn f904_what_could_not_be_written_is_written_when_redis_takes_it_again() {
     world.redis.refuse_writes(None);
     settle(&world);
     assert_eq!(said(&world, "session last-used times are written to Redis again: idle timeouts resume"), 1);
-    // The other Envoy knows nothing of all this.
+    // The other Envoy knows nothing of this.
     pass(&[&world, &envoy], HOUR * 9 / 10);
     forwarded(envoy.browse("GET", "/", API));
     pass(&[&world, &envoy], HOUR);
@@ -124,7 +125,7 @@ fn f904_while_redis_refuses_it_is_tried_once_a_second_for_all_sessions() {
     }
     let seconds = u32::try_from((world.host.now_millis() - started) / 1000 + 1).unwrap();
     let asked = world.redis.operations.get() - before;
-    // One write in a second, and a read for each lifetime of the cache.
+    // One write per second, and one read per lifetime of the cache.
     assert!(asked <= seconds * 2 + seconds / 5 + 3, "{asked} in {seconds} s");
 }
 
@@ -138,7 +139,7 @@ fn f904_an_idle_session_ends_where_redis_takes_writes_and_where_it_is_away_nobod
     assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
     assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")), "it does not lie about until its end");
 
-    // One that somebody else has used meanwhile does not end.
+    // A session that was used elsewhere meanwhile does not end.
     let world = signed_in();
     let envoy = world.other_envoy();
     envoy.cookies.replace(world.cookies.borrow().clone());
@@ -197,7 +198,7 @@ fn f1204_the_session_before_a_new_login_ends_also_where_redis_does_not_do_it_at_
         let world = World::new();
         world.log_in("/");
         let before = world.cookies.borrow().clone();
-        // At a worker that has never seen it.
+        // A worker that has never seen the session.
         let worker = world.other_worker();
         let request = worker.begin_login("/");
         worker.cookies.borrow_mut().extend(before.clone());
@@ -205,7 +206,7 @@ fn f1204_the_session_before_a_new_login_ends_also_where_redis_does_not_do_it_at_
         assert_eq!(replied(worker.finish_login(&request, "code")).status, 303);
         let world = worker;
         settle(&world);
-        // What can't be read can still be ended by its name.
+        // A session that cannot be read can still be ended by its name.
         let expected = usize::from(refuses != "HMGET");
         let line = "this browser's previous session could not be deleted from Redis; retrying";
         assert_eq!(said(&world, line), expected, "{refuses:?}");
@@ -242,6 +243,6 @@ fn f1204_who_signs_out_again_and_again_while_redis_is_away_begins_nothing_new() 
         worker.host.calls().len() - before
     };
     let most = (0..200).map(|_| calls(&other)).skip(1).sum::<usize>();
-    // One look each, and what the first one began goes on by itself.
+    // One read each. The deletion that the first request started retries in the background.
     assert!(most <= 250, "{most}");
 }

@@ -99,7 +99,7 @@ fn f403_envoys_words_are_told_from_the_providers() {
     let refusal = asked(Ok(envoys(503, certificate)));
     assert!(refusal.trouble.detail.contains("verify SAN list"), "{refusal:?}");
     assert_eq!(refusal.trouble.outlook, Outlook::Lasting, "a certificate does not change by itself");
-    // A provider's own 503, and one that claims to be Envoy's.
+    // A 503 of the provider itself, with the text that Envoy would use.
     let own = reply(503, &[("content-type", "text/plain"), (UPSTREAM_HEADER, "7")], refused);
     let detail = asked(Ok(own)).trouble.detail;
     assert!(detail.starts_with("token endpoint: status 503, text/plain: upstream connect"), "{detail}");
@@ -124,7 +124,7 @@ fn f402_whatever_a_provider_repeats_of_the_call_is_not_told() {
         format!("Basic {basic}"),
         "verifier-0123456789-0123456789-0123456789".to_owned(),
         "verifier-01234567".to_owned(),
-        // Cut, and stuck to something else.
+        // A part of the code, joined to other text.
         format!("bad code {}...", &CODE[..12]),
         format!("code={}", &CODE[..12]),
         format!("prefix{}", &CODE[4..16]),
@@ -148,7 +148,7 @@ fn f402_whatever_a_provider_repeats_of_the_call_is_not_told() {
             assert!(told.contains(REDACTED), "{told}");
         }
     }
-    // What everybody knows stays readable.
+    // Public words stay readable.
     let told = asked(Ok(json_reply(
         400,
         &json!({"error": "invalid_grant", "error_description": "authorization_code: Code not valid"}),

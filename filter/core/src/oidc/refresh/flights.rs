@@ -14,46 +14,46 @@ use crate::session::renewal::LeaseOwner;
 use crate::sync::Event;
 use crate::time::Timestamp;
 
-/// Longest pause after a refresh that failed.
+/// Longest pause after a failed refresh.
 pub const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// Sessions whose failed refresh, or whose question for the lease without an answer, a worker remembers.
+/// Most sessions for which a worker remembers a failed refresh, or an unanswered request for the lease.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 
-/// What names a session here.
+/// The hash of a session's name.
 type Key = [u8; 16];
 
 /// The refreshes of one worker.
 pub struct Refreshes {
     under_way: RefCell<HashMap<Key, Rc<Flight>>>,
-    /// Until when, and why.
+    /// Until when, and the reason.
     postponed: RefCell<LruCache<Key, (Timestamp, Dependency)>>,
     unanswered: RefCell<LruCache<Key, Asking>>,
 }
 
-/// As whom this worker asks for a lease.
+/// The identity under which this worker requests a lease.
 #[derive(Clone, Copy)]
 pub struct Asking {
-    /// The same for every question: the answer to the first may have been lost.
+    /// The same in every request, because the first reply may have been lost.
     pub owner: LeaseOwner,
-    /// How often it asked and got no answer.
+    /// How many requests got no reply.
     pub unanswered: u32,
 }
 
-/// One refresh under way.
+/// One refresh in progress.
 #[derive(Default)]
 pub struct Flight {
     outcome: RefCell<Option<RefreshOutcome>>,
     landed: Event,
 }
 
-/// What came of a refresh.
+/// The result of a refresh.
 #[derive(Clone)]
 pub enum RefreshOutcome {
-    /// The session goes on, as this.
+    /// The session goes on with this entry.
     Renewed(Rc<Entry>),
-    /// The session is over.
+    /// The session has ended.
     Ended(SessionEnd),
-    /// Nothing: this was in the way.
+    /// The refresh failed for this reason.
     Failed(Dependency),
 }
 
@@ -68,49 +68,49 @@ impl Default for Refreshes {
 }
 
 impl Refreshes {
-    /// Why no refresh of this session is tried now, if none is.
+    /// The reason why this session is not refreshed now, if it is postponed.
     pub fn postponed(&self, key: &Key, now: Timestamp) -> Option<Dependency> {
         let (until, dependency) = self.postponed.borrow().peek(key).cloned()?;
         (now < until && until.duration_since(now) <= MAX_PAUSE).then_some(dependency)
     }
 
-    /// None is tried for so long.
+    /// Postpones refreshes of this session.
     pub fn postpone(&self, key: Key, now: Timestamp, pause: Duration, why: Dependency) {
         self.postponed.borrow_mut().put(key, (now.saturating_add(pause.min(MAX_PAUSE)), why));
     }
 
-    /// The refresh of this session that is under way, if one is.
+    /// The refresh of this session that is in progress, if any.
     pub fn under_way(&self, key: &Key) -> Option<Rc<Flight>> {
         self.under_way.borrow().get(key).cloned()
     }
 
-    /// A new one.
+    /// Starts a refresh.
     pub fn take_off(&self, key: Key) -> Rc<Flight> {
         let flight = Rc::new(Flight::default());
         self.under_way.borrow_mut().insert(key, flight.clone());
         flight
     }
 
-    /// It is over: tells all who wait for it.
+    /// Finishes a refresh and wakes all requests that wait for it.
     pub fn land(&self, key: &Key, outcome: RefreshOutcome) {
         let Some(flight) = self.under_way.borrow_mut().remove(key) else { return };
         *flight.outcome.borrow_mut() = Some(outcome);
         flight.landed.notify();
     }
 
-    /// As whom this worker asked for the lease on this session, if it got no answer.
+    /// The identity of this worker's unanswered request for the lease on this session, if any.
     pub fn take_unanswered(&self, key: &Key) -> Option<Asking> {
         self.unanswered.borrow_mut().pop(key)
     }
 
-    /// There was no answer: the next question is asked as the same owner.
+    /// Records that a request for the lease got no reply. The next request uses the same owner.
     pub fn put_unanswered(&self, key: Key, asking: Asking) {
         self.unanswered.borrow_mut().put(key, asking);
     }
 }
 
 impl Flight {
-    /// What came of it, when it is over.
+    /// Waits for the result.
     pub async fn outcome(&self) -> RefreshOutcome {
         loop {
             let landed = self.landed.next();

@@ -18,27 +18,27 @@ use crate::session::renewal::{COMMIT_PAUSE, Fence};
 use crate::session::ticket::Ticket;
 use crate::time::Timestamp;
 
-/// Pause after a refresh that failed; doubled each time.
+/// The pause after the first failed refresh. It doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Tries to write what a refresh token bought, and to check what it bought while keys can't be had.
+/// Tries to write the result of a refresh, and tries to validate it while keys are unavailable.
 const COMMIT_TRIES: u32 = 100;
 const CHECK_TRIES: u32 = 12;
 /// Longest reason in a log line, in characters.
 const MAX_LOGGED: usize = 600;
 
-/// A session on which this worker has the lease.
+/// A session on which this worker holds the lease.
 pub struct Leased<'a> {
     login: &'a BrowserLogin,
     ticket: &'a Ticket,
     entry: &'a Entry,
     fence: Fence,
     lease: Duration,
-    /// When its refresh token was spent.
+    /// When the exchange began.
     asked: Timestamp,
 }
 
 impl<'a> Leased<'a> {
-    /// From now on, for as long as `lease`.
+    /// Starts now. `lease` is the duration of the lease.
     pub fn new(
         login: &'a BrowserLogin,
         ticket: &'a Ticket,
@@ -48,7 +48,7 @@ impl<'a> Leased<'a> {
         Self { login, ticket, entry, fence, lease, asked: login.host.now() }
     }
 
-    /// Spends the refresh token, and writes what it bought.
+    /// Redeems the refresh token and writes the result.
     pub async fn exchange(&self) -> RefreshOutcome {
         let Self { login, entry, .. } = *self;
         let refresh_token = entry.record.grant.refresh_token.clone().unwrap_or_default();
@@ -56,7 +56,8 @@ impl<'a> Leased<'a> {
         let trouble = match token_endpoint::refresh(&login.client, &refresh_token).await {
             Ok(tokens) => match self.validate(&tokens).await {
                 Ok(record) => return self.persist(record, Refresh::Renewed).await,
-                // Not our fault, nor the person's. The new refresh token is kept: the old one is spent.
+                // Neither the gate nor the user is at fault. Keep the new refresh token, because the old one is used
+                // up.
                 Err(Rejection::Unavailable(dependency)) => {
                     login.host.log(
                         Level::Error,
@@ -76,7 +77,7 @@ impl<'a> Leased<'a> {
                         other => other,
                     };
                 }
-                // RF03: what does not belong to this login ends it, and the new tokens are dropped.
+                // RF03: tokens that do not belong to this login end the session and are dropped.
                 Err(rejection) => {
                     let is_forged = matches!(&rejection, Rejection::Login(error) if error.is_forgery());
                     let (counted, level) = if is_forged {
@@ -96,7 +97,7 @@ impl<'a> Leased<'a> {
                     return self.end(SessionEnd::RefreshInvalid).await;
                 }
             },
-            // RF04: the provider does not know this session any more, or would refuse the same request for ever.
+            // RF04: the provider does not know this session any more, or would always refuse the same request.
             Err(Failure::GrantRefused(words) | Failure::RequestRefused(words)) => {
                 login.host.count(metrics::refresh(Refresh::Refused));
                 login.host.log(
@@ -112,7 +113,7 @@ impl<'a> Leased<'a> {
             Err(Failure::NoTokens(what)) => Trouble::lasting(ProviderEndpoint::Token.says(&what)),
             Err(Failure::Trouble(trouble)) => trouble,
         };
-        // RF05: the session goes on while its access token lasts.
+        // RF05: the session goes on until its access token expires.
         login.host.count(metrics::refresh(Refresh::Failed));
         login.host.log(
             Level::Error,
@@ -124,7 +125,7 @@ impl<'a> Leased<'a> {
         RefreshOutcome::Failed(Dependency::Provider(trouble))
     }
 
-    /// The session's next record, as the tokens say. While nobody can tell, it is tried again.
+    /// The session's next record, from the new tokens. Retries while they cannot be validated.
     async fn validate(&self, tokens: &Tokens) -> Result<Record, Rejection> {
         let Self { login, entry, fence, lease, asked, .. } = *self;
         let validate = || response::validate(login, &entry.record, tokens, asked);
@@ -141,7 +142,8 @@ impl<'a> Leased<'a> {
         outcome
     }
 
-    /// Writes what was bought, and counts it. Redis may be away for a while; what is in here exists nowhere else.
+    /// Writes the new record and counts the refresh. Redis may be unavailable for a while, and no one else has these
+    /// tokens, so this retries for long.
     async fn persist(&self, record: Record, counted: Refresh) -> RefreshOutcome {
         let Self { login, entry, ticket, fence, .. } = *self;
         let sessions = &login.sessions;
@@ -151,12 +153,12 @@ impl<'a> Leased<'a> {
                 Ok(Some(renewed)) => {
                     login.host.count(metrics::refresh(counted));
                     if renewed.record.principal != entry.record.principal {
-                        // What it allows has changed: every worker reads it anew.
+                        // Its permissions have changed, so every worker must reload the record.
                         let _ = sessions.log.append(vec![Revocation::changed(&ticket.record_name())]).await;
                     }
                     return RefreshOutcome::Renewed(renewed);
                 }
-                // Signed out meanwhile, or written by a call whose answer was lost, or somebody else was faster.
+                // The user was signed out, an earlier try was written and its reply lost, or another worker was faster.
                 Ok(None) => return self.reread().await,
                 Err(rejection @ Rejection::Login(_)) => {
                     let (label, detail) = (rejection.label(), rejection.detail().unwrap_or_default());
@@ -194,9 +196,9 @@ impl<'a> Leased<'a> {
         let Self { login, entry, ticket, fence, .. } = *self;
         let sessions = &login.sessions;
         match sessions.end_refused(entry, fence).await {
-            // Somebody else has refreshed it: what they wrote counts.
+            // Another worker has refreshed the session, and its result counts.
             Ok(false) => self.reread().await,
-            // If Redis did not hear of it, the list of revocations still does.
+            // If Redis did not confirm the deletion, the revocation still ends the session.
             Ok(true) | Err(_) => {
                 let name = ticket.record_name();
                 let _ = sessions.log.append(vec![Revocation::session(&name)]).await;
@@ -206,7 +208,7 @@ impl<'a> Leased<'a> {
         }
     }
 
-    /// What somebody else has written.
+    /// Loads what another worker has written.
     async fn reread(&self) -> RefreshOutcome {
         let Self { login, ticket, .. } = *self;
         match login.sessions.reload(ticket).await {
@@ -224,7 +226,8 @@ impl<'a> Leased<'a> {
     }
 }
 
-/// No clock is put right in a few seconds, and elsewhere it may be right.
+/// Whether a retry within seconds can help. A wrong clock is not corrected that fast, and another Envoy's clock may be
+/// right.
 fn passes_soon(dependency: &Dependency) -> bool {
     *dependency != Dependency::Clock && dependency.outlook() == Outlook::Passing
 }

@@ -26,11 +26,11 @@ use crate::session::record::Freshness;
 use crate::session::ticket::Ticket;
 use crate::sync::within;
 
-/// The session that this browser's cookie opens, renewed first where it has to be.
+/// The session of this browser's cookie, refreshed first if necessary.
 ///
 /// # Errors
-/// As [`BrowserLogin::ticket`]; the session ended, or what it depends on is away: then nobody is let in and nobody is
-/// signed out.
+/// As [`BrowserLogin::ticket`]; or the session ended; or a dependency is unavailable: then the user is not let in, but
+/// stays signed in.
 pub async fn session(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rc<Entry>, Rejection> {
     let ticket = login.ticket(request)?;
     let entry = login.sessions.load(&ticket).await?;
@@ -49,17 +49,17 @@ pub async fn session(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rc<E
                 RefreshOutcome::Failed(_) if freshness == Freshness::CheckDue => entry,
                 RefreshOutcome::Failed(dependency) => return Err(dependency.into()),
             };
-            // It may have been signed out while we waited.
+            // The session may have been signed out while this request waited.
             login.sessions.confirm(&current)?;
             Ok(current)
         }
     }
 }
 
-/// Begins a refresh, unless one is under way.
+/// Starts a refresh, or joins the one in progress.
 ///
 /// # Errors
-/// Why one has just failed.
+/// Why a recent refresh failed.
 fn begin(login: &Rc<BrowserLogin>, ticket: Ticket, entry: &Rc<Entry>) -> Result<Rc<Flight>, Dependency> {
     let key = session_id_hash(&ticket.record_name());
     if let Some(dependency) = login.refreshes.postponed(&key, login.host.now()) {
@@ -77,7 +77,7 @@ fn begin(login: &Rc<BrowserLogin>, ticket: Ticket, entry: &Rc<Entry>) -> Result<
     Ok(flight)
 }
 
-/// Waits for the outcome; long enough for a whole refresh, also somebody else's.
+/// Waits for the outcome, long enough for a whole refresh by any worker.
 async fn wait(login: &BrowserLogin, flight: &Flight) -> RefreshOutcome {
     let outcome = within(&*login.host, renewal::lease(login), flight.outcome()).await;
     outcome.unwrap_or_else(|| RefreshOutcome::Failed(login.client.provider.refresh_brought_nothing()))

@@ -13,12 +13,12 @@ use crate::session::record::Freshness;
 use crate::session::renewal::{LeaseOutcome, LeaseOwner};
 use crate::session::ticket::Ticket;
 
-/// How often it is looked whether another worker has finished.
+/// How often the gate checks whether another worker has finished.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often a worker asks again for a lease that it has perhaps got.
+/// How often a worker repeats an unanswered request for a lease.
 const MAX_ASKS: u32 = 3;
 
-/// One session that is to be renewed, here or by another worker.
+/// One session to refresh, here or by another worker.
 pub struct Renewal {
     login: Rc<BrowserLogin>,
     ticket: Ticket,
@@ -26,15 +26,15 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// Of this session, which as this entry demands it.
+    /// The session of this ticket, whose entry needs a refresh.
     pub fn new(login: Rc<BrowserLogin>, ticket: Ticket, entry: Rc<Entry>) -> Self {
         Self { login, ticket, entry }
     }
 
-    /// Renews the session here, or waits until another worker has done it.
+    /// Refreshes the session, or waits until another worker has done so.
     pub async fn run(mut self) -> RefreshOutcome {
         let login = self.login.clone();
-        // Without the provider there is no need for a lease.
+        // If the provider is not known, do not take a lease.
         if login.client.provider.now().is_none() {
             return RefreshOutcome::Failed(login.client.provider.missing());
         }
@@ -48,7 +48,7 @@ impl Renewal {
         for _ in 0..looks {
             let asked = login.host.now();
             match login.sessions.acquire(&self.ticket, &self.entry, asking.owner, lease).await {
-                // A worker that stood still for so long would lose it to another one while the provider answers.
+                // After such a long stall, the lease could expire while the provider answers.
                 Ok(LeaseOutcome::Ours(_))
                     if login.host.now().duration_since(asked)
                         >= lease.saturating_sub(login.config.issuer.timeout) => {}
@@ -58,7 +58,7 @@ impl Renewal {
                 Ok(LeaseOutcome::Done(newer)) => {
                     match newer.record.freshness(login.host.now(), &login.session) {
                         Freshness::Fresh => return RefreshOutcome::Renewed(newer),
-                        // Only its use was written down.
+                        // Another worker only recorded its use.
                         _ => self.entry = newer,
                     }
                 }
@@ -69,7 +69,7 @@ impl Renewal {
                     return RefreshOutcome::Failed(why);
                 }
                 Err(rejection) => {
-                    // Each time makes the lease longer: whoever gets no answers leaves it to others.
+                    // Each repeated request may extend the lease, so leave it to other workers after a few tries.
                     if asking.unanswered < MAX_ASKS {
                         let unanswered = asking.unanswered.saturating_add(1);
                         login.refreshes.put_unanswered(key, Asking { unanswered, ..asking });
@@ -81,7 +81,7 @@ impl Renewal {
         RefreshOutcome::Failed(login.client.provider.refresh_brought_nothing())
     }
 
-    /// As whom this worker asks for the lease: as before, if it got no answer then.
+    /// The identity for the request: that of the last one if it got no reply.
     fn asking(&self, key: &[u8; 16]) -> Result<Asking, Rejection> {
         match self.login.refreshes.take_unanswered(key) {
             Some(asking) => Ok(asking),
@@ -90,7 +90,7 @@ impl Renewal {
     }
 }
 
-/// As long as a refresh can take: while a lease lives, its holder's call may still be under way.
+/// As long as a refresh can take, so that the lease covers the holder's whole call to the provider.
 pub fn lease(login: &BrowserLogin) -> Duration {
     let redis = login.session.redis.timeout.saturating_mul(2);
     login.config.issuer.timeout.saturating_add(redis).saturating_add(Duration::from_secs(1))

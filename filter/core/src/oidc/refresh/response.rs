@@ -12,10 +12,10 @@ use crate::principal::Principal;
 use crate::session::record::{Grant, Record};
 use crate::time::Timestamp;
 
-/// The session's next record, as the tokens say.
+/// The session's next record, from the tokens of a refresh.
 ///
 /// # Errors
-/// They do not belong to this login; or nobody can tell now.
+/// The tokens do not belong to this login, or that cannot be decided now.
 pub async fn validate(
     login: &BrowserLogin,
     record: &Record,
@@ -42,7 +42,7 @@ async fn read(
         (Some(validated), false) => Some(validated.claims),
         (Some(validated), true) => Some(userinfo::merge(&login.client, tokens, validated.claims).await?),
         (None, true) => Some(userinfo::merge(&login.client, tokens, known_claims(&record.principal)).await?),
-        // Nothing tells of groups: they stay as they are.
+        // The response has no claims: the groups stay as they are.
         (None, false) => None,
     };
     let mut principal = match claims {
@@ -55,7 +55,7 @@ async fn read(
     let grant = Grant {
         id_token: tokens.id_token.as_ref().map_or_else(|| record.grant.id_token.clone(), Grant::hint),
         issued: issued.unwrap_or(record.grant.issued),
-        // RF06: without a new one the old one goes on; with one, it is never used again.
+        // RF06: if there is no new refresh token, the old one stays valid. Otherwise the old one is never used again.
         refresh_token: tokens.refresh_token.clone().or_else(|| record.grant.refresh_token.clone()),
         refresh_until: match (&tokens.refresh_token, tokens.refresh_expires_in) {
             (None, None) => record.grant.refresh_until,
@@ -68,8 +68,8 @@ async fn read(
     Ok(Record { principal, grant, last_used: login.host.now(), ..record.clone() })
 }
 
-/// The session as it was, with a refresh token that is still good, and asked about again before its next use. Our clock
-/// may be wrong: by every other one it is no younger than it was, and ends no earlier.
+/// The old record with the new refresh token, marked stale so that the session is refreshed before its next use. Our
+/// clock may be wrong, so no timestamp moves in a way that could shorten the session on another Envoy.
 pub fn unchecked(record: &Record, tokens: Tokens, asked: Timestamp) -> Record {
     let refresh_until = tokens.refresh_expires_in.map(|left| asked.saturating_add(left));
     let obtained = asked.min(record.grant.obtained);
@@ -83,8 +83,8 @@ pub fn unchecked(record: &Record, tokens: Tokens, asked: Timestamp) -> Record {
     Record { grant, ..record.clone() }
 }
 
-/// What says nothing about the tokens: a key that is not known yet, while the keys are older than the answer, a clock
-/// that is wrong, and a UserInfo endpoint that gives no answer.
+/// Turns errors that say nothing about the tokens into unavailability: an unknown key while our keys are older than the
+/// response, a wrong clock, a failing UserInfo endpoint.
 fn undecided(login: &BrowserLogin, rejection: Rejection, asked: Timestamp) -> Rejection {
     let keys_are_older = login.client.provider.now().is_none_or(|known| known.fetched <= asked);
     match rejection {
@@ -97,7 +97,7 @@ fn undecided(login: &BrowserLogin, rejection: Rejection, asked: Timestamp) -> Re
     }
 }
 
-/// What is known of a person without a new ID token: UserInfo tells the rest.
+/// The claims that are known without a new ID token. UserInfo adds the rest.
 fn known_claims(principal: &Principal) -> Claims {
     let sid = principal.sid.iter().map(|sid| ("sid".to_owned(), Value::from(sid.as_str())));
     let subject = ("sub".to_owned(), Value::from(principal.subject.as_str()));

@@ -93,7 +93,7 @@ fn many_endings_at_once_are_known_to_whoever_looks_next() {
     assert!(
         away.is_revoked(&revocation_keys("a", None, 9)) && !away.is_revoked(&revocation_keys("a", None, 10))
     );
-    // One that knows little adds to what is there and takes nothing away.
+    // A worker that knows little adds to the list and removes nothing.
     let late = Revocations::new(host.clone(), "t", ISSUER);
     late.announce(&all(1000..1200));
     let last = Revocations::new(host, "t", ISSUER);
@@ -118,7 +118,7 @@ fn when_there_are_too_many_it_is_the_oldest_that_every_worker_forgets() {
             let _ = stale.catch_up();
         }
     }
-    // One that begins late, and one that has not looked for a while, announce something themselves, one by one or all
+    // A worker that starts late, and one that has not caught up for a while. Both announce something, one by one or all
     // at once.
     let batch: Vec<Revocation> = (many..many + more).map(revocation).collect();
     batch.chunks(1).take(RING).for_each(|one| idle.announce(one));
@@ -142,7 +142,7 @@ fn what_is_no_ending_is_none() {
     assert_eq!(Revocation::decode(&[b'x'; ENCODED]), None);
 }
 
-/// Whoever can write to Redis can announce anything.
+/// Anybody who can write to Redis can announce anything.
 #[test]
 fn f1001_made_up_issuers_take_no_place_from_ours() {
     let host = TestHost::new();
