@@ -32,6 +32,10 @@
 //! | [`host`] | all that the outside does for us |
 //!
 //! Imports point one way, in the order that ARCHITECTURE.md lists; `cargo xtask check` compares.
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "few modules are public, and the documentation is for developers"
+)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, clippy::indexing_slicing))]
 
 mod bearer;
