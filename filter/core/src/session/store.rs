@@ -157,11 +157,14 @@ impl Store {
     ///
     /// # Errors
     /// The session ended in the meantime.
-    pub fn confirm(&self, entry: &Entry) -> Result<(), Rejection> {
+    pub fn confirm(self: &Rc<Self>, ticket: &Ticket, entry: &Rc<Entry>) -> Result<(), Rejection> {
         self.catch_up();
         match self.alive(entry) {
-            // The request that waited uses it, and it was in use when that arrived.
-            Err(Rejection::SessionEnded(SessionEnd::Idle)) => Ok(()),
+            // The session was in use when the request arrived that waited, and that request uses it.
+            Err(Rejection::SessionEnded(SessionEnd::Idle)) => {
+                self.keep_use(ticket, entry);
+                Ok(())
+            }
             outcome => outcome,
         }
     }

@@ -102,8 +102,11 @@ impl Store {
                     self.gone(ticket);
                     return Err(Rejection::SessionEnded(SessionEnd::Idle));
                 }
-                // A refresh is in progress, so somebody has just used the session.
-                ScriptReply::Word(word) if word == "busy" => return Ok(entry),
+                // A refresh is in progress, so somebody has just used the session. This use is written after it.
+                ScriptReply::Word(word) if word == "busy" => {
+                    self.keep_use(ticket, &entry);
+                    return Ok(entry);
+                }
                 ScriptReply::Changed(newer) => entry = newer,
                 _ => return Err(wrong_type()),
             }

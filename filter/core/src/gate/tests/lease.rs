@@ -55,6 +55,11 @@ fn a_request_that_waits_for_a_refresh_longer_than_the_idle_timeout_is_not_idle()
     let before = world.host.now_millis();
     forwarded(world.browse("GET", "/", API));
     assert!(world.host.now_millis() - before > 8000, "it waited");
+    let worker = world.other_worker();
+    worker.cookies.replace(world.cookies.borrow().clone());
+    for other in [&world, &worker] {
+        forwarded(other.browse("GET", "/", API));
+    }
 }
 
 /// A worker stalled after it got the lease. Another one may have refreshed since.

@@ -38,7 +38,7 @@ pub async fn session(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rc<E
     if freshness == Freshness::Fresh {
         return Ok(entry);
     }
-    let flight = begin(login, ticket, &entry);
+    let flight = begin(login, ticket.clone(), &entry);
     match (freshness, flight) {
         (Freshness::Due, _) | (Freshness::CheckDue, Err(_)) => Ok(entry),
         (_, Err(dependency)) => Err(dependency.into()),
@@ -50,7 +50,7 @@ pub async fn session(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rc<E
                 RefreshOutcome::Failed(dependency) => return Err(dependency.into()),
             };
             // The session may have been signed out while this request waited.
-            login.sessions.confirm(&current)?;
+            login.sessions.confirm(&ticket, &current)?;
             Ok(current)
         }
     }
