@@ -1,8 +1,9 @@
 //! `issuer.access_token_marks`: what marks an access token. A rule that ID tokens match too is refused, because it
 //! would turn every ID token into a credential.
 
+use super::entries::every;
 use super::groups::claim_path;
-use super::{every, text};
+use super::text;
 use crate::config::error::{Place, Reported, quote};
 use crate::config::raw;
 use crate::config::setting::Setting;

@@ -1,8 +1,9 @@
 //! `issuer`: the OpenID provider and how to reach it.
 
+use super::entries::every;
 use super::timing::limits;
 use super::url::{self, Transport};
-use super::{access_token, every, text};
+use super::{access_token, text};
 use crate::config::error::{Place, Reported};
 use crate::config::model::{Issuer, ServedOrigin};
 use crate::config::raw;

@@ -7,6 +7,7 @@ pub(super) mod access_token;
 mod algorithm;
 pub(super) mod bearer;
 mod client;
+mod entries;
 pub(super) mod groups;
 mod identity;
 mod issuer;
@@ -26,9 +27,6 @@ use super::model::{BrowserLogin, Config, Limits};
 use super::raw;
 use super::scalar::{Flag, Text};
 use super::setting::Setting;
-
-/// Most entries of a short list.
-const MAX_ENTRIES: usize = 16;
 
 /// Checks the whole configuration. `place` is its root.
 pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Reported> {
@@ -131,35 +129,6 @@ fn clusters_differ(
         .field("redis")
         .field("cluster")
         .refuse(format!("is also {which}; Redis needs a separate cluster with the TCP connection pool")))
-}
-
-/// Checks each entry of a list at its place. All entries are checked before an error is returned.
-fn each<R, T>(
-    written: Vec<Setting<R>>,
-    place: &Place<'_>,
-    mut check: impl FnMut(usize, R, &Place<'_>) -> Result<T, Reported>,
-) -> Result<Vec<T>, Reported> {
-    let checked: Vec<Result<T, Reported>> = written
-        .into_iter()
-        .enumerate()
-        .map(|(index, setting)| {
-            let at = place.index(index);
-            setting.required(&at).and_then(|raw| check(index, raw, &at))
-        })
-        .collect();
-    checked.into_iter().collect()
-}
-
-/// Like [`each`], but refuses a list with more than [`MAX_ENTRIES`] entries.
-fn every<R, T>(
-    written: Vec<Setting<R>>,
-    place: &Place<'_>,
-    check: impl Fn(R, &Place<'_>) -> Result<T, Reported>,
-) -> Result<Vec<T>, Reported> {
-    if written.len() > MAX_ENTRIES {
-        return Err(place.refuse(format!("has more than {MAX_ENTRIES} entries")));
-    }
-    each(written, place, |_, raw, at| check(raw, at))
 }
 
 /// Checks an optional section.

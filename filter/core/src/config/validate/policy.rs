@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{each, path, text};
+use super::entries::each;
+use super::{path, text};
 use crate::config::error::{Place, Reported, quote};
 use crate::config::model::{Access, Policy, Preset, Rule};
 use crate::config::raw;
