@@ -49,7 +49,9 @@ impl Timing {
 
 /// The durations that can be configured.
 pub(in crate::config) mod limits {
-    use super::{Duration, Timing};
+    use std::time::Duration;
+
+    use crate::config::validate::timing::Timing;
 
     const fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
