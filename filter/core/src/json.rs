@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -62,30 +63,71 @@ pub fn parse_object(bytes: &[u8], max_len: usize) -> Result<Map<String, Value>, 
         return Err(JsonError::TooLong);
     }
     let finding = Cell::new(None);
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = Strict { depth: 0, finding: &finding }
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
-    match parsed {
+    match read(bytes, MAX_DEPTH, &finding) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(JsonError::NotAnObject),
         Err(_) => Err(finding.get().unwrap_or(JsonError::Syntax)),
     }
 }
 
-/// Builds a [`Value`]. It stores in `finding` the errors that serde's own error type cannot carry.
-#[derive(Clone, Copy)]
-struct Strict<'a> {
-    depth: usize,
-    finding: &'a Cell<Option<JsonError>>,
+/// What a JSON text is read into.
+pub(crate) trait Document: Sized + From<Value> + From<Vec<Self>> + From<Self::Members> {
+    /// The members of an object.
+    type Members: Default;
+
+    /// Whether a member of this name would be a duplicate that makes the text unacceptable.
+    fn refuses(members: &Self::Members, name: &str) -> bool;
+
+    /// Adds a member.
+    fn add(members: &mut Self::Members, name: String, value: Self);
 }
 
-impl Strict<'_> {
+impl Document for Value {
+    type Members = Map<String, Value>;
+
+    fn refuses(members: &Self::Members, name: &str) -> bool {
+        members.contains_key(name)
+    }
+
+    fn add(members: &mut Self::Members, name: String, value: Self) {
+        members.insert(name, value);
+    }
+}
+
+/// Reads one JSON text. An error that serde's own error type cannot carry is also stored in `finding`.
+///
+/// # Errors
+/// The error of the parser, which names line and column.
+pub(crate) fn read<T: Document>(
+    bytes: &[u8],
+    max_depth: usize,
+    finding: &Cell<Option<JsonError>>,
+) -> Result<T, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let document = Strict { depth_left: max_depth, finding, document: PhantomData };
+    let document = document.deserialize(&mut deserializer)?;
+    deserializer.end().map(|()| document)
+}
+
+/// Builds a [`Document`].
+struct Strict<'a, T> {
+    depth_left: usize,
+    finding: &'a Cell<Option<JsonError>>,
+    document: PhantomData<T>,
+}
+
+impl<T> Clone for Strict<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Strict<'_, T> {}
+
+impl<T> Strict<'_, T> {
     fn inside<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth >= MAX_DEPTH {
-            return Err(self.refuse(JsonError::TooDeep));
-        }
-        Ok(Self { depth: self.depth.saturating_add(1), ..self })
+        let depth_left = self.depth_left.checked_sub(1).ok_or_else(|| self.refuse(JsonError::TooDeep))?;
+        Ok(Self { depth_left, ..self })
     }
 
     fn refuse<E: serde::de::Error>(self, error: JsonError) -> E {
@@ -94,69 +136,70 @@ impl Strict<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Value;
+impl<'de, T: Document> DeserializeSeed<'de> for Strict<'_, T> {
+    type Value = T;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Value;
+impl<'de, T: Document> Visitor<'de> for Strict<'_, T> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(Value::Null.into())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<T, E> {
+        Ok(Value::Bool(value).into())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<T, E> {
+        Ok(Value::Number(value.into()).into())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<T, E> {
+        Ok(Value::Number(value.into()).into())
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<T, E> {
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("not a finite number"))?;
+        Ok(Value::Number(number).into())
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<T, E> {
+        Ok(Value::String(value.to_owned()).into())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+    fn visit_string<E>(self, value: String) -> Result<T, E> {
+        Ok(Value::String(value).into())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<T, A::Error> {
         let inside = self.inside()?;
         let mut list = Vec::new();
         while let Some(entry) = entries.next_element_seed(inside)? {
             list.push(entry);
         }
-        Ok(Value::Array(list))
+        Ok(list.into())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<T, A::Error> {
         let inside = self.inside()?;
-        let mut members = Map::new();
+        let mut members = T::Members::default();
         // Compares names after resolving their escapes: `\u0073ub` is `sub`.
         while let Some(name) = entries.next_key::<String>()? {
-            if members.contains_key(&name) {
+            if T::refuses(&members, &name) {
                 return Err(self.refuse(JsonError::DuplicateMember));
             }
-            members.insert(name, entries.next_value_seed(inside)?);
+            T::add(&mut members, name, entries.next_value_seed(inside)?);
         }
-        Ok(Value::Object(members))
+        Ok(members.into())
     }
 }
 

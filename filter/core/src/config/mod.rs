@@ -45,7 +45,7 @@ pub fn load(json: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result
     if json.trim_ascii().is_empty() {
         return Err(ConfigErrors::one("is empty; expected an object".to_owned()));
     }
-    let tree: Tree = match serde_json::from_slice(json) {
+    let tree = match Tree::from_json(json) {
         Ok(tree) => tree,
         Err(error) => protobuf_struct::decode(json)
             .ok_or_else(|| ConfigErrors::one(format!("is not valid JSON, nor a Struct: {error}")))?,

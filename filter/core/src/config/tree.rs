@@ -1,12 +1,15 @@
 //! A configuration as written, before values are interpreted. An object keeps duplicate members, of which parsers use
 //! either the first or the last.
 
-use std::fmt;
+use std::cell::Cell;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::error::Place;
+use crate::json::{self, Document};
+
+/// How deep lists and objects may be nested. `environment` has a lower limit, and reports the place.
+const MAX_DEPTH: usize = 128;
 
 /// A value with all of its members. It may contain secrets, so it is never printed.
 pub(super) enum Tree {
@@ -17,6 +20,14 @@ pub(super) enum Tree {
 }
 
 impl Tree {
+    /// Reads JSON text.
+    ///
+    /// # Errors
+    /// The error of the parser, which names line and column.
+    pub(super) fn from_json(text: &[u8]) -> Result<Self, serde_json::Error> {
+        json::read(text, MAX_DEPTH, &Cell::new(None))
+    }
+
     /// Converts to a JSON value. A repeated member is reported and left out. Recursion is bounded, because the parser
     /// that built the tree limits nesting.
     pub(super) fn into_value(self, place: &Place<'_>) -> Value {
@@ -44,64 +55,33 @@ impl Tree {
     }
 }
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TreeVisitor;
+impl Document for Tree {
+    type Members = Vec<(String, Tree)>;
 
-        impl<'de> Visitor<'de> for TreeVisitor {
-            type Value = Tree;
+    fn refuses(_: &Self::Members, _: &str) -> bool {
+        false
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
+    fn add(members: &mut Self::Members, name: String, value: Self) {
+        members.push((name, value));
+    }
+}
 
-            fn visit_unit<E>(self) -> Result<Tree, E> {
-                Ok(Tree::Scalar(Value::Null))
-            }
+impl From<Value> for Tree {
+    fn from(scalar: Value) -> Self {
+        Self::Scalar(scalar)
+    }
+}
 
-            fn visit_bool<E>(self, flag: bool) -> Result<Tree, E> {
-                Ok(Tree::Scalar(Value::Bool(flag)))
-            }
+impl From<Vec<Tree>> for Tree {
+    fn from(items: Vec<Tree>) -> Self {
+        Self::List(items)
+    }
+}
 
-            fn visit_u64<E>(self, number: u64) -> Result<Tree, E> {
-                Ok(Tree::Scalar(number.into()))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Tree, E> {
-                Ok(Tree::Scalar(number.into()))
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<Tree, E> {
-                Ok(Tree::Scalar(Number::from_f64(number).map_or(Value::Null, Value::Number)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
-                Ok(Tree::Scalar(text.into()))
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<Tree, E> {
-                Ok(Tree::Scalar(text.into()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = entries.next_element()? {
-                    items.push(item);
-                }
-                Ok(Tree::List(items))
-            }
-
-            // Compares names after resolving their escapes: `\u0061` is `a`.
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = entries.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Tree::Object(members))
-            }
-        }
-
-        deserializer.deserialize_any(TreeVisitor)
+impl From<Vec<(String, Tree)>> for Tree {
+    fn from(members: Vec<(String, Tree)>) -> Self {
+        Self::Object(members)
     }
 }
 
@@ -113,7 +93,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn read(text: &str) -> Result<Value, String> {
-        let tree: Tree = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let tree = Tree::from_json(text.as_bytes()).map_err(|error| error.to_string())?;
         let report = Report::default();
         let value = tree.into_value(&report.root());
         report.finish(Ok::<_, Reported>(value)).map(|(value, _)| value).map_err(|errors| errors.to_string())
