@@ -8,6 +8,7 @@
 mod collecting;
 mod environment;
 mod error;
+mod field;
 mod model;
 mod protobuf_struct;
 mod raw;

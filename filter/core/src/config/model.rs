@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use super::raw::{ClientAuthentication, EmailVerified, GroupsFormat, Preset, WithoutRefreshToken};
 use super::rule_name::{MAX_RULE_REASONS, RuleName};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::mark::AccessTokenMark;
@@ -104,15 +105,6 @@ pub struct Client {
     pub authentication: ClientAuthentication,
 }
 
-/// The client authentication method (OIDC Core 9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuthentication {
-    /// `client_secret_basic`.
-    Basic,
-    /// `client_secret_post`.
-    Post,
-}
-
 /// Limits on the work that unauthenticated clients can cause, for each worker. They are not configurable;
 /// docs/production.md explains what they mean. Tests may use other numbers.
 #[derive(Clone, Copy, Debug)]
@@ -181,15 +173,6 @@ pub struct Session {
     pub redis: Redis,
 }
 
-/// What happens to a session if the provider sends no refresh token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WithoutRefreshToken {
-    /// It ends with its access token, because the provider cannot be asked about it later.
-    End,
-    /// It continues until its timeouts, whatever happens at the provider.
-    Keep,
-}
-
 /// The Redis behind an Envoy cluster with a TCP connection pool.
 #[derive(Clone, Debug)]
 pub struct Redis {
@@ -229,18 +212,6 @@ pub struct Groups {
     pub format: GroupsFormat,
 }
 
-/// The form of the claim with the groups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GroupsFormat {
-    /// A list of strings. A single string is one group.
-    #[default]
-    List,
-    /// One string with spaces between the groups.
-    SpaceSeparated,
-    /// An object whose keys are the groups.
-    ObjectKeys,
-}
-
 /// Which identity headers the application gets.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -248,15 +219,6 @@ pub struct Identity {
     pub email_verified: EmailVerified,
     /// Headers, in lower case, that are forwarded although the gate would otherwise remove them.
     pub trusted_headers: Vec<String>,
-}
-
-/// Whether an email address is used if the provider does not say that it is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EmailVerified {
-    /// It is used unless `email_verified` is false.
-    Optional,
-    /// It is used only if `email_verified` is true.
-    Required,
 }
 
 /// Who may access what.
@@ -271,13 +233,6 @@ pub struct Policy {
     pub users: Vec<String>,
     /// Checked in order. The first match decides. Without a match the request is refused.
     pub rules: Vec<Rule>,
-}
-
-/// Built-in rules for a known application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
-    /// MLflow 3.
-    Mlflow,
 }
 
 /// One rule.

@@ -139,10 +139,10 @@ pub(super) struct Client {
 }
 
 /// How the client authenticates at the token endpoint (OpenID Connect Core 9).
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ClientAuthentication {
+pub enum ClientAuthentication {
     /// In the Authorization header.
     ClientSecretBasic,
     /// In the body.
@@ -207,10 +207,10 @@ pub(super) struct Session {
 }
 
 /// What happens to a session if the provider sends no refresh token.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub(super) enum WithoutRefreshToken {
+pub enum WithoutRefreshToken {
     /// It ends with its access token.
     End,
     /// It continues until its timeouts, whatever happens at the provider.
@@ -274,11 +274,12 @@ pub(super) struct Groups {
 }
 
 /// The form of the claim with the groups.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub(super) enum GroupsFormat {
+pub enum GroupsFormat {
     /// A list of strings. A single string is one group, whatever it contains.
+    #[default]
     List,
     /// One string with spaces between the groups.
     SpaceSeparated,
@@ -300,10 +301,10 @@ pub(super) struct Identity {
 }
 
 /// Whether an email address is used if the provider does not say that it is verified.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub(super) enum EmailVerified {
+pub enum EmailVerified {
     /// It is used unless `email_verified` is false.
     Optional,
     /// It is used only if `email_verified` is true.
@@ -330,10 +331,10 @@ pub(super) struct Policy {
 }
 
 /// Built-in rules for a known application.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Preset {
+pub enum Preset {
     /// MLflow 3.
     Mlflow,
 }

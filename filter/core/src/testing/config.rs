@@ -34,7 +34,7 @@ pub fn config() -> Config {
         client: Client {
             id: "mlflow".into(),
             secret: Some(Secret::new("client-s3cret+%")),
-            authentication: ClientAuthentication::Basic,
+            authentication: ClientAuthentication::ClientSecretBasic,
         },
         browser: Some(BrowserLogin {
             login: Login {

@@ -120,7 +120,7 @@ fn a_full_configuration_arrives_field_by_field() {
     assert_eq!(config.issuer.allowed_origins, ["https://login.example"]);
     assert_eq!(config.issuer.max_stale, Duration::from_secs(24 * 3600));
     assert_eq!(config.client.secret, Some(Secret::new("client secret")));
-    assert_eq!(config.client.authentication, ClientAuthentication::Post);
+    assert_eq!(config.client.authentication, ClientAuthentication::ClientSecretPost);
     let BrowserLogin { login, session } = config.browser.unwrap();
     assert!(login.userinfo);
     assert_eq!(login.id_token_algorithms, [Algorithm::Rs256, Algorithm::Es256]);
@@ -161,7 +161,7 @@ fn a_minimal_configuration_gets_the_defaults() {
     assert!(config.public_url.secure_cookies);
     assert_eq!(config.issuer.timeout, Duration::from_secs(5));
     assert_eq!(config.issuer.refresh_interval, Duration::from_secs(300));
-    assert_eq!(config.client.authentication, ClientAuthentication::Basic);
+    assert_eq!(config.client.authentication, ClientAuthentication::ClientSecretBasic);
     let BrowserLogin { login, session } = config.browser.unwrap();
     assert_eq!(login.scope, "openid profile email");
     assert_eq!(session.absolute_timeout, Duration::from_secs(12 * 3600));

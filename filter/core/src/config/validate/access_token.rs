@@ -5,6 +5,7 @@ use super::entries::every;
 use super::groups::claim_path;
 use super::text;
 use crate::config::error::{Place, Reported, quote};
+use crate::config::field::{Field, field};
 use crate::config::raw;
 use crate::config::setting::Setting;
 use crate::jose::mark::{AccessTokenMark, ClaimRule, KIND_CLAIMS, RequiredClaim};
@@ -83,52 +84,48 @@ const OTHER_KINDS: [&str; 7] =
     ["id", "id_token", "refresh", "refresh_token", "offline", "logout", "logout+jwt"];
 
 pub(super) fn marks(
-    setting: Setting<Vec<Setting<raw::AccessTokenMark>>>,
-    place: &Place<'_>,
+    field: Field<'_, Vec<Setting<raw::AccessTokenMark>>>,
 ) -> Result<Vec<AccessTokenMark>, Reported> {
-    let Some(written) = setting.optional()? else { return Ok(AccessTokenMark::DEFAULT.to_vec()) };
-    if written.is_empty() {
-        return Err(place.refuse("is empty: no token could be accepted; remove it to use the default"));
-    }
-    every(written, place, |mark, at| match mark {
-        raw::AccessTokenMark::Rfc9068 => Ok(AccessTokenMark::Rfc9068),
-        raw::AccessTokenMark::Keycloak => Ok(AccessTokenMark::Keycloak),
-        raw::AccessTokenMark::Claims(raw) => rule(raw, &at.field("claims")).map(AccessTokenMark::Claims),
-    })
+    let marks = field.optional(|written, place| {
+        if written.is_empty() {
+            return Err(place.refuse("is empty: no token could be accepted; remove it to use the default"));
+        }
+        every(written, place, |mark, at| match mark {
+            raw::AccessTokenMark::Rfc9068 => Ok(AccessTokenMark::Rfc9068),
+            raw::AccessTokenMark::Keycloak => Ok(AccessTokenMark::Keycloak),
+            raw::AccessTokenMark::Claims(raw) => rule(raw, &at.field("claims")).map(AccessTokenMark::Claims),
+        })
+    });
+    Ok(marks?.unwrap_or_else(|| AccessTokenMark::DEFAULT.to_vec()))
 }
 
 fn rule(raw: raw::ClaimRule, place: &Place<'_>) -> Result<ClaimRule, Reported> {
-    let at = place.field("present");
-    let present = raw.present.required(&at).and_then(|written| {
+    let present = field!(raw.present, place).required(|written, at| {
         if written.is_empty() {
             return Err(at.refuse("is empty: every token would be an access token"));
         }
-        every(written, &at, required_claim)
+        every(written, at, required_claim)
     });
-    let at = place.field("absent");
-    let absent = raw.absent.or_else(|| Ok(Vec::new())).and_then(|written| every(written, &at, claim_path));
+    let absent = field!(raw.absent, place).or(Vec::new(), |written, at| every(written, at, claim_path));
     Ok(ClaimRule { present: present?, absent: absent? })
 }
 
 fn required_claim(raw: raw::RequiredClaim, place: &Place<'_>) -> Result<RequiredClaim, Reported> {
-    let at = place.field("claim");
-    let claim = raw.claim.required(&at).and_then(|written| claim_path(written, &at));
-    let at = place.field("values");
-    let values = match raw.values {
-        Setting::Absent => Ok(Vec::new()),
-        written => text::filled_list(
-            written,
-            &at,
-            "no token has such a claim; remove it to allow any value",
-            text::name,
-        ),
-    };
+    let claim = field!(raw.claim, place).required(claim_path);
+    let values = field!(raw.values, place);
+    let values_place = values.place.clone();
+    let values = text::filled_list_or(
+        values,
+        [],
+        "no token has such a claim; remove it to allow any value",
+        text::name,
+    );
     let (claim, values) = (claim?, values?);
     let tells_the_kind = |name: &String| KIND_CLAIMS.iter().any(|(known, _)| known == name);
     if let ([name], Some(value)) = (claim.as_slice(), values.iter().find(|value| is_other_kind(value)))
         && tells_the_kind(name)
     {
-        return Err(at.refuse(format!("has {}, which marks another kind of token", quote(value))));
+        return Err(values_place.refuse(format!("has {}, which marks another kind of token", quote(value))));
     }
     Ok(RequiredClaim { claim, values })
 }

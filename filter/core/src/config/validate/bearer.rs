@@ -4,9 +4,9 @@ use super::algorithm::algorithm;
 use super::text;
 use super::timing::limits;
 use crate::config::error::{Place, Reported};
+use crate::config::field::field;
 use crate::config::model::Bearer;
 use crate::config::raw;
-use crate::config::setting::Setting;
 use crate::jose::algorithm::Algorithm;
 
 /// RFC 9068 4 requires RS256. Recent Keycloak realms may sign with ES256.
@@ -15,19 +15,18 @@ pub(in crate::config) const DEFAULT_ALGORITHMS: [Algorithm; 2] = [Algorithm::Rs2
 pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Reported> {
     // RFC 9068 4: a token for another audience must be refused.
     let audiences = text::filled_list(
-        raw.audiences,
-        &place.field("audiences"),
+        field!(raw.audiences, place),
         "no token could be accepted; name the audience that your tokens carry",
         text::without_wildcard,
     );
-    let at = place.field("algorithms");
-    let algorithms = match raw.algorithms {
-        Setting::Absent => Ok(DEFAULT_ALGORITHMS.to_vec()),
-        written => text::filled_list(written, &at, "no token could be accepted", algorithm),
-    };
-    let max_lifetime = limits::MAX_LIFETIME.read_optional(raw.max_lifetime, &place.field("max_lifetime"));
-    let check_interval =
-        limits::CHECK_INTERVAL.read_optional(raw.check_interval, &place.field("check_interval"));
+    let algorithms = text::filled_list_or(
+        field!(raw.algorithms, place),
+        DEFAULT_ALGORITHMS,
+        "no token could be accepted",
+        algorithm,
+    );
+    let max_lifetime = limits::MAX_LIFETIME.read_optional(field!(raw.max_lifetime, place));
+    let check_interval = limits::CHECK_INTERVAL.read_optional(field!(raw.check_interval, place));
     Ok(Bearer {
         audiences: audiences?,
         algorithms: algorithms?,
@@ -41,6 +40,7 @@ mod tests {
     use super::*;
     use crate::config::error::checked;
     use crate::config::scalar::{List, Text};
+    use crate::config::setting::Setting;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

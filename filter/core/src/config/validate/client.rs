@@ -2,6 +2,7 @@
 
 use super::text;
 use crate::config::error::{Place, Reported};
+use crate::config::field::field;
 use crate::config::model::{Client, ClientAuthentication};
 use crate::config::raw;
 use crate::secret;
@@ -16,21 +17,15 @@ pub(super) enum Secret {
 }
 
 pub(super) fn client(raw: raw::Client, need: Secret, place: &Place<'_>) -> Result<Client, Reported> {
-    let at = place.field("id");
-    let id = raw.id.required(&at).and_then(|written| identifier(written.0, &at));
-    let at = place.field("secret");
-    let secret = match (raw.secret.optional(), need) {
-        (Ok(None), Secret::Required) => Err(at.refuse("is missing; login and bearer.check_interval need it")),
-        (Ok(written), _) => written.map(|written| client_secret(written.0, &at)).transpose(),
-        (Err(reported), _) => Err(reported),
+    let id = field!(raw.id, place).text().required(identifier);
+    let secret = field!(raw.secret, place);
+    let secret = match (secret.setting.is_absent(), need) {
+        (true, Secret::Required) => {
+            Err(secret.place.refuse("is missing; login and bearer.check_interval need it"))
+        }
+        _ => secret.optional(|written, at| client_secret(written.0, at)),
     };
-    let authentication =
-        raw.authentication.or_else(|| Ok(raw::ClientAuthentication::ClientSecretBasic)).map(|written| {
-            match written {
-                raw::ClientAuthentication::ClientSecretBasic => ClientAuthentication::Basic,
-                raw::ClientAuthentication::ClientSecretPost => ClientAuthentication::Post,
-            }
-        });
+    let authentication = raw.authentication.or_else(|| Ok(ClientAuthentication::ClientSecretBasic));
     Ok(Client { id: id?, secret: secret?, authentication: authentication? })
 }
 

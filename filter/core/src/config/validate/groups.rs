@@ -2,6 +2,7 @@
 
 use super::text;
 use crate::config::error::{Place, Reported};
+use crate::config::field::field;
 use crate::config::model::{Groups, GroupsFormat};
 use crate::config::raw;
 use crate::config::scalar::{ClaimPath, Text};
@@ -18,17 +19,9 @@ pub(super) fn default() -> Groups {
 }
 
 pub(super) fn groups(raw: raw::Groups, place: &Place<'_>) -> Result<Groups, Reported> {
-    let at = place.field("claim");
-    let claim = raw.claim.optional().and_then(|written| match written {
-        Some(written) => claim_path(written, &at),
-        None => Ok(default().claim),
-    });
-    let format = raw.format.optional().map(|format| match format {
-        None | Some(raw::GroupsFormat::List) => GroupsFormat::List,
-        Some(raw::GroupsFormat::SpaceSeparated) => GroupsFormat::SpaceSeparated,
-        Some(raw::GroupsFormat::ObjectKeys) => GroupsFormat::ObjectKeys,
-    });
-    Ok(Groups { claim: claim?, format: format? })
+    let claim = field!(raw.claim, place).optional(claim_path);
+    let format = raw.format.or_else(|| Ok(GroupsFormat::default()));
+    Ok(Groups { claim: claim?.unwrap_or_else(|| default().claim), format: format? })
 }
 
 /// The member names that lead to a claim, outermost first.

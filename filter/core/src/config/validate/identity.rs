@@ -3,9 +3,9 @@
 use super::session::is_token_char;
 use super::text;
 use crate::config::error::{Place, Reported};
+use crate::config::field::field;
 use crate::config::model::{EmailVerified, Identity};
 use crate::config::raw;
-use crate::config::scalar::List;
 use crate::reserved::{Trust, trust};
 
 /// The values if nothing is configured.
@@ -14,15 +14,8 @@ pub(super) fn default() -> Identity {
 }
 
 pub(super) fn identity(raw: raw::Identity, place: &Place<'_>) -> Result<Identity, Reported> {
-    let email_verified = raw.email_verified.optional().map(|written| match written {
-        None | Some(raw::EmailVerified::Optional) => EmailVerified::Optional,
-        Some(raw::EmailVerified::Required) => EmailVerified::Required,
-    });
-    let at = place.field("trusted_headers");
-    let trusted_headers = raw
-        .trusted_headers
-        .or_else(|| Ok(List(Vec::new())))
-        .and_then(|list| text::list(list, &at, trusted_header));
+    let email_verified = raw.email_verified.or_else(|| Ok(EmailVerified::Optional));
+    let trusted_headers = text::list(field!(raw.trusted_headers, place), trusted_header);
     Ok(Identity { email_verified: email_verified?, trusted_headers: trusted_headers? })
 }
 

@@ -5,40 +5,34 @@ use super::timing::limits;
 use super::url::{self, Transport};
 use super::{access_token, text};
 use crate::config::error::{Place, Reported};
+use crate::config::field::field;
 use crate::config::model::{Issuer, ServedOrigin};
 use crate::config::raw;
-use crate::config::scalar::List;
 
 pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) -> Result<Issuer, Reported> {
-    let at = place.field("url");
-    let url = raw
-        .url
-        .required(&at)
-        .and_then(|written| url::issuer(&written.0, &at, transport).map(|parsed| (written.0, parsed)));
-    let at = place.field("cluster");
-    let cluster = raw.cluster.required(&at).and_then(|written| text::name(written.0, &at));
-    let at = place.field("origins");
-    let origins = raw
-        .origins
-        .or_else(|| Ok(Vec::new()))
-        .and_then(|written| every(written, &at, |raw, at| served_origin(raw, at, transport)));
-    let at = place.field("allowed_origins");
-    let allowed_origins = raw
-        .allowed_origins
-        .or_else(|| Ok(List(Vec::new())))
-        .and_then(|list| text::list(list, &at, |written, at| url::allowed_origin(written, at, transport)));
-    let timeout = limits::ISSUER_TIMEOUT.read(raw.timeout, &place.field("timeout"));
-    let startup_wait = limits::STARTUP_WAIT.read(raw.startup_wait, &place.field("startup_wait"));
-    let refresh_interval =
-        limits::REFRESH_INTERVAL.read(raw.refresh_interval, &place.field("refresh_interval"));
-    let max_stale = limits::MAX_STALE.read(raw.max_stale, &place.field("max_stale"));
-
-    let access_token_marks = access_token::marks(raw.access_token_marks, &place.field("access_token_marks"));
+    let url = field!(raw.url, place)
+        .text()
+        .required(|url, at| url::issuer(&url, at, transport).map(|parsed| (url, parsed)));
+    let cluster = field!(raw.cluster, place).text().required(text::name);
+    let origins = field!(raw.origins, place);
+    let origins_place = origins.place.clone();
+    let origins =
+        origins.or(Vec::new(), |written, at| every(written, at, |raw, at| served_origin(raw, at, transport)));
+    let allowed_origins = text::list(field!(raw.allowed_origins, place), |written, at| {
+        url::allowed_origin(written, at, transport)
+    });
+    let timeout = limits::ISSUER_TIMEOUT.read(field!(raw.timeout, place));
+    let startup_wait = limits::STARTUP_WAIT.read(field!(raw.startup_wait, place));
+    let refresh_interval = limits::REFRESH_INTERVAL.read(field!(raw.refresh_interval, place));
+    let stale = field!(raw.max_stale, place);
+    let stale_place = stale.place.clone();
+    let max_stale = limits::MAX_STALE.read(stale);
+    let access_token_marks = access_token::marks(field!(raw.access_token_marks, place));
 
     if let (Ok(refresh_interval), Ok(max_stale)) = (refresh_interval, max_stale)
         && max_stale < refresh_interval
     {
-        return Err(place.field("max_stale").refuse(format!(
+        return Err(stale_place.refuse(format!(
             "must not be shorter than refresh_interval ({}): keys would expire between two fetches",
             humantime::format_duration(refresh_interval)
         )));
@@ -46,7 +40,7 @@ pub(super) fn issuer(raw: raw::Issuer, place: &Place<'_>, transport: Transport) 
     let (url, parsed) = url?;
     let origins = origins?;
     for (index, ServedOrigin { origin, .. }) in origins.iter().enumerate() {
-        let at = place.field("origins").index(index).field("origin");
+        let at = origins_place.index(index).field("origin");
         if *origin == parsed.origin().ascii_serialization() {
             return Err(at.refuse("is the issuer's own origin, which uses issuer.cluster"));
         }
@@ -73,10 +67,9 @@ fn served_origin(
     place: &Place<'_>,
     transport: Transport,
 ) -> Result<ServedOrigin, Reported> {
-    let at = place.field("origin");
-    let origin = raw.origin.required(&at).and_then(|written| url::allowed_origin(written.0, &at, transport));
-    let at = place.field("cluster");
-    let cluster = raw.cluster.required(&at).and_then(|written| text::name(written.0, &at));
+    let origin =
+        field!(raw.origin, place).text().required(|written, at| url::allowed_origin(written, at, transport));
+    let cluster = field!(raw.cluster, place).text().required(text::name);
     Ok(ServedOrigin { origin: origin?, cluster: cluster? })
 }
 

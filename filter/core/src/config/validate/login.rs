@@ -5,10 +5,10 @@ use super::text;
 use super::timing::limits;
 use super::url::{self, Transport};
 use crate::config::error::{Place, Reported};
+use crate::config::field::field;
 use crate::config::model::Login;
 use crate::config::raw;
-use crate::config::scalar::{Flag, List, Text};
-use crate::config::setting::Setting;
+use crate::config::scalar::Flag;
 use crate::jose::algorithm::Algorithm;
 
 /// Keycloak's built-in scopes, which need no set-up.
@@ -18,26 +18,19 @@ pub(in crate::config) const DEFAULT_SCOPE: &str = "openid profile email";
 pub(in crate::config) const DEFAULT_ID_TOKEN_ALGORITHMS: [Algorithm; 1] = [Algorithm::Rs256];
 
 pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) -> Result<Login, Reported> {
-    let at = place.field("scope");
-    let scope =
-        raw.scope.or_else(|| Ok(Text(DEFAULT_SCOPE.to_owned()))).and_then(|Text(text)| scope(&text, &at));
+    let scope = field!(raw.scope, place).text().or(DEFAULT_SCOPE, |text, at| scope(&text, at));
     let userinfo = raw.userinfo.or_else(|| Ok(Flag(false)));
-    let timeout = limits::LOGIN_TIMEOUT.read(raw.timeout, &place.field("timeout"));
-    let at = place.field("id_token_algorithms");
-    let id_token_algorithms = match raw.id_token_algorithms {
-        Setting::Absent => Ok(DEFAULT_ID_TOKEN_ALGORITHMS.to_vec()),
-        written => text::filled_list(written, &at, "no ID token could be accepted", algorithm),
-    };
-    let at = place.field("trusted_audiences");
-    let trusted_audiences = raw
-        .trusted_audiences
-        .or_else(|| Ok(List(Vec::new())))
-        .and_then(|list| text::list(list, &at, text::without_wildcard));
-    let at = place.field("logout_return_urls");
-    let logout_return_urls = raw
-        .logout_return_urls
-        .or_else(|| Ok(List(Vec::new())))
-        .and_then(|list| text::list(list, &at, |written, at| url::return_url(written, at, transport)));
+    let timeout = limits::LOGIN_TIMEOUT.read(field!(raw.timeout, place));
+    let id_token_algorithms = text::filled_list_or(
+        field!(raw.id_token_algorithms, place),
+        DEFAULT_ID_TOKEN_ALGORITHMS,
+        "no ID token could be accepted",
+        algorithm,
+    );
+    let trusted_audiences = text::list(field!(raw.trusted_audiences, place), text::without_wildcard);
+    let logout_return_urls = text::list(field!(raw.logout_return_urls, place), |written, at| {
+        url::return_url(written, at, transport)
+    });
     Ok(Login {
         scope: scope?,
         userinfo: userinfo?.0,

@@ -23,6 +23,7 @@ mod url;
 use self::timing::limits;
 use self::url::Transport;
 use super::error::{Place, Reported};
+use super::field::field;
 use super::model::{BrowserLogin, Config, Limits};
 use super::raw;
 use super::scalar::{Flag, Text};
@@ -38,30 +39,29 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     let signs_in = signs_in(&raw.login, &raw.session, &raw.bearer, place);
     let clusters_differ = clusters_differ(&raw.issuer, &raw.session, place);
 
-    let at = place.field("public_url");
-    let public_url = raw.public_url.required(&at).and_then(|text| url::public_url(&text.0, &at, transport));
-    let at = place.field("issuer");
-    let issuer = raw.issuer.required(&at).and_then(|raw| issuer::issuer(raw, &at, transport));
+    let public_url =
+        field!(raw.public_url, place).text().required(|url, at| url::public_url(&url, at, transport));
+    let issuer = field!(raw.issuer, place);
+    let issuer_place = issuer.place.clone();
+    let issuer = issuer.required(|raw, at| issuer::issuer(raw, at, transport));
 
-    let at = place.field("client");
     let asks_about_tokens = raw.bearer.given().is_some_and(|bearer| !bearer.check_interval.is_absent());
     let authenticates = asks_about_tokens || !raw.login.is_absent();
     let secret = if authenticates { client::Secret::Required } else { client::Secret::Optional };
-    let client = raw.client.required(&at).and_then(|raw| client::client(raw, secret, &at));
-    let login = section(raw.login, &place.field("login"), |raw, at| login::login(raw, at, transport));
-    let session = section(raw.session, &place.field("session"), session::session);
-    let bearer = section(raw.bearer, &place.field("bearer"), bearer::bearer);
-    let groups = section(raw.groups, &place.field("groups"), groups::groups);
-    let identity = section(raw.identity, &place.field("identity"), identity::identity);
-    let at = place.field("policy");
-    let policy = raw.policy.required(&at).and_then(|raw| policy::policy(raw, &at));
-    let clock_leeway = limits::CLOCK_LEEWAY.read(raw.clock_leeway, &place.field("clock_leeway"));
+    let client = field!(raw.client, place).required(|raw, at| client::client(raw, secret, at));
+    let login = field!(raw.login, place).optional(|raw, at| login::login(raw, at, transport));
+    let session = field!(raw.session, place).optional(session::session);
+    let bearer = field!(raw.bearer, place).optional(bearer::bearer);
+    let groups = field!(raw.groups, place).optional(groups::groups);
+    let identity = field!(raw.identity, place).optional(identity::identity);
+    let policy = field!(raw.policy, place).required(policy::policy);
+    let clock_leeway = limits::CLOCK_LEEWAY.read(field!(raw.clock_leeway, place));
 
     let marks_tell = match (&issuer, &groups) {
         (Ok(issuer), Ok(groups)) => {
             let groups =
                 groups.as_ref().map_or_else(|| groups::default().claim, |groups| groups.claim.clone());
-            let at = place.field("issuer").field("access_token_marks");
+            let at = issuer_place.field("access_token_marks");
             access_token::require_that_marks_tell(&issuer.access_token_marks, &groups, &at)
         }
         _ => Ok(()),
@@ -129,13 +129,4 @@ fn clusters_differ(
         .field("redis")
         .field("cluster")
         .refuse(format!("is also {which}; Redis needs a separate cluster with the TCP connection pool")))
-}
-
-/// Checks an optional section.
-fn section<R, T>(
-    raw: Setting<R>,
-    place: &Place<'_>,
-    check: impl FnOnce(R, &Place<'_>) -> Result<T, Reported>,
-) -> Result<Option<T>, Reported> {
-    raw.optional()?.map(|raw| check(raw, place)).transpose()
 }

@@ -5,44 +5,40 @@ use std::collections::BTreeMap;
 use super::entries::each;
 use super::{path, text};
 use crate::config::error::{Place, Reported, quote};
+use crate::config::field::{Field, field};
 use crate::config::model::{Access, Policy, Preset, Rule};
 use crate::config::raw;
 use crate::config::rule_name::{MAX_RULE_REASONS, RuleName};
-use crate::config::scalar::{List, Text};
 use crate::config::setting::Setting;
 use crate::methods::METHODS;
 
 const MAX_RULE_NAME_LEN: usize = 64;
 
 pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Reported> {
-    let preset = raw.preset.optional().map(|preset| preset.map(|raw::Preset::Mlflow| Preset::Mlflow));
-    let admins = members(raw.admins, &place.field("admins"));
-    let users = members(raw.users, &place.field("users"));
+    let preset = raw.preset.optional();
+    // A list of groups may be empty, as long as the other list is not.
+    let admins = text::list(field!(raw.admins, place), group);
+    let users = text::list(field!(raw.users, place), group);
     let named = Named::new(&admins, &users);
     let preset_serves = preset_serves_somebody(&preset, &named, place);
     // Report missing groups once: if the preset's check reports them, the rules' check does not.
     let named = if preset_serves.is_err() { Named { admins: true, users: true } } else { named };
-    let at = place.field("rules");
+    let rules = field!(raw.rules, place);
+    let rules_place = rules.place.clone();
     let mut labels = Labels::default();
-    let rules = raw
-        .rules
-        .or_else(|| Ok(Vec::new()))
-        .and_then(|written| each(written, &at, |index, raw, at| rule(raw, index, &named, &mut labels, at)));
+    let rules = rules.or(Vec::new(), |written, at| {
+        each(written, at, |index, raw, at| rule(raw, index, &named, &mut labels, at))
+    });
     let policy = Policy { preset: preset?, admins: admins?, users: users?, rules: rules? };
     preset_serves?;
     if policy.rule_reasons().len() > MAX_RULE_REASONS {
-        at.warn(&format!(
+        rules_place.warn(&format!(
             "the metric has at most {MAX_RULE_REASONS} reasons of named rules; refusals by the other rules \
              count as not_allowed or not_found"
         ));
     }
     rules_serve_somebody(&policy, place)?;
     Ok(policy)
-}
-
-/// A list of groups. It may be empty here, as long as the other list is not.
-fn members(setting: Setting<List<Text>>, place: &Place<'_>) -> Result<Vec<String>, Reported> {
-    setting.or_else(|| Ok(List(Vec::new()))).and_then(|list| text::list(list, place, group))
 }
 
 /// `mlflow_admins` and `/mlflow_admins` are the same top-level group. A single slash is not a group.
@@ -78,27 +74,23 @@ fn rule(
     labels: &mut Labels,
     place: &Place<'_>,
 ) -> Result<Rule, Reported> {
-    let at = place.field("name");
-    let name = raw.name.optional().and_then(|name| match name {
-        Some(Text(name)) => rule_name(name, labels, &at),
-        None => Ok(RuleName::Own(format!("rules[{index}]"))),
-    });
-    let path_at = place.field("path");
-    let path = raw.path.required(&path_at).and_then(|raw| path::path(raw, &path_at));
-    let at = place.field("methods");
-    let methods = match raw.methods {
-        Setting::Absent => Ok(Vec::new()),
-        // An empty list must not mean "all", especially if it comes from an empty default.
-        written => {
-            text::filled_list(written, &at, "the rule would match no method; remove it to match all", method)
-        }
-    };
-    let at = place.field("access");
-    let access = raw.access.required(&at).and_then(|raw| access(raw, named, &at));
+    let name = field!(raw.name, place).text().optional(|name, at| rule_name(name, labels, at));
+    let path = field!(raw.path, place);
+    let path_place = path.place.clone();
+    let path = path.required(path::path);
+    // An empty list must not mean "all", especially if it comes from an empty default.
+    let methods = text::filled_list_or(
+        field!(raw.methods, place),
+        [],
+        "the rule would match no method; remove it to match all",
+        method,
+    );
+    let access = field!(raw.access, place).required(|raw, at| access(raw, named, at));
     if let (Ok(path), Ok(access)) = (&path, &access) {
-        path::refuse_public_reserved(path, access, &path_at)?;
+        path::refuse_public_reserved(path, access, &path_place)?;
     }
-    Ok(Rule { name: name?, path: path?, methods: methods?, access: access? })
+    let name = name?.unwrap_or_else(|| RuleName::Own(format!("rules[{index}]")));
+    Ok(Rule { name, path: path?, methods: methods?, access: access? })
 }
 
 /// Rules may share a name, and then share a label. Two names with the same label are refused, because the metric could
@@ -155,14 +147,9 @@ fn access(raw: raw::Access, named: &Named, place: &Place<'_>) -> Result<Access, 
         raw::Access::Admins => Ok(Access::Admins),
         raw::Access::Users => Ok(Access::Users),
         raw::Access::Groups(groups) => {
-            let place = place.field("groups");
-            text::filled_list(
-                Setting::Given(groups),
-                &place,
-                "nobody would have access; write deny if that is intended",
-                group,
-            )
-            .map(Access::Groups)
+            let groups = Field { setting: Setting::Given(groups), place: place.field("groups") };
+            let nobody = "nobody would have access; write deny if that is intended";
+            text::filled_list(groups, nobody, group).map(Access::Groups)
         }
     }
 }

@@ -4,9 +4,10 @@ use super::session_key;
 use super::text;
 use super::timing::limits;
 use crate::config::error::{Place, Reported};
+use crate::config::field::field;
 use crate::config::model::{Redis, Session, WithoutRefreshToken};
 use crate::config::raw;
-use crate::config::scalar::{List, SecretText, Text};
+use crate::config::scalar::{List, SecretText};
 use crate::secret::Secret;
 
 /// The cookie name if none is configured.
@@ -19,35 +20,23 @@ const MAX_COOKIE_NAME_LEN: usize = 64;
 const MAX_PREFIX_LEN: usize = 64;
 
 pub(super) fn session(raw: raw::Session, place: &Place<'_>) -> Result<Session, Reported> {
-    let at = place.field("keys");
-    let keys = raw.keys.required(&at).and_then(|list| keys(list, &at));
-    let idle_timeout = limits::IDLE_TIMEOUT.read(raw.idle_timeout, &place.field("idle_timeout"));
-    let absolute_timeout =
-        limits::ABSOLUTE_TIMEOUT.read(raw.absolute_timeout, &place.field("absolute_timeout"));
-    let cache_ttl = limits::CACHE_TTL.read(raw.cache_ttl, &place.field("cache_ttl"));
-    let refresh_ahead = limits::REFRESH_AHEAD.read(raw.refresh_ahead, &place.field("refresh_ahead"));
-    let check_interval =
-        limits::CHECK_INTERVAL.read_optional(raw.check_interval, &place.field("check_interval"));
-    let without_refresh_token = raw.without_refresh_token.or_else(|| Ok(raw::WithoutRefreshToken::End)).map(
-        |written| match written {
-            raw::WithoutRefreshToken::End => WithoutRefreshToken::End,
-            raw::WithoutRefreshToken::Keep => WithoutRefreshToken::Keep,
-        },
-    );
-    let at = place.field("cookie_name");
-    let cookie_name = raw
-        .cookie_name
-        .or_else(|| Ok(Text(DEFAULT_COOKIE_NAME.to_owned())))
-        .and_then(|Text(name)| cookie_name(name, &at));
-    let at = place.field("redis");
-    let redis = raw.redis.required(&at).and_then(|raw| redis(raw, &at));
+    let keys = field!(raw.keys, place).required(keys);
+    let idle = field!(raw.idle_timeout, place);
+    let idle_place = idle.place.clone();
+    let idle_timeout = limits::IDLE_TIMEOUT.read(idle);
+    let absolute_timeout = limits::ABSOLUTE_TIMEOUT.read(field!(raw.absolute_timeout, place));
+    let cache_ttl = limits::CACHE_TTL.read(field!(raw.cache_ttl, place));
+    let refresh_ahead = limits::REFRESH_AHEAD.read(field!(raw.refresh_ahead, place));
+    let check_interval = limits::CHECK_INTERVAL.read_optional(field!(raw.check_interval, place));
+    let without_refresh_token = raw.without_refresh_token.or_else(|| Ok(WithoutRefreshToken::End));
+    let cookie_name = field!(raw.cookie_name, place).text().or(DEFAULT_COOKIE_NAME, cookie_name);
+    let redis = field!(raw.redis, place).required(redis);
 
     if let (Ok(idle), Ok(absolute)) = (idle_timeout, absolute_timeout)
         && idle > absolute
     {
         let absolute = humantime::format_duration(absolute);
-        let at = place.field("idle_timeout");
-        return Err(at.refuse(format!("must not be longer than absolute_timeout ({absolute})")));
+        return Err(idle_place.refuse(format!("must not be longer than absolute_timeout ({absolute})")));
     }
     Ok(Session {
         keys: keys?,
@@ -100,40 +89,29 @@ pub(super) fn is_token_char(byte: u8) -> bool {
 }
 
 fn redis(raw: raw::Redis, place: &Place<'_>) -> Result<Redis, Reported> {
-    let at = place.field("cluster");
-    let cluster = raw.cluster.required(&at).and_then(|written| text::name(written.0, &at));
-    let at = place.field("nodes");
-    let nodes = raw
-        .nodes
-        .optional()
-        .and_then(|written| written.map(|Text(name)| text::name(name, &at)).transpose())
-        .and_then(|nodes| match (&nodes, &cluster) {
-            (Some(nodes), Ok(cluster)) if nodes == cluster => Err(
+    let cluster = field!(raw.cluster, place).text().required(text::name);
+    let nodes = field!(raw.nodes, place).text().optional(|name, at| {
+        let nodes = text::name(name, at)?;
+        if cluster.as_ref().is_ok_and(|cluster| *cluster == nodes) {
+            return Err(
                 at.refuse("is also session.redis.cluster; it needs a separate cluster of type ORIGINAL_DST")
-            ),
-            _ => Ok(nodes),
-        });
-    let user_at = place.field("username");
-    let username = raw
-        .username
-        .optional()
-        .and_then(|written| written.map(|Text(name)| text::name(name, &user_at)).transpose());
-    let at = place.field("password");
-    let password = raw.password.optional().and_then(|written| match written {
-        Some(SecretText(password)) if password.expose().trim_ascii().is_empty() => {
-            Err(at.refuse("is empty; remove it if Redis requires no password"))
+            );
         }
-        written => Ok(written.map(|password| password.0)),
+        Ok(nodes)
     });
-    let at = place.field("prefix");
-    let prefix = raw
-        .prefix
-        .or_else(|| Ok(Text(DEFAULT_PREFIX.to_owned())))
-        .and_then(|Text(prefix)| key_prefix(prefix, &at));
-    let timeout = limits::REDIS_TIMEOUT.read(raw.timeout, &place.field("timeout"));
-
+    let user = field!(raw.username, place).text();
+    let user_place = user.place.clone();
+    let username = user.optional(text::name);
+    let password = field!(raw.password, place).optional(|SecretText(password), at| {
+        if password.expose().trim_ascii().is_empty() {
+            return Err(at.refuse("is empty; remove it if Redis requires no password"));
+        }
+        Ok(password)
+    });
+    let prefix = field!(raw.prefix, place).text().or(DEFAULT_PREFIX, key_prefix);
+    let timeout = limits::REDIS_TIMEOUT.read(field!(raw.timeout, place));
     match (&username, &password) {
-        (Ok(Some(_)), Ok(None)) => return Err(user_at.refuse("needs a password")),
+        (Ok(Some(_)), Ok(None)) => return Err(user_place.refuse("needs a password")),
         (Ok(None), Ok(None)) => {
             place.warn(
                 "has no password: anyone who can connect to Redis can end sessions, but not read or forge them",

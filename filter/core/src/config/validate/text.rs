@@ -1,8 +1,8 @@
 //! Texts and lists of texts: the rules that apply to all of them.
 
 use crate::config::error::{Place, Reported};
+use crate::config::field::Field;
 use crate::config::scalar::{List, Text};
-use crate::config::setting::Setting;
 
 /// Longest name, in bytes.
 const MAX_NAME_LEN: usize = 255;
@@ -22,8 +22,38 @@ pub(super) fn name(text: String, place: &Place<'_>) -> Result<String, Reported> 
     }
 }
 
-/// Checks every item of a list. A repeated item is left out.
+/// Checks every item of a list, which is empty if it is absent.
 pub(super) fn list<T: PartialEq>(
+    field: Field<'_, List<Text>>,
+    check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Vec<T>, Reported> {
+    field.or(List(Vec::new()), |list, place| items(list, place, check))
+}
+
+/// Checks every item of a list that must not be empty. `nobody` says what an empty list would mean.
+pub(super) fn filled_list<T: PartialEq>(
+    field: Field<'_, List<Text>>,
+    nobody: &str,
+    check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Vec<T>, Reported> {
+    field.required(|list, place| {
+        let items = items(list, place, check)?;
+        if items.is_empty() { Err(place.refuse(format!("is empty: {nobody}"))) } else { Ok(items) }
+    })
+}
+
+/// Like [`filled_list`], with a default if the list is absent.
+pub(super) fn filled_list_or<T: PartialEq>(
+    field: Field<'_, List<Text>>,
+    default: impl Into<Vec<T>>,
+    nobody: &str,
+    check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Vec<T>, Reported> {
+    if field.setting.is_absent() { Ok(default.into()) } else { filled_list(field, nobody, check) }
+}
+
+/// Checks every item. A repeated item is left out.
+fn items<T: PartialEq>(
     list: List<Text>,
     place: &Place<'_>,
     check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
@@ -46,17 +76,6 @@ pub(super) fn list<T: PartialEq>(
     Ok(items)
 }
 
-/// Like [`list`], but not empty. `nobody` says what an empty list would mean.
-pub(super) fn filled_list<T: PartialEq>(
-    setting: Setting<List<Text>>,
-    place: &Place<'_>,
-    nobody: &str,
-    check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
-) -> Result<Vec<T>, Reported> {
-    let items = list(setting.required(place)?, place, check)?;
-    if items.is_empty() { Err(place.refuse(format!("is empty: {nobody}"))) } else { Ok(items) }
-}
-
 /// A text that is compared exactly. A `*` in it is refused, because the operator would expect a wildcard.
 pub(super) fn without_wildcard(text: String, place: &Place<'_>) -> Result<String, Reported> {
     let text = name(text, place)?;
@@ -70,6 +89,7 @@ pub(super) fn without_wildcard(text: String, place: &Place<'_>) -> Result<String
 mod tests {
     use super::*;
     use crate::config::error::checked;
+    use crate::config::setting::Setting;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -98,20 +118,24 @@ mod tests {
     #[test]
     fn every_item_of_a_list_is_checked_and_kept_once() {
         assert_eq!(
-            checked(|place| list(given(&["a", "b", "a"]), place, name)),
+            checked(|place| items(given(&["a", "b", "a"]), place, name)),
             Ok(vec!["a".into(), "b".into()])
         );
-        let errors = checked(|place| list(given(&["*", "a", "x*"]), place, without_wildcard)).unwrap_err();
+        let errors = checked(|place| items(given(&["*", "a", "x*"]), place, without_wildcard)).unwrap_err();
         let starts: Vec<&str> = errors.lines().filter_map(|line| line.split(':').next()).collect();
         assert_eq!(starts, ["here[0]", "here[2]"]);
     }
 
     #[test]
     fn an_empty_list_is_refused_where_it_would_mean_nobody() {
-        let error =
-            checked(|place| filled_list(Setting::Given(given(&[])), place, "nobody would have access", name));
-        assert_eq!(error, Err("here: is empty: nobody would have access".to_owned()));
-        let error = checked(|place| filled_list(Setting::Absent, place, "nobody would have access", name));
-        assert_eq!(error, Err("here: is missing".to_owned()));
+        for (setting, error) in [
+            (Setting::Given(given(&[])), "here: is empty: nobody would have access"),
+            (Setting::Absent, "here: is missing"),
+        ] {
+            let read = checked(|place| {
+                filled_list(Field { setting, place: place.clone() }, "nobody would have access", name)
+            });
+            assert_eq!(read, Err(error.to_owned()));
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::error::{Place, Reported};
+use crate::config::error::Reported;
+use crate::config::field::Field;
 use crate::config::scalar::Span;
-use crate::config::setting::Setting;
 
 /// Default and bounds of one duration. Both bounds are allowed values.
 #[derive(Clone, Copy)]
@@ -20,24 +20,19 @@ impl Timing {
     }
 
     /// The duration, or its default.
-    pub(super) fn read(self, setting: Setting<Span>, place: &Place<'_>) -> Result<Duration, Reported> {
-        Ok(self.read_optional(setting, place)?.or(self.default).unwrap_or_default())
+    pub(super) fn read(self, field: Field<'_, Span>) -> Result<Duration, Reported> {
+        Ok(self.read_optional(field)?.or(self.default).unwrap_or_default())
     }
 
     /// The duration, if there is one.
-    pub(super) fn read_optional(
-        self,
-        setting: Setting<Span>,
-        place: &Place<'_>,
-    ) -> Result<Option<Duration>, Reported> {
-        match setting.optional()? {
-            Some(Span(duration)) if duration < self.least || duration > self.most => {
+    pub(super) fn read_optional(self, field: Field<'_, Span>) -> Result<Option<Duration>, Reported> {
+        field.optional(|Span(duration), place| {
+            if duration < self.least || duration > self.most {
                 let found = humantime::format_duration(duration);
-                Err(place.refuse(format!("must be {}, is {found}", self.range())))
+                return Err(place.refuse(format!("must be {}, is {found}", self.range())));
             }
-            Some(Span(duration)) => Ok(Some(duration)),
-            None => Ok(None),
-        }
+            Ok(duration)
+        })
     }
 
     /// `30s to 1day`.
@@ -84,11 +79,12 @@ pub(in crate::config) mod limits {
 mod tests {
     use super::*;
     use crate::config::error::checked;
+    use crate::config::setting::Setting;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn read(timing: Timing, setting: Setting<Span>) -> Result<Duration, String> {
-        checked(|place| timing.read(setting, place))
+        checked(|place| timing.read(Field { setting, place: place.clone() }))
     }
 
     #[test]
