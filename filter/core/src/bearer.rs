@@ -14,8 +14,11 @@ use std::time::Duration;
 
 use lru::LruCache;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
+use crate::assertion::Memo;
 use crate::config;
+use crate::encoding::from_base64;
 use crate::error::Rejection;
 use crate::http::request::Request;
 use crate::jose::claims::Claims;
@@ -28,6 +31,7 @@ use crate::oidc::provider_client::ProviderClient;
 use crate::oidc::verify::{VerifyError, verify};
 use crate::principal::{self, Principal};
 use crate::revocation::memory::RevocationKeys;
+use crate::secret::SecretText;
 use crate::session::cache::{Cache, Weigh};
 use crate::session::store::Store;
 use crate::sync::{Flights, Role};
@@ -54,8 +58,11 @@ pub struct Verifier {
 }
 
 /// The cached result for a valid token.
-struct Verdict {
-    principal: Rc<Principal>,
+pub struct Verdict {
+    /// Whose token it is.
+    pub principal: Principal,
+    /// The last assertion about the principal.
+    pub memo: Memo,
     revocation_keys: RevocationKeys,
 }
 
@@ -99,12 +106,17 @@ impl Verifier {
         }
     }
 
-    /// The principal of a valid token.
+    /// Whether a token may be the password of Basic authentication.
+    pub fn accepts_basic(&self) -> bool {
+        self.accepted.basic
+    }
+
+    /// The verdict on a valid token.
     ///
     /// # Errors
     /// [`Rejection::InvalidToken`], or [`Rejection::Unavailable`] if the keys, or the introspection if configured, are
     /// unavailable.
-    pub async fn verify(&self, token: &str) -> Result<Rc<Principal>, Rejection> {
+    pub async fn verify(&self, token: &str) -> Result<Rc<Verdict>, Rejection> {
         // Hash the whole token: the same header and payload with another signature is a different token (BT15).
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let provider = match self.client.provider.now() {
@@ -139,7 +151,7 @@ impl Verifier {
         if let Some(interval) = self.accepted.check_interval {
             self.require_active(token, key, interval).await?;
         }
-        Ok(verdict.principal.clone())
+        Ok(verdict)
     }
 
     /// Introspects a token at most once per interval, however many requests present it. If the provider does not
@@ -184,7 +196,7 @@ impl Verifier {
         let revocation_keys =
             RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued)
                 .of_token();
-        Ok((Verdict { principal: Rc::new(principal), revocation_keys }, expires))
+        Ok((Verdict { principal, memo: Memo::default(), revocation_keys }, expires))
     }
 
     /// RFC 9068 4. Returns when the token expires.
@@ -206,27 +218,39 @@ impl Verifier {
     }
 }
 
-/// The content of the Authorization header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The content of the header with the credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authorization<'a> {
     /// There is no such header.
     Absent,
     /// One well-formed Bearer credential.
     Bearer(&'a str),
+    /// A well-formed token as the password of one Basic credential (RFC 7617).
+    Basic(SecretText),
     /// Anything else: another scheme, more than one, or not well-formed.
     Unusable,
 }
 
-/// RFC 6750 2.1: `Bearer`, in any case, one space, one b64token.
-pub fn authorization(request: &Request) -> Authorization<'_> {
-    if !request.has_header("authorization") {
+/// RFC 6750 2.1: `Bearer`, in any case, one space, one b64token. `header` is its name.
+pub fn authorization<'a>(request: &'a Request, header: &str) -> Authorization<'a> {
+    if !request.has_header(header) {
         return Authorization::Absent;
     }
-    request
-        .header("authorization")
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && is_b64token(token))
-        .map_or(Authorization::Unusable, |(_, token)| Authorization::Bearer(token))
+    let usable = request.header(header).and_then(|value| value.split_once(' ')).and_then(
+        |(scheme, value)| match scheme.to_ascii_lowercase().as_str() {
+            "bearer" => is_b64token(value).then_some(Authorization::Bearer(value)),
+            "basic" => password(value).map(Authorization::Basic),
+            _ => None,
+        },
+    );
+    usable.unwrap_or(Authorization::Unusable)
+}
+
+/// RFC 7617 2: the password of a Basic credential, if it has the form of a token. The user name may be any.
+fn password(credential: &str) -> Option<SecretText> {
+    let pair = Zeroizing::new(from_base64(credential)?);
+    let (_, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+    is_b64token(password).then(|| SecretText::new(password))
 }
 
 fn is_b64token(text: &str) -> bool {
@@ -248,7 +272,7 @@ mod tests {
     fn bt10_one_scheme_one_space_one_token() {
         for value in ["Bearer abc.def-_~+/==", "bearer x", "BEARER x"] {
             let request = request("GET", "/", &[("authorization", value)]).unwrap();
-            assert!(matches!(authorization(&request), Authorization::Bearer(_)), "{value}");
+            assert!(matches!(authorization(&request, "authorization"), Authorization::Bearer(_)), "{value}");
         }
         for value in [
             "Bearer  x",
@@ -269,11 +293,11 @@ mod tests {
             "Bearer \u{e9}",
         ] {
             let request = request("GET", "/", &[("authorization", value)]).unwrap();
-            assert_eq!(authorization(&request), Authorization::Unusable, "{value:?}");
+            assert_eq!(authorization(&request, "authorization"), Authorization::Unusable, "{value:?}");
         }
         let twice =
             request("GET", "/", &[("authorization", "Bearer x"), ("authorization", "Bearer x")]).unwrap();
-        assert_eq!(authorization(&twice), Authorization::Unusable);
-        assert_eq!(authorization(&request("GET", "/", &[]).unwrap()), Authorization::Absent);
+        assert_eq!(authorization(&twice, "authorization"), Authorization::Unusable);
+        assert_eq!(authorization(&request("GET", "/", &[]).unwrap(), "authorization"), Authorization::Absent);
     }
 }

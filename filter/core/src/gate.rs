@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::bearer::{self, Authorization};
+use crate::assertion::Signer;
+use crate::bearer::{self, Authorization, Verdict};
 use crate::caller::Caller;
 use crate::config::{self, Access, Config};
 use crate::error::{Dependency, LoginError, Outlook, Refused, Rejection};
@@ -21,9 +22,8 @@ use crate::oidc::admin_callback::{self, CallbackKind};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::provider_client::ProviderClient;
 use crate::oidc::{account, authorization, backchannel, callback, logout, refresh};
-use crate::policy::identity::Headers;
+use crate::policy::identity::{AssertionHeader, Headers, User};
 use crate::policy::{Permit, Policy};
-use crate::principal::Principal;
 use crate::quote::quote;
 use crate::reserved::Reserved;
 use crate::session::entry::Entry;
@@ -67,7 +67,7 @@ pub enum Decision {
 
 /// The verified credential of a request.
 enum Credential {
-    Bearer(Rc<Principal>),
+    Bearer(Rc<Verdict>),
     Session(Rc<Entry>),
 }
 
@@ -87,6 +87,9 @@ impl Gate {
             config.public_url.authority.clone(),
             policy_groups(&config.policy),
             Reserved::new(config.identity.trusted_headers.clone()),
+            config.identity.assertion.as_ref().and_then(|assertion| {
+                Some(AssertionHeader { name: assertion.header.clone(), signer: Signer::new(assertion)? })
+            }),
         );
         Rc::new(Self {
             policy: Policy::new(&config.policy, headers),
@@ -211,17 +214,23 @@ impl Gate {
             return Ok((permit, Outcome::Public));
         }
         match self.credential(request).await? {
-            Credential::Bearer(principal) => Ok((self.policy.permit(request, &principal)?, Outcome::Bearer)),
+            Credential::Bearer(verdict) => {
+                let user = User { principal: &verdict.principal, memo: &verdict.memo, now: self.host.now() };
+                Ok((self.policy.permit(request, user)?, Outcome::Bearer))
+            }
             Credential::Session(session) => {
                 csrf::check(request, &self.config.public_url.origin)?;
-                Ok((self.policy.permit(request, &session.record.principal)?, Outcome::Session))
+                let principal = &session.record.principal;
+                let user = User { principal, memo: &session.memo, now: self.host.now() };
+                Ok((self.policy.permit(request, user)?, Outcome::Session))
             }
         }
     }
 
     /// A bearer token takes precedence over a cookie. If it is invalid, the cookie is not used instead (BT12).
     async fn credential(&self, request: &Request) -> Result<Credential, Rejection> {
-        match (bearer::authorization(request), &self.bearer) {
+        let header = self.policy.credential_header(request);
+        match (bearer::authorization(request, header), &self.bearer) {
             (Authorization::Absent, _) => match &self.login {
                 Some(login) => refresh::session(login, request).await.map(Credential::Session),
                 // A bearer-only gate ignores session cookies.
@@ -229,6 +238,9 @@ impl Gate {
             },
             (Authorization::Bearer(token), Some(verifier)) => {
                 verifier.verify(token).await.map(Credential::Bearer)
+            }
+            (Authorization::Basic(token), Some(verifier)) if verifier.accepts_basic() => {
+                verifier.verify(token.expose()).await.map(Credential::Bearer)
             }
             _ => Err(Rejection::UnusableAuthorization),
         }
@@ -385,7 +397,8 @@ fn policy_groups(policy: &config::Policy) -> Vec<String> {
         Access::Groups(groups) => Some(groups.as_slice()),
         _ => None,
     });
-    named.chain([policy.admins.as_slice(), policy.users.as_slice()]).flatten().cloned().collect()
+    let lists = [&policy.admins, &policy.users, &policy.viewers];
+    named.chain(lists.map(Vec::as_slice)).flatten().cloned().collect()
 }
 
 #[cfg(test)]

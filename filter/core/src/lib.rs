@@ -16,6 +16,7 @@
 //! | [`revocation`] | what was revoked, in memory and in Redis |
 //! | [`record_name`] | what the record of a session is called |
 //! | [`principal`] | who a request comes from |
+//! | [`assertion`] | a signed statement to the application about the principal |
 //! | [`policy`] | rules, and [`policy::Permit`], the only thing that forwards a request |
 //! | [`jose`] | untrusted → verified token, JWK set, algorithms |
 //! | [`json`] | strict JSON: no duplicate members, bounded depth, typed access |
@@ -38,6 +39,7 @@
 )]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, clippy::indexing_slicing))]
 
+mod assertion;
 mod bearer;
 pub mod caller;
 pub mod config;

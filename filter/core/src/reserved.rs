@@ -63,6 +63,7 @@ const NAMES: &[&str] = &[
     "x-id-token",
     "x-identity",
     "x-login",
+    "x-mlflow-authorization",
     "x-mlflow-workspace",
     "x-organizr-user",
     "x-presto-user",
@@ -192,6 +193,7 @@ const OF_THE_GATE: &[&str] = &[
     "x-forwarded-host",
     "x-forwarded-preferred-username",
     "x-forwarded-user",
+    "x-mlflow-authorization",
 ];
 
 /// Whether an operator may forward a header unchanged.

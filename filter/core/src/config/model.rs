@@ -201,6 +201,8 @@ pub struct Bearer {
     pub max_lifetime: Option<Duration>,
     /// Longest time between two introspections of a token in use (RFC 7662).
     pub check_interval: Option<Duration>,
+    /// Whether a token is also accepted as the password of Basic authentication (RFC 7617).
+    pub basic: bool,
 }
 
 /// Where groups are read from.
@@ -219,6 +221,21 @@ pub struct Identity {
     pub email_verified: EmailVerified,
     /// Headers, in lower case, that are forwarded although the gate would otherwise remove them.
     pub trusted_headers: Vec<String>,
+    /// The signed statement about the user, if one is sent.
+    pub assertion: Option<Assertion>,
+}
+
+/// A signed statement to the application about the user of a request.
+#[derive(Clone, Debug)]
+pub struct Assertion {
+    /// The keys, at least one. The first one signs.
+    pub keys: Vec<Secret>,
+    /// `aud`.
+    pub audience: String,
+    /// `iss`.
+    pub issuer: String,
+    /// The header's name in lower case.
+    pub header: String,
 }
 
 /// Who may access what.
@@ -226,11 +243,15 @@ pub struct Identity {
 pub struct Policy {
     /// The rules for a known application. They are checked after `rules`.
     pub preset: Option<Preset>,
+    /// The `--static-prefix` of MLflow. Empty if it has none.
+    pub static_prefix: String,
     /// Groups of administrators; membership in one is enough. `mlflow_admins` means exactly the top-level group, with
     /// or without a leading slash; `/dept/mlflow_admins` is another group.
     pub admins: Vec<String>,
     /// Groups of users; membership in one is enough. Same form as `admins`.
     pub users: Vec<String>,
+    /// Groups of users who may only read; membership in one is enough. Same form as `admins`.
+    pub viewers: Vec<String>,
     /// Checked in order. The first match decides. Without a match the request is refused.
     pub rules: Vec<Rule>,
 }
@@ -271,6 +292,8 @@ pub enum Access {
     Admins,
     /// Members of one of `policy.users` or `policy.admins`.
     Users,
+    /// Members of one of `policy.viewers`, `policy.users` or `policy.admins`.
+    Viewers,
     /// Members of one of these groups.
     Groups(Vec<String>),
     /// No one; the reply is 403.
@@ -284,7 +307,7 @@ impl Access {
     pub const fn refusal(&self) -> Option<&'static str> {
         match self {
             Self::Public | Self::SignedIn => None,
-            Self::Admins | Self::Users | Self::Groups(_) | Self::Deny => Some("not_allowed"),
+            Self::Admins | Self::Users | Self::Viewers | Self::Groups(_) | Self::Deny => Some("not_allowed"),
             Self::NotFound => Some("not_found"),
         }
     }

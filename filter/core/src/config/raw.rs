@@ -257,6 +257,9 @@ pub(super) struct Bearer {
     /// Introspect a token in use at least this often.
     #[serde(default)]
     pub check_interval: Setting<Span>,
+    /// Also accept a token as the password of Basic authentication, with any user name.
+    #[serde(default)]
+    pub basic: Setting<Flag>,
 }
 
 /// Where groups are read from.
@@ -298,6 +301,26 @@ pub(super) struct Identity {
     /// Headers that are forwarded unchanged, because Envoy or a proxy in front of it always sets them itself.
     #[serde(default)]
     pub trusted_headers: Setting<List<Text>>,
+    /// A signed statement about the user, which the application can verify. Leave it out to send none.
+    #[serde(default)]
+    pub assertion: Setting<Assertion>,
+}
+
+/// A signed statement to the application about the user of a request.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct Assertion {
+    /// The keys that the application knows, each with at least 32 random bytes. The first one signs.
+    pub keys: Setting<List<SecretText>>,
+    /// The application, `aud`.
+    pub audience: Setting<Text>,
+    /// The gate, `iss`.
+    #[serde(default)]
+    pub issuer: Setting<Text>,
+    /// The header, whose value is `Bearer` and the assertion. With the preset `mlflow` it is X-MLflow-Authorization.
+    #[serde(default)]
+    pub header: Setting<Text>,
 }
 
 /// Whether an email address is used if the provider does not say that it is verified.
@@ -319,12 +342,18 @@ pub(super) struct Policy {
     /// Built-in rules for a known application. They are checked after `rules`.
     #[serde(default)]
     pub preset: Setting<Preset>,
+    /// The `--static-prefix` of MLflow, for the preset `mlflow`.
+    #[serde(default)]
+    pub static_prefix: Setting<Text>,
     /// Groups of administrators. `mlflow_admins` is exactly the top-level group, with or without a leading slash.
     #[serde(default)]
     pub admins: Setting<List<Text>>,
     /// Groups of users. `mlflow_users` is exactly the top-level group, with or without a leading slash.
     #[serde(default)]
     pub users: Setting<List<Text>>,
+    /// Groups of users who may only read.
+    #[serde(default)]
+    pub viewers: Setting<List<Text>>,
     /// Checked in order. The first match decides.
     #[serde(default)]
     pub rules: Setting<Vec<Setting<Rule>>>,
@@ -382,6 +411,8 @@ pub(super) enum Access {
     Admins,
     /// Members of a group in `policy.users` or `policy.admins`.
     Users,
+    /// Members of a group in `policy.viewers`, `policy.users` or `policy.admins`.
+    Viewers,
     /// No one; the reply is 403.
     Deny,
     /// No one; the reply is 404, as if the path did not exist.

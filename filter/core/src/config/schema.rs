@@ -10,7 +10,7 @@ use super::raw;
 use super::scalar::{ClaimPath, Flag, List, SecretText, Span, Text};
 use super::setting::Setting;
 use super::validate::timing::{Timing, limits};
-use super::validate::{bearer, groups, login, session};
+use super::validate::{bearer, groups, identity, login, session};
 use crate::jose::algorithm::Algorithm;
 
 /// The JSON Schema (draft 2020-12) of the format that [`super::load`] reads.
@@ -71,7 +71,7 @@ fn timings() -> [(&'static str, &'static str, Timing); 14] {
     ]
 }
 
-fn defaults() -> [(&'static str, &'static str, Value); 13] {
+fn defaults() -> [(&'static str, &'static str, Value); 15] {
     let names =
         |algorithms: &[Algorithm]| algorithms.iter().map(|algorithm| algorithm.name()).collect::<Value>();
     [
@@ -87,7 +87,9 @@ fn defaults() -> [(&'static str, &'static str, Value); 13] {
         ("Bearer", "algorithms", names(&bearer::DEFAULT_ALGORITHMS)),
         ("Groups", "claim", json!(groups::DEFAULT_CLAIM)),
         ("Groups", "format", json!("list")),
+        ("Bearer", "basic", json!(false)),
         ("Identity", "email_verified", json!("optional")),
+        ("Assertion", "issuer", json!(identity::DEFAULT_ASSERTION_ISSUER)),
     ]
 }
 

@@ -2,13 +2,48 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use crate::assertion::{Memo, Signer};
 use crate::http::cookies::GateCookies;
 use crate::http::request::Request;
 use crate::policy::group;
 use crate::policy::header_change::HeaderChange;
+use crate::policy::mlflow;
 use crate::principal::{Kind, Principal};
 use crate::reserved::Reserved;
+use crate::time::Timestamp;
 
+/// The user of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct User<'a> {
+    /// The verified identity.
+    pub principal: &'a Principal,
+    /// The last assertion about it.
+    pub memo: &'a Memo,
+    /// The time of the request.
+    pub now: Timestamp,
+}
+
+/// Who reads the headers of a forwarded request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// The application.
+    Application,
+    /// Also a model provider, to which MLflow passes all headers on, except for `X-MLflow-Authorization`.
+    ModelProvider,
+    /// One or the other: readings of the path differ. Nobody is told who the user is.
+    Unclear,
+}
+
+/// A header with a signed statement about the user.
+#[derive(Clone, Debug)]
+pub struct AssertionHeader {
+    /// The name, in lower case.
+    pub name: String,
+    /// What signs it.
+    pub signer: Signer,
+}
+
+pub(super) const AUTHORIZATION: &str = "authorization";
 const USER: &str = "x-forwarded-user";
 const PREFERRED_USERNAME: &str = "x-forwarded-preferred-username";
 const EMAIL: &str = "x-forwarded-email";
@@ -34,6 +69,7 @@ pub struct Headers {
     public_authority: String,
     policy_groups: Vec<String>,
     reserved: Reserved,
+    assertion: Option<AssertionHeader>,
 }
 
 impl Headers {
@@ -43,8 +79,9 @@ impl Headers {
         public_authority: String,
         policy_groups: Vec<String>,
         reserved: Reserved,
+        assertion: Option<AssertionHeader>,
     ) -> Self {
-        Self { cookies, public_authority, policy_groups, reserved }
+        Self { cookies, public_authority, policy_groups, reserved, assertion }
     }
 
     pub(super) fn reserves(&self, name: &str) -> bool {
@@ -52,52 +89,92 @@ impl Headers {
     }
 
     /// All changes, removals first. An absent claim leaves its header absent.
-    pub(super) fn changes(&self, request: &Request, principal: Option<&Principal>) -> Vec<HeaderChange> {
+    pub(super) fn changes(
+        &self,
+        request: &Request,
+        user: Option<User<'_>>,
+        audience: Audience,
+    ) -> Vec<HeaderChange> {
         let mut changes: Vec<HeaderChange> = Vec::new();
-        for name in request.header_names().filter(|name| self.reserved.covers(name)) {
+        for name in request.header_names().filter(|name| self.removes(name, request, audience)) {
             let change = HeaderChange::Remove(name.to_owned());
             if !changes.contains(&change) {
                 changes.push(change);
             }
         }
-        if self.cookies.has_ours(request) || request.header_values("cookie").nth(1).is_some() {
-            changes.push(match self.cookies.without_ours(request) {
-                Some(cookies) => HeaderChange::Set("cookie", cookies),
-                None => HeaderChange::Remove("cookie".to_owned()),
-            });
+        if audience == Audience::Application {
+            self.tell_application(request, user, &mut changes);
         }
-        changes.push(HeaderChange::Set(HOST, self.public_authority.clone().into_bytes()));
-        if let Some(principal) = principal {
-            let mut set = |name, value: Option<&str>| {
-                if let Some(value) = value.and_then(header_value) {
-                    changes.push(HeaderChange::Set(name, value.into_bytes()));
-                }
-            };
-            set(USER, Some(&principal.subject));
-            // RFC 9068 5: a client must not be mistaken for a person with the same name.
-            if principal.kind == Kind::Person {
-                set(PREFERRED_USERNAME, principal.preferred_username.as_deref());
-                set(EMAIL, principal.email.as_deref());
-            }
-            if let Some(groups) = self.groups(&principal.groups) {
-                changes.push(HeaderChange::Set(GROUPS, groups.into_bytes()));
-            }
+        if let (Some(user), Some(header)) = (user, &self.assertion)
+            && (audience == Audience::Application
+                || audience == Audience::ModelProvider && header.name == mlflow::CREDENTIAL)
+        {
+            let groups = self.told_groups(&user.principal.groups);
+            let assertion = header.signer.sign(user.principal, &groups, user.now, user.memo);
+            let value = [b"Bearer ", assertion.expose()].concat();
+            changes.push(HeaderChange::Set(header.name.clone().into(), value));
         }
         changes
     }
 
-    fn groups(&self, groups: &[String]) -> Option<String> {
-        let all = list(groups.iter());
-        let value = if all.len() <= MAX_GROUPS_LEN {
-            all
-        } else {
-            list(
-                groups
-                    .iter()
-                    .filter(|claimed| self.policy_groups.iter().any(|name| group::matches(name, claimed))),
-            )
+    /// Whether a header of the client is removed. `name` is in lower case.
+    fn removes(&self, name: &str, request: &Request, audience: Audience) -> bool {
+        let is_assertion = self.assertion.as_ref().is_some_and(|header| header.name == name);
+        let reserved = is_assertion || self.reserved.covers(name);
+        match audience {
+            Audience::Application => reserved,
+            // The key of the model provider, since the gate's own credential came in the other header.
+            Audience::ModelProvider if name == AUTHORIZATION && request.has_header(mlflow::CREDENTIAL) => {
+                false
+            }
+            // Also what Envoy says about the client.
+            Audience::ModelProvider | Audience::Unclear => {
+                reserved
+                    || name == "cookie"
+                    || name.starts_with("x-forwarded-")
+                    || name.starts_with("x-envoy-")
+            }
+        }
+    }
+
+    /// Cookies without the gate's own, and who the user is.
+    fn tell_application(&self, request: &Request, user: Option<User<'_>>, changes: &mut Vec<HeaderChange>) {
+        if self.cookies.has_ours(request) || request.header_values("cookie").nth(1).is_some() {
+            changes.push(match self.cookies.without_ours(request) {
+                Some(cookies) => HeaderChange::Set("cookie".into(), cookies),
+                None => HeaderChange::Remove("cookie".to_owned()),
+            });
+        }
+        changes.push(HeaderChange::Set(HOST.into(), self.public_authority.clone().into_bytes()));
+        let Some(User { principal, .. }) = user else { return };
+        let mut set = |name: &'static str, value: Option<&str>| {
+            if let Some(value) = value.and_then(header_value) {
+                changes.push(HeaderChange::Set(name.into(), value.into_bytes()));
+            }
         };
-        (!value.is_empty() && value.len() <= MAX_GROUPS_LEN).then_some(value)
+        set(USER, Some(&principal.subject));
+        // RFC 9068 5: a client must not be mistaken for a person with the same name.
+        if principal.kind == Kind::Person {
+            set(PREFERRED_USERNAME, principal.preferred_username.as_deref());
+            set(EMAIL, principal.email.as_deref());
+        }
+        let groups = list(self.told_groups(&principal.groups).into_iter());
+        if !groups.is_empty() && groups.len() <= MAX_GROUPS_LEN {
+            changes.push(HeaderChange::Set(GROUPS.into(), groups.into_bytes()));
+        }
+    }
+
+    /// The groups that the application is told: all, or those that the policy names if all do not fit.
+    fn told_groups<'a>(&self, groups: &'a [String]) -> Vec<&'a str> {
+        let all: Vec<&str> = groups.iter().map(String::as_str).collect();
+        if list(all.iter().copied()).len() <= MAX_GROUPS_LEN {
+            return all;
+        }
+        let named: Vec<&str> = all
+            .into_iter()
+            .filter(|claimed| self.policy_groups.iter().any(|name| group::matches(name, claimed)))
+            .collect();
+        if list(named.iter().copied()).len() <= MAX_GROUPS_LEN { named } else { Vec::new() }
     }
 }
 
@@ -106,7 +183,7 @@ fn header_value(value: &str) -> Option<String> {
     (!encoded.is_empty() && encoded.len() <= MAX_VALUE_LEN).then_some(encoded)
 }
 
-fn list<'a>(items: impl Iterator<Item = &'a String>) -> String {
+fn list<'a>(items: impl Iterator<Item = &'a str>) -> String {
     let named = items.filter(|item| !item.is_empty());
     named.map(|item| utf8_percent_encode(item, PLAIN_ITEM).to_string()).collect::<Vec<_>>().join(",")
 }
@@ -168,9 +245,9 @@ mod tests {
             ("x%2Cmlflow_admins", "x%252Cmlflow_admins"),
             ("/dept/mlflow_admins", "/dept/mlflow_admins"),
         ] {
-            assert_eq!(list([group.to_owned(), "/c".to_owned()].iter()), format!("{value},/c"));
+            assert_eq!(list([group, "/c"].into_iter()), format!("{value},/c"));
             assert_eq!(percent_encoding::percent_decode_str(value).decode_utf8().unwrap(), group);
         }
-        assert_eq!(list([String::new(), "/c".to_owned(), String::new()].iter()), "/c");
+        assert_eq!(list(["", "/c", ""].into_iter()), "/c");
     }
 }

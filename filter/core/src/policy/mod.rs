@@ -15,6 +15,7 @@ use crate::http::request::Request;
 
 use crate::principal::Principal;
 pub use header_change::HeaderChange;
+use identity::{Audience, User};
 pub use permit::Permit;
 use rules::{Answer, Rules};
 
@@ -24,6 +25,7 @@ pub struct Policy {
     rules: Rules,
     admins: Vec<String>,
     users: Vec<String>,
+    viewers: Vec<String>,
     identity: identity::Headers,
 }
 
@@ -34,6 +36,7 @@ impl Policy {
             rules: Rules::new(config),
             admins: config.admins.clone(),
             users: config.users.clone(),
+            viewers: config.viewers.clone(),
             identity,
         }
     }
@@ -43,25 +46,47 @@ impl Policy {
         let readings = self.rules.answers(request);
         // The request is public only if every reading of the path is.
         (!readings.is_empty() && readings.iter().all(|answer| *answer.access == Access::Public))
-            .then(|| Permit::anonymous(&self.identity, request))
+            .then(|| Permit::anonymous(&self.identity, request, self.audience(request)))
     }
 
-    /// A permit for `principal`.
+    /// The header with the bearer token. It is `X-MLflow-Authorization` if that one is present and MLflow passes
+    /// `Authorization` on to a model provider, whose key it then has.
+    pub fn credential_header(&self, request: &Request) -> &'static str {
+        let is_providers =
+            request.has_header(mlflow::CREDENTIAL) && self.audience(request) == Audience::ModelProvider;
+        if is_providers { mlflow::CREDENTIAL } else { identity::AUTHORIZATION }
+    }
+
+    /// Who reads the headers of the forwarded request.
+    fn audience(&self, request: &Request) -> Audience {
+        let Some(routes) = &self.rules.mlflow else { return Audience::Application };
+        let readings = request.canonical_path().readings();
+        let passed_on = readings.iter().filter(|path| routes.passes_headers_on(path)).count();
+        match passed_on {
+            0 => Audience::Application,
+            all if all == readings.len() => Audience::ModelProvider,
+            _ => Audience::Unclear,
+        }
+    }
+
+    /// A permit for `user`.
     ///
     /// # Errors
     /// [`Rejection::NotFound`] if a rule hides the path, otherwise [`Rejection::NotAllowed`] with the groups that would
     /// grant access. Both contain the rule that decided.
-    pub fn permit(&self, request: &Request, principal: &Principal) -> Result<Permit, Rejection> {
+    pub fn permit(&self, request: &Request, user: User<'_>) -> Result<Permit, Rejection> {
+        let principal = user.principal;
         let mut denied: Option<NotAllowed> = None;
         // The strictest reading decides, so each reading must be allowed.
         for Answer { access, rule } in self.rules.answers(request) {
-            let needed: [&[String]; 2] = match access {
+            let needed: [&[String]; 3] = match access {
                 Access::Public | Access::SignedIn => continue,
                 Access::NotFound => return Err(Rejection::NotFound(rule.cloned())),
-                Access::Deny => [&[], &[]],
-                Access::Admins => [&self.admins, &[]],
-                Access::Groups(groups) => [groups, &[]],
-                Access::Users => [&self.users, &self.admins],
+                Access::Deny => [&[], &[], &[]],
+                Access::Admins => [&self.admins, &[], &[]],
+                Access::Groups(groups) => [groups, &[], &[]],
+                Access::Users => [&self.users, &self.admins, &[]],
+                Access::Viewers => [&self.viewers, &self.users, &self.admins],
             };
             if denied.is_none() && !needed.iter().any(|groups| self.is_member(principal, groups)) {
                 denied = Some(NotAllowed {
@@ -72,7 +97,7 @@ impl Policy {
             }
         }
         match denied {
-            None => Ok(Permit::for_principal(&self.identity, request, principal)),
+            None => Ok(Permit::for_user(&self.identity, request, user, self.audience(request))),
             Some(denied) => Err(Rejection::NotAllowed(Box::new(denied))),
         }
     }

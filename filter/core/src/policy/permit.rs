@@ -2,8 +2,7 @@
 
 use crate::http::request::Request;
 use crate::policy::header_change::HeaderChange;
-use crate::policy::identity::Headers;
-use crate::principal::Principal;
+use crate::policy::identity::{Audience, Headers, User};
 
 /// Permission to forward one request. Only [`crate::policy`] can create it.
 #[derive(Debug)]
@@ -13,12 +12,15 @@ pub struct Permit {
 }
 
 impl Permit {
-    pub(super) fn anonymous(headers: &Headers, request: &Request) -> Self {
-        Self { changes: headers.changes(request, None), subject: None }
+    pub(super) fn anonymous(headers: &Headers, request: &Request, audience: Audience) -> Self {
+        Self { changes: headers.changes(request, None, audience), subject: None }
     }
 
-    pub(super) fn for_principal(headers: &Headers, request: &Request, principal: &Principal) -> Self {
-        Self { changes: headers.changes(request, Some(principal)), subject: Some(principal.subject.clone()) }
+    pub(super) fn for_user(headers: &Headers, request: &Request, user: User<'_>, audience: Audience) -> Self {
+        Self {
+            changes: headers.changes(request, Some(user), audience),
+            subject: Some(user.principal.subject.clone()),
+        }
     }
 
     /// The changes to the request's headers before it is forwarded.

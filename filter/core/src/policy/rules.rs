@@ -2,10 +2,14 @@
 
 use crate::config::{self, Access, PathMatch, Preset, Rule, RuleName};
 use crate::http::request::Request;
-use crate::policy::mlflow;
+use crate::policy::mlflow::Routes;
 
 #[derive(Clone, Debug)]
-pub(super) struct Rules(Vec<Rule>);
+pub(super) struct Rules {
+    rules: Vec<Rule>,
+    /// The preset `mlflow`, for the paths that no rule matches.
+    pub(super) mlflow: Option<Routes>,
+}
 
 /// The policy's answer for one reading of a path.
 pub(super) struct Answer<'a> {
@@ -24,18 +28,24 @@ impl Rules {
             access: Access::NotFound,
         }];
         rules.extend(config.rules.iter().cloned());
-        match config.preset {
-            Some(Preset::Mlflow) => rules.extend(mlflow::rules()),
-            // Without a preset, the configured groups may access all paths that no rule matches.
-            None if !config.users.is_empty() || !config.admins.is_empty() => rules.push(Rule {
+        let mlflow = config.preset.map(|Preset::Mlflow| Routes::new(&config.static_prefix));
+        // Without a preset, the configured groups may access all paths that no rule matches.
+        if mlflow.is_none() {
+            let members = |methods: &[&str], access| Rule {
                 name: RuleName::Own("members".to_owned()),
                 path: PathMatch::Prefix("/".to_owned()),
-                methods: Vec::new(),
-                access: Access::Users,
-            }),
-            None => {}
+                methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+                access,
+            };
+            if !config.viewers.is_empty() {
+                // GET includes HEAD. These methods are safe (RFC 9110 9.2.1).
+                rules.push(members(&["GET", "OPTIONS"], Access::Viewers));
+            }
+            if [&config.users, &config.admins, &config.viewers].iter().any(|groups| !groups.is_empty()) {
+                rules.push(members(&[], Access::Users));
+            }
         }
-        Self(rules)
+        Self { rules, mlflow }
     }
 
     /// The answer for each reading of the path. If no rule matches, it is a refusal.
@@ -45,19 +55,25 @@ impl Rules {
             .readings()
             .iter()
             .map(|path| {
-                self.0.iter().find(|rule| applies(rule, request.method(), path)).map_or(
-                    Answer { access: &Access::Deny, rule: None },
-                    |rule| Answer { access: &rule.access, rule: Some(&rule.name) },
-                )
+                let rule = self.rules.iter().find(|rule| applies(rule, request, path));
+                let rule = rule.map(|rule| (&rule.access, &rule.name));
+                let route = || self.mlflow.as_ref()?.rule(request.method(), path);
+                match rule.or_else(route) {
+                    Some((access, name)) => Answer { access, rule: Some(name) },
+                    None => Answer { access: &Access::Deny, rule: None },
+                }
             })
             .collect()
     }
 }
 
-fn applies(rule: &Rule, method: &str, path: &str) -> bool {
+fn applies(rule: &Rule, request: &Request, path: &str) -> bool {
+    let method = request.method();
     let method_applies = rule.methods.is_empty()
         || rule.methods.iter().any(|wanted| wanted == method || (wanted == "GET" && method == "HEAD"));
-    method_applies && path_applies(&rule.path, path)
+    // Over a connection that was upgraded, a client can do more than read.
+    let only_reads = rule.access == Access::Viewers && !rule.methods.is_empty();
+    method_applies && (request.is_safe() || !only_reads) && path_applies(&rule.path, path)
 }
 
 fn path_applies(wanted: &PathMatch, path: &str) -> bool {

@@ -1,11 +1,14 @@
 //! The whole policy: who gets a permit for which request.
 
 use super::*;
+use crate::assertion::{Memo, Signer};
 use crate::config::{PathMatch, Preset, PublicUrl, Rule, RuleName};
 use crate::http::cookies::GateCookies;
 use crate::http::request::tests::request;
-use crate::principal::Kind;
+use crate::principal::{Kind, Principal};
 use crate::reserved::Reserved;
+use crate::secret::Secret;
+use crate::time::Timestamp;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -17,16 +20,22 @@ fn policy(config: config::Policy) -> Policy {
     };
     let reserved = Reserved::new(Vec::new());
     let cookies = GateCookies::new("oidc-gate", &url);
-    Policy::new(&config, identity::Headers::new(cookies, url.authority, vec![], reserved))
+    Policy::new(&config, identity::Headers::new(cookies, url.authority, vec![], reserved, assertion()))
+}
+
+fn config(preset: Option<Preset>) -> config::Policy {
+    config::Policy {
+        preset,
+        static_prefix: String::new(),
+        admins: vec!["mlflow_admins".into()],
+        users: vec!["mlflow_users".into()],
+        viewers: vec!["mlflow_viewers".into()],
+        rules: vec![],
+    }
 }
 
 fn mlflow() -> Policy {
-    policy(config::Policy {
-        preset: Some(Preset::Mlflow),
-        admins: vec!["mlflow_admins".into()],
-        users: vec!["mlflow_users".into()],
-        rules: vec![],
-    })
+    policy(config(Some(Preset::Mlflow)))
 }
 
 fn with_rules(rules: Vec<(PathMatch, Access)>) -> Policy {
@@ -34,7 +43,8 @@ fn with_rules(rules: Vec<(PathMatch, Access)>) -> Policy {
         .into_iter()
         .map(|(path, access)| Rule { name: RuleName::Own("test".into()), path, methods: vec![], access })
         .collect();
-    policy(config::Policy { preset: None, admins: vec![], users: vec![], rules })
+    let none = Vec::new;
+    policy(config::Policy { admins: none(), users: none(), viewers: none(), rules, ..config(None) })
 }
 
 fn member(groups: &[&str]) -> Principal {
@@ -51,8 +61,35 @@ fn member(groups: &[&str]) -> Principal {
     }
 }
 
+fn assertion() -> Option<identity::AssertionHeader> {
+    let signer = Signer::new(&config::Assertion {
+        keys: vec![Secret::new("an assertion key of the unit tests, 44 bytes")],
+        audience: "mlflow".into(),
+        issuer: "oidc-gate".into(),
+        header: "x-mlflow-authorization".into(),
+    });
+    Some(identity::AssertionHeader { name: "x-mlflow-authorization".into(), signer: signer? })
+}
+
+fn permit(policy: &Policy, request: &Request, principal: &Principal) -> Result<Permit, Rejection> {
+    policy.permit(request, User { principal, memo: &Memo::default(), now: Timestamp::from_secs(1_000) })
+}
+
 fn allowed(policy: &Policy, method: &str, target: &str, groups: &[&str]) -> bool {
-    policy.permit(&request(method, target, &[]).unwrap(), &member(groups)).is_ok()
+    permit(policy, &request(method, target, &[]).unwrap(), &member(groups)).is_ok()
+}
+
+/// The value that the permit sets for a header.
+fn set(permit: &Permit, wanted: &str) -> Option<String> {
+    permit.changes().iter().find_map(|change| match change {
+        HeaderChange::Set(name, value) if name == wanted => Some(String::from_utf8(value.clone()).unwrap()),
+        _ => None,
+    })
+}
+
+/// Whether the permit removes a header of the client.
+fn removes(permit: &Permit, name: &str) -> bool {
+    permit.changes().contains(&HeaderChange::Remove(name.to_owned()))
 }
 
 #[test]
@@ -71,7 +108,7 @@ fn members_of_either_group_may_use_mlflow_and_nobody_else() {
 
 #[test]
 fn a_refusal_names_the_groups_that_would_help() {
-    let error = mlflow().permit(&request("GET", "/", &[]).unwrap(), &member(&[])).unwrap_err();
+    let error = permit(&mlflow(), &request("POST", "/v1/traces", &[]).unwrap(), &member(&[])).unwrap_err();
     let Rejection::NotAllowed(refused) = error else { panic!("{error:?}") };
     assert_eq!(refused.needed, ["mlflow_users", "mlflow_admins"]);
 }
@@ -155,7 +192,7 @@ fn cb15_what_lies_under_our_own_prefix_is_never_forwarded() {
         ["/oauth2/callback/", "/oauth2/callback;x=y", "/oauth2/callback%2f", "//oauth2/callback", "/oauth2"]
     {
         let error =
-            policy.permit(&request("GET", target, &[]).unwrap(), &member(&["/mlflow_admins"])).unwrap_err();
+            permit(&policy, &request("GET", target, &[]).unwrap(), &member(&["/mlflow_admins"])).unwrap_err();
         assert!(matches!(error, Rejection::NotFound(_)), "{target}");
     }
 }
@@ -171,18 +208,90 @@ fn a_permit_replaces_what_the_client_claims_to_be() {
             ("authorization", "Bearer x"),
             ("cookie", "a=1; oidc-gate=t"),
             ("x-forwarded-email", "root@example.com"),
+            ("x-mlflow-authorization", "Bearer forged"),
         ],
     )
     .unwrap();
-    let permit = mlflow().permit(&request, &member(&["/mlflow_users"])).unwrap();
-    let removed = |name: &str| permit.changes().contains(&HeaderChange::Remove(name.to_owned()));
-    assert!(removed("x-forwarded-user") && removed("x_forwarded_groups") && removed("authorization"));
-    assert!(removed("x-forwarded-email"), "HD09: a claim that is absent leaves no header of the client's");
-    let set =
-        |name, value: &str| permit.changes().contains(&HeaderChange::Set(name, value.as_bytes().to_vec()));
-    assert!(
-        set("x-forwarded-user", "s-1") && set("x-forwarded-groups", "/mlflow_users") && set("cookie", "a=1")
-    );
+    let permit = permit(&mlflow(), &request, &member(&["/mlflow_users"])).unwrap();
+    for name in ["x-forwarded-user", "x_forwarded_groups", "authorization", "x-mlflow-authorization"] {
+        assert!(removes(&permit, name), "{name}");
+    }
+    assert!(removes(&permit, "x-forwarded-email"), "HD09: an absent claim leaves no header of the client's");
+    for (name, value) in
+        [("x-forwarded-user", "s-1"), ("x-forwarded-groups", "/mlflow_users"), ("cookie", "a=1")]
+    {
+        assert_eq!(set(&permit, name).as_deref(), Some(value));
+    }
+    assert!(set(&permit, "x-mlflow-authorization").unwrap().starts_with("Bearer eyJ"));
+}
+
+#[test]
+fn viewers_read_and_nothing_else() {
+    let viewer = &["/mlflow_viewers"];
+    for (preset, reads, writes) in [
+        (
+            Some(Preset::Mlflow),
+            ("POST", "/api/2.0/mlflow/runs/search"),
+            ("POST", "/api/2.0/mlflow/runs/create"),
+        ),
+        (Some(Preset::Mlflow), ("GET", "/"), ("GET", "/metrics")),
+        (Some(Preset::Mlflow), ("HEAD", "/api/2.0/mlflow/runs/get"), ("GET", "/unknown")),
+        (None, ("GET", "/any"), ("POST", "/any")),
+        (None, ("HEAD", "/any"), ("DELETE", "/any")),
+    ] {
+        let policy = policy(config(preset));
+        assert!(allowed(&policy, reads.0, reads.1, viewer), "{reads:?}");
+        assert!(!allowed(&policy, writes.0, writes.1, viewer), "{writes:?}");
+        assert!(allowed(&policy, writes.0, writes.1, &["/mlflow_admins"]), "{writes:?}");
+    }
+    let upgrade = request("GET", "/any", &[("connection", "upgrade"), ("upgrade", "websocket")]).unwrap();
+    assert!(permit(&policy(config(None)), &upgrade, &member(viewer)).is_err(), "an upgrade can write");
+    assert!(permit(&policy(config(None)), &upgrade, &member(&["/mlflow_users"])).is_ok());
+}
+
+#[test]
+fn a_model_provider_is_told_nothing_about_the_user() {
+    let policy = mlflow();
+    let target = "/gateway/openai/v1/chat/completions";
+    let headers = [
+        ("authorization", "Bearer key-of-the-provider"),
+        ("cookie", "a=1; oidc-gate=t"),
+        ("x-forwarded-user", "root"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-envoy-external-address", "10.0.0.1"),
+    ];
+    let with_credential = [&headers[..], &[("x-mlflow-authorization", "Bearer t")]].concat();
+    for (headers, keeps) in [(&headers[..], false), (&with_credential, true)] {
+        let request = request("POST", target, headers).unwrap();
+        let permit = permit(&policy, &request, &member(&["/mlflow_users"])).unwrap();
+        for name in ["cookie", "x-forwarded-user", "x-forwarded-for", "x-envoy-external-address"] {
+            assert!(removes(&permit, name), "{name}");
+        }
+        let sets: Vec<_> =
+            permit.changes().iter().filter(|change| matches!(change, HeaderChange::Set(..))).collect();
+        assert_eq!(format!("{sets:?}"), "[Set(x-mlflow-authorization)]");
+        assert_eq!(removes(&permit, "authorization"), !keeps);
+        assert_eq!(policy.credential_header(&request) == "authorization", !keeps);
+    }
+}
+
+#[test]
+fn where_readings_of_a_path_differ_nobody_is_told_and_no_credential_is_left() {
+    let policy = mlflow();
+    for target in ["/gateway/..;/x", "/x%2F..%2Fgateway/y", "/gateway%2Fproxy/a/b", "/gateway;/proxy/a/b"] {
+        let headers =
+            [("authorization", "Bearer k"), ("x-mlflow-authorization", "Bearer t"), ("cookie", "a=1")];
+        let Ok(request) = request("POST", target, &headers) else { continue };
+        let Ok(permit) = permit(&policy, &request, &member(&["/mlflow_admins"])) else { continue };
+        let unclear = policy.audience(&request) == Audience::Unclear;
+        assert!(!unclear || removes(&permit, "authorization") && removes(&permit, "cookie"), "{target}");
+        assert!(!unclear || set(&permit, "x-forwarded-user").is_none(), "{target}");
+        assert!(removes(&permit, "x-mlflow-authorization"), "{target}");
+    }
+    let elsewhere = [("authorization", "Bearer k"), ("x-mlflow-authorization", "Bearer t")];
+    let request = request("GET", "/", &elsewhere).unwrap();
+    assert_eq!(policy.credential_header(&request), "authorization");
+    assert!(removes(&permit(&policy, &request, &member(&["/mlflow_users"])).unwrap(), "authorization"));
 }
 
 #[test]
@@ -192,9 +301,6 @@ fn bt18_a_client_does_not_pass_for_a_person() {
         email: Some("mona@example.com".into()),
         ..member(&["/mlflow_users"])
     };
-    let permit = mlflow().permit(&request("GET", "/", &[]).unwrap(), &client).unwrap();
-    assert!(!permit.changes().iter().any(|change| matches!(
-        change,
-        HeaderChange::Set("x-forwarded-preferred-username" | "x-forwarded-email", _)
-    )));
+    let permit = permit(&mlflow(), &request("GET", "/", &[]).unwrap(), &client).unwrap();
+    assert_eq!(set(&permit, "x-forwarded-preferred-username").or(set(&permit, "x-forwarded-email")), None);
 }

@@ -1,5 +1,6 @@
 //! A session as one worker knows it.
 
+use crate::assertion::Memo;
 use crate::record_name::RecordName;
 use crate::revocation::memory::RevocationKeys;
 use crate::session::cache::Weigh;
@@ -12,6 +13,8 @@ pub struct Entry {
     pub record: Record,
     /// The number of the write that produced this record.
     pub version: u64,
+    /// The last assertion about the user.
+    pub memo: Memo,
     pub(super) name: RecordName,
     pub(super) fingerprint: [u8; 32],
     pub(super) revocation_keys: RevocationKeys,

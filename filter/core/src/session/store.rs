@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::assertion::Memo;
 use crate::config;
 use crate::error::{Dependency, Limit, LoginError, Rejection, SessionEnd};
 use crate::host::{Host, Level};
@@ -435,7 +436,16 @@ impl Store {
     pub(super) fn entry(&self, ticket: &Ticket, record: Record, version: u64, size: usize) -> Entry {
         let name = ticket.record_name();
         let revocation_keys = record.revocation_keys().of_session(&name);
-        Entry { record, version, fingerprint: ticket.fingerprint(), revocation_keys, name, weight: size }
+        let memo = Memo::default();
+        Entry {
+            record,
+            version,
+            memo,
+            fingerprint: ticket.fingerprint(),
+            revocation_keys,
+            name,
+            weight: size,
+        }
     }
 
     /// Seals a record. The name and the version are authenticated, so the sealed bytes do not open under another one.

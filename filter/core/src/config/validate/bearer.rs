@@ -7,6 +7,7 @@ use crate::config::error::{Place, Reported};
 use crate::config::field::field;
 use crate::config::model::Bearer;
 use crate::config::raw;
+use crate::config::scalar::Flag;
 use crate::jose::algorithm::Algorithm;
 
 /// RFC 9068 4 requires RS256. Recent Keycloak realms may sign with ES256.
@@ -27,11 +28,13 @@ pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Repo
     );
     let max_lifetime = limits::MAX_LIFETIME.read_optional(field!(raw.max_lifetime, place));
     let check_interval = limits::CHECK_INTERVAL.read_optional(field!(raw.check_interval, place));
+    let basic = raw.basic.or_else(|| Ok(Flag(false)));
     Ok(Bearer {
         audiences: audiences?,
         algorithms: algorithms?,
         max_lifetime: max_lifetime?,
         check_interval: check_interval?,
+        basic: basic?.0,
     })
 }
 
@@ -58,6 +61,7 @@ mod tests {
                     algorithms,
                     max_lifetime: Setting::Absent,
                     check_interval: Setting::Absent,
+                    basic: Setting::Absent,
                 },
                 place,
             )

@@ -9,13 +9,13 @@ pub(super) mod bearer;
 mod client;
 mod entries;
 pub(super) mod groups;
-mod identity;
+pub(super) mod identity;
 mod issuer;
 pub(super) mod login;
 mod path;
 mod policy;
+mod secret_key;
 pub(super) mod session;
-mod session_key;
 mod text;
 pub(super) mod timing;
 mod url;
@@ -53,7 +53,8 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     let session = field!(raw.session, place).optional(session::session);
     let bearer = field!(raw.bearer, place).optional(bearer::bearer);
     let groups = field!(raw.groups, place).optional(groups::groups);
-    let identity = field!(raw.identity, place).optional(identity::identity);
+    let preset = raw.policy.given().and_then(|policy| policy.preset.given().copied());
+    let identity = field!(raw.identity, place).optional(|raw, at| identity::identity(raw, preset, at));
     let policy = field!(raw.policy, place).required(policy::policy);
     let clock_leeway = limits::CLOCK_LEEWAY.read(field!(raw.clock_leeway, place));
 

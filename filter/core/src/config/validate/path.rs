@@ -47,6 +47,12 @@ pub(super) fn refuse_public_reserved(
     Ok(())
 }
 
+/// MLflow's `--static-prefix`, without a slash at the end.
+pub(super) fn static_prefix(written: String, place: &Place<'_>) -> Result<String, Reported> {
+    let path = literal(written, place)?;
+    Ok(path.trim_end_matches('/').to_owned())
+}
+
 fn literal(path: String, place: &Place<'_>) -> Result<String, Reported> {
     let faults = [
         (!path.starts_with('/'), "must begin with /"),

@@ -19,17 +19,26 @@ pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Repo
     // A list of groups may be empty, as long as the other list is not.
     let admins = text::list(field!(raw.admins, place), group);
     let users = text::list(field!(raw.users, place), group);
-    let named = Named::new(&admins, &users);
+    let viewers = text::list(field!(raw.viewers, place), group);
+    let named = Named::new([&admins, &users, &viewers]);
+    let static_prefix = field!(raw.static_prefix, place).text().optional(path::static_prefix);
     let preset_serves = preset_serves_somebody(&preset, &named, place);
     // Report missing groups once: if the preset's check reports them, the rules' check does not.
-    let named = if preset_serves.is_err() { Named { admins: true, users: true } } else { named };
+    let named = if preset_serves.is_err() { Named::ALL } else { named };
     let rules = field!(raw.rules, place);
     let rules_place = rules.place.clone();
     let mut labels = Labels::default();
     let rules = rules.or(Vec::new(), |written, at| {
         each(written, at, |index, raw, at| rule(raw, index, &named, &mut labels, at))
     });
-    let policy = Policy { preset: preset?, admins: admins?, users: users?, rules: rules? };
+    let policy = Policy {
+        preset: preset?,
+        static_prefix: static_prefix?.unwrap_or_default(),
+        admins: admins?,
+        users: users?,
+        viewers: viewers?,
+        rules: rules?,
+    };
     preset_serves?;
     if policy.rule_reasons().len() > MAX_RULE_REASONS {
         rules_place.warn(&format!(
@@ -54,13 +63,17 @@ fn group(name: String, place: &Place<'_>) -> Result<String, Reported> {
 struct Named {
     admins: bool,
     users: bool,
+    viewers: bool,
 }
 
 impl Named {
-    fn new(admins: &Result<Vec<String>, Reported>, users: &Result<Vec<String>, Reported>) -> Self {
-        let [admins, users] =
-            [admins, users].map(|list| list.as_ref().map_or(true, |groups| !groups.is_empty()));
-        Self { admins, users }
+    const ALL: Self = Self { admins: true, users: true, viewers: true };
+
+    /// Of the lists of admins, users and viewers.
+    fn new(lists: [&Result<Vec<String>, Reported>; 3]) -> Self {
+        let [admins, users, viewers] =
+            lists.map(|list| list.as_ref().map_or(true, |groups| !groups.is_empty()));
+        Self { admins, users, viewers }
     }
 }
 
@@ -144,8 +157,12 @@ fn access(raw: raw::Access, named: &Named, place: &Place<'_>) -> Result<Access, 
         }
         raw::Access::Users if !named.users && !named.admins => Err(place
             .refuse("is users, but policy.users and policy.admins name no group: nobody would have access")),
+        raw::Access::Viewers if !named.viewers && !named.users && !named.admins => Err(place.refuse(
+            "is viewers, but policy.viewers, policy.users and policy.admins name no group: nobody would have access",
+        )),
         raw::Access::Admins => Ok(Access::Admins),
         raw::Access::Users => Ok(Access::Users),
+        raw::Access::Viewers => Ok(Access::Viewers),
         raw::Access::Groups(groups) => {
             let groups = Field { setting: Setting::Given(groups), place: place.field("groups") };
             let nobody = "nobody would have access; write deny if that is intended";
@@ -160,20 +177,22 @@ fn preset_serves_somebody(
     place: &Place<'_>,
 ) -> Result<(), Reported> {
     match preset {
-        Ok(Some(Preset::Mlflow)) if !named.admins && !named.users => {
-            Err(place
-                .refuse("names no group in admins or users: with preset mlflow nobody would have access"))
-        }
+        Ok(Some(Preset::Mlflow)) if !named.admins && !named.users && !named.viewers => Err(place.refuse(
+            "names no group in admins, users or viewers: with preset mlflow nobody would have access",
+        )),
         _ => Ok(()),
     }
 }
 
 fn rules_serve_somebody(policy: &Policy, place: &Place<'_>) -> Result<(), Reported> {
-    if policy.preset.is_some() || !policy.admins.is_empty() || !policy.users.is_empty() {
+    let named = [&policy.admins, &policy.users, &policy.viewers].iter().any(|groups| !groups.is_empty());
+    if policy.preset.is_some() || named {
         return Ok(());
     }
     if policy.rules.is_empty() {
-        return Err(place.refuse("has no preset, no admins, no users and no rules: nobody would have access"));
+        return Err(place.refuse(
+            "has no preset, no admins, no users, no viewers and no rules: nobody would have access",
+        ));
     }
     if policy.rules.iter().all(|rule| matches!(rule.access, Access::Deny | Access::NotFound)) {
         place.warn("has rules that refuse access, but none that grants it");
@@ -220,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_rule_for_nobody_is_a_mistake_unless_the_list_itself_is_refused() {
-        let named = |admins, users| Named::new(&admins, &users);
+        let named = |admins, users| Named::new([&admins, &users, &Ok(vec![])]);
         let group = || Ok(vec!["g".to_owned()]);
         let read = |raw, named: &Named| checked(|place| access(raw, named, place));
         assert!(read(raw::Access::Admins, &named(group(), Ok(vec![]))).is_ok());

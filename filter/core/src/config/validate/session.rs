@@ -1,14 +1,13 @@
 //! `session`: browser sessions and the Redis that stores them.
 
-use super::session_key;
+use super::secret_key::keys;
 use super::text;
 use super::timing::limits;
 use crate::config::error::{Place, Reported};
 use crate::config::field::field;
 use crate::config::model::{Redis, Session, WithoutRefreshToken};
 use crate::config::raw;
-use crate::config::scalar::{List, SecretText};
-use crate::secret::Secret;
+use crate::config::scalar::SecretText;
 
 /// The cookie name if none is configured.
 pub(in crate::config) const DEFAULT_COOKIE_NAME: &str = "oidc-gate";
@@ -20,7 +19,7 @@ const MAX_COOKIE_NAME_LEN: usize = 64;
 const MAX_PREFIX_LEN: usize = 64;
 
 pub(super) fn session(raw: raw::Session, place: &Place<'_>) -> Result<Session, Reported> {
-    let keys = field!(raw.keys, place).required(keys);
+    let keys = keys(field!(raw.keys, place), "no session could be encrypted");
     let idle = field!(raw.idle_timeout, place);
     let idle_place = idle.place.clone();
     let idle_timeout = limits::IDLE_TIMEOUT.read(idle);
@@ -49,25 +48,6 @@ pub(super) fn session(raw: raw::Session, place: &Place<'_>) -> Result<Session, R
         cookie_name: cookie_name?,
         redis: redis?,
     })
-}
-
-fn keys(list: List<SecretText>, place: &Place<'_>) -> Result<Vec<Secret>, Reported> {
-    let mut keys: Vec<Result<Secret, Reported>> = Vec::with_capacity(list.0.len());
-    for (index, setting) in list.0 {
-        let at = place.index(index);
-        let key = setting.required(&at).and_then(|SecretText(key)| {
-            if keys.iter().flatten().any(|earlier| *earlier == key) {
-                return Err(at.refuse("is the same key as an earlier one"));
-            }
-            session_key::check(&key).map_err(|weakness| at.refuse(weakness.to_string()))?;
-            Ok(key)
-        });
-        keys.push(key);
-    }
-    if keys.is_empty() {
-        return Err(place.refuse("is empty: no session could be encrypted"));
-    }
-    keys.into_iter().collect()
 }
 
 /// RFC 6265 4.1.1: a token. `__` at the beginning is reserved for browsers' prefixes, one of which the gate adds

@@ -14,7 +14,9 @@ fn groups(number: usize) -> Value {
 
 fn groups_header(permit: &Permit) -> String {
     let set = permit.changes().iter().find_map(|change| match change {
-        HeaderChange::Set("x-forwarded-groups", value) => Some(String::from_utf8(value.clone()).unwrap()),
+        HeaderChange::Set(name, value) if name == "x-forwarded-groups" => {
+            Some(String::from_utf8(value.clone()).unwrap())
+        }
         _ => None,
     });
     set.unwrap()

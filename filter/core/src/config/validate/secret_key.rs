@@ -1,5 +1,8 @@
-//! Checks that a session key is long enough and appears random.
+//! Checks that the keys of the gate are long enough and appear random.
 
+use crate::config::error::Reported;
+use crate::config::field::Field;
+use crate::config::scalar::{List, SecretText};
 use crate::secret::Secret;
 
 /// 256 bits, if the bytes are random.
@@ -26,7 +29,7 @@ const PLACEHOLDERS: [&str; 12] = [
 
 /// Why a key is refused. Contains no part of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Weakness {
+enum Weakness {
     #[error("must have at least {MIN_LEN} bytes; {HOW}")]
     Short,
     #[error("has too few different characters to be random; {HOW}")]
@@ -41,8 +44,30 @@ pub(super) enum Weakness {
 
 const HOW: &str = "make one with: openssl rand -base64 32";
 
+/// Checks a list of keys. `nothing` says what an empty list would mean.
+pub(super) fn keys(field: Field<'_, List<SecretText>>, nothing: &str) -> Result<Vec<Secret>, Reported> {
+    field.required(|list, place| {
+        let mut keys: Vec<Result<Secret, Reported>> = Vec::with_capacity(list.0.len());
+        for (index, setting) in list.0 {
+            let at = place.index(index);
+            let key = setting.required(&at).and_then(|SecretText(key)| {
+                if keys.iter().flatten().any(|earlier| *earlier == key) {
+                    return Err(at.refuse("is the same key as an earlier one"));
+                }
+                check(&key).map_err(|weakness| at.refuse(weakness.to_string()))?;
+                Ok(key)
+            });
+            keys.push(key);
+        }
+        if keys.is_empty() {
+            return Err(place.refuse(format!("is empty: {nothing}")));
+        }
+        keys.into_iter().collect()
+    })
+}
+
 /// Refuses keys that no random generator would produce.
-pub(super) fn check(key: &Secret) -> Result<(), Weakness> {
+fn check(key: &Secret) -> Result<(), Weakness> {
     let bytes = key.expose();
     if is_placeholder(bytes) {
         Err(Weakness::Placeholder)
