@@ -269,6 +269,22 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
+    fn a_token_may_be_the_password_of_any_user() {
+        for (value, token) in [
+            ("Basic dXNlcjpwdw==", "pw"),
+            ("basic OmEuYi5j", "a.b.c"),
+            ("BASIC dTphLmIuYy1fPT0=", "a.b.c-_=="),
+        ] {
+            let request = request("GET", "/", &[("authorization", value)]).unwrap();
+            let expected = Authorization::Basic(SecretText::new(token));
+            assert_eq!(authorization(&request, "authorization"), expected, "{value}");
+        }
+        let request = request("GET", "/", &[("x-mlflow-authorization", "Bearer t")]).unwrap();
+        assert_eq!(authorization(&request, "authorization"), Authorization::Absent);
+        assert_eq!(authorization(&request, "x-mlflow-authorization"), Authorization::Bearer("t"));
+    }
+
+    #[test]
     fn bt10_one_scheme_one_space_one_token() {
         for value in ["Bearer abc.def-_~+/==", "bearer x", "BEARER x"] {
             let request = request("GET", "/", &[("authorization", value)]).unwrap();
@@ -284,7 +300,11 @@ mod tests {
             "BearerX",
             "Bearer \"x\"",
             "Token x",
-            "Basic dXNlcjpwdw==",
+            "Basic dXNlcg==",
+            "Basic dXNlcjo=",
+            "Basic dXNlcjpwIHc=",
+            "Basic dXNlcjpwdw",
+            "Basic dXNlcjpwdw== x",
             "DPoP x",
             "",
             " Bearer x",

@@ -359,7 +359,6 @@ mod tests {
             "cookie",
             "user-agent",
             "x-requested-with",
-            "x-mlflow-authorization",
             "traceparent",
             "tracestate",
             "x-b3-traceid",

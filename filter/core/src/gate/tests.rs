@@ -22,9 +22,10 @@ mod unwritten;
 use serde_json::{Value, json};
 
 use super::Decision;
+use crate::config::{Config, Preset};
 use crate::http::reply::Reply;
 use crate::policy::{HeaderChange, Permit};
-use crate::testing::world::{World, callback, replied};
+use crate::testing::world::{World, callback, config, replied};
 
 /// The headers of a script's request.
 const API: &[(&str, &str)] = &[("accept", "*/*")];
@@ -59,6 +60,13 @@ fn log_in(world: &World, members: &Value) -> Reply {
     let reply = replied(world.navigate(&callback(&request["state"], "code-1")));
     *world.provider.raw_id_token.borrow_mut() = None;
     reply
+}
+
+/// A configuration with the preset for MLflow.
+fn mlflow() -> Config {
+    let mut config = config();
+    config.policy.preset = Some(Preset::Mlflow);
+    config
 }
 
 /// The value of this header in a forwarded request.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::forwarded;
+use super::{forwarded, mlflow};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::testing::{TestKey, sign};
 use crate::testing::provider::ISSUER;
@@ -74,7 +74,7 @@ fn bt15_a_verdict_belongs_to_the_whole_token_and_ends_with_it() {
 
 #[test]
 fn jw09_a_key_that_is_new_is_fetched_once() {
-    let world = World::new();
+    let world = World::with(mlflow());
     forwarded(world.send("GET", "/health", &[]));
     let send = |kid: &str| {
         let token = sign(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{API, forwarded};
+use super::{API, forwarded, mlflow};
 use crate::testing::world::{NAVIGATION, World, config, header, replied};
 
 #[test]
@@ -191,7 +191,7 @@ fn somebody_without_a_group_gets_the_page_that_says_so() {
 
 #[test]
 fn what_is_open_to_nobody_is_no_matter_of_groups() {
-    let world = World::new();
+    let world = World::with(mlflow());
     world.log_in("/");
     let page = replied(world.navigate("/ajax-api/3.0/mlflow/assistant/sessions"));
     assert_eq!(page.status, 403);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{API, forwarded};
+use super::{API, forwarded, mlflow};
 use crate::config::{Access, Config, PathMatch, Preset, Rule, RuleName};
 use crate::gate::Decision;
 use crate::host::CalloutError;
@@ -190,17 +190,17 @@ fn f206_the_rule_that_denied_is_in_the_log_in_the_metrics_reason_and_in_the_deni
 
 #[test]
 fn f206_a_preset_names_its_rules_in_the_log_only() {
-    let world = World::new();
+    let world = World::with(mlflow());
     let token = world.provider.access_token(world.now(), json!({"groups": []}));
     let bearer = format!("Bearer {token}");
     let reply = replied(world.send("GET", "/", &[("authorization", &bearer)]));
     assert_eq!((reply.status, json_of(&reply).get("rule")), (403, None));
     let log = log(&world);
     assert!(
-        log.contains("reason=not_allowed method=GET path=\"/\" rule=\"mlflow.members\" detail="),
+        log.contains("reason=not_allowed method=GET path=\"/\" rule=\"mlflow.read\" detail="),
         "{log}"
     );
-    assert!(!reply.body.contains("members"), "{}", reply.body);
+    assert!(!reply.body.contains("mlflow.read"), "{}", reply.body);
 }
 
 #[test]
@@ -270,8 +270,7 @@ fn f306_texts_speak_of_what_this_gate_has() {
     let no_preset: Change = |config| config.policy.preset = None;
     let no_bearer: Change = |config| config.bearer = None;
     let gate = |changes: &[Change]| {
-        let mut config = config();
-        assert_eq!(config.policy.preset, Some(Preset::Mlflow));
+        let mut config = mlflow();
         changes.iter().for_each(|change| change(&mut config));
         World::with(config)
     };
