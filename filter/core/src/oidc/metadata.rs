@@ -284,6 +284,7 @@ fn cluster<'a>(url: &Url, issuer: &'a Issuer) -> Option<&'a str> {
 mod tests {
     use super::*;
     use crate::config::ServedOrigin;
+    use crate::jose::mark::AccessTokenMark;
     use serde_json::json;
     use std::time::Duration;
     #[cfg(target_arch = "wasm32")]
@@ -308,7 +309,7 @@ mod tests {
             startup_wait: Duration::from_secs(5),
             refresh_interval: Duration::from_secs(300),
             max_stale: Duration::from_secs(3600),
-            access_token_marks: vec![],
+            access_token_marks: AccessTokenMark::defaults(),
         }
     }
 

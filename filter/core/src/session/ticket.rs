@@ -138,7 +138,8 @@ pub(crate) mod tests {
     const NEXT: &[u8; 32] = b"ZYXWVUTSRQPONMLKJIHGFEDCBA543210";
 
     fn ring(keys: &[&[u8; 32]], tenant: &[u8]) -> KeyRing {
-        KeyRing::new(keys.iter().map(|key| Secret::new(**key)).collect(), tenant)
+        let keys = keys.iter().map(|key| Secret::new(**key)).collect::<Vec<_>>();
+        KeyRing::new(keys.try_into().unwrap(), tenant)
     }
 
     pub(crate) fn keys() -> KeyRing {

@@ -1,5 +1,7 @@
 //! `bearer`: access tokens of scripts and services.
 
+use vec1::{Vec1, vec1};
+
 use super::algorithm::algorithm;
 use super::text;
 use super::timing::limits;
@@ -10,7 +12,9 @@ use crate::config::raw;
 use crate::jose::algorithm::Algorithm;
 
 /// RFC 9068 4 requires RS256. Recent Keycloak realms may sign with ES256.
-pub(in crate::config) const DEFAULT_ALGORITHMS: [Algorithm; 2] = [Algorithm::Rs256, Algorithm::Es256];
+pub(in crate::config) fn default_algorithms() -> Vec1<Algorithm> {
+    vec1![Algorithm::Rs256, Algorithm::Es256]
+}
 
 pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Reported> {
     // RFC 9068 4: a token for another audience must be refused.
@@ -19,17 +23,13 @@ pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Repo
         "no token could be accepted; name the audience that your tokens carry",
         text::without_wildcard,
     );
-    let algorithms = text::filled_list_or(
-        field!(raw.algorithms, place),
-        DEFAULT_ALGORITHMS,
-        "no token could be accepted",
-        algorithm,
-    );
+    let algorithms =
+        text::optional_filled_list(field!(raw.algorithms, place), "no token could be accepted", algorithm);
     let max_lifetime = limits::MAX_LIFETIME.read_optional(field!(raw.max_lifetime, place));
     let check_interval = limits::CHECK_INTERVAL.read_optional(field!(raw.check_interval, place));
     Ok(Bearer {
         audiences: audiences?,
-        algorithms: algorithms?,
+        algorithms: algorithms?.unwrap_or_else(default_algorithms),
         max_lifetime: max_lifetime?,
         check_interval: check_interval?,
     })
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn algorithms_have_a_default_but_no_empty_list() {
-        assert_eq!(read(list(&["mlflow"]), Setting::Absent).unwrap().algorithms, DEFAULT_ALGORITHMS);
+        assert_eq!(read(list(&["mlflow"]), Setting::Absent).unwrap().algorithms, default_algorithms());
         let error = read(list(&["mlflow"]), list(&[])).unwrap_err();
         assert_eq!(error, "here.algorithms: is empty: no token could be accepted");
     }

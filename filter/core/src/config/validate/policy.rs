@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use vec1::Vec1;
+
 use super::entries::each;
 use super::{path, text};
 use crate::config::error::{Place, Reported, quote};
@@ -79,9 +81,8 @@ fn rule(
     let path_place = path.place.clone();
     let path = path.required(path::path);
     // An empty list must not mean "all", especially if it comes from an empty default.
-    let methods = text::filled_list_or(
+    let methods = text::optional_filled_list(
         field!(raw.methods, place),
-        [],
         "the rule would match no method; remove it to match all",
         method,
     );
@@ -90,7 +91,7 @@ fn rule(
         path::refuse_public_reserved(path, access, &path_place)?;
     }
     let name = name?.unwrap_or_else(|| RuleName::Own(format!("rules[{index}]")));
-    Ok(Rule { name, path: path?, methods: methods?, access: access? })
+    Ok(Rule { name, path: path?, methods: methods?.map_or_else(Vec::new, Vec1::into_vec), access: access? })
 }
 
 /// Rules may share a name, and then share a label. Two names with the same label are refused, because the metric could
@@ -149,7 +150,7 @@ fn access(raw: raw::Access, named: &Named, place: &Place<'_>) -> Result<Access, 
         raw::Access::Groups(groups) => {
             let groups = Field { setting: Setting::Given(groups), place: place.field("groups") };
             let nobody = "nobody would have access; write deny if that is intended";
-            text::filled_list(groups, nobody, group).map(Access::Groups)
+            text::filled_list(groups, nobody, group).map(Vec1::into_vec).map(Access::Groups)
         }
     }
 }

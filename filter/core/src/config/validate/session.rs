@@ -1,5 +1,7 @@
 //! `session`: browser sessions and the Redis that stores them.
 
+use vec1::Vec1;
+
 use super::session_key;
 use super::text;
 use super::timing::limits;
@@ -51,7 +53,7 @@ pub(super) fn session(raw: raw::Session, place: &Place<'_>) -> Result<Session, R
     })
 }
 
-fn keys(list: List<SecretText>, place: &Place<'_>) -> Result<Vec<Secret>, Reported> {
+fn keys(list: List<SecretText>, place: &Place<'_>) -> Result<Vec1<Secret>, Reported> {
     let mut keys: Vec<Result<Secret, Reported>> = Vec::with_capacity(list.0.len());
     for (index, setting) in list.0 {
         let at = place.index(index);
@@ -64,10 +66,8 @@ fn keys(list: List<SecretText>, place: &Place<'_>) -> Result<Vec<Secret>, Report
         });
         keys.push(key);
     }
-    if keys.is_empty() {
-        return Err(place.refuse("is empty: no session could be encrypted"));
-    }
-    keys.into_iter().collect()
+    let keys = keys.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Vec1::try_from_vec(keys).map_err(|_| place.refuse("is empty: no session could be encrypted"))
 }
 
 /// RFC 6265 4.1.1: a token. `__` at the beginning is reserved for browsers' prefixes, one of which the gate adds

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vec1::vec1;
 
 use super::{API, OWN_FORM, forwarded, log_in, said, upstream};
 use crate::config::{Config, ServedOrigin};
@@ -75,9 +76,9 @@ fn with_rule() -> Config {
         values: values.iter().map(|value| (*value).to_owned()).collect(),
     };
     let mut config = config();
-    let present = vec![required("token_use", &["access"]), required("scp", &[])];
+    let present = vec1![required("token_use", &["access"]), required("scp", &[])];
     config.issuer.access_token_marks =
-        vec![AccessTokenMark::Claims(ClaimRule { present, absent: vec![vec!["hint".into()]] })];
+        vec1![AccessTokenMark::Claims(ClaimRule { present, absent: vec![vec!["hint".into()]] })];
     config
 }
 

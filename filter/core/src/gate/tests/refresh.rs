@@ -433,7 +433,7 @@ fn cf08_a_renewed_session_is_sealed_with_the_newest_key() {
     world.replace_gate(rotated.clone());
     advance(&world, 301);
     forwarded(world.navigate("/"));
-    rotated.browser.as_mut().unwrap().session.keys.pop();
+    rotated.browser.as_mut().unwrap().session.keys.pop().unwrap();
     world.replace_gate(rotated);
     forwarded(world.navigate("/"));
     assert!(UntrustedTicket::parse(world.cookies.borrow().values().next().unwrap()).is_some());

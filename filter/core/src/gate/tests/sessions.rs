@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use vec1::vec1;
 
 use super::{API, OWN_FORM, forwarded};
 use crate::gate::{Decision, Gate};
@@ -305,7 +306,7 @@ fn ck15_an_unsafe_request_with_a_cookie_must_come_from_our_own_pages() {
 fn cf08_an_old_key_still_opens_and_a_removed_one_does_not() {
     let old = Secret::new(*b"0123456789abcdefghijklmnopqrstuv");
     let new = Secret::new(*b"ZYXWVUTSRQPONMLKJIHGFEDCBA543210");
-    for (keys, opens) in [(vec![new.clone(), old], true), (vec![new], false)] {
+    for (keys, opens) in [(vec1![new.clone(), old], true), (vec1![new], false)] {
         let world = World::new();
         world.log_in("/");
         let mut rotated = config();
@@ -358,7 +359,7 @@ fn signing_out_ends_a_session_also_where_its_record_cannot_be_opened() {
     let world = World::new();
     world.log_in("/");
     let mut rotated = config();
-    rotated.browser.as_mut().unwrap().session.keys = vec![Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")];
+    rotated.browser.as_mut().unwrap().session.keys = vec1![Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")];
     world.replace_gate(rotated);
     let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
     assert_eq!(reply.status, 303);
@@ -370,7 +371,8 @@ fn keys_that_are_added_last_put_first_and_then_removed_cost_nobody_a_session_on_
     let [old, new] = [&b"0123456789abcdefghijklmnopqrstuv"[..], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"];
     let with = |keys: &[&[u8]]| {
         let mut config = config();
-        config.browser.as_mut().unwrap().session.keys = keys.iter().map(|key| Secret::new(*key)).collect();
+        let keys: Vec<_> = keys.iter().map(|key| Secret::new(*key)).collect();
+        config.browser.as_mut().unwrap().session.keys = keys.try_into().unwrap();
         config
     };
     let world = World::with(with(&[old]));

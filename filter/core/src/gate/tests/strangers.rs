@@ -266,7 +266,8 @@ fn f901_a_key_that_was_taken_away_too_early_leaves_what_was_sealed_since() {
     let [old, new] = [&b"0123456789abcdefghijklmnopqrstuv"[..], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"];
     let with = |keys: &[&[u8]]| {
         let mut config = config();
-        config.browser.as_mut().unwrap().session.keys = keys.iter().map(|key| Secret::new(*key)).collect();
+        let keys: Vec<_> = keys.iter().map(|key| Secret::new(*key)).collect();
+        config.browser.as_mut().unwrap().session.keys = keys.try_into().unwrap();
         config
     };
     let world = World::with(with(&[old]));

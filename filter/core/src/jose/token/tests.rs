@@ -282,7 +282,7 @@ fn a_token_of_one_kind_is_none_of_the_others() {
         assert!(matches!(verdict, Ok(_) | Err(TokenError::WrongKind)), "{verdict:?}");
         verdict.is_ok()
     }
-    let marks = AccessTokenMark::DEFAULT;
+    let marks = AccessTokenMark::defaults();
     for (header, payload, expected) in [
         ("JWT", "ID", [true, false, false]),
         ("JWT", "Bearer", [false, true, false]),
