@@ -142,7 +142,7 @@ impl Gate {
         }
         match self.permit(&request).await {
             Ok((permit, outcome)) => {
-                self.host.count(metrics::decision(outcome, "none"));
+                self.host.count(metrics::decision(outcome));
                 Decision::Forward { permit, reason: outcome.label() }
             }
             Err(rejection) => {
@@ -264,10 +264,10 @@ impl Gate {
             };
             match begun {
                 Ok(reply) => {
-                    let reason = rejection.label();
-                    self.host.count(metrics::decision(Outcome::Login, reason));
-                    self.log_refusal(request, &rejection, reason, reply.status);
-                    return Decision::Reply { reply, reason: reason.into() };
+                    let reason = rejection.reason();
+                    self.host.count(metrics::decision(Outcome::Login(reason)));
+                    self.log_refusal(request, &rejection, reason.label(), reply.status);
+                    return Decision::Reply { reply, reason: reason.label().into() };
                 }
                 Err(instead) => rejection = instead,
             }
@@ -294,10 +294,12 @@ impl Gate {
 
     /// Counts the refusal and returns its reason, which the counter, the log line and the access log share.
     fn count_refusal(&self, rejection: &Rejection) -> Cow<'static, str> {
-        let label = rejection.label();
         let (reason, counter) = match self.rule_reasons.of(rejection) {
             Some((reason, counter)) => (reason.to_owned().into(), counter),
-            None => (label.into(), metrics::decision(Outcome::Refused, label)),
+            None => {
+                let reason = rejection.reason();
+                (reason.label().into(), metrics::decision(Outcome::Refused(reason)))
+            }
         };
         self.host.count(counter);
         reason
@@ -313,8 +315,7 @@ impl Gate {
             signed_in: SignedIn::No,
             form_origin: None,
         };
-        let reason = rejection.label();
-        self.host.count(metrics::decision(Outcome::Refused, reason));
+        let reason = self.count_refusal(&rejection);
         self.host.log(
             Level::Info,
             &format!(
@@ -323,7 +324,7 @@ impl Gate {
                 quote(&unparsed.path(), MAX_LOGGED_PATH)
             ),
         );
-        Decision::Reply { reply: refuse(&rejection, &asked), reason: reason.into() }
+        Decision::Reply { reply: refuse(&rejection, &asked), reason }
     }
 
     /// Where a refused user wants to go: the requested page or, after a form, the page that held the form.
@@ -337,7 +338,7 @@ impl Gate {
     }
 
     fn answer(&self, request: &Request, reply: Reply) -> Decision {
-        self.host.count(metrics::decision(Outcome::Endpoint, "none"));
+        self.host.count(metrics::decision(Outcome::Endpoint));
         self.host.log(
             Level::Debug,
             &format!(

@@ -174,7 +174,8 @@ fn end_previous_session(login: &Rc<BrowserLogin>, request: &Request) {
         let job = login.clone();
         login.host.spawn(Box::pin(async move {
             let Err(failed) = job.sessions.delete(&ticket).await else { return };
-            let (why, detail) = (failed.rejection.label(), failed.rejection.detail().unwrap_or_default());
+            let (why, detail) =
+                (failed.rejection.reason().label(), failed.rejection.detail().unwrap_or_default());
             let next = if failed.name.is_some() { "retrying" } else { "not retried" };
             let line = "signed in, but this browser's previous session could not be deleted from Redis";
             job.host.log(Level::Warn, &format!("{line}; {next}: {why} {detail:?}"));

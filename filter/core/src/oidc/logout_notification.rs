@@ -58,7 +58,11 @@ where
                 true => match read(job.clone(), message).await {
                     Ok(_) => "processed".to_owned(),
                     Err(rejection) => {
-                        format!("refused: {} {:?}", rejection.label(), rejection.detail().unwrap_or_default())
+                        format!(
+                            "refused: {} {:?}",
+                            rejection.reason().label(),
+                            rejection.detail().unwrap_or_default()
+                        )
                     }
                 },
             };

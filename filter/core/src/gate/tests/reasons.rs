@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{API, forwarded};
 use crate::config::{Access, Config, PathMatch, Preset, Rule, RuleName};
+use crate::error::Reason;
 use crate::gate::Decision;
 use crate::host::CalloutError;
 use crate::http::reply::Reply;
@@ -185,7 +186,7 @@ fn f206_the_rule_that_denied_is_in_the_log_in_the_metrics_reason_and_in_the_deni
         assert_eq!(shown, !name.is_empty() && page.body.contains(&format!("<dd>{escaped}</dd>")), "{path}");
         assert!(!page.body.contains("rules[") && !page.body.contains("not_allowed"), "{path}: {}", page.body);
     }
-    assert_eq!(world.host.counted(metrics::decision(Outcome::Refused, "not_found")), 0);
+    assert_eq!(world.host.counted(metrics::decision(Outcome::Refused(Reason::NotFound))), 0);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl<'a> Leased<'a> {
                         &format!(
                             "session not refreshed: its new tokens could not be verified ({}): {}; \
                              retrying later {who}",
-                            dependency.label(),
+                            dependency.reason().label(),
                             quote(dependency.detail().unwrap_or_default(), MAX_LOGGED)
                         ),
                     );
@@ -161,7 +161,8 @@ impl<'a> Leased<'a> {
                 // The user was signed out, an earlier try was written and its reply lost, or another worker was faster.
                 Ok(None) => return self.reread().await,
                 Err(rejection @ Rejection::Login(_)) => {
-                    let (label, detail) = (rejection.label(), rejection.detail().unwrap_or_default());
+                    let (label, detail) =
+                        (rejection.reason().label(), rejection.detail().unwrap_or_default());
                     login.host.log(
                         Level::Error,
                         &format!("session ended: refreshed session can't be stored: {label}: {detail}"),
