@@ -130,14 +130,8 @@ impl Host for TestHost {
         Ok(())
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable> {
-        crate::jose::testing::Verifier.verify_signature(algorithm, spki_der, signed, signature)
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+        crate::jose::testing::Verifier.verify_signature(check)
     }
 
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)> {

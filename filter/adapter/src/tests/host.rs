@@ -204,19 +204,9 @@ impl RootContext for MemoryHost {
         Ok(())
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable> {
-        let is_known = vectors().iter().any(|known| {
-            (known.algorithm, known.spki_der) == (algorithm, spki_der)
-                && (known.message, known.signature) == (signed, signature)
-        });
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
         match self.verdicts.get() {
-            Verdicts::Right => Ok(is_known || signature == GOOD_SIGNATURE),
+            Verdicts::Right => Ok(vectors().contains(check) || check.signature == GOOD_SIGNATURE),
             Verdicts::AlwaysGood => Ok(true),
             Verdicts::None => Err(CryptoUnavailable("there is no such function")),
         }
