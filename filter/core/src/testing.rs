@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use oidc_gate_envoy_model::SharedData;
+
 use crate::host::*;
 use crate::jose::signature::SignatureVerifier as _;
 use crate::time::Timestamp;
@@ -28,7 +30,7 @@ pub struct TestHost {
     seed: Cell<u64>,
     random_works: Cell<bool>,
     clusters: RefCell<HashMap<String, Answer>>,
-    shared: RefCell<HashMap<String, (Vec<u8>, u32)>>,
+    shared: SharedData,
     jobs: RefCell<VecDeque<LocalFuture<'static, ()>>>,
     log: RefCell<Vec<String>>,
     counts: RefCell<HashMap<usize, u64>>,
@@ -42,7 +44,7 @@ impl TestHost {
             seed: Cell::new(1),
             random_works: Cell::new(true),
             clusters: RefCell::default(),
-            shared: RefCell::default(),
+            shared: SharedData::default(),
             jobs: RefCell::default(),
             log: RefCell::default(),
             counts: RefCell::default(),
@@ -135,20 +137,11 @@ impl Host for TestHost {
     }
 
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.shared.borrow().get(key).cloned()
+        self.shared.get(key)
     }
 
-    /// Like Envoy: number 0 overwrites any version, and any number writes a key that does not exist.
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch> {
-        let mut shared = self.shared.borrow_mut();
-        let version = shared.get(key).map(|(_, version)| *version);
-        if let (Some(cas @ 1..), Some(version)) = (cas, version)
-            && cas != version
-        {
-            return Err(CasMismatch);
-        }
-        shared.insert(key.to_owned(), (value.to_vec(), version.unwrap_or_default() + 1));
-        Ok(())
+        self.shared.set(key, value, cas).map_err(|_| CasMismatch)
     }
 
     fn spawn(&self, job: LocalFuture<'static, ()>) {

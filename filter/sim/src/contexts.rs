@@ -195,12 +195,12 @@ impl RootContext for SimRoot {
         {
             return None;
         }
-        world.envoys[self.id.envoy].shared_get(key)
+        world.envoys[self.id.envoy].shared.get(key)
     }
 
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch> {
         let world = self.world().ok_or(CasMismatch)?;
-        world.envoys[self.id.envoy].shared_set(key, value, cas.unwrap_or_default())
+        world.envoys[self.id.envoy].shared.set(key, value, cas).map_err(|_| CasMismatch)
     }
 
     fn define_counter(&self, _: &str) -> Option<u32> {
