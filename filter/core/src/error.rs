@@ -10,7 +10,7 @@ pub use self::denial::NotAllowed;
 pub use self::reason::Reason;
 use crate::config::RuleName;
 use crate::jose::error::TokenError;
-use crate::redis::MAX_VALUE_LEN;
+use crate::redis::{MAX_VALUE_LEN, RedisError};
 
 /// Why a request is not forwarded.
 #[derive(Clone, Debug)]
@@ -162,7 +162,7 @@ pub enum Dependency {
     /// The provider does not answer, or refuses a request of the gate.
     Provider(Trouble),
     /// Redis does not answer, or answers with an error.
-    Redis(&'static str),
+    Redis(RedisError),
     /// The host provides no randomness or no signature check.
     Host,
     /// The gate's and the provider's clocks differ too much to check the times of tokens.
@@ -257,7 +257,7 @@ impl Rejection {
             Self::Login(LoginError::UserInfoOfAnother) => {
                 Some("sub differs from the ID token's sub".to_owned())
             }
-            Self::Unavailable(dependency) => dependency.detail().map(str::to_owned),
+            Self::Unavailable(dependency) => dependency.detail(),
             Self::LogoutFailed(dependency) | Self::SignOutIncomplete(dependency) => {
                 let detail = dependency.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
                 Some(format!("{}{detail}", dependency.reason().label()))
@@ -382,10 +382,10 @@ impl Dependency {
     }
 
     /// What the log adds to the label.
-    pub fn detail(&self) -> Option<&str> {
+    pub fn detail(&self) -> Option<String> {
         match self {
-            Self::ProviderMetadata(trouble) | Self::Provider(trouble) => Some(&trouble.detail),
-            Self::Redis(what) => Some(what),
+            Self::ProviderMetadata(trouble) | Self::Provider(trouble) => Some(trouble.detail.to_string()),
+            Self::Redis(error) => Some(error.to_string()),
             Self::Host | Self::Clock | Self::Body => None,
         }
     }
@@ -396,19 +396,9 @@ impl Dependency {
             Self::ProviderMetadata(trouble) | Self::Provider(trouble) => trouble.outlook,
             // A missing cluster needs a new configuration. Redis' own errors can pass: after a failover, with a new
             // password.
-            Self::Redis("unknown cluster") => Outlook::Lasting,
+            Self::Redis(RedisError::UnknownCluster) => Outlook::Lasting,
             // Another Envoy's clock may be right.
             Self::Clock | Self::Redis(_) | Self::Host | Self::Body => Outlook::Passing,
-        }
-    }
-}
-
-impl Dependency {
-    /// What is wrong with Redis. Empty for another dependency.
-    pub fn redis(&self) -> &'static str {
-        match self {
-            Self::Redis(what) => what,
-            _ => "",
         }
     }
 }
@@ -428,6 +418,12 @@ impl From<LoginError> for Rejection {
 impl From<Dependency> for Rejection {
     fn from(dependency: Dependency) -> Self {
         Self::Unavailable(dependency)
+    }
+}
+
+impl From<RedisError> for Rejection {
+    fn from(error: RedisError) -> Self {
+        Self::Unavailable(Dependency::Redis(error))
     }
 }
 

@@ -156,6 +156,5 @@ async fn others(
 async fn listed(login: &BrowserLogin, record: &Record) -> Result<Vec<Listed>, Rejection> {
     let principal = &record.principal;
     let owner = SessionOwner::User(&principal.issuer, &principal.subject);
-    let listed = login.sessions.index.list(owner).await;
-    listed.map_err(|error| Dependency::Redis(error.text()).into())
+    Ok(login.sessions.index.list(owner).await?)
 }

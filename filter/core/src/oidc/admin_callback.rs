@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::error::{Dependency, Malformed, Rejection};
+use crate::error::{Malformed, Rejection};
 use crate::host::Level;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
@@ -107,7 +107,7 @@ async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<
     let told = sessions.log.append(revocations).await;
     login.host.count(metrics::logout(by));
     login.host.log(Level::Warn, &format!("the provider {what}"));
-    told.map_err(|error| Dependency::Redis(error.text()))?;
+    told?;
     sessions.done(&message).await;
     Ok(Reply::done())
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::{Dependency, Malformed, Rejection};
+use crate::error::{Malformed, Rejection};
 use crate::host::Level;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
@@ -128,7 +128,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
         // Only tidies up: the sessions are revoked already.
         let _ = store.remove(&names).await;
     }));
-    told.and(listed_all).map_err(|error| Dependency::Redis(error.text()))?;
+    told.and(listed_all)?;
     sessions.done(&message).await;
     Ok(Reply::done())
 }

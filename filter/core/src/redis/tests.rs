@@ -114,7 +114,7 @@ fn f1205_a_redirection_to_an_address_that_is_not_of_the_cluster_is_not_followed(
                 "{kind} {address}: the password went to {:?}",
                 cluster.reached()
             );
-            assert!(refused.text().starts_with(kind), "{refused:?}");
+            assert!(refused.to_string().starts_with(kind), "{refused:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::record_name::RecordName;
 use crate::redis::resp::Value;
 use crate::redis::{Command, Redis, RedisError};
 use crate::session::record::Record;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, millis};
 
 /// Most sessions in one index, the latest ones.
 const MAX_ENTRIES: i64 = 100;
@@ -51,7 +51,7 @@ impl Index {
     /// Redis did not take it.
     pub async fn add(&self, record: &Record, name: &RecordName) -> Result<(), RedisError> {
         let oldest = record.created.saturating_sub(self.keep).as_millis().to_string();
-        let keep = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
+        let keep = millis(self.keep);
         for owner in owners(record) {
             let key = self.key(owner);
             self.redis
@@ -105,7 +105,7 @@ impl Index {
             .arg("WITHSCORES");
         let replies = self.redis.run(&[range]).await?;
         let [Value::Array(entries)] = replies.as_slice() else {
-            return Err(RedisError("wrong type of reply"));
+            return Err(RedisError::WrongType);
         };
         // Members that are not record names are skipped.
         Ok(entries.as_chunks::<2>().0.iter().filter_map(listed).collect())

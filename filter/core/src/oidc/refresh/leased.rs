@@ -11,6 +11,7 @@ use crate::oidc::refresh::flights::{MAX_PAUSE, RefreshOutcome};
 use crate::oidc::refresh::response;
 use crate::oidc::token_endpoint::{self, Failure, Tokens};
 use crate::quote::quote;
+use crate::redis::RedisError;
 use crate::revocation::memory::{Revocation, session_id_hash};
 use crate::session::entry::Entry;
 use crate::session::record::{Freshness, Record};
@@ -65,7 +66,7 @@ impl<'a> Leased<'a> {
                             "session not refreshed: its new tokens could not be verified ({}): {}; \
                              retrying later {who}",
                             dependency.reason().label(),
-                            quote(dependency.detail().unwrap_or_default(), MAX_LOGGED)
+                            quote(&dependency.detail().unwrap_or_default(), MAX_LOGGED)
                         ),
                     );
                     let record = response::unchecked(&entry.record, tokens, self.asked);
@@ -147,7 +148,7 @@ impl<'a> Leased<'a> {
     async fn persist(&self, record: Record, counted: Refresh) -> RefreshOutcome {
         let Self { login, entry, ticket, fence, .. } = *self;
         let sessions = &login.sessions;
-        let mut why = Dependency::Redis("not written");
+        let mut why = Dependency::Redis(RedisError::NotWritten);
         for attempt in 0..COMMIT_TRIES {
             match sessions.commit(ticket, entry, fence, &record).await {
                 Ok(Some(renewed)) => {
