@@ -14,6 +14,7 @@ use std::rc::Rc;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
+use crate::encoding::length_prefixed;
 use crate::host::{Host, shared_or};
 use crate::record_name::RecordName;
 use crate::time::Timestamp;
@@ -374,12 +375,7 @@ pub fn session_id_hash(name: &RecordName) -> Key {
 }
 
 fn hash(parts: &[&[u8]]) -> Key {
-    let mut hash = Sha256::new();
-    hash.update(b"oidc-gate/ending/1");
-    for part in parts {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part);
-    }
+    let hash = Sha256::new().chain_update(b"oidc-gate/ending/1").chain_update(length_prefixed(parts));
     hash.finalize().first_chunk().copied().unwrap_or_default()
 }
 

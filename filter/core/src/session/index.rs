@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::encoding::base64url;
+use crate::encoding::{base64url, length_prefixed};
 use crate::record_name::RecordName;
 use crate::redis::resp::Value;
 use crate::redis::{Command, Redis, RedisError};
@@ -117,12 +117,8 @@ impl Index {
             SessionOwner::User(issuer, subject) => ("sub", issuer, subject),
             SessionOwner::ProviderSession(issuer, sid) => ("sid", issuer, sid),
         };
-        let mut hash = Sha256::new();
-        hash.update(b"oidc-gate/index/1");
-        for part in [kind, issuer, id] {
-            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(part);
-        }
+        let parts = length_prefixed(&[kind, issuer, id].map(str::as_bytes));
+        let hash = Sha256::new().chain_update(b"oidc-gate/index/1").chain_update(parts);
         self.redis.key(&[kind, &base64url(hash.finalize())])
     }
 }
