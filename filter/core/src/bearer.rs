@@ -154,7 +154,9 @@ impl Verifier {
                 return said.word.clone();
             }
             match self.asking.join(key) {
-                Role::Follow(said) => said.await,
+                Role::Follow(asking) => {
+                    asking.landed().await;
+                }
                 Role::Lead(_asking) => {
                     let asked = self.client.host.now();
                     let word = introspection::require_active(&self.client, token).await;

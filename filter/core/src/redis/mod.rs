@@ -143,7 +143,9 @@ impl Redis {
         match self.nodes.flights.join(()) {
             Role::Lead(_until_learned) if self.nodes.may_ask(self.host.now()) => self.learn_nodes().await,
             Role::Lead(_) => {}
-            Role::Follow(learned) => learned.await,
+            Role::Follow(learning) => {
+                learning.landed().await;
+            }
         }
     }
 
