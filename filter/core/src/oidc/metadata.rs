@@ -105,7 +105,7 @@ pub enum MetadataError {
 /// Lasts until an administrator or the provider corrects the metadata.
 impl From<&MetadataError> for Dependency {
     fn from(error: &MetadataError) -> Self {
-        Self::ProviderMetadata(Trouble::lasting(ProviderEndpoint::Discovery.says(&error.to_string())))
+        Self::ProviderMetadata(Trouble::lasting(ProviderEndpoint::Discovery.says(error)))
     }
 }
 

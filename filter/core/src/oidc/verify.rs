@@ -34,15 +34,15 @@ pub async fn verify<K: TokenKind>(
 ) -> Result<VerifiedToken<K>, VerifyError> {
     // Check the form first: garbage must not cause a wait or a fetch.
     let token = UntrustedToken::parse(text).map_err(VerifyError::Token)?;
-    let (host, keeper) = (&*client.host, &client.provider);
-    let provider = keeper.current().await.map_err(VerifyError::Unavailable)?;
+    let (host, provider_cache) = (&*client.host, &client.provider);
+    let provider = provider_cache.current().await.map_err(VerifyError::Unavailable)?;
     let mut result = token.verify(kind, &provider.keys, algorithms, host);
     if matches!(result, Err(TokenError::UnknownKey)) {
-        match keeper.newer(&provider).await {
+        match provider_cache.newer(&provider).await {
             Newer::Keys(newer) => result = token.verify(kind, &newer.keys, algorithms, host),
             Newer::None => {}
             Newer::Unanswered => {
-                return Err(VerifyError::Unavailable(keeper.missing().into()));
+                return Err(VerifyError::Unavailable(provider_cache.missing().into()));
             }
         }
     }

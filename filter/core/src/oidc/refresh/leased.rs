@@ -111,7 +111,7 @@ impl<'a> Leased<'a> {
                 return self.end(SessionEnd::RefreshRefused).await;
             }
             Err(Failure::ClientRefused(words)) => Trouble::lasting(words),
-            Err(Failure::NoTokens(what)) => Trouble::lasting(ProviderEndpoint::Token.says(&what)),
+            Err(Failure::NoTokens(what)) => Trouble::lasting(ProviderEndpoint::Token.says(what)),
             Err(Failure::Trouble(trouble)) => trouble,
         };
         // RF05: the session goes on until its access token expires.
