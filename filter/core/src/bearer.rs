@@ -184,7 +184,7 @@ impl Verifier {
         // A token without `iat` counts as issued before every revocation.
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
         let revocation_keys =
-            RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued)
+            RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_ref(), issued)
                 .of_token();
         Ok((Verdict { principal: Rc::new(principal), revocation_keys }, expires))
     }

@@ -261,12 +261,10 @@ pub fn document(title: &str, body: &Markup) -> String {
 }
 
 fn account(principal: &Principal, needed: &[String]) -> Markup {
-    let name =
-        principal.preferred_username.as_deref().or(principal.email.as_deref()).unwrap_or(&principal.subject);
     html! {
         dl {
             dt { "Signed in as" }
-            dd { strong { (printable(name)) } }
+            dd { strong { (printable(principal.display_name())) } }
             dt { "Your groups" }
             dd { (groups(principal, MAX_GROUPS)) }
             @if !needed.is_empty() {

@@ -25,7 +25,9 @@ use crate::oidc::backchannel::{self, failed};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::logout_notification;
 use crate::oidc::verify::{VerifyError, verify};
+use crate::principal::Sid;
 use crate::revocation::memory::Revocation;
+use crate::secret::SecretText;
 use crate::session::replay::Message;
 use crate::time::Timestamp;
 
@@ -55,9 +57,9 @@ pub async fn receive(login: &Rc<BrowserLogin>, action: CallbackKind, body: Body)
 
 async fn carry_out(login: &Rc<BrowserLogin>, action: CallbackKind, body: Body) -> Result<Reply, Rejection> {
     let body = body.read(&*login.host).await?;
-    let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii().to_owned();
-    logout_notification::receive(login, token, move |login, token| {
-        Box::pin(async move { end(&login, action, &token).await })
+    let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii();
+    logout_notification::receive(login, SecretText::new(token), move |login, token| {
+        Box::pin(async move { end(&login, action, token.expose()).await })
     })
     .await
 }
@@ -115,7 +117,7 @@ async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<
 /// What a message ends.
 enum Scope {
     /// These sessions at the provider.
-    Sessions(Vec<String>),
+    Sessions(Vec<Sid>),
     /// Everything that was issued before this time.
     Everyone { before: Timestamp },
 }
@@ -168,22 +170,22 @@ fn scope(
 
 /// The sessions that a "Logout" names. `None` if it names none and means all users. Keycloak omits both lists for
 /// "Logout all" and otherwise sends both. A list that cannot be read must never mean all users.
-fn named_sessions(members: &Map<String, Value>) -> Result<Option<Vec<String>>, TokenError> {
+fn named_sessions(members: &Map<String, Value>) -> Result<Option<Vec<Sid>>, TokenError> {
     let sids = list(members, "keycloakSessionIds")?;
     // Ids that one of Keycloak's own adapters assigned. This gate assigns none, so none of them is ours.
     let of_an_adapter = list(members, "adapterSessionIds")?;
     Ok(sids.or(of_an_adapter.map(|_| Vec::new())))
 }
 
-/// A list of strings. Null is an error; it does not count as absent.
-fn list(members: &Map<String, Value>, name: &'static str) -> Result<Option<Vec<String>>, TokenError> {
+/// A list of session ids. Null is an error; it does not count as absent.
+fn list(members: &Map<String, Value>, name: &'static str) -> Result<Option<Vec<Sid>>, TokenError> {
     let Some(value) = members.get(name) else { return Ok(None) };
     let wrong_type = || TokenError::from(ClaimProblem::WrongType.of(name));
     let entries = value.as_array().ok_or_else(wrong_type)?;
     if entries.len() > MAX_SESSIONS {
         return Err(ClaimProblem::TooMany.of(name).into());
     }
-    let texts = entries.iter().map(|entry| entry.as_str().map(str::to_owned).ok_or_else(wrong_type));
+    let texts = entries.iter().map(|entry| entry.as_str().map(Sid::from).ok_or_else(wrong_type));
     texts.collect::<Result<_, _>>().map(Some)
 }
 

@@ -100,7 +100,7 @@ pub async fn validate_refreshed(
     verified(login, id_token, tokens, |claims, validity| {
         let issued = require("iat", validity.issued)?;
         // iss must be the configured issuer, as always. sub must be the same:
-        if claims.require_subject()? != record.principal.subject {
+        if claims.require_subject()? != record.principal.subject.as_str() {
             return Err(TokenError::OtherLogin);
         }
         // iat must not be before that of the previous ID token.

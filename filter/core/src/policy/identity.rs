@@ -73,7 +73,7 @@ impl Headers {
                     changes.push(HeaderChange::Set(name, value.into_bytes()));
                 }
             };
-            set(USER, Some(&principal.subject));
+            set(USER, Some(principal.subject.as_str()));
             // RFC 9068 5: a client must not be mistaken for a person with the same name.
             if principal.kind == Kind::Person {
                 set(PREFERRED_USERNAME, principal.preferred_username.as_deref());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::encoding::{base64url, length_prefixed};
+use crate::principal::{Principal, Sid, Subject};
 use crate::record_name::RecordName;
 use crate::redis::resp::Value;
 use crate::redis::{Command, Redis, RedisError};
@@ -25,9 +26,16 @@ pub struct Index {
 #[derive(Clone, Copy, Debug)]
 pub enum SessionOwner<'a> {
     /// The user with this issuer and `sub`.
-    User(&'a str, &'a str),
+    User(&'a str, &'a Subject),
     /// The provider's session with this issuer and `sid`.
-    ProviderSession(&'a str, &'a str),
+    ProviderSession(&'a str, &'a Sid),
+}
+
+impl<'a> SessionOwner<'a> {
+    /// The user behind a session.
+    pub fn user(principal: &'a Principal) -> Self {
+        Self::User(&principal.issuer, &principal.subject)
+    }
 }
 
 /// One session in an index.
@@ -114,8 +122,8 @@ impl Index {
     /// The key holds a hash, so that it reveals neither `sub` nor `sid`.
     fn key(&self, owner: SessionOwner<'_>) -> String {
         let (kind, issuer, id) = match owner {
-            SessionOwner::User(issuer, subject) => ("sub", issuer, subject),
-            SessionOwner::ProviderSession(issuer, sid) => ("sid", issuer, sid),
+            SessionOwner::User(issuer, subject) => ("sub", issuer, subject.as_str()),
+            SessionOwner::ProviderSession(issuer, sid) => ("sid", issuer, sid.as_str()),
         };
         let parts = length_prefixed(&[kind, issuer, id].map(str::as_bytes));
         let hash = Sha256::new().chain_update(b"oidc-gate/index/1").chain_update(parts);
@@ -125,9 +133,8 @@ impl Index {
 
 fn owners(record: &Record) -> impl Iterator<Item = SessionOwner<'_>> {
     let principal = &record.principal;
-    let user = SessionOwner::User(&principal.issuer, &principal.subject);
-    let session = principal.sid.as_deref().map(|sid| SessionOwner::ProviderSession(&principal.issuer, sid));
-    [Some(user), session].into_iter().flatten()
+    let session = principal.sid.as_ref().map(|sid| SessionOwner::ProviderSession(&principal.issuer, sid));
+    [Some(SessionOwner::user(principal)), session].into_iter().flatten()
 }
 
 fn listed([name, score]: &[Value; 2]) -> Option<Listed> {

@@ -168,12 +168,7 @@ impl Record {
     /// The keys under which a revocation of this session is found.
     pub fn revocation_keys(&self) -> RevocationKeys {
         let principal = &self.principal;
-        RevocationKeys::new(
-            &principal.issuer,
-            &principal.subject,
-            principal.sid.as_deref(),
-            self.grant.issued,
-        )
+        RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_ref(), self.grant.issued)
     }
 }
 

@@ -107,7 +107,7 @@ fn f1001_after_the_poisoned_stream_was_deleted_the_next_revocation_arrives_withi
 fn f1001_ids_ahead_of_the_clock_are_no_position_and_what_they_say_is_heard_once() {
     let (here, there) = two_envoys();
     let ahead = millis(&here) + 61_000;
-    here.redis.poison_log((ahead, 0), &entry(&Revocation::provider_session(ISSUER, "late")));
+    here.redis.poison_log((ahead, 0), &entry(&Revocation::provider_session(ISSUER, &"late".into())));
     here.redis.poison_log((ahead + 1, 0), &junk());
     assert!(is_good(&there, "late"));
     sleep(&there, 1);
@@ -181,7 +181,7 @@ fn f1001_a_log_that_could_not_be_read_for_long_is_read_from_its_beginning() {
     // Meanwhile the stream was replaced by one with an older entry that nobody has read.
     let old = millis(&here) - 600_000;
     here.redis.drop_log();
-    here.redis.poison_log((old, 0), &entry(&Revocation::provider_session(ISSUER, "old")));
+    here.redis.poison_log((old, 0), &entry(&Revocation::provider_session(ISSUER, &"old".into())));
     here.redis.poison_log((millis(&here) + 30_000, 0), &junk());
     there.redis.refuse_nothing();
     sleep(&there, 1);
@@ -214,7 +214,7 @@ fn f1001_an_ending_of_the_far_future_reaches_ten_minutes_ahead_at_most() {
     let (here, there) = two_envoys();
     let never = Timestamp::from_millis(u64::MAX);
     here.redis.poison_log((millis(&here) + 5000, 0), &entry(&Revocation::everyone(ISSUER, never)));
-    here.redis.poison_log((millis(&here) + 5000, 1), &entry(&Revocation::user(ISSUER, "s-1", never)));
+    here.redis.poison_log((millis(&here) + 5000, 1), &entry(&Revocation::user(ISSUER, &"s-1".into(), never)));
     sleep(&there, 1);
     assert!(!is_good(&there, "x"), "what is issued now");
     there.host.advance(Duration::from_secs(602));
@@ -265,7 +265,7 @@ fn f1005_a_redis_that_stays_away_holds_requests_up_once_and_for_five_seconds_at_
 fn f1005_half_a_first_read_is_none() {
     let here = signed_in();
     for number in 0..600 {
-        let revocation = Revocation::provider_session(ISSUER, &format!("sid-of-{number}"));
+        let revocation = Revocation::provider_session(ISSUER, &format!("sid-of-{number}").as_str().into());
         here.redis.poison_log((millis(&here), number), &entry(&revocation));
     }
     let starting = here.other_envoy();
