@@ -128,9 +128,7 @@ fn f102_a_claim_that_decides_is_still_refused_when_it_is_null_or_of_another_type
 
 #[test]
 fn f102_what_is_null_in_userinfo_leaves_what_the_id_token_says() {
-    let mut config = config();
-    config.browser.as_mut().unwrap().login.userinfo = true;
-    let world = World::with(config);
+    let world = World::changed(|config| config.browser.as_mut().unwrap().login.userinfo = true);
     *world.provider.userinfo.borrow_mut() = json!({"sub": "s-1", "groups": null, "preferred_username": null, "email": "mona@example.com", "name": 7});
     assert_eq!(log_in(&world, &json!({})).status, 303);
     let permit = world.navigate("/");
@@ -163,8 +161,7 @@ fn f103_a_refresh_token_that_is_null_or_empty_is_none() {
 #[test]
 fn f103_at_a_refresh_too_none_is_none_and_the_old_refresh_token_goes_on() {
     for none in [json!(null), json!("")] {
-        let world = World::new();
-        world.log_in("/");
+        let world = World::signed_in();
         *world.provider.token_members.borrow_mut() = json!({
             "refresh_token": none, "id_token": none, "refresh_expires_in": none, "expires_in": "300", "scope": none,
         });
@@ -237,9 +234,7 @@ fn f401_the_log_names_the_claim_and_never_its_value() {
         assert_eq!(lines.iter().filter(|line| line.contains(named)).count(), 2, "{named}: {lines:#?}");
         assert!(!lines.concat().contains("s3cret-value"), "{named}");
     }
-    let mut config = config();
-    config.groups.claim = vec!["realm_access".into(), "roles".into()];
-    let world = World::with(config);
+    let world = World::changed(|config| config.groups.claim = vec!["realm_access".into(), "roles".into()]);
     assert_eq!(log_in(&world, &json!({"realm_access": {"roles": 7}})).status, 503);
     assert!(said(&world, "claim_wrong_type: realm_access.roles"), "{:#?}", world.host.log_lines());
 }

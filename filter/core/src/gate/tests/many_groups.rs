@@ -34,8 +34,7 @@ fn f601_five_hundred_long_groups_sign_in_are_renewed_and_sign_out() {
     // If the list is too long for the application's server, it gets only the groups that the policy names.
     assert_eq!(groups_header(&permit), "/mlflow_users");
     // Another worker reads the record from Redis.
-    let other = world.other_worker();
-    *other.cookies.borrow_mut() = world.cookies.borrow().clone();
+    let other = world.other_worker().with_cookies_of(&world);
     forwarded(other.navigate("/x"));
     world.host.advance(std::time::Duration::from_secs(301));
     {

@@ -393,8 +393,7 @@ fn f702_nothing_is_sent_where_no_cluster_serves_the_origin() {
 #[test]
 fn f702_what_differs_only_inside_goes_by_the_issuers_name_through_its_cluster() {
     // Keycloak at an internal address: requests carry the public host name, so its metadata shows the public origin.
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let calls = world.host.calls();
     let to_provider: Vec<_> = calls.iter().filter(|callout| callout.cluster == "keycloak").collect();
     assert!(to_provider.len() >= 3);
