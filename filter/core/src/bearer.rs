@@ -154,9 +154,7 @@ impl Verifier {
                 return said.word.clone();
             }
             match self.asking.join(key) {
-                Role::Follow(asking) => {
-                    asking.landed().await;
-                }
+                Role::Follow(said) => said.await,
                 Role::Lead(_asking) => {
                     let asked = self.client.host.now();
                     let word = introspection::require_active(&self.client, token).await;

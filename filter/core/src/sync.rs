@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 
-use crate::host::Host;
+use crate::host::{Host, LocalFuture};
 
 /// The future's output, or `None` if it takes longer than `limit`.
 pub async fn within<T>(host: &dyn Host, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
@@ -105,78 +105,54 @@ impl Drop for Place {
 }
 
 /// Work that one task does for all tasks that need it at the same time.
-pub struct Flights<K, T = ()>(Rc<RefCell<HashMap<K, Rc<Flight<T>>>>>);
+pub struct Flights<K>(Rc<RefCell<HashMap<K, Event>>>);
 
 /// A task's part in the work.
-pub enum Role<K: Hash + Eq, T> {
-    /// It does the work.
-    Lead(Leader<K, T>),
-    /// Another task does it.
-    Follow(Rc<Flight<T>>),
+pub enum Role<K: Hash + Eq + Clone> {
+    /// It does the work. The others are woken when this is dropped, even if the task is dropped before it finishes.
+    Lead(Leader<K>),
+    /// It waits until the leader has finished or was dropped.
+    Follow(LocalFuture<'static, ()>),
 }
 
-/// Marks the task that does the work. The others are woken when this is dropped, even if the task is dropped before it
-/// finishes.
-pub struct Leader<K: Hash + Eq, T> {
-    flights: Flights<K, T>,
+/// Marks the task that does the work.
+pub struct Leader<K: Hash + Eq + Clone> {
+    flights: Flights<K>,
     key: K,
-    flight: Rc<Flight<T>>,
 }
 
-/// Work in progress.
-pub struct Flight<T> {
-    result: RefCell<Option<T>>,
-    is_over: Cell<bool>,
-    landed: Event,
-}
-
-impl<K, T> Default for Flights<K, T> {
+impl<K> Default for Flights<K> {
     fn default() -> Self {
         Self(Rc::default())
     }
 }
 
-impl<K: Hash + Eq + Clone, T> Flights<K, T> {
-    /// Starts the work, or finds the task that is doing it.
-    pub fn join(&self, key: K) -> Role<K, T> {
-        if let Some(flight) = self.0.borrow().get(&key) {
-            return Role::Follow(flight.clone());
+impl<K> Clone for Flights<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Hash + Eq + Clone> Flights<K> {
+    /// Starts the work, or waits for the task that is doing it.
+    pub fn join(&self, key: K) -> Role<K> {
+        let mut flights = self.0.borrow_mut();
+        match flights.get(&key) {
+            Some(landed) => Role::Follow(Box::pin(landed.next())),
+            None => {
+                flights.insert(key.clone(), Event::default());
+                Role::Lead(Leader { flights: self.clone(), key })
+            }
         }
-        let flight =
-            Flight { result: RefCell::new(None), is_over: Cell::default(), landed: Event::default() };
-        let flight = Rc::new(flight);
-        self.0.borrow_mut().insert(key.clone(), flight.clone());
-        Role::Lead(Leader { flights: Self(self.0.clone()), key, flight })
     }
 }
 
-impl<K: Hash + Eq, T> Leader<K, T> {
-    /// The work, for tasks that wait for its result.
-    pub fn flight(&self) -> Rc<Flight<T>> {
-        self.flight.clone()
-    }
-
-    /// Finishes the work with a result.
-    pub fn land(self, result: T) {
-        *self.flight.result.borrow_mut() = Some(result);
-    }
-}
-
-impl<K: Hash + Eq, T> Drop for Leader<K, T> {
+impl<K: Hash + Eq + Clone> Drop for Leader<K> {
     fn drop(&mut self) {
-        self.flights.0.borrow_mut().remove(&self.key);
-        self.flight.is_over.set(true);
-        self.flight.landed.notify();
-    }
-}
-
-impl<T: Clone> Flight<T> {
-    /// Waits until the leader has finished, or was dropped without a result.
-    pub async fn landed(&self) -> Option<T> {
-        while !self.is_over.get() {
-            self.landed.next().await;
+        let landed = self.flights.0.borrow_mut().remove(&self.key);
+        if let Some(landed) = landed {
+            landed.notify();
         }
-        self.result.borrow().clone()
     }
 }
 
@@ -190,16 +166,11 @@ mod tests {
     #[test]
     fn followers_are_woken_when_the_leader_is_done_or_gone() {
         let flights = Flights::default();
-        for result in [None, Some("done")] {
-            let Role::Lead(leader) = flights.join(1) else { panic!("the first one leads") };
-            let Role::Follow(flight) = flights.join(1) else { panic!("the second one follows") };
-            assert!(matches!(flights.join(2), Role::Lead(_)), "other work is other work");
-            match result {
-                Some(result) => leader.land(result),
-                None => drop(leader),
-            }
-            assert_eq!(TestHost::new().run(flight.landed()), result);
-        }
+        let Role::Lead(leader) = flights.join(1) else { panic!("the first one leads") };
+        let Role::Follow(landed) = flights.join(1) else { panic!("the second one follows") };
+        assert!(matches!(flights.join(2), Role::Lead(_)), "other work is other work");
+        drop(leader);
+        TestHost::new().run(landed);
         assert!(matches!(flights.join(1), Role::Lead(_)), "it can be done again");
     }
 }

@@ -143,9 +143,7 @@ impl Redis {
         match self.nodes.flights.join(()) {
             Role::Lead(_until_learned) if self.nodes.may_ask(self.host.now()) => self.learn_nodes().await,
             Role::Lead(_) => {}
-            Role::Follow(learning) => {
-                learning.landed().await;
-            }
+            Role::Follow(learned) => learned.await,
         }
     }
 

@@ -331,8 +331,8 @@ impl Store {
     async fn read_once(self: &Rc<Self>, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
         match self.reads.join(session_id_hash(&ticket.record_name())) {
             Role::Lead(_until_read) => self.read(ticket).await,
-            Role::Follow(reading) => {
-                reading.landed().await;
+            Role::Follow(read) => {
+                read.await;
                 match self.cached(ticket) {
                     Some(entry) => Ok(entry),
                     None => {

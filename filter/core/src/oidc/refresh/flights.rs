@@ -1,6 +1,7 @@
 //! The refreshes of one worker: which are under way, which failed a moment ago, and which leases it may hold.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use lru::LruCache;
 use crate::error::{Dependency, Rejection, SessionEnd};
 use crate::session::entry::Entry;
 use crate::session::renewal::LeaseOwner;
-use crate::sync::Flights;
+use crate::sync::Event;
 use crate::time::Timestamp;
 
 /// Longest pause after a failed refresh.
@@ -23,8 +24,7 @@ type Key = [u8; 16];
 
 /// The refreshes of one worker.
 pub struct Refreshes {
-    /// Those under way.
-    pub flights: Flights<Key, RefreshOutcome>,
+    under_way: RefCell<HashMap<Key, Rc<Flight>>>,
     /// Until when, and the reason.
     postponed: RefCell<LruCache<Key, (Timestamp, Dependency)>>,
     unanswered: RefCell<LruCache<Key, Asking>>,
@@ -37,6 +37,13 @@ pub struct Asking {
     pub owner: LeaseOwner,
     /// How many requests got no reply.
     pub unanswered: u32,
+}
+
+/// One refresh in progress.
+#[derive(Default)]
+pub struct Flight {
+    outcome: RefCell<Option<RefreshOutcome>>,
+    landed: Event,
 }
 
 /// The result of a refresh.
@@ -53,7 +60,7 @@ pub enum RefreshOutcome {
 impl Default for Refreshes {
     fn default() -> Self {
         Self {
-            flights: Flights::default(),
+            under_way: RefCell::default(),
             postponed: RefCell::new(LruCache::new(MAX_REMEMBERED)),
             unanswered: RefCell::new(LruCache::new(MAX_REMEMBERED)),
         }
@@ -72,6 +79,25 @@ impl Refreshes {
         self.postponed.borrow_mut().put(key, (now.saturating_add(pause.min(MAX_PAUSE)), why));
     }
 
+    /// The refresh of this session that is in progress, if any.
+    pub fn under_way(&self, key: &Key) -> Option<Rc<Flight>> {
+        self.under_way.borrow().get(key).cloned()
+    }
+
+    /// Starts a refresh.
+    pub fn take_off(&self, key: Key) -> Rc<Flight> {
+        let flight = Rc::new(Flight::default());
+        self.under_way.borrow_mut().insert(key, flight.clone());
+        flight
+    }
+
+    /// Finishes a refresh and wakes all requests that wait for it.
+    pub fn land(&self, key: &Key, outcome: RefreshOutcome) {
+        let Some(flight) = self.under_way.borrow_mut().remove(key) else { return };
+        *flight.outcome.borrow_mut() = Some(outcome);
+        flight.landed.notify();
+    }
+
     /// The identity of this worker's unanswered request for the lease on this session, if any.
     pub fn take_unanswered(&self, key: &Key) -> Option<Asking> {
         self.unanswered.borrow_mut().pop(key)
@@ -80,6 +106,19 @@ impl Refreshes {
     /// Records that a request for the lease got no reply. The next request uses the same owner.
     pub fn put_unanswered(&self, key: Key, asking: Asking) {
         self.unanswered.borrow_mut().put(key, asking);
+    }
+}
+
+impl Flight {
+    /// Waits for the result.
+    pub async fn outcome(&self) -> RefreshOutcome {
+        loop {
+            let landed = self.landed.next();
+            if let Some(outcome) = self.outcome.borrow().clone() {
+                return outcome;
+            }
+            landed.await;
+        }
     }
 }
 

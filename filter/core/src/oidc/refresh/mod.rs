@@ -18,13 +18,13 @@ use std::rc::Rc;
 use crate::error::{Dependency, Rejection};
 use crate::http::request::Request;
 use crate::oidc::browser_login::BrowserLogin;
-use crate::oidc::refresh::flights::RefreshOutcome;
+use crate::oidc::refresh::flights::{Flight, RefreshOutcome};
 use crate::oidc::refresh::renewal::Renewal;
 use crate::revocation::memory::session_id_hash;
 use crate::session::entry::Entry;
 use crate::session::record::Freshness;
 use crate::session::ticket::Ticket;
-use crate::sync::{Flight, Role, within};
+use crate::sync::within;
 
 /// The session of this browser's cookie, refreshed first if necessary.
 ///
@@ -60,29 +60,25 @@ pub async fn session(login: &Rc<BrowserLogin>, request: &Request) -> Result<Rc<E
 ///
 /// # Errors
 /// Why a recent refresh failed.
-fn begin(
-    login: &Rc<BrowserLogin>,
-    ticket: Ticket,
-    entry: &Rc<Entry>,
-) -> Result<Rc<Flight<RefreshOutcome>>, Dependency> {
+fn begin(login: &Rc<BrowserLogin>, ticket: Ticket, entry: &Rc<Entry>) -> Result<Rc<Flight>, Dependency> {
     let key = session_id_hash(&ticket.record_name());
     if let Some(dependency) = login.refreshes.postponed(&key, login.host.now()) {
         return Err(dependency);
     }
-    let leader = match login.refreshes.flights.join(key) {
-        Role::Lead(leader) => leader,
-        Role::Follow(flight) => return Ok(flight),
-    };
-    let flight = leader.flight();
-    let renewal = Renewal::new(login.clone(), ticket, entry.clone());
-    login.host.spawn(Box::pin(async move { leader.land(renewal.run().await) }));
+    if let Some(flight) = login.refreshes.under_way(&key) {
+        return Ok(flight);
+    }
+    let flight = login.refreshes.take_off(key);
+    let (job, renewal) = (login.clone(), Renewal::new(login.clone(), ticket, entry.clone()));
+    login.host.spawn(Box::pin(async move {
+        let outcome = renewal.run().await;
+        job.refreshes.land(&key, outcome);
+    }));
     Ok(flight)
 }
 
 /// Waits for the outcome, long enough for a whole refresh by any worker.
-async fn wait(login: &BrowserLogin, flight: &Flight<RefreshOutcome>) -> RefreshOutcome {
-    let outcome = within(&*login.host, renewal::lease(login), flight.landed()).await;
-    outcome
-        .flatten()
-        .unwrap_or_else(|| RefreshOutcome::Failed(login.client.provider.refresh_brought_nothing()))
+async fn wait(login: &BrowserLogin, flight: &Flight) -> RefreshOutcome {
+    let outcome = within(&*login.host, renewal::lease(login), flight.outcome()).await;
+    outcome.unwrap_or_else(|| RefreshOutcome::Failed(login.client.provider.refresh_brought_nothing()))
 }
