@@ -14,6 +14,12 @@ use crate::host::*;
 use crate::jose::signature::SignatureVerifier as _;
 use crate::time::Timestamp;
 
+/// The attribute of a test: under node, tests need another one.
+#[cfg(not(target_arch = "wasm32"))]
+pub use std::prelude::v1::test;
+#[cfg(target_arch = "wasm32")]
+pub use wasm_bindgen_test::wasm_bindgen_test as test;
+
 pub mod config;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod provider;
@@ -176,8 +182,7 @@ impl Host for TestHost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn a_swap_compares_only_with_a_number_and_only_where_there_is_something() {

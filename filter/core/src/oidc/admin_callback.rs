@@ -24,7 +24,7 @@ use crate::metrics::{self, Logout};
 use crate::oidc::backchannel::{self, failed};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::logout_notification;
-use crate::oidc::verify::{VerifyError, verify};
+use crate::oidc::verify::verify;
 use crate::principal::Sid;
 use crate::revocation::memory::Revocation;
 use crate::secret::SecretText;
@@ -68,11 +68,9 @@ async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<
     // Keycloak signs these messages with RS256, whatever algorithm the client's tokens use.
     let mut algorithms = login.settings.id_token_algorithms.clone();
     algorithms.push(Algorithm::Rs256);
-    let verified =
-        verify(&login.client, token, &AdminAction, &algorithms).await.map_err(|error| match error {
-            VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
-            VerifyError::Unavailable(rejection) => rejection,
-        })?;
+    let verified = verify(&login.client, token, &AdminAction, &algorithms)
+        .await
+        .map_err(|error| error.into_rejection(Rejection::InvalidLogoutToken))?;
     let members = verified.claims().members();
     let scope = scope(login, action, members).map_err(Rejection::InvalidLogoutToken)?;
     let id = text(members, "id").and_then(non_empty).map_err(Rejection::InvalidLogoutToken)?;

@@ -25,7 +25,7 @@ use crate::json::ClaimProblem;
 use crate::metrics::{self, Logout};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::logout_notification;
-use crate::oidc::verify::{VerifyError, verify};
+use crate::oidc::verify::verify;
 use crate::principal::{Sid, Subject};
 use crate::quote::quote;
 use crate::record_name::RecordName;
@@ -160,11 +160,9 @@ async fn validate(login: &BrowserLogin, token: &str) -> Result<Announced, Reject
     let algorithms = &login.settings.id_token_algorithms;
     // (1)-(3) not encrypted; signed like an ID token, never with `none`; (typ) a logout token by its header or its
     // event.
-    let verified =
-        verify(&login.client, token, &LogoutToken, algorithms).await.map_err(|error| match error {
-            VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
-            VerifyError::Unavailable(rejection) => rejection,
-        })?;
+    let verified = verify(&login.client, token, &LogoutToken, algorithms)
+        .await
+        .map_err(|error| error.into_rejection(Rejection::InvalidLogoutToken))?;
     check(login, verified.claims(), &login.settings.trusted_audiences).map_err(Rejection::InvalidLogoutToken)
 }
 

@@ -29,7 +29,7 @@ pub async fn require_active(client: &ProviderClient, token: &str) -> Result<(), 
     let wrong = |error: IntrospectionError| {
         Dependency::Provider(Trouble::lasting(ProviderEndpoint::Introspection.says(error)))
     };
-    let endpoint = known.metadata.introspection_endpoint().map_err(Dependency::from)?;
+    let endpoint = known.metadata.introspection_endpoint.as_ref().map_err(Dependency::from)?;
     let parameters = [("token", token), ("token_type_hint", "access_token")];
     let callout = client.post(endpoint, &parameters);
     let reply = answer::ask(&*client.host, ProviderEndpoint::Introspection, callout)

@@ -31,7 +31,7 @@ impl ProviderClient {
     /// The origin of the provider's `end_session_endpoint`, to which the sign-out form redirects.
     pub fn form_origin(&self) -> Option<String> {
         let provider = self.provider.now()?;
-        provider.metadata.end_session_endpoint().map(|url| url.origin().ascii_serialization())
+        provider.metadata.end_session_endpoint.as_ref().ok().map(|url| url.origin().ascii_serialization())
     }
 
     /// A form POST to one of the provider's endpoints, with client authentication (RFC 6749 2.3.1).

@@ -130,7 +130,7 @@ async fn request(
     parameters: &[(&str, &str)],
 ) -> Result<Result<Tokens, Failure>, Rejection> {
     let known = client.provider.current().await?;
-    let endpoint = known.metadata.token_endpoint().map_err(Dependency::from)?;
+    let endpoint = known.metadata.token_endpoint.as_ref().map_err(Dependency::from)?;
     let callout = client.post(endpoint, parameters);
     Ok(match answer::ask(&*client.host, ProviderEndpoint::Token, callout).await {
         Ok(reply) => parse(&reply, client.host.now()).map_err(Failure::NoTokens),
@@ -196,8 +196,7 @@ fn failure(Refusal { status, error, trouble }: Refusal) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn parse(body: &[u8]) -> Result<Tokens, NoTokens> {
         let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];

@@ -22,7 +22,7 @@ const PROTOCOL_CLAIMS: [&str; 10] =
 /// subject.
 pub async fn merge(client: &ProviderClient, tokens: &Tokens, claims: Claims) -> Result<Claims, Rejection> {
     let known = client.provider.current().await?;
-    let endpoint = known.metadata.userinfo_endpoint().map_err(Dependency::from)?;
+    let endpoint = known.metadata.userinfo_endpoint.as_ref().map_err(Dependency::from)?;
     let mut callout = fetch::callout(&client.config.issuer, "GET", endpoint, Vec::new());
     callout.headers.push(("authorization".to_owned(), format!("Bearer {}", tokens.access_token.expose())));
     let reply =

@@ -21,6 +21,16 @@ pub enum VerifyError {
     Unavailable(Rejection),
 }
 
+impl VerifyError {
+    /// The refusal. `invalid` makes one for an invalid token.
+    pub fn into_rejection(self, invalid: impl FnOnce(TokenError) -> Rejection) -> Rejection {
+        match self {
+            Self::Token(error) => invalid(error),
+            Self::Unavailable(rejection) => rejection,
+        }
+    }
+}
+
 /// Verifies `text` as a token of this kind. For an unknown key, asks for newer keys once: the provider may just have
 /// rotated them (JW09).
 ///

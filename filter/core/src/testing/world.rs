@@ -36,6 +36,10 @@ pub struct World {
 /// The headers of a browser that follows a link.
 pub const NAVIGATION: &[(&str, &str)] = &[("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")];
 
+/// The headers of a browser that submits a form on the gate's own pages.
+pub const OWN_FORM: &[(&str, &str)] =
+    &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+
 impl World {
     pub fn new() -> Self {
         Self::with(config())
@@ -138,6 +142,16 @@ impl World {
     /// Whether an API client's request with the browser's cookies is forwarded.
     pub fn is_in(&self) -> bool {
         matches!(self.browse("GET", "/", &[("accept", "*/*")]), Decision::Forward { .. })
+    }
+
+    /// The status of the reply to an API client's request with the browser's cookies.
+    pub fn status(&self) -> u16 {
+        replied(self.browse("GET", "/", &[("accept", "*/*")])).status
+    }
+
+    /// Presses the sign-out button.
+    pub fn sign_out(&self) -> Reply {
+        replied(self.browse("POST", "/oauth2/logout", OWN_FORM))
     }
 
     /// Lets time pass while jobs run.

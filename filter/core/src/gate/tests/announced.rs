@@ -237,8 +237,10 @@ fn f1004_a_login_in_the_very_second_of_a_logout_of_its_user_lives() {
 #[test]
 fn f1004_tokens_of_the_second_in_which_somebody_signs_out_everywhere_end() {
     let world = World::signed_in();
-    let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM));
-    assert_eq!(reply.status, 303);
+    assert_eq!(
+        replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM)).status,
+        303
+    );
     assert_eq!(replied(world.bearer(json!({"iat": world.now()}))).status, 401);
     forwarded(world.bearer(json!({"iat": world.now() + 1})));
 }

@@ -1,6 +1,6 @@
 //! What happens only when a person wants it: not ahead of time, and not because of what stands in a page.
 
-use super::{API, OWN_FORM, TYPED, forwarded};
+use super::{API, TYPED, forwarded};
 use crate::gate::Decision;
 use crate::http::reply::Reply;
 use crate::testing::world::{NAVIGATION, World, callback, header, replied};
@@ -44,9 +44,8 @@ fn f501_what_a_browser_loads_ahead_of_time_ends_nothing_and_the_click_that_follo
         }
         forwarded(world.browse("GET", "/", API));
     }
-    let reply = replied(world.browse("GET", "/oauth2/logout", TYPED));
-    assert_eq!(reply.status, 303);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(replied(world.browse("GET", "/oauth2/logout", TYPED)).status, 303);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
@@ -101,8 +100,8 @@ fn f1201_a_sign_out_that_nobody_clicked_on_asks_first() {
         assert!(reply.body.contains("<form method=\"post\" action=\"/oauth2/logout\">"));
         forwarded(world.browse("GET", "/", API));
     }
-    assert_eq!(replied(world.browse("POST", "/oauth2/logout", OWN_FORM)).status, 303);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.sign_out().status, 303);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]

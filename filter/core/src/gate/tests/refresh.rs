@@ -87,7 +87,7 @@ fn rf04_invalid_grant_ends_the_session_now_everywhere() {
     advance(&world, 275);
     forwarded(world.navigate("/"));
     settle(&world);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "though the access token is still good");
+    assert_eq!(world.status(), 401, "though the access token is still good");
     assert_eq!(replied(world.navigate("/")).status, 302);
     assert_eq!(world.provider.refreshes(), 1, "and it is not tried again");
     assert_eq!(world.sessions(), 0, "nothing is left");
@@ -155,9 +155,9 @@ fn rf03_a_refreshed_id_token_of_another_login_ends_the_session() {
         world.log_in("/");
         *world.provider.refreshed.borrow_mut() = change.clone();
         advance(&world, 301);
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{change}");
+        assert_eq!(world.status(), 401, "{change}");
         *world.provider.refreshed.borrow_mut() = json!({});
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{change}: and stays ended");
+        assert_eq!(world.status(), 401, "{change}: and stays ended");
         assert_eq!(world.provider.refreshes(), 1);
     }
     for good in [json!({}), json!({"auth_time": null}), json!({"sid": null})] {
@@ -171,7 +171,7 @@ fn rf03_a_refreshed_id_token_of_another_login_ends_the_session() {
     let world = World::signed_in();
     *world.provider.raw_id_token.borrow_mut() = Some("a.b.c".into());
     advance(&world, 301);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "bad signature");
+    assert_eq!(world.status(), 401, "bad signature");
 }
 
 /// One Envoy with a wrong clock must not sign users out of all others.
@@ -211,8 +211,8 @@ fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
         let at = |moment: i64| i64::try_from(world.now()).unwrap() + moment;
         *world.provider.refreshed.borrow_mut() = json!({"iat": at(iat), "exp": at(exp), "nbf": at(nbf)});
         advance(&world, 1000);
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{iat} {exp} {nbf}");
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+        assert_eq!(world.status(), 401, "{iat} {exp} {nbf}");
+        assert_eq!(world.status(), 401);
     }
 }
 
@@ -240,7 +240,7 @@ fn an_envoy_whose_clock_is_wrong_signs_nobody_out_of_the_others() {
         advance(&other, right);
         // The provider's clock agrees with the other Envoy's. By the wrong clock, its tokens may have expired already.
         answer(other.now(), 600);
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+        assert_eq!(world.status(), 503);
         *world.provider.token_override.borrow_mut() = None;
         forwarded(other.navigate("/"));
         let asked = world.provider.token_requests.borrow().last().unwrap().clone();
@@ -253,10 +253,10 @@ fn rf08_groups_are_those_of_the_latest_refresh() {
     let world = World::signed_in();
     *world.provider.refreshed.borrow_mut() = json!({"groups": ["/others"]});
     advance(&world, 301);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 403);
+    assert_eq!(world.status(), 403);
     *world.provider.refreshed.borrow_mut() = json!({"groups": null});
     advance(&world, 301);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 403, "no groups at all");
+    assert_eq!(world.status(), 403, "no groups at all");
     *world.provider.refreshed.borrow_mut() = json!({"groups": ["mlflow_admins"]});
     advance(&world, 301);
     forwarded(world.browse("GET", "/", API));
@@ -274,7 +274,7 @@ fn with_a_check_interval_the_provider_is_asked_sooner_and_is_not_missed_when_it_
     world.provider.down.set(false);
     advance(&world, 31);
     *world.provider.refreshed.borrow_mut() = json!({"groups": []});
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 403);
+    assert_eq!(world.status(), 403);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn rf07_what_a_spent_refresh_token_bought_is_kept_although_redis_was_away_for_a_
         assert_eq!(spent.get(), 1, "spent twice");
         Ok(provider.refreshed_at(now, json!({"refresh_token": "new"})))
     });
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+    assert_eq!(world.status(), 503);
     world.redis.set_down(None);
     settle(&world);
     advance(&world, 2);
@@ -334,7 +334,7 @@ fn a_refresh_that_cannot_be_checked_yet_ends_nothing_and_spends_no_token_twice()
     advance(&world, 301);
     // The keys are unavailable.
     let keys = world.provider.keys.replace(json!("no keys"));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+    assert_eq!(world.status(), 503);
     for _ in 0..200 {
         settle(&world);
     }
@@ -388,7 +388,7 @@ fn rf03_a_key_that_is_still_unknown_after_the_keys_were_fetched_again_ends_the_s
     );
     *world.provider.raw_id_token.borrow_mut() = Some(foreign);
     advance(&world, 301);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn a_session_that_ends_while_a_request_waits_for_its_renewal_lets_nobody_in() {
         )]);
         Ok(provider.refreshed_at(now, json!({})))
     });
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]

@@ -231,8 +231,7 @@ fn f1005_the_first_requests_wait_for_a_read_of_the_log_that_succeeds() {
     let redis = starting.redis.clone();
     starting.host.spawn_after(Duration::from_secs(3), move || redis.set_down(None));
     let begin = starting.host.now();
-    let reply = replied(starting.send("GET", "/", &[("authorization", &authorization)]));
-    assert_eq!(reply.status, 401);
+    assert_eq!(replied(starting.send("GET", "/", &[("authorization", &authorization)])).status, 401);
     let waited = starting.host.now().duration_since(begin);
     assert!((3000..3500).contains(&waited.as_millis()), "{waited:?}: tried again at once");
     assert!((15..=60).contains(&counted(&starting, LogRead::Failed)), "and not all the time");

@@ -49,7 +49,7 @@ fn ss05_a_record_that_was_changed_in_redis_is_no_session() {
         let world = World::signed_in();
         world.redis.tamper(change);
         world.host.advance(Duration::from_secs(6));
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+        assert_eq!(world.status(), 401);
         assert_eq!(replied(world.navigate("/")).status, 302);
     }
 }
@@ -63,7 +63,7 @@ fn ck09_sessions_end_when_idle_when_old_and_when_signed_out() {
         world.host.run_jobs();
     }
     world.host.advance(Duration::from_secs(3601));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "idle");
+    assert_eq!(world.status(), 401, "idle");
 
     let world = World::signed_in();
     for _ in 0..20 {
@@ -73,11 +73,11 @@ fn ck09_sessions_end_when_idle_when_old_and_when_signed_out() {
         }
         world.host.run_jobs();
     }
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "absolute");
+    assert_eq!(world.status(), 401, "absolute");
 
     let world = World::signed_in();
     let captured = world.cookies.borrow().clone();
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
+    let reply = world.sign_out();
     let location = url::Url::parse(header(&reply, "location").unwrap()).unwrap();
     assert_eq!(location.path(), "/realms/mlflow/protocol/openid-connect/logout");
     let query: std::collections::BTreeMap<_, _> = location.query_pairs().into_owned().collect();
@@ -85,7 +85,7 @@ fn ck09_sessions_end_when_idle_when_old_and_when_signed_out() {
     assert!(query["id_token_hint"].starts_with("ey") && query["state"].len() >= 22);
     assert!(!world.cookies.borrow().contains_key("__Host-oidc-gate"));
     *world.cookies.borrow_mut() = captured;
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "a captured cookie is worth nothing");
+    assert_eq!(world.status(), 401, "a captured cookie is worth nothing");
     assert_eq!(replied(world.navigate("/oauth2/signed-out?state=wrong")).status, 200, "LO17");
 }
 
@@ -124,8 +124,7 @@ fn lo16_another_site_cannot_sign_anybody_out() {
 fn ss06_a_sign_out_that_redis_did_not_confirm_says_so_and_is_completed_later() {
     let world = World::signed_in();
     world.redis.set_down(Some(CalloutError::Reset));
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(reply.status, 503);
+    assert_eq!(world.sign_out().status, 503);
     world.redis.set_down(None);
     for _ in 0..100 {
         world.host.run_jobs();
@@ -151,8 +150,8 @@ fn a_sign_out_on_one_worker_is_one_on_all() {
     let world = World::signed_in();
     let other = world.other_worker().with_cookies_of(&world);
     forwarded(other.navigate("/"));
-    replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "though it was in that worker's cache");
+    world.sign_out();
+    assert_eq!(other.status(), 401, "though it was in that worker's cache");
 }
 
 /// Found by the simulator (seed 7278): users were told that they were signed out, but their sessions lived on until the
@@ -168,7 +167,7 @@ fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_tha
         let asked = if known_where_they_sign_out { world } else { remembers.other_worker() };
         *asked.cookies.borrow_mut() = remembers.cookies.borrow().clone();
         asked.redis.forget_everything();
-        let out = replied(asked.browse("POST", "/oauth2/logout", OWN_FORM));
+        let out = asked.sign_out();
         assert_eq!(out.status, 303);
         let hinted = header(&out, "location").is_some_and(|location| location.contains("id_token_hint="));
         assert_eq!(
@@ -176,7 +175,7 @@ fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_tha
             "the provider is told whose session ends where that is known"
         );
         assert_eq!(asked.redis.log_len() > 0, known_where_they_sign_out, "and other Envoys too");
-        assert_eq!(replied(remembers.browse("GET", "/", API)).status, 401, "{known_where_they_sign_out}");
+        assert_eq!(remembers.status(), 401, "{known_where_they_sign_out}");
     }
 }
 
@@ -230,12 +229,10 @@ fn ss06_a_second_try_to_sign_out_is_not_done_because_the_first_one_failed() {
     let world = World::signed_in();
     world.redis.set_read_only(true);
     for _ in 0..2 {
-        let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-        assert_eq!(reply.status, 503);
+        assert_eq!(world.sign_out().status, 503);
     }
     world.redis.set_read_only(false);
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(reply.status, 303);
+    assert_eq!(world.sign_out().status, 303);
     assert_eq!(world.sessions(), 0);
 }
 
@@ -250,11 +247,10 @@ fn a_sign_out_ends_the_session_even_where_the_clock_says_that_it_is_over() {
     world.provider.id_token.borrow_mut()["exp"] = json!(now + 300);
     world.log_in("/");
     *behind.cookies.borrow_mut() = world.cookies.borrow().clone();
-    assert_eq!(replied(behind.browse("GET", "/", API)).status, 401, "a session from the future");
-    let out = replied(behind.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(out.status, 303);
+    assert_eq!(behind.status(), 401, "a session from the future");
+    assert_eq!(behind.sign_out().status, 303);
     world.host.advance(Duration::from_secs(6));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
@@ -340,8 +336,7 @@ fn signing_out_ends_a_session_also_where_its_record_cannot_be_opened() {
     let mut rotated = config();
     rotated.browser.as_mut().unwrap().session.keys = vec![Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")];
     world.replace_gate(rotated);
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(reply.status, 303);
+    assert_eq!(world.sign_out().status, 303);
     assert_eq!(world.sessions(), 0, "{:?}", world.redis.keys());
 }
 

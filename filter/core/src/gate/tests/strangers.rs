@@ -131,10 +131,9 @@ fn f901_tickets_from_before_they_were_signed_are_good_until_they_end() {
             forwarded(worker.browse("GET", "/", API));
         }
     }
-    let out = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(out.status, 303);
+    assert_eq!(world.sign_out().status, 303);
     world.cookies.borrow_mut().insert(COOKIE.into(), old);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
@@ -182,7 +181,7 @@ fn f901_a_session_that_has_ended_is_not_looked_for_again_and_again() {
         let cookie = cookie_of(&world);
         match how {
             "signed out" => {
-                replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
+                world.sign_out();
             }
             "lost by Redis" => {
                 world.redis.forget_everything();
@@ -241,9 +240,8 @@ fn f901_whoever_signs_out_while_redis_is_away_is_signed_out_later_on_every_worke
     // A worker that has never seen the session. The signature shows that the session may exist.
     let other = world.other_worker().with_cookies_of(&world);
     world.redis.set_down(Some(crate::host::CalloutError::Reset));
-    let out = replied(other.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(out.status, 503);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "over on this Envoy at once");
+    assert_eq!(other.sign_out().status, 503);
+    assert_eq!(world.status(), 401, "over on this Envoy at once");
     world.redis.set_down(None);
     (0..200).for_each(|_| {
         world.host.advance(Duration::from_millis(50));
@@ -289,8 +287,7 @@ fn f901_a_callback_of_the_back_button_with_a_forged_session_asks_nobody() {
     world.host.advance(world.config.browser.as_ref().unwrap().session.absolute_timeout);
     let cookie = format!("{COOKIE}={}", base64url(bytes));
     let headers = [NAVIGATION, &[("cookie", cookie.as_str())]].concat();
-    let reply = replied(world.send("GET", &callback("0123456789abcdef", "code"), &headers));
-    assert_eq!(reply.status, 400);
+    assert_eq!(replied(world.send("GET", &callback("0123456789abcdef", "code"), &headers)).status, 400);
     assert_eq!(asked(&world), before);
 }
 

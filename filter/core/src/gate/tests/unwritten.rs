@@ -62,7 +62,7 @@ fn f904_a_session_whose_use_cannot_be_written_goes_on_until_its_absolute_end() {
         assert!(world.said(kind) > 0, "the log says {kind}");
         pass(&[&world, &envoy], HOUR / 2);
         for other in [&world, &worker, &envoy] {
-            assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "{refusal}: its absolute end");
+            assert_eq!(other.status(), 401, "{refusal}: its absolute end");
             assert_eq!(replied(other.browse("GET", "/", NAVIGATION)).status, 302);
         }
     }
@@ -102,7 +102,7 @@ fn f904_what_could_not_be_written_is_written_when_redis_takes_it_again() {
     forwarded(envoy.browse("GET", "/", API));
     pass(&[&world, &envoy], HOUR);
     for other in [&world, &envoy] {
-        assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "and then it is idle");
+        assert_eq!(other.status(), 401, "and then it is idle");
     }
     assert_eq!(world.sessions(), 0, "and gone");
 }
@@ -128,9 +128,9 @@ fn f904_an_idle_session_ends_where_redis_takes_writes_and_where_it_is_away_nobod
     let world = signed_in();
     pass(&[&world], HOUR);
     world.redis.set_down(Some(CalloutError::Reset));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+    assert_eq!(world.status(), 503);
     world.redis.set_down(None);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
     assert_eq!(world.sessions(), 0, "it does not lie about until its end");
 
     // A session that was used elsewhere meanwhile does not end.
@@ -150,7 +150,7 @@ fn f904_a_sign_in_or_a_renewal_that_redis_does_not_take_is_503_and_signs_nobody_
     world.redis.refuse_writes(Some(REFUSALS[2]));
     pass(&[&world], Duration::from_secs(301));
     for _ in 0..3 {
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 503, "it has to be renewed");
+        assert_eq!(world.status(), 503, "it has to be renewed");
         pass(&[&world], HOUR * 9 / 10);
     }
     assert_eq!(world.provider.refreshes(), 0, "no refresh token is spent whose successor could not be kept");
@@ -209,7 +209,7 @@ fn f1204_the_session_before_a_new_login_ends_also_where_redis_does_not_do_it_at_
         let envoy = world.other_envoy();
         for other in [&world, &envoy] {
             other.cookies.replace(before.clone());
-            assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "{refuses:?}");
+            assert_eq!(other.status(), 401, "{refuses:?}");
         }
     }
 }
