@@ -176,8 +176,7 @@ pub fn names(rules: &RuleReasons) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn a_counter_finds_its_own_name() {

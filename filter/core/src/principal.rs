@@ -151,8 +151,7 @@ mod tests {
     use super::*;
     use crate::jose::testing::claims;
     use crate::testing::config::config;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const ABSENT: Value = Value::String(String::new());
 

@@ -81,8 +81,7 @@ fn is_form(request: &Request) -> bool {
 mod tests {
     use super::*;
     use crate::http::request::tests::request;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const ORIGIN: &str = "https://mlflow.example";
 

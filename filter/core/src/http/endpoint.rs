@@ -83,8 +83,7 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn cb15_an_endpoint_is_its_path_and_nothing_like_it() {

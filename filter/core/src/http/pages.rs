@@ -320,10 +320,9 @@ const STYLE_SHA256: &str = "qSpQzztyouJU2ahZ1vYVMu5tX6rHJo/a5lIYMsx4CWw=";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::test;
     use base64::Engine as _;
     use sha2::{Digest, Sha256};
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn the_policy_names_the_very_style_of_the_page() {

@@ -256,9 +256,8 @@ pub fn require<T>(claim: &'static str, value: Option<T>) -> Result<T, ClaimError
 
 #[cfg(test)]
 mod tests {
+    use crate::testing::test;
     use serde_json::json;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
     use crate::jose::testing::claims;

@@ -226,9 +226,8 @@ pub fn bounded<'a>(entry: &'a str, name: &(impl ToString + ?Sized)) -> Result<&'
 
 #[cfg(test)]
 mod tests {
+    use crate::testing::test;
     use serde_json::json;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
     use ClaimProblem::{OutOfRange, TooLong, TooMany, WrongType};

@@ -122,8 +122,7 @@ fn number(line: &[u8]) -> Result<i64, RedisError> {
 mod tests {
     use super::*;
     use crate::redis::cluster::Endpoint;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn replies_of_every_kind_are_read() {

@@ -192,8 +192,7 @@ mod tests {
     use super::*;
     use crate::principal::Kind;
     use crate::testing;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
 

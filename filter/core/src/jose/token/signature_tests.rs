@@ -1,11 +1,10 @@
 //! Which signatures verify: keys, algorithms and signatures that do not belong together are refused (BT05, IT17, IT18,
 //! JW07, JW12).
 
+use crate::testing::test;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 use sha2::Sha256;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::tests::{es256, verify};
 use super::*;

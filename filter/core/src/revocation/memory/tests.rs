@@ -3,8 +3,7 @@
 use super::*;
 use crate::session::ticket::Ticket;
 use crate::testing::TestHost;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 const ISSUER: &str = "https://idp.example";
 
