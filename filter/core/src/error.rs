@@ -10,6 +10,7 @@ pub use self::denial::NotAllowed;
 pub use self::reason::Reason;
 use crate::config::RuleName;
 use crate::jose::error::TokenError;
+use crate::methods::Method;
 use crate::redis::{MAX_VALUE_LEN, RedisError};
 
 /// Why a request is not forwarded.
@@ -34,7 +35,7 @@ pub enum Rejection {
     /// A rule hides this path, or it is below the reserved `/oauth2/`: 404. Contains the rule if there is one.
     NotFound(Option<RuleName>),
     /// One of the gate's endpoints, but with another method: 405 with `Allow`.
-    MethodNotAllowed(&'static str),
+    MethodNotAllowed(&'static [Method]),
     /// A logout token, or an administrative message of the provider, is invalid: 400 (Back-Channel Logout 1.0 2.8).
     InvalidLogoutToken(TokenError),
     /// A logout requested by the provider failed, or did not reach every Envoy: 400 (2.8).

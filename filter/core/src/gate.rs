@@ -16,6 +16,7 @@ use crate::http::public_address;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
 use crate::http::return_path::ReturnPath;
+use crate::methods::Method;
 use crate::metrics::{self, Outcome, RuleReasons};
 use crate::oidc::admin_callback::{self, CallbackKind};
 use crate::oidc::browser_login::BrowserLogin;
@@ -163,7 +164,7 @@ impl Gate {
             return Some(Err(Refused { retry_path: String::new(), ..Rejection::Speculative.into() }));
         }
         let endpoint = Endpoint::at(request.raw_path())?;
-        if !endpoint.allows(request.method()) {
+        if !endpoint.methods().contains(&request.method()) {
             return Some(Err(Rejection::MethodNotAllowed(endpoint.methods()).into()));
         }
         Some(match endpoint {
@@ -329,7 +330,7 @@ impl Gate {
 
     /// Where a refused user wants to go: the requested page or, after a form, the page that held the form.
     fn wanted(&self, request: &Request) -> ReturnPath {
-        if matches!(request.method(), "GET" | "HEAD") {
+        if matches!(request.method(), Method::Get | Method::Head) {
             return ReturnPath::or_root(&request.target());
         }
         let own =
@@ -365,7 +366,7 @@ impl Gate {
         let mut line = format!(
             "refused: request={} status={status} reason={reason} method={} path={}",
             request.id(),
-            request.method(),
+            request.method().label(),
             quote(request.canonical_path().as_str(), MAX_LOGGED_PATH),
         );
         if let Some(rule) = rejection.rule() {
