@@ -9,8 +9,8 @@ use serde_json::{Map, Number, Value};
 #[cfg(test)]
 pub use members::MAX_LIST_ENTRY_LEN;
 pub use members::{
-    ClaimError, ClaimProblem, MAX_LIST_ENTRIES, at, boolean, bounded, is_empty, is_there, list, member,
-    numeric_date, object, string, string_list, string_or_list,
+    ClaimError, ClaimProblem, MAX_LIST_ENTRIES, at, bounded, is_empty, is_there, list, member, numeric_date,
+    object, string, string_list, string_or_list,
 };
 
 mod members;
