@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use vec1::Vec1;
 use zeroize::Zeroizing;
 
+use crate::encoding::length_prefixed;
 use crate::host::{Host, RandomUnavailable};
 use crate::secret::Secret;
 
@@ -167,14 +168,8 @@ impl KeyRing {
             .map_err(|_| Unopenable)
     }
 
-    /// Each field has its length in front, so two different lists never have the same bytes (CVE-2023-35941).
     fn aad(&self, purpose: Purpose, context: &[&[u8]]) -> Vec<u8> {
-        let mut aad = Vec::new();
-        for field in [purpose.label(), &self.tenant].iter().chain(context) {
-            aad.extend_from_slice(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
-            aad.extend_from_slice(field);
-        }
-        aad
+        length_prefixed(&[&[purpose.label(), &self.tenant], context].concat())
     }
 }
 

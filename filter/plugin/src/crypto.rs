@@ -1,24 +1,20 @@
 //! Signature checks by the host's BoringSSL: Envoy's foreign function `verify_signature`.
 
-use oidc_gate_core::host::{CryptoUnavailable, HostSignature};
+use oidc_gate_core::host::{CryptoUnavailable, HostSignature, SignatureCheck};
 
 use crate::hostcalls::{Refused, foreign_function};
 
 /// Asks the host to verify a signature. `Err` means that the host cannot; an invalid signature is `Ok(false)`.
-pub fn verify_signature(
-    algorithm: HostSignature,
-    spki_der: &[u8],
-    signed: &[u8],
-    signature: &[u8],
-) -> Result<bool, CryptoUnavailable> {
-    let hash = match algorithm {
+pub fn verify_signature(check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+    let hash = match check.algorithm {
         HostSignature::RsaPkcs1Sha256 | HostSignature::EcdsaSha256 => "sha256",
         HostSignature::RsaPkcs1Sha384 | HostSignature::EcdsaSha384 => "sha384",
         HostSignature::RsaPkcs1Sha512 | HostSignature::EcdsaSha512 => "sha512",
     };
     // envoy.source.extensions.common.wasm.VerifySignatureArguments
     let mut arguments = Vec::new();
-    for (number, field) in [(1, hash.as_bytes()), (2, spki_der), (3, signature), (4, signed)] {
+    let fields = [(1, hash.as_bytes()), (2, check.spki_der), (3, check.signature), (4, check.signed)];
+    for (number, field) in fields {
         push_bytes(&mut arguments, number, field);
     }
     let result = match foreign_function("verify_signature", &arguments) {

@@ -320,7 +320,7 @@ impl World {
     /// Kills an Envoy, with the data that its workers share.
     pub fn kill_envoy(self: &Rc<Self>, envoy: usize) {
         let now = self.executor.now();
-        self.envoys[envoy].forget();
+        self.envoys[envoy].shared.clear();
         for worker in 0..self.plan.workers {
             let at = WorkerId { envoy, worker };
             self.ledger.crashed(at, now);

@@ -3,13 +3,13 @@
 use crate::http::request::Request;
 use crate::policy::header_change::HeaderChange;
 use crate::policy::identity::Headers;
-use crate::principal::Principal;
+use crate::principal::{Principal, Subject};
 
 /// Permission to forward one request. Only [`crate::policy`] can create it.
 #[derive(Debug)]
 pub struct Permit {
     changes: Vec<HeaderChange>,
-    subject: Option<String>,
+    subject: Option<Subject>,
 }
 
 impl Permit {
@@ -28,6 +28,6 @@ impl Permit {
 
     /// The subject for the access log. `None` on a public path.
     pub fn subject(&self) -> Option<&str> {
-        self.subject.as_deref()
+        self.subject.as_ref().map(Subject::as_str)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::{self, Access, PathMatch, Preset, Rule, RuleName};
 use crate::http::request::Request;
+use crate::methods::Method;
 use crate::policy::mlflow;
 
 #[derive(Clone, Debug)]
@@ -54,9 +55,12 @@ impl Rules {
     }
 }
 
-fn applies(rule: &Rule, method: &str, path: &str) -> bool {
-    let method_applies = rule.methods.is_empty()
-        || rule.methods.iter().any(|wanted| wanted == method || (wanted == "GET" && method == "HEAD"));
+fn applies(rule: &Rule, method: Method, path: &str) -> bool {
+    // GET includes HEAD.
+    let applies = |wanted: &String| {
+        wanted == method.label() || (wanted == Method::Get.label() && method == Method::Head)
+    };
+    let method_applies = rule.methods.is_empty() || rule.methods.iter().any(applies);
     method_applies && path_applies(&rule.path, path)
 }
 

@@ -6,8 +6,7 @@ use crate::http::cookies::GateCookies;
 use crate::http::request::tests::request;
 use crate::principal::Kind;
 use crate::reserved::Reserved;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 fn policy(config: config::Policy) -> Policy {
     let url = PublicUrl {

@@ -1,7 +1,6 @@
 //! Which values can be opened, and which cannot.
 
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 use super::*;
 use crate::testing::TestHost;

@@ -131,8 +131,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::secret::Secret;
     use crate::testing::TestHost;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const KEY: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
     const NEXT: &[u8; 32] = b"ZYXWVUTSRQPONMLKJIHGFEDCBA543210";

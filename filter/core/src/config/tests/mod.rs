@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::jose::algorithm::Algorithm;
 use crate::secret::Secret;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 const KEY: &str = "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=";
 

@@ -41,8 +41,7 @@ mod tests {
     use crate::config::error::checked;
     use crate::config::scalar::{List, Text};
     use crate::config::setting::Setting;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn list(items: &[&str]) -> Setting<List<Text>> {
         Setting::Given(List(

@@ -62,8 +62,7 @@ fn scope(written: &str, place: &Place<'_>) -> Result<String, Reported> {
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn scopes_are_separated_by_spaces_and_contain_openid() {

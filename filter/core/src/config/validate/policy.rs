@@ -186,8 +186,7 @@ fn rules_serve_somebody(policy: &Policy, place: &Place<'_>) -> Result<(), Report
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn groups_have_a_name_and_no_wildcard() {

@@ -94,8 +94,7 @@ fn is_sequence(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn weakness(key: &str) -> Option<Weakness> {
         check(&Secret::new(key)).err()

@@ -98,8 +98,7 @@ mod tests {
     use super::*;
     use crate::config::error::checked;
     use crate::config::setting::Setting;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn given(items: &[&str]) -> List<Text> {
         List(items.iter().map(|item| Setting::Given(Text((*item).to_owned()))).enumerate().collect())

@@ -1,10 +1,9 @@
 //! Every kind of token is tried as every other kind, in the forms of several providers, and under every rule that the
 //! documentation shows.
 
+use crate::testing::test;
 use serde_json::json;
 use vec1::vec1;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 

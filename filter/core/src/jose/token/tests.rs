@@ -1,9 +1,8 @@
 //! The form and kind of a token: what is refused before its signature is checked, or although it is good (BT02 to BT04,
 //! IT19, IT25, RX01 to RX03).
 
+use crate::testing::test;
 use serde_json::json;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 use crate::encoding::base64url;
