@@ -15,17 +15,6 @@ labelled! {
     }
 }
 
-/// The names of all methods, for the configuration.
-pub const METHODS: [&str; 7] = [
-    Method::Get.label(),
-    Method::Head.label(),
-    Method::Post.label(),
-    Method::Put.label(),
-    Method::Patch.label(),
-    Method::Delete.label(),
-    Method::Options.label(),
-];
-
 impl Method {
     /// The method with this name. Names are case-sensitive (RFC 9110 9.1).
     pub fn parse(name: &[u8]) -> Option<Self> {

@@ -10,6 +10,7 @@ use super::rule_name::{MAX_RULE_REASONS, RuleName};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::mark::AccessTokenMark;
 use crate::limit::Rate;
+use crate::methods::Method;
 use crate::secret::Secret;
 
 /// The configuration of one plugin instance (one tenant).
@@ -244,7 +245,7 @@ pub struct Rule {
     /// The paths, in canonical form.
     pub path: PathMatch,
     /// The methods. Empty means all.
-    pub methods: Vec<String>,
+    pub methods: Vec<Method>,
     /// Who has access.
     pub access: Access,
 }

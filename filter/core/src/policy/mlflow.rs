@@ -1,13 +1,14 @@
 //! The rules of the `mlflow` preset, for MLflow 3.
 
 use crate::config::{Access, PathMatch, Rule, RuleName};
+use crate::methods::Method;
 
 /// The preset's rules, in order.
 pub fn rules() -> Vec<Rule> {
     let mut rules = Vec::new();
     // MLflow serves health and version to everyone, and probes have no credentials.
     for path in ["/health", "/version"] {
-        rules.push(rule("public", PathMatch::Exact(path.to_owned()), &["GET"], Access::Public));
+        rules.push(rule("public", PathMatch::Exact(path.to_owned()), &[Method::Get], Access::Public));
     }
     for api in ["/api", "/ajax-api"] {
         for version in ["2.0", "3.0"] {
@@ -37,11 +38,6 @@ pub fn rules() -> Vec<Rule> {
     rules
 }
 
-fn rule(name: &str, path: PathMatch, methods: &[&str], access: Access) -> Rule {
-    Rule {
-        name: RuleName::Own(format!("mlflow.{name}")),
-        path,
-        methods: methods.iter().map(|method| (*method).to_owned()).collect(),
-        access,
-    }
+fn rule(name: &str, path: PathMatch, methods: &[Method], access: Access) -> Rule {
+    Rule { name: RuleName::Own(format!("mlflow.{name}")), path, methods: methods.to_vec(), access }
 }

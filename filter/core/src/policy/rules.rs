@@ -57,9 +57,7 @@ impl Rules {
 
 fn applies(rule: &Rule, method: Method, path: &str) -> bool {
     // GET includes HEAD.
-    let applies = |wanted: &String| {
-        wanted == method.label() || (wanted == Method::Get.label() && method == Method::Head)
-    };
+    let applies = |wanted: &Method| *wanted == method || (*wanted == Method::Get && method == Method::Head);
     let method_applies = rule.methods.is_empty() || rule.methods.iter().any(applies);
     method_applies && path_applies(&rule.path, path)
 }

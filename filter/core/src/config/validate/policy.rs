@@ -12,7 +12,7 @@ use crate::config::model::{Access, Policy, Preset, Rule};
 use crate::config::raw;
 use crate::config::rule_name::{MAX_RULE_REASONS, RuleName};
 use crate::config::setting::Setting;
-use crate::methods::METHODS;
+use crate::methods::Method;
 
 const MAX_RULE_NAME_LEN: usize = 64;
 
@@ -118,19 +118,19 @@ fn rule_name(name: String, labels: &mut Labels, place: &Place<'_>) -> Result<Rul
 }
 
 /// A method that the gate lets through. A rule for any other method would never match.
-fn method(name: String, place: &Place<'_>) -> Result<String, Reported> {
+fn method(name: String, place: &Place<'_>) -> Result<Method, Reported> {
     let name = text::without_wildcard(name, place)?;
-    if METHODS.contains(&name.as_str()) {
-        return Ok(name);
+    if let Some(method) = Method::parse(name.as_bytes()) {
+        return Ok(method);
     }
     let upper = name.to_ascii_uppercase();
-    if METHODS.contains(&upper.as_str()) {
+    if Method::parse(upper.as_bytes()).is_some() {
         return Err(place.refuse(format!("is not a method: names are case-sensitive, write {upper}")));
     }
     Err(place.refuse(format!(
         "is {}, which the gate refuses with 400 before any rule applies; it allows {}",
         quote(&name),
-        METHODS.join(", ")
+        Method::ALL.iter().map(|method| method.label()).collect::<Vec<_>>().join(", ")
     )))
 }
 
@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn f204_methods_are_those_that_the_gate_lets_through() {
-        for good in METHODS {
-            assert!(checked(|place| method(good.to_owned(), place)).is_ok(), "{good}");
+        for good in Method::ALL {
+            assert_eq!(checked(|place| method(good.label().to_owned(), place)), Ok(*good));
         }
         for wrong in ["", "*", "GET\r\n", " GET"] {
             assert!(checked(|place| method(wrong.to_owned(), place)).is_err(), "{wrong:?}");
