@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use process_wrap::std::{CommandWrap, ProcessSession};
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -108,7 +109,6 @@ impl Daemon {
 
     /// Starts it in a new session, so that neither Ctrl-C nor closing the terminal affects it.
     pub fn start(&self, launch: &Launch) -> Result<()> {
-        use std::os::unix::process::CommandExt as _;
         for path in [&self.record, &self.log] {
             fs::create_dir_all(path.parent().context("a daemon's files are in a folder")?)?;
         }
@@ -124,11 +124,8 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        // SAFETY: between fork and exec only async-signal-safe functions may be called, and setsid is one.
-        unsafe {
-            command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from));
-        }
-        let child = command.spawn().with_context(|| format!("cannot start {}", launch.program.display()))?;
+        let child = CommandWrap::from(command).wrap(ProcessSession).spawn();
+        let child = child.with_context(|| format!("cannot start {}", launch.program.display()))?;
         let pid = i32::try_from(child.id())?;
         let start_time =
             Process::new(pid).and_then(|process| process.stat()).map_or(0, |stat| stat.starttime);
