@@ -274,7 +274,7 @@ fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() 
         &json!({"eventsEnabled": false}),
     );
     let person = both.sign_in("mlflow_user");
-    let cookie = person.jar().get(SESSION_COOKIE).map(|cookie| cookie.value.clone()).unwrap();
+    let cookie = person.jar().get(SESSION_COOKIE).unwrap();
     stack.admin("DELETE", "/events");
     let ajax = "/ajax-api/2.0/mlflow/experiments/search?max_results=1";
     let addresses = both.addresses(ajax);
