@@ -67,9 +67,15 @@ impl Builder {
 
     /// Changes the filter's configuration.
     #[must_use]
-    pub fn plugin(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
-        self.edits.push(Box::new(|config| config.plugin(edit)));
-        self
+    pub fn plugin(self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
+        self.envoy(|config| config.plugin(edit))
+    }
+
+    /// Sets a member of the filter's configuration by its path, such as `session.cache_ttl`.
+    #[must_use]
+    pub fn set(self, path: &'static str, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        self.envoy(move |config| config.set(path, value))
     }
 
     /// Changes Envoy's configuration.
@@ -133,13 +139,7 @@ impl Builder {
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.filter_log = "wasm:warn";
-        self.edits.push(Box::new(|config| {
-            config.bootstrap(|bootstrap| {
-                let listener = &mut bootstrap["static_resources"]["listeners"][0];
-                listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"] = json!([]);
-            })
-        }));
-        self
+        self.envoy(|config| config.manager(|manager| manager["access_log"] = json!([])))
     }
 
     /// Starts Envoy while Redis is stopped.

@@ -1,19 +1,20 @@
 //! A complete gate: Envoys with the shipped configuration and the filter, Redis, a provider, an application.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::balancer::Balancer;
-use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::browser::{Client, Journey, Request};
 use oidc_gate_testkit::echo::Echo;
 use oidc_gate_testkit::envoy::{Envoy, Launch};
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
-use oidc_gate_testkit::process::Trouble;
+use oidc_gate_testkit::process::{Trouble, wait_until};
 use oidc_gate_testkit::provider::Provider;
 use oidc_gate_testkit::redis::{Cluster, FakeRedis, Pair, Proxy, Redis};
 use tempfile::TempDir;
 
 use crate::builder::Builder;
+use crate::everywhere::{BOUND, wait_for_age};
 use crate::oracle;
 use crate::secrets::Secrets;
 use crate::store::SessionStore;
@@ -258,6 +259,20 @@ impl Gate {
         }
     }
 
+    /// A browser whose access token has expired after this many seconds. The token from a refresh is valid for long. If
+    /// signing in was slow, the first token may have been refreshed already.
+    ///
+    /// # Panics
+    /// If the login fails.
+    pub fn signed_in_and_expired(&self, username: &str, seconds: u32) -> Client {
+        self.provider.settings(|settings| settings.access_token_lifespan = seconds.into());
+        let browser = self.signed_in(username);
+        let signed_in = Instant::now();
+        self.provider.settings(|settings| settings.access_token_lifespan = 300);
+        wait_for_age(signed_in, Duration::from_secs((seconds + 1).into()));
+        browser
+    }
+
     /// Signs a browser in as this user by opening `path`. Afterwards the provider asks for passwords again.
     ///
     /// # Panics
@@ -299,7 +314,78 @@ impl Gate {
 
     /// The session cookie of a browser.
     pub fn session_cookie(&self, client: &Client) -> Option<String> {
-        client.jar().get(SESSION_COOKIE).map(|cookie| cookie.value.clone())
+        client.jar().get(SESSION_COOKIE)
+    }
+
+    /// A browser that sends this as its session cookie, as a thief does.
+    pub fn browser_with(&self, session: &str) -> Client {
+        let client = Client::new();
+        client.jar().plant("localhost", SESSION_COOKIE, session);
+        client
+    }
+
+    /// The session cookie of a browser, as it stands in a Cookie header.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn cookie_header(&self, client: &Client) -> String {
+        match self.session_cookie(client) {
+            Some(session) => format!("{SESSION_COOKIE}={session}"),
+            None => panic!("this browser has no session"),
+        }
+    }
+
+    /// The names of the login cookies of a browser.
+    pub fn login_cookies(&self, client: &Client) -> Vec<String> {
+        let jar = client.jar();
+        let names = jar.names().into_iter().filter(|name| name.starts_with("oidc-gate-login-"));
+        names.map(str::to_owned).collect()
+    }
+
+    /// Signs out as with the button of the application, and follows all redirects.
+    ///
+    /// # Panics
+    /// If that does not end with the gate's page about it.
+    pub fn sign_out(&self, client: &Client) -> Journey {
+        let response = client.submit(&self.url("/oauth2/logout"), &[]);
+        let journey = response.and_then(|response| client.follow(response));
+        let journey = journey.unwrap_or_else(|trouble| panic!("{trouble}"));
+        let end = journey.end();
+        assert!(
+            end.status == 200 && end.url.starts_with(&self.url("/oauth2/signed-out")),
+            "signing out ends elsewhere: {:#?}\n{end}\n{}",
+            journey.urls(),
+            self.envoy().trouble("is asked what happened")
+        );
+        journey
+    }
+
+    /// A request of a script with this access token.
+    pub fn with_token(&self, path: &str, token: &str) -> Request {
+        Client::new().request("GET", &self.url(path)).bearer(token)
+    }
+
+    /// Waits until a condition holds.
+    ///
+    /// # Panics
+    /// If it does not within 20 s: Envoy `does_not_do_it`. The message has the end of its log.
+    #[track_caller]
+    pub fn wait_until(&self, does_not_do_it: &str, condition: impl FnMut() -> bool) {
+        self.wait_until_within(BOUND, does_not_do_it, condition);
+    }
+
+    /// Like [`Gate::wait_until`], with another time limit.
+    ///
+    /// # Panics
+    /// As [`Gate::wait_until`].
+    #[track_caller]
+    pub fn wait_until_within(&self, bound: Duration, does_not_do_it: &str, condition: impl FnMut() -> bool) {
+        assert!(wait_until(bound, condition), "{}", self.envoy().trouble(does_not_do_it));
+    }
+
+    /// Waits until the provider's clock, in whole seconds, shows a later second than this one.
+    pub fn wait_for_second_after(&self, second: i64) {
+        wait_until(BOUND, || self.provider.now() > second);
     }
 
     /// The session cookie's name.

@@ -1,10 +1,11 @@
 //! The authorization response: accepted once, from the browser that started the login, and from the expected provider.
 
-use oidc_gate_testkit::browser::Client;
-use oidc_gate_testkit::process::wait_until;
-use oidc_gate_testkit::provider::{Behaviour, Endpoint, Hold, Times};
-use oidc_gate_tests::{BOUND, Gate, assert_refused};
 use std::time::Duration;
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::provider::{Behaviour, Endpoint, Hold, Times};
+use oidc_gate_tests::{BOUND, Gate, assert_refused, assert_stopped, assert_workers_alive};
+use serde_json::json;
 
 /// Replaces or removes one parameter of a callback URL.
 fn with(callback: &str, name: &str, value: Option<&str>) -> String {
@@ -196,10 +197,7 @@ fn cb15_only_the_very_path_of_the_callback_is_the_callback() {
     ] {
         let browser = Client::new();
         let callback = gate.callback_of(&browser, "mlflow_user", "/").replace("/oauth2/callback", path);
-        let reached = gate.echo.count();
-        let response = browser.fetch(&callback).unwrap();
-        assert!([400, 401, 404].contains(&response.status), "{path}: {response}");
-        assert_eq!(gate.echo.count(), reached, "{path}");
+        assert_stopped(&gate, &[400, 401, 404], path, || browser.fetch(&callback));
     }
     assert_eq!(gate.provider.count(Endpoint::Token), 0);
 }
@@ -234,7 +232,7 @@ fn az13_errors_of_the_provider_are_explained_and_escaped() {
 
 #[test]
 fn cb07_the_login_cookie_lives_no_longer_than_a_login_may_take() {
-    let gate = Gate::builder().plugin(|plugin| plugin["login"]["timeout"] = "1m".into()).start();
+    let gate = Gate::builder().set("login.timeout", "1m").start();
     // The time inside the cookie counts too. The core's unit tests change the clock for that.
     let response = Client::new().navigate(&gate.url("/")).unwrap();
     let cookie =
@@ -273,7 +271,7 @@ fn cb18_no_page_of_a_callback_tells_another_site_where_it_came_from_or_loads_any
 
 #[test]
 fn it21_whatever_the_token_endpoint_does_is_a_page_and_no_session() {
-    let gate = Gate::builder().plugin(|plugin| plugin["issuer"]["timeout"] = "1s".into()).start();
+    let gate = Gate::builder().set("issuer.timeout", "1s").start();
     let big = format!("{{\"access_token\":\"{}\"}}", "x".repeat(2 << 20));
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let redirect = |status| Behaviour::Answer {
@@ -317,15 +315,12 @@ fn it21_whatever_the_token_endpoint_does_is_a_page_and_no_session() {
         let callback = gate.callback_of(&browser, "mlflow_user", "/");
         let before = gate.provider.count(Endpoint::Token);
         gate.provider.misbehave(Endpoint::Token, Times::Next(1), behaviour);
-        let reached = gate.echo.count();
-        let page = browser.navigate(&callback).unwrap();
-        assert!([400, 502, 503].contains(&page.status), "{name}: {page}");
+        let page = assert_stopped(&gate, &[400, 502, 503], name, || browser.navigate(&callback));
         assert_eq!(page.header("cache-control"), Some("no-store"), "{name}: {page}");
         assert_eq!(gate.session_cookie(&browser), None, "{name}");
-        assert_eq!(gate.echo.count(), reached, "{name}");
         // A code is spent once, whatever the result.
         assert_eq!(gate.provider.count(Endpoint::Token) - before, 1, "{name}");
-        oidc_gate_tests::assert_workers_alive(&gate);
+        assert_workers_alive(&gate);
     }
     gate.signed_in("mlflow_user");
 }
@@ -334,12 +329,12 @@ fn it21_whatever_the_token_endpoint_does_is_a_page_and_no_session() {
 fn it22_a_token_response_must_say_bearer() {
     let gate = Gate::start();
     for (token_type, accepted) in [
-        (serde_json::json!("bearer"), true),
-        (serde_json::json!("bEARER"), true),
-        (serde_json::json!("mac"), false),
-        (serde_json::json!("N_A"), false),
-        (serde_json::json!(null), false),
-        (serde_json::json!(1), false),
+        (json!("bearer"), true),
+        (json!("bEARER"), true),
+        (json!("mac"), false),
+        (json!("N_A"), false),
+        (json!(null), false),
+        (json!(1), false),
     ] {
         let value = token_type.clone();
         gate.provider.edit_document(Endpoint::Token, move |document| document["token_type"] = value.clone());
@@ -363,8 +358,7 @@ fn a_client_that_goes_away_during_the_callback_leaves_no_broken_worker() {
     tab.abort();
     hold.release();
     // The work that started with the code continues to its end.
-    let finished = || gate.redis().keys("mlflow:s:*").unwrap().len() == 1;
-    assert!(wait_until(BOUND, finished), "{}", gate.envoy().trouble("writes no session"));
+    gate.wait_until("writes no session", || gate.redis().keys("mlflow:s:*").unwrap().len() == 1);
     assert_eq!(gate.provider.count(Endpoint::Token), 1);
-    oidc_gate_tests::assert_workers_alive(&gate);
+    assert_workers_alive(&gate);
 }

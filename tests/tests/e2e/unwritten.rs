@@ -12,13 +12,7 @@ const IDLE: Duration = Duration::from_secs(4);
 
 /// A gate with a short idle timeout that reads every session from Redis each time.
 fn gate() -> Gate {
-    Gate::builder()
-        .envoys(2)
-        .plugin(|plugin| {
-            plugin["session"]["cache_ttl"] = "0s".into();
-            plugin["session"]["idle_timeout"] = "4s".into();
-        })
-        .start()
+    Gate::builder().envoys(2).set("session.cache_ttl", "0s").set("session.idle_timeout", "4s").start()
 }
 
 fn unwritten(gate: &Gate) -> u64 {

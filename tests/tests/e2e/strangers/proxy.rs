@@ -17,9 +17,7 @@ const SHARE: u64 = 4;
 
 /// The configuration that docs/production.md describes for a proxy that terminates TLS.
 fn behind_a_proxy(config: EnvoyConfig) -> EnvoyConfig {
-    config.bootstrap(|bootstrap| {
-        let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
-        let manager = &mut manager["typed_config"];
+    config.manager(|manager| {
         manager["xff_num_trusted_hops"] = json!(1);
         let early = &mut manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"];
         let mutations = early.as_array_mut().unwrap();
