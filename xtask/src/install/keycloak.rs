@@ -28,9 +28,7 @@ pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
         return Ok(folder);
     }
     let task = progress.task(format!("Keycloak {VERSION}"));
-    if find("java").is_none() {
-        apt::install(&["default-jre-headless"], &task)?;
-    }
+    apt::JAVA.ensure(progress)?;
     let archive = archive(workspace, &task)?;
     folder_at_once(&folder, |new| {
         task.detail("unpacking");

@@ -154,8 +154,8 @@ fn install_all(workspace: &Workspace, instance: &Instance, progress: &Progress) 
     type Job<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
     let mut jobs: Vec<Job<'_>> = vec![
         Box::new(|| envoy::adopt(&install::wasm::build(workspace, progress)?, instance)),
-        Box::new(|| install::envoy::ensure(workspace, progress).map(drop)),
-        Box::new(|| install::redis::ensure(progress).map(drop)),
+        Box::new(|| install::envoy::CURRENT.ensure(workspace, progress).map(drop)),
+        Box::new(|| install::apt::REDIS.ensure(progress).map(drop)),
     ];
     if instance.plan.mode == Mode::Full {
         jobs.push(Box::new(|| install::keycloak::ensure(workspace, progress).map(drop)));

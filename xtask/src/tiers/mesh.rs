@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use oidc_gate_testkit::redis::Authority;
 use serde_json::{Value, json};
 
 use super::Runs;
 use crate::command::{find, output, run as run_to_end};
-use crate::install::{kubectl_validate, kustomize};
+use crate::install::go_tool;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
@@ -38,9 +41,9 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     fs::create_dir_all(&tools)?;
     let istio = istio_validate(workspace, &tools, progress)?;
     let egctl = egctl(workspace, &tools, progress)?;
-    let kustomize = kustomize::ensure(workspace, progress)?;
-    let built = |base: &str| kustomize::build(&kustomize, &workspace.root().join("envoy").join(base));
-    let reader = kubectl_validate::ensure(workspace, progress)?;
+    let kustomize = go_tool::KUSTOMIZE.ensure(workspace, progress)?;
+    let built = |base: &str| go_tool::kustomize_build(&kustomize, &workspace.root().join("envoy").join(base));
+    let reader = go_tool::KUBECTL_VALIDATE.ensure(workspace, progress)?;
     for (base, module, crds) in
         [("istio", ISTIO, ISTIO_CRDS), ("envoy-gateway", ENVOY_GATEWAY, ENVOY_GATEWAY_CRDS)]
     {
@@ -102,12 +105,12 @@ fn validate_schemas(
     }
     let file = folder.join("manifests.yaml");
     fs::write(&file, manifests)?;
-    kubectl_validate::validate(reader, &folders, &file)?;
+    go_tool::validate(reader, &folders, &file)?;
     for document in manifests.split("\n---\n").map(str::trim_start) {
         // A member that no kind has.
         fs::write(&file, format!("{document}\nplanted: true\n"))?;
         anyhow::ensure!(
-            kubectl_validate::validate(reader, &folders, &file).is_err(),
+            go_tool::validate(reader, &folders, &file).is_err(),
             "one with an unknown member is taken as well:\n{document}"
         );
     }
@@ -147,7 +150,7 @@ fn istio_says(validate: &Path, file: &Path) -> Result<String> {
 /// Envoy Gateway's translation of its manifests: listeners, routes and clusters, without secrets.
 fn translate(egctl: &Path, tools: &Path, manifests: &str) -> Result<Value> {
     let mut input = manifests.to_owned();
-    input += &stand_ins(tools)?;
+    input += &stand_ins()?;
     let file = tools.join("envoy-gateway.yaml");
     fs::write(&file, input)?;
     let mut command = Command::new(egctl);
@@ -202,33 +205,15 @@ fn find_configs(value: &Value) -> Vec<&Value> {
 }
 
 /// Resources that the manifests refer to but do not contain, including a new certificate.
-fn stand_ins(tools: &Path) -> Result<String> {
-    let (key, certificate) = (tools.join("tls.key"), tools.join("tls.crt"));
-    let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=mlflow.example.com",
-    ]);
-    openssl
-        .args(["-addext", "subjectAltName=DNS:mlflow.example.com", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate);
-    output(&mut openssl)?;
-    let encoded = |path: &Path| output(Command::new("openssl").args(["base64", "-A", "-in"]).arg(path));
+fn stand_ins() -> Result<String> {
+    let certificate = Authority::new()?.issue(&["mlflow.example.com"])?;
+    let encoded = |path: &Path| anyhow::Ok(STANDARD.encode(fs::read(path)?));
     Ok(format!(
         "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: mlflow}}\n---\napiVersion: v1\nkind: Secret\n\
          metadata: {{name: mlflow-tls, namespace: mlflow}}\ntype: kubernetes.io/tls\n\
          data: {{tls.crt: {}, tls.key: {}}}\n",
-        encoded(&certificate)?.trim(),
-        encoded(&key)?.trim(),
+        encoded(&certificate.chain)?,
+        encoded(&certificate.key)?,
     ))
 }
 

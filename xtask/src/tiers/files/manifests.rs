@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Source, lay};
-use crate::install::kustomize::build;
+use crate::install::go_tool::kustomize_build as build;
 
 /// Kind and name, which identify a resource here.
 type Identity = (String, String);

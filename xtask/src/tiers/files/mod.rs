@@ -12,14 +12,11 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Runs;
-use crate::install::go_tool::GoTool;
-use crate::install::{apt, hadolint, kustomize};
+use crate::install::apt;
+use crate::install::go_tool::{GITLEAKS, KUSTOMIZE};
+use crate::install::wheel::HADOLINT;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
-
-/// Searches files and history for secrets.
-const GITLEAKS: GoTool =
-    GoTool { module: "github.com/zricethezav/gitleaks/v8", version: "v8.30.1", program: "gitleaks" };
 
 /// A file that is tracked by git or not ignored.
 struct Source {
@@ -39,10 +36,10 @@ impl Source {
 }
 
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
-    apt::ensure("shellcheck", progress)?;
-    let hadolint = hadolint::ensure(workspace, progress)?;
+    apt::SHELLCHECK.ensure(progress)?;
+    let hadolint = HADOLINT.ensure(workspace, progress)?;
     let gitleaks = GITLEAKS.ensure(workspace, progress)?;
-    let kustomize = kustomize::ensure(workspace, progress)?;
+    let kustomize = KUSTOMIZE.ensure(workspace, progress)?;
     let root = workspace.root();
     let sources = sources(workspace)?;
     runs.check("shellcheck finds nothing in any script", || scripts::check(&scripts::scripts(&sources)));
