@@ -27,7 +27,7 @@ fn short_lived(builder: Builder) -> Builder {
         .provider(|provider| provider.settings(|settings| settings.access_token_lifespan = SHORT.into()))
 }
 
-/// Sessions are refreshed after eight of the sixteen seconds that the first token lives. The refresh waits for the test.
+/// Sessions are refreshed after eight of the sixteen seconds that the first token lives. The refresh may take long.
 fn renewed_ahead() -> Builder {
     let builder = Gate::builder().set("session.refresh_ahead", "1h").set("issuer.timeout", "30s");
     builder.provider(|provider| provider.settings(|settings| settings.access_token_lifespan = 16))

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use oidc_gate_testkit::process::tail;
 use process_wrap::std::{CommandWrap, ProcessSession};
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
@@ -21,10 +22,6 @@ use crate::{download, signals};
 const POLL: Duration = Duration::from_millis(50);
 /// How long a process may take to stop by itself.
 const STOP_BOUND: Duration = Duration::from_secs(15);
-/// How many lines of a log an error contains.
-const TAIL_LINES: usize = 30;
-/// How many characters of such a line.
-const TAIL_WIDTH: usize = 240;
 
 /// How a part is started.
 #[derive(Clone, Debug)]
@@ -179,15 +176,7 @@ impl Daemon {
 
     /// The end of its log, for an error message.
     pub fn tail(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<String> = text.lines().map(|line| line.chars().take(TAIL_WIDTH).collect()).collect();
-        let last = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-        if last.is_empty() {
-            format!("; its log {} is empty", self.log.display())
-        } else {
-            format!("; the end of {}:\n    {}", self.log.display(), last.join("\n    "))
-        }
+        format!("; the end of {}:\n{}", self.log.display(), tail(&self.log))
     }
 
     fn record(&self) -> Option<Record> {
@@ -256,6 +245,8 @@ fn signal(pid: i32, signal: Signal) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use oidc_gate_testkit::process::wait_until;
+
     use super::*;
 
     const BOUND: Duration = Duration::from_secs(10);
@@ -269,12 +260,8 @@ mod tests {
         }
     }
 
-    fn wait(what: &str, condition: impl Fn() -> bool) {
-        let started = Instant::now();
-        while !condition() {
-            assert!(started.elapsed() < BOUND, "never happened: {what}");
-            std::thread::sleep(POLL);
-        }
+    fn wait(what: &str, condition: impl FnMut() -> bool) {
+        assert!(wait_until(BOUND, condition), "never happened: {what}");
     }
 
     #[test]
