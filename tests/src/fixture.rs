@@ -65,6 +65,16 @@ impl Gate {
         Self::builder().start()
     }
 
+    /// A gate with the shipped configuration, and a browser that has signed in as `mlflow_user`.
+    ///
+    /// # Panics
+    /// If something does not start.
+    pub fn with_browser() -> (Self, Client) {
+        let gate = Self::start();
+        let browser = gate.signed_in("mlflow_user");
+        (gate, browser)
+    }
+
     /// A gate that can be changed before it starts.
     pub fn builder() -> Builder {
         Builder::new()
@@ -310,6 +320,16 @@ impl Gate {
             Some(callback) if callback.starts_with(&self.url("/oauth2/callback")) => callback,
             _ => panic!("the provider does not send the browser back: {back}"),
         }
+    }
+
+    /// A new browser that has signed in at the provider, and the URL of its callback, as [`Gate::callback_of`].
+    ///
+    /// # Panics
+    /// As [`Gate::callback_of`].
+    pub fn at_callback(&self, username: &str, path: &str) -> (Client, String) {
+        let client = Client::new();
+        let callback = self.callback_of(&client, username, path);
+        (client, callback)
     }
 
     /// The session cookie of a browser.

@@ -200,8 +200,7 @@ fn bt11_a_token_anywhere_but_in_the_authorization_header_is_not_accepted() {
 
 #[test]
 fn bt12_a_bad_token_is_refused_even_when_a_good_session_comes_along() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     assert_refused(&gate, 401, || browser.fetching("GET", &gate.url(API)).bearer("not.a.token").send());
     let admin = gate.provider.access_token("mlflow_admin");
     let received = assert_allowed(&gate, || browser.fetching("GET", &gate.url(API)).bearer(&admin).send());

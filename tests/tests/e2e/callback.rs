@@ -36,8 +36,7 @@ fn cb03_cb04_a_callback_in_another_browser_is_refused_and_no_code_is_spent() {
 #[test]
 fn cb06_a_used_callback_never_reaches_the_token_endpoint_again() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/x");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/x");
     let cookies_before = browser.jar().clone();
     let first = browser.navigate(&callback).unwrap();
     assert!([302, 303].contains(&first.status), "{first}");
@@ -87,8 +86,7 @@ fn f603_the_first_of_six_tabs_is_led_back_to_its_page_by_the_button() {
 #[test]
 fn cb13_the_same_callback_on_all_workers_at_once_is_one_token_request() {
     let gate = Gate::builder().workers(4).start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/x");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/x");
     let cookies = browser.jar().clone();
     gate.provider.misbehave(Endpoint::Token, Times::Always, Behaviour::Delay(Duration::from_millis(300)));
     let sessions: usize = std::thread::scope(|scope| {
@@ -155,8 +153,7 @@ fn cb10_tokens_in_the_address_are_never_used() {
 #[test]
 fn cb11_a_posted_callback_is_refused() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let (path, query) = callback.split_once('?').unwrap();
     let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let fields: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -243,8 +240,7 @@ fn cb07_the_login_cookie_lives_no_longer_than_a_login_may_take() {
 #[test]
 fn cb18_no_page_of_a_callback_tells_another_site_where_it_came_from_or_loads_anything_from_there() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let answers = [
         Client::new().navigate(&callback),
         browser.navigate(&with(&callback, "iss", Some("http://evil.example"))),
@@ -311,8 +307,7 @@ fn it21_whatever_the_token_endpoint_does_is_a_page_and_no_session() {
         ("invalid_grant", Behaviour::json(400, "{\"error\":\"invalid_grant\"}")),
         ("unauthorized_client", Behaviour::json(401, "{\"error\":\"unauthorized_client\"}")),
     ] {
-        let browser = Client::new();
-        let callback = gate.callback_of(&browser, "mlflow_user", "/");
+        let (browser, callback) = gate.at_callback("mlflow_user", "/");
         let before = gate.provider.count(Endpoint::Token);
         gate.provider.misbehave(Endpoint::Token, Times::Next(1), behaviour);
         let page = assert_stopped(&gate, &[400, 502, 503], name, || browser.navigate(&callback));
@@ -338,8 +333,7 @@ fn it22_a_token_response_must_say_bearer() {
     ] {
         let value = token_type.clone();
         gate.provider.edit_document(Endpoint::Token, move |document| document["token_type"] = value.clone());
-        let browser = Client::new();
-        let callback = gate.callback_of(&browser, "mlflow_user", "/");
+        let (browser, callback) = gate.at_callback("mlflow_user", "/");
         let response = browser.navigate(&callback).unwrap();
         assert_eq!(gate.session_cookie(&browser).is_some(), accepted, "{token_type}: {response}");
         gate.provider.behave();
@@ -349,8 +343,7 @@ fn it22_a_token_response_must_say_bearer() {
 #[test]
 fn a_client_that_goes_away_during_the_callback_leaves_no_broken_worker() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let hold = Hold::unspent();
     gate.provider.hold(Endpoint::Token, &hold);
     let tab = browser.navigation("GET", &callback).begin();

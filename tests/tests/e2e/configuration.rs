@@ -77,8 +77,7 @@ fn pm13_a_good_configuration_takes_over_without_a_gap_and_sessions_live_on() {
 #[test]
 fn cb17_a_login_that_began_before_a_new_configuration_ends_after_it() {
     let gate = Gate::builder().replaceable().start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/deep?a=b");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/deep?a=b");
     let next = gate.config.clone().set("clock_leeway", "30s");
     assert_eq!(gate.envoy().push_listener(&next).unwrap(), Verdict::Accepted);
     assert!(assert_settled(&gate));
@@ -115,8 +114,7 @@ fn cf04_secrets_do_not_show_in_the_admin_port() {
 
 #[test]
 fn decisions_are_counted_with_their_reasons() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     browser.fetch(&gate.url("/x")).unwrap();
     Client::new().fetch(&gate.url("/x")).unwrap();
     Client::new().fetching("GET", &gate.url("/x")).bearer("a.b.c").send().unwrap();

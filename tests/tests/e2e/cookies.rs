@@ -74,8 +74,7 @@ fn ck05_a_session_cookie_with_one_character_changed_opens_nothing() {
 
 #[test]
 fn ck07_a_login_cookie_is_no_session_and_a_session_no_login() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let session = gate.session_cookie(&browser).unwrap();
     let other = Client::new();
     other.navigate(&gate.url("/")).unwrap();
@@ -83,8 +82,7 @@ fn ck07_a_login_cookie_is_no_session_and_a_session_no_login() {
     let thief = gate.browser_with(&sealed);
     assert_refused(&gate, 401, || thief.fetch(&gate.url("/x")));
 
-    let victim = Client::new();
-    let callback = gate.callback_of(&victim, "mlflow_user", "/");
+    let (victim, callback) = gate.at_callback("mlflow_user", "/");
     victim.jar().plant("localhost", &gate.login_cookies(&victim)[0], &session);
     assert_refused(&gate, 400, || victim.navigate(&callback));
 }
@@ -158,8 +156,7 @@ fn ck10_ck11_cookie_headers_of_any_shape_are_survived() {
 #[test]
 fn ck08_a_login_cookie_that_is_too_old_completes_nothing_although_the_browser_still_sends_it() {
     let gate = Gate::builder().set("login.timeout", "30s").start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let began = std::time::Instant::now();
     let name = gate.login_cookies(&browser).remove(0);
     let sealed = browser.jar().get(&name).unwrap();

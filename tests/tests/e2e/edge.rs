@@ -14,8 +14,7 @@ const COOKIES: usize = 180;
 
 #[test]
 fn f602_a_browser_full_of_cookies_is_let_in_over_http2_as_over_http1() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let ours = gate.cookie_header(&browser);
     let others: Vec<String> = (1..COOKIES).map(|number| format!("cookie{number}=value-{number}")).collect();
     let whole = others.join("; ");

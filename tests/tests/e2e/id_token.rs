@@ -9,8 +9,7 @@ use serde_json::json;
 /// Logs in while ID tokens are forged. Returns whether there is a session.
 fn login(gate: &Gate, forgery: Forgery) -> bool {
     gate.provider.forge(TokenKind::Id, forgery);
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let reached = gate.echo.count();
     let response = browser.navigate(&callback).unwrap();
     gate.provider.behave();

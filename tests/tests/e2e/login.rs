@@ -40,8 +40,7 @@ fn a_wrong_password_stays_at_the_provider_and_can_be_corrected() {
 
 #[test]
 fn a_session_serves_pages_and_fetches_on_every_worker_without_asking_the_provider_again() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     for _ in 0..20 {
         assert_allowed(&gate, || browser.navigate(&gate.url("/experiments")));
         assert_allowed(&gate, || browser.fetch(&gate.url("/ajax-api/2.0/mlflow/experiments/search")));

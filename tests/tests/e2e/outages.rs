@@ -35,8 +35,7 @@ fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
 #[test]
 fn with_redis_down_a_callback_spends_no_code_and_works_when_it_is_back() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/x");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/x");
     gate.redis().stop();
     let page = browser.navigate(&callback).unwrap();
     assert_eq!(page.status, 503, "{page}");
@@ -139,8 +138,7 @@ fn pm13_a_request_that_comes_before_discovery_is_done_waits_for_it() {
 
 #[test]
 fn with_the_provider_down_sessions_and_known_tokens_go_on() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let token = gate.provider.access_token("mlflow_user");
     assert_workers_alive(&gate);
     gate.provider.stop();

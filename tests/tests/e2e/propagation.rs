@@ -91,8 +91,7 @@ const IDENTITIES: [&str; 32] = [
 
 #[test]
 fn f803_no_name_that_an_application_takes_for_an_identity_reaches_it() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let token = gate.provider.access_token("mlflow_user");
     for (how, request) in [
         ("session", browser.fetching("GET", &gate.url("/x"))),
@@ -161,8 +160,7 @@ fn f1102_an_address_that_the_provider_has_not_verified_is_not_passed_on() {
 
 #[test]
 fn f1103_our_cookie_never_reaches_the_application_however_it_is_sent() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let ticket = gate.session_cookie(&browser).unwrap();
     let ours = format!("{}={ticket}", gate.session_cookie_name());
     let token = gate.provider.access_token("mlflow_user");
@@ -187,8 +185,7 @@ fn f1103_our_cookie_never_reaches_the_application_however_it_is_sent() {
 
 #[test]
 fn f1103_the_application_sets_no_cookie_that_browsers_would_send_as_ours() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let before = gate.session_cookie(&browser);
     for path in ["/x", "/health"] {
         let query = "?set-header=set-cookie:%3Doidc-gate%3Devil&set-header=set-cookie:%3D%20%3Doidc-gate%3Devil\
@@ -236,8 +233,7 @@ fn f1203_a_segment_that_some_server_could_climb_by_is_refused() {
 
 #[test]
 fn hd03_hop_by_hop_tricks_do_not_take_an_identity_header_away() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let received = assert_allowed(&gate, || {
         let request = browser.request("GET", &gate.url("/x"));
         request.header("connection", "close, x-forwarded-user, x-forwarded-groups").send()
@@ -291,8 +287,7 @@ fn a_person_with_five_hundred_groups_signs_in_and_uses_the_application() {
 
 #[test]
 fn hd11_credentials_stay_at_the_gate_and_other_cookies_pass_unchanged() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let ours = gate.cookie_header(&browser);
     for (sent, arrives) in [
         (format!("a=1; {ours}; b=\"2 3\""), Some("a=1; b=\"2 3\"")),
@@ -309,8 +304,7 @@ fn hd11_credentials_stay_at_the_gate_and_other_cookies_pass_unchanged() {
 
 #[test]
 fn hd08_the_application_cannot_set_our_cookies_and_its_401_is_its_own() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let before = gate.session_cookie(&browser);
     let query = "/x?set-header=set-cookie:oidc-gate=evil;Path=/&set-header=set-cookie:oidc-gate-login-abcdefgh=evil\
                  &set-header=set-cookie:theirs=1&set-header=www-authenticate:Basic&status=401";
@@ -323,8 +317,7 @@ fn hd08_the_application_cannot_set_our_cookies_and_its_401_is_its_own() {
 
 #[test]
 fn az05_the_application_sees_the_real_client_and_the_public_host() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let received = assert_allowed(&gate, || {
         browser
             .fetching("GET", &gate.url("/x"))
@@ -351,8 +344,7 @@ fn az05_the_application_sees_the_real_client_and_the_public_host() {
 
 #[test]
 fn rx10_a_large_upload_passes_whole_and_a_refused_one_not_at_all() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let artifact = vec![b'x'; 64 << 20];
     let url = gate.url("/api/2.0/mlflow-artifacts/artifacts/1/model.bin");
     let received = assert_allowed(&gate, || browser.fetching("PUT", &url).body(artifact.clone()).send());
@@ -430,8 +422,7 @@ fn rf08_a_stream_ends_at_its_longest_age_however_long_the_application_would_go_o
 
 #[test]
 fn pm09_head_is_a_get_and_ranges_and_downloads_pass() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let response = browser.fetching("HEAD", &gate.url("/x")).send().unwrap();
     assert_eq!(response.status, 200, "{response}");
     let download = browser.fetch(&gate.url("/x?bytes=8000000")).unwrap();

@@ -41,8 +41,7 @@ fn cf06_a_redis_whose_certificate_nobody_vouches_for_is_not_told_anything() {
         .envoy(move |config| config.redis_tls(&path, "gate").without_health_check("redis"))
         .start();
     let monitor = gate.redis().monitor().unwrap();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     assert_eq!(browser.navigate(&callback).unwrap().status, 503);
     browser.jar().plant("localhost", gate.session_cookie_name(), &"A".repeat(64));
     assert_everywhere(&gate, 503, "/x", |url| browser.fetching("GET", url));

@@ -121,8 +121,7 @@ fn ss03_a_login_that_redis_does_not_take_is_503_and_costs_nothing_but_another_tr
     faults.extend([Fault::Close, Fault::HalfAnswer, Fault::Silence, Fault::DoneAndClose]);
     for on in [On::Key("mlflow:code:".to_owned()), sessions()] {
         for fault in &faults {
-            let browser = Client::new();
-            let callback = gate.callback_of(&browser, "mlflow_user", "/x");
+            let (browser, callback) = gate.at_callback("mlflow_user", "/x");
             gate.redis_proxy().fail(on.clone(), Times::Always, fault.clone());
             eprintln!("{on:?} {fault:?}");
             let page = browser.navigate(&callback).unwrap();

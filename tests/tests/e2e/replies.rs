@@ -8,8 +8,7 @@ use oidc_gate_tests::{
 
 #[test]
 fn health_and_version_are_open_to_anyone_and_carry_no_identity() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     for path in ["/health", "/version"] {
         for client in [&Client::new(), &browser] {
             let received = assert_allowed(&gate, || {
@@ -121,8 +120,7 @@ fn an_ended_session_sends_pages_to_login_and_gives_scripts_401() {
 
 #[test]
 fn a_cross_site_form_cannot_use_a_session() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let url = gate.url("/graphql");
     for site in ["cross-site", "same-site"] {
         assert_refused(&gate, 403, || {
@@ -141,8 +139,7 @@ fn a_cross_site_form_cannot_use_a_session() {
 
 #[test]
 fn requests_that_two_parsers_could_read_differently_are_refused() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let cookie = gate.cookie_header(&browser);
     let port = gate.port();
     let request = |line: &str, headers: &str| {
@@ -172,8 +169,7 @@ fn requests_that_two_parsers_could_read_differently_are_refused() {
 
 #[test]
 fn bytes_that_are_no_text_in_any_header_end_neither_the_request_nor_the_worker() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     for name in ["x-note", "accept", "user-agent", "referer", "sec-fetch-dest", "origin", "x-requested-with"]
     {
         for value in [&b"caf\xe9"[..], b"\xff\xfe", b"\xf0\x9f\x98", b"a\tb"] {

@@ -6,8 +6,7 @@ use oidc_gate_tests::{Gate, assert_refused, assert_soon_everywhere};
 
 #[test]
 fn signing_out_ends_the_session_here_and_at_the_provider_and_offers_a_way_back() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let cookie = gate.session_cookie(&browser).unwrap();
     let journey = gate.sign_out(&browser);
     assert_eq!(journey.hops[0].status, 303, "{}", journey.hops[0]);
@@ -25,8 +24,7 @@ fn signing_out_ends_the_session_here_and_at_the_provider_and_offers_a_way_back()
 
 #[test]
 fn lo16_another_site_cannot_sign_anybody_out() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let url = gate.url("/oauth2/logout");
     // On another site's page, or in content of the application.
     for site in ["cross-site", "same-origin"] {
@@ -76,8 +74,7 @@ fn signing_out_without_a_session_is_harmless() {
 
 #[test]
 fn lo19_with_the_provider_down_the_session_here_still_ends() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     gate.provider.stop();
     let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
     assert!([200, 303].contains(&response.status), "{response}\n{}", gate.envoy().trouble("is asked why"));

@@ -285,10 +285,9 @@ fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() 
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..40)
             .map(|number| {
-                let (url, cookie, goes_on, asked) = (&addresses[number % 2], &cookie, &goes_on, &asked);
+                let (url, client, goes_on, asked) =
+                    (&addresses[number % 2], stack.browser_with(&cookie), &goes_on, &asked);
                 scope.spawn(move || {
-                    let client = Client::new();
-                    client.jar().plant("localhost", SESSION_COOKIE, cookie);
                     let mut statuses = Vec::new();
                     while goes_on() {
                         statuses.push(client.fetch(url).unwrap().status);

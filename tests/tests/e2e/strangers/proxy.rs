@@ -70,8 +70,7 @@ fn f902_behind_a_proxy_the_address_is_the_one_that_it_says() {
     let most = (CODES.at_once + CODES.per_second * (began.elapsed().as_secs() + 1)) / SHARE;
     assert!(asked <= most, "{asked} of {most}");
     // Other users can sign in while this client is refused.
-    let other = Client::new();
-    let callback = gate.callback_of(&other, "mlflow_user", "/");
+    let (other, callback) = gate.at_callback("mlflow_user", "/");
     let back = of(other.navigation("GET", &callback), "10.0.0.1, 198.51.100.9").send().unwrap();
     assert_eq!(back.status, 303, "{back}");
     let callback = gate.callback_of(&Client::new(), "mlflow_user", "/");
