@@ -149,7 +149,7 @@ struct Shared {
 struct State {
     faults: Vec<(On, Times, Fault)>,
     seen: Vec<String>,
-    struck: usize,
+    applied: usize,
     last_answers: Vec<u8>,
     waiting: usize,
 }
@@ -194,8 +194,8 @@ impl Proxy {
     }
 
     /// How often a fault was applied.
-    pub fn struck(&self) -> usize {
-        self.shared.state().struck
+    pub fn applied(&self) -> usize {
+        self.shared.state().applied
     }
 
     /// The names of all received commands, in order.
@@ -257,7 +257,7 @@ impl Shared {
         let (mut in_transaction, mut spoiled, mut hold, mut of_another) = (false, false, false, false);
         for request in pipeline {
             let name = name(request);
-            let fault = self.meet(request);
+            let fault = self.fault_for(request);
             if name == "EXEC" && spoiled {
                 // As Redis does for a transaction with a refused command.
                 exchange(server, &command(&["DISCARD"])).await?;
@@ -313,7 +313,7 @@ impl Shared {
     }
 
     /// Records the command and returns the fault for it, if any.
-    fn meet(&self, request: &Words) -> Option<Fault> {
+    fn fault_for(&self, request: &Words) -> Option<Fault> {
         let mut state = self.state();
         state.seen.push(name(request));
         let due = |(on, times, _): &(On, Times, Fault)| *times != Times::Next(0) && on.covers(request);
@@ -322,7 +322,7 @@ impl Shared {
             *left -= 1;
         }
         let fault = fault.clone();
-        state.struck += 1;
+        state.applied += 1;
         Some(fault)
     }
 

@@ -299,7 +299,7 @@ fn a_logout_whose_sender_gave_up_while_redis_was_silent_counts_on_every_envoy() 
     gate.redis_proxy().fail(On::Command("SET"), Times::Next(1), Fault::Silence);
     let token = signed.logout_token(&gate);
     let sent = Client::new().request("POST", &gate.url(PATH)).form(&[("logout_token", &token)]).begin();
-    assert!(wait_until(BOUND, || gate.redis_proxy().struck() == 1), "Redis was not asked");
+    assert!(wait_until(BOUND, || gate.redis_proxy().applied() == 1), "Redis was not asked");
     sent.abort();
     signed.assert_ends(&gate);
     assert_workers_alive(&gate);

@@ -71,14 +71,14 @@ fn ss03_ss04_an_error_where_a_session_is_read_is_503_and_neither_a_login_nor_a_w
     for (name, fault) in faults {
         let proxy = gate.redis_proxy();
         proxy.fail(sessions(), Times::Always, fault);
-        let (struck, reached) = (proxy.struck(), gate.echo.count());
+        let (applied, reached) = (proxy.applied(), gate.echo.count());
         eprintln!("{name}");
         assert_unavailable(&gate, name, &browser.fetch(&gate.url("/x")).unwrap());
         let page = browser.navigate(&gate.url("/x")).unwrap();
         assert_unavailable(&gate, name, &page);
         assert_eq!(page.header_lines("set-cookie"), Vec::<String>::new(), "{name}: the session is given up");
         assert_eq!(gate.echo.count(), reached, "{name}: let through");
-        assert!(proxy.struck() > struck, "{name}: Redis was not asked");
+        assert!(proxy.applied() > applied, "{name}: Redis was not asked");
         proxy.behave();
         // Immediately: no earlier connection is used again.
         assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));

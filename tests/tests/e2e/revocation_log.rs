@@ -127,10 +127,10 @@ fn f1005_the_first_requests_after_a_start_wait_until_the_revocations_could_be_re
     for round in 0..3 {
         gate.kill_envoy(0);
         gate.redis_proxy().fail(On::Everything, Times::Always, Fault::Close);
-        let struck = gate.redis_proxy().struck();
+        let applied = gate.redis_proxy().applied();
         gate.start_envoy_without_redis(0);
         let ended = gate.with_token("/x", &token).begin();
-        gate.wait_until("does not ask Redis", || gate.redis_proxy().struck() > struck);
+        gate.wait_until("does not ask Redis", || gate.redis_proxy().applied() > applied);
         gate.redis_proxy().behave();
         let ended = ended.finish().unwrap();
         assert_eq!(ended.status, 401, "{round}: {ended}\n{}", gate.envoy().trouble("lets it in"));
