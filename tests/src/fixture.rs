@@ -17,7 +17,7 @@ use crate::builder::Builder;
 use crate::everywhere::{BOUND, wait_for_age};
 use crate::oracle;
 use crate::secrets::Secrets;
-use crate::store::SessionStore;
+use crate::store::Store;
 
 /// The name of the session cookie if the public URL is `http://localhost`.
 const SESSION_COOKIE: &str = "oidc-gate";
@@ -31,8 +31,7 @@ pub(crate) const HEALTHY: Duration = Duration::from_secs(10);
 /// test, and checks the counters of the Wasm host. No test can forget these checks.
 #[derive(Debug)]
 pub struct Gate {
-    /// The session store.
-    pub store: SessionStore,
+    pub(crate) store: Store,
     /// The OpenID provider.
     pub provider: Provider,
     /// The application.
@@ -145,7 +144,7 @@ impl Gate {
     /// Sets an environment variable for every Envoy that is started from now on.
     pub fn set_env(&mut self, name: &str, value: &str) {
         for node in &mut self.nodes {
-            node.launch = node.launch.clone().env(name, value);
+            node.launch.environment.insert(name.to_owned(), value.to_owned());
         }
     }
 
@@ -192,12 +191,7 @@ impl Gate {
     /// # Panics
     /// If the gate uses another store.
     pub fn redis(&self) -> &Redis {
-        match &self.store {
-            SessionStore::Redis(redis) | SessionStore::Proxied(redis, _) | SessionStore::Tls(redis, _) => {
-                redis
-            }
-            _ => panic!("this gate has no single real Redis"),
-        }
+        self.store.redis.as_ref().expect("this gate has a single real Redis")
     }
 
     /// The proxy in front of Redis.
@@ -205,10 +199,7 @@ impl Gate {
     /// # Panics
     /// If the gate has none.
     pub fn redis_proxy(&self) -> &Proxy {
-        match &self.store {
-            SessionStore::Proxied(_, proxy) => proxy,
-            _ => panic!("this gate has no proxy in front of Redis"),
-        }
+        self.store.proxy.as_ref().expect("this gate has a proxy in front of Redis")
     }
 
     /// The fake Redis.
@@ -216,10 +207,7 @@ impl Gate {
     /// # Panics
     /// If the gate uses a real one.
     pub fn fake_redis(&self) -> &FakeRedis {
-        match &self.store {
-            SessionStore::Fake(fake, _) => fake,
-            _ => panic!("this gate has a real Redis"),
-        }
+        self.store.fake.as_ref().expect("this gate has a fake Redis")
     }
 
     /// The Redis Cluster.
@@ -227,10 +215,7 @@ impl Gate {
     /// # Panics
     /// If the gate has none.
     pub fn redis_cluster(&self) -> &Cluster {
-        match &self.store {
-            SessionStore::Cluster(cluster) => cluster,
-            _ => panic!("this gate has no Redis Cluster"),
-        }
+        self.store.cluster.as_ref().expect("this gate has a Redis Cluster")
     }
 
     /// The primary and its replica.
@@ -238,10 +223,7 @@ impl Gate {
     /// # Panics
     /// If the gate has none.
     pub fn redis_pair(&self) -> &Pair {
-        match &self.store {
-            SessionStore::Pair(pair, _) => pair,
-            _ => panic!("this gate has no replicated Redis"),
-        }
+        self.store.pair.as_ref().expect("this gate has a replicated Redis")
     }
 
     /// A browser that has signed in as this user and shows the application's start page.

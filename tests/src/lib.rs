@@ -21,4 +21,3 @@ pub use oracle::{
     RefusedBy, assert_allowed, assert_refused, assert_refused_by, assert_stopped, assert_workers_alive,
 };
 pub use signed::{Signed, assert_accepted};
-pub use store::SessionStore;
