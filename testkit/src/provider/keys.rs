@@ -1,4 +1,4 @@
-//! Signing keys, the JWK set with their public parts, and tokens of any form.
+//! Signing keys, and tokens of any form.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Hmac;
+use oidc_gate_provider_model::{Key, KeyRing};
 use p256::ecdsa::signature::Signer as _;
 use p256::elliptic_curve::Generate as _;
 use rsa::PrivateKey;
@@ -65,17 +66,6 @@ impl SigningKey {
         Self::Es256(p256::ecdsa::SigningKey::generate_from_rng(&mut system_random()))
     }
 
-    /// The correct `alg` for this key.
-    pub fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Rs256(_) => "RS256",
-            Self::Es256(_) => "ES256",
-            Self::Hs256(_) => "HS256",
-            Self::Hs512(_) => "HS512",
-            Self::Unsigned => "none",
-        }
-    }
-
     /// The key id: 43 base64url characters, like Keycloak's.
     pub fn kid(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.public_parts().to_string()))
@@ -84,17 +74,6 @@ impl SigningKey {
     /// A header with the correct `alg` and `kid`.
     pub fn header(&self, typ: &str) -> Value {
         json!({"alg": self.algorithm(), "typ": typ, "kid": self.kid()})
-    }
-
-    /// The public key as a JWK for signatures. `null` for keys without a public part.
-    pub fn jwk(&self) -> Value {
-        let mut jwk = self.public_parts();
-        if let Some(members) = jwk.as_object_mut() {
-            members.insert("kid".into(), json!(self.kid()));
-            members.insert("use".into(), json!("sig"));
-            members.insert("alg".into(), json!(self.algorithm()));
-        }
-        jwk
     }
 
     fn public_parts(&self) -> Value {
@@ -139,6 +118,29 @@ impl SigningKey {
     }
 }
 
+impl Key for SigningKey {
+    fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Rs256(_) => "RS256",
+            Self::Es256(_) => "ES256",
+            Self::Hs256(_) => "HS256",
+            Self::Hs512(_) => "HS512",
+            Self::Unsigned => "none",
+        }
+    }
+
+    /// `null` for keys without a public part.
+    fn jwk(&self) -> Value {
+        let mut jwk = self.public_parts();
+        if let Some(members) = jwk.as_object_mut() {
+            members.insert("kid".into(), json!(self.kid()));
+            members.insert("use".into(), json!("sig"));
+            members.insert("alg".into(), json!(self.algorithm()));
+        }
+        jwk
+    }
+}
+
 fn mac<M: hmac::Mac + hmac::KeyInit>(secret: &[u8], input: &[u8]) -> Vec<u8> {
     match <M as hmac::KeyInit>::new_from_slice(secret) {
         Ok(mut mac) => {
@@ -153,18 +155,21 @@ fn system_random() -> rsa::rand_core::UnwrapErr<getrandom::SysRng> {
     rsa::rand_core::UnwrapErr(getrandom::SysRng)
 }
 
-/// The keys of a realm.
-#[derive(Clone, Debug)]
-pub struct KeyRing {
-    /// The keys in the JWK set. The first key of each algorithm signs.
-    pub listed: Vec<SigningKey>,
+/// Makes the keys of a realm.
+#[derive(Debug, Default)]
+pub(super) struct KeyMaker {
     rsa_made: usize,
-    encryption: Value,
 }
 
-impl KeyRing {
-    /// One RSA and one EC key, and an encryption key, which Keycloak always lists too.
-    pub fn new() -> Self {
+impl KeyMaker {
+    /// One RSA and one EC key.
+    pub fn pair(&mut self) -> Vec<SigningKey> {
+        self.rsa_made += 1;
+        vec![SigningKey::rsa(self.rsa_made - 1), SigningKey::ec()]
+    }
+
+    /// The first keys, and an encryption key, which Keycloak always lists too.
+    pub fn ring(&mut self) -> KeyRing<SigningKey> {
         // It is never used for decryption, so any odd number of this size will do.
         let mut modulus = super::random_bytes::<256>();
         modulus[0] |= 0x80;
@@ -173,49 +178,6 @@ impl KeyRing {
             "kid": URL_SAFE_NO_PAD.encode(Sha256::digest(modulus)), "kty": "RSA", "alg": "RSA-OAEP", "use": "enc",
             "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB",
         });
-        Self { listed: vec![SigningKey::rsa(0), SigningKey::ec()], rsa_made: 1, encryption }
+        KeyRing::new(self.pair(), vec![encryption])
     }
-
-    /// The current signing key for `algorithm`.
-    ///
-    /// # Panics
-    /// If the realm has none, which is a typing error in the test.
-    pub fn active(&self, algorithm: &str) -> SigningKey {
-        match self.listed.iter().find(|key| key.algorithm() == algorithm) {
-            Some(key) => key.clone(),
-            None => panic!("this provider has no key for {algorithm}"),
-        }
-    }
-
-    /// Replaces the signing keys.
-    pub fn rotate(&mut self, old: OldKeys) {
-        let mut listed = vec![SigningKey::rsa(self.rsa_made), SigningKey::ec()];
-        self.rsa_made += 1;
-        if old == OldKeys::StayListed {
-            listed.append(&mut self.listed);
-        }
-        self.listed = listed;
-    }
-
-    /// The JWK set document.
-    pub fn jwks(&self) -> Value {
-        let mut keys = vec![self.encryption.clone()];
-        keys.extend(self.listed.iter().map(SigningKey::jwk));
-        json!({"keys": keys})
-    }
-}
-
-impl Default for KeyRing {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// What a rotation does to the previous keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OldKeys {
-    /// Their tokens stay valid (Keycloak: passive).
-    StayListed,
-    /// Their tokens become invalid immediately (Keycloak: disabled).
-    Removed,
 }

@@ -4,14 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oidc_gate_provider_model::{Content, Endpoint, Reply, Request};
 use serde_json::Value;
 
 use super::hold::Hold;
 use super::keys::SigningKey;
-use super::{Recorded, Target};
+use super::target::Target;
 
 /// What replaces the correct response.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Behaviour {
     /// Exactly this response. The request is not processed.
     Answer {
@@ -151,15 +152,12 @@ impl Forgery {
     }
 }
 
-/// All active misbehaviour of a provider.
+/// All active misbehaviour of a provider, except for forgeries.
 #[derive(Clone, Default)]
 pub(super) struct Misbehaviour {
     behaviours: Vec<(Target, Times, Behaviour)>,
     documents: Vec<(Target, EditValue)>,
     authorization_response: Option<EditPairs>,
-    pub id_token: Forgery,
-    pub access_token: Forgery,
-    pub logout_token: Forgery,
 }
 
 impl Misbehaviour {
@@ -176,7 +174,7 @@ impl Misbehaviour {
     }
 
     /// The behaviour for this call, if there is one. The oldest instruction comes first.
-    pub fn take(&mut self, request: &Recorded) -> Option<Behaviour> {
+    pub fn take(&mut self, request: &Request) -> Option<Behaviour> {
         let due = |(target, times, _): &(Target, Times, Behaviour)| {
             target.covers(request) && *times != Times::Next(0)
         };
@@ -187,15 +185,18 @@ impl Misbehaviour {
         Some(behaviour.clone())
     }
 
-    pub fn apply_to_document(&self, request: &Recorded, document: &mut Value) {
-        for (_, edit) in self.documents.iter().filter(|(target, _)| target.covers(request)) {
-            edit(document);
-        }
-    }
-
-    pub fn apply_to_authorization_response(&self, parameters: &mut Vec<(String, String)>) {
-        if let Some(edit) = &self.authorization_response {
-            edit(parameters);
+    /// Applies the edits to the correct response.
+    pub fn edit(&self, request: &Request, reply: &mut Reply) {
+        match &mut reply.content {
+            Content::Json(document) if reply.status == 200 => {
+                for (_, edit) in self.documents.iter().filter(|(target, _)| target.covers(request)) {
+                    edit(document);
+                }
+            }
+            Content::Redirect(_, parameters) if request.endpoint != Endpoint::EndSession => {
+                self.authorization_response.iter().for_each(|edit| edit(parameters));
+            }
+            _ => {}
         }
     }
 }
