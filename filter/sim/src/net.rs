@@ -217,12 +217,12 @@ fn provider(world: &World, fate: Fate, callout: &Callout) -> CalloutReply {
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     };
     let now = world.executor.now();
-    let (status, body) =
-        world.provider.handle(header(":method"), header(":path"), &callout.headers, &callout.body, now);
-    CalloutReply {
-        status,
-        headers: vec![("content-type".to_owned(), b"application/json".to_vec())],
-        body: body.to_string().into_bytes(),
+    match world.provider.handle(header(":method"), header(":path"), &callout.headers, &callout.body, now) {
+        Some(reply) => {
+            let headers = reply.headers().into_iter().map(|(name, value)| (name, value.into_bytes()));
+            CalloutReply { status: reply.status, headers: headers.collect(), body: reply.body() }
+        }
+        None => status(404),
     }
 }
 

@@ -51,6 +51,11 @@ pub fn epoch_secs(now: Moment) -> u64 {
     epoch_millis(now) / 1000
 }
 
+/// The `sub` of the user with this number.
+pub fn subject(user: usize) -> String {
+    format!("subject-{user}")
+}
+
 /// What users do in a phase of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -151,12 +156,7 @@ impl World {
             executor,
             trace: Trace::new(detail),
             redis: Server::new(password, plan.sabotage.map(|what| what.scripts()).unwrap_or_default()),
-            provider: Provider::new(
-                plan.provider.clone(),
-                plan.people.users,
-                rng.fork("provider"),
-                ledger.clone(),
-            ),
+            provider: Provider::new(&plan.provider, plan.people.users, rng.fork("provider"), ledger.clone()),
             faults,
             ledger,
             envoys,

@@ -30,8 +30,8 @@ pub async fn run(world: Rc<World>) {
             .trace
             .event(now, "administrator", announced.len() as u64, || format!("{action:?} {announced:?}"));
         // One after another; each waits for its reply.
-        for sid in announced {
-            announce(&world, &sid).await;
+        for ended in announced {
+            announce(&world, &ended).await;
         }
         if !world.plan.provider.admin_url {
             continue;

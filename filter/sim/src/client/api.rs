@@ -26,7 +26,7 @@ pub async fn run(world: Rc<World>, number: usize) {
             Act::Leave => return,
         }
         if token.is_none() && !world.faults.provider_is_away(world.executor.now()) {
-            token = world.provider.grant(user, world.executor.now()).map(|(access, _)| access);
+            token = world.provider.grant(user, world.executor.now());
         }
         let Some(text) = token.clone() else { continue };
         let refused = ask(&world, &text).await == Some(401);
@@ -49,7 +49,7 @@ async fn ask(world: &Rc<World>, token: &str) -> Option<u16> {
 }
 
 async fn show(world: &Rc<World>, user: usize) {
-    let Some((token, _)) = world.provider.grant(user, world.executor.now()) else { return };
+    let Some(token) = world.provider.grant(user, world.executor.now()) else { return };
     let mut status = ask(world, &token).await;
     // The provider may be slow, within its limits, so repeat the request.
     for _ in 0..SHOW_TRIES {

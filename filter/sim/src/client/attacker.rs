@@ -10,7 +10,7 @@ use serde_json::json;
 use super::exchange::{Ask, exchange};
 use crate::ledger::SESSION_COOKIE;
 use crate::provider::{AUTHORITY, CLIENT, ISSUER, Key};
-use crate::world::{Act, World, epoch_secs};
+use crate::world::{Act, World, epoch_secs, subject};
 
 /// Tries one attack after another while users use the gate.
 pub async fn run(world: Rc<World>) {
@@ -32,7 +32,7 @@ fn attempt(world: &World) -> Ask {
     forger.id = "key-0".to_owned();
     let someone = world.ledger.some_session(&world.rng);
     let sid = someone.as_ref().map(|(_, sid)| sid.clone()).unwrap_or_default();
-    let subject = format!("subject-{}", world.rng.index(world.plan.people.users));
+    let subject = subject(world.rng.index(world.plan.people.users));
     match world.rng.below(6) {
         0 => {
             let mut ticket = [0; 48];

@@ -9,8 +9,7 @@ use super::jar::Jar;
 use crate::executor::Moment;
 use crate::ledger::{Rule, SESSION_COOKIE};
 use crate::plan::FaultProfile;
-use crate::provider::endpoints::Authorized;
-use crate::provider::{AUTHORITY, ISSUER, ORIGIN, announce};
+use crate::provider::{AUTHORITY, Authorized, ISSUER, ORIGIN, announce};
 use crate::sync::within;
 use crate::world::{Act, World};
 
@@ -268,13 +267,14 @@ impl Browser {
         };
         world.executor.sleep(Duration::from_millis(world.rng.between(2, 40))).await;
         let sso = self.sso.borrow().clone();
-        let logged_out = world.provider.end_session_request(query, sso.as_deref(), world.executor.now());
+        let (ended, location) =
+            world.provider.end_session_request(query, sso.as_deref(), world.executor.now());
         // The provider redirects the browser only after it has notified the gate.
-        for sid in &logged_out.announce {
-            announce(world, sid).await;
+        if let Some(ended) = ended {
+            announce(world, &ended).await;
         }
         *self.sso.borrow_mut() = None;
-        if let Some(location) = logged_out.location {
+        if let Some(location) = location {
             let target = location.strip_prefix(ORIGIN).unwrap_or(&location).to_owned();
             self.send(self.navigation(&target, "cross-site")).await;
         }

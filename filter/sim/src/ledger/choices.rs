@@ -1,7 +1,10 @@
 //! The sessions, tokens and codes that clients and attackers choose from.
 
-use super::{Issued, Ledger, Moment, TokenKind};
+use oidc_gate_provider_model::Kind;
+
+use super::{Issued, Ledger, Moment};
 use crate::rng::Rng;
+use crate::world::subject;
 
 /// Credentials that an observer may have seen.
 impl Ledger {
@@ -34,9 +37,7 @@ impl Ledger {
         let tokens = self.tokens.borrow();
         let is_ended = |issued: &Issued| {
             let session = issued.sid.as_ref().and_then(|sid| sessions.get(sid));
-            issued.kind == TokenKind::Access
-                && now < issued.ends
-                && session.is_some_and(|s| s.ended.is_some())
+            issued.kind == Kind::Access && now < issued.ends && session.is_some_and(|s| s.ended.is_some())
         };
         let ended: Vec<&String> =
             tokens.iter().filter(|(_, issued)| is_ended(issued)).map(|(text, _)| text).collect();
@@ -55,7 +56,7 @@ impl Ledger {
     pub fn some_id_token(&self, rng: &Rng) -> Option<String> {
         let tokens = self.tokens.borrow();
         let all: Vec<_> =
-            tokens.iter().filter(|(_, token)| token.kind == TokenKind::Id).map(|(text, _)| text).collect();
+            tokens.iter().filter(|(_, token)| token.kind == Kind::Id).map(|(text, _)| text).collect();
         (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
     }
 
@@ -68,7 +69,7 @@ impl Ledger {
 
     /// Whether a user's rights have ever changed.
     pub fn user_is_disturbed(&self, user: usize) -> bool {
-        let subject = format!("subject-{user}");
+        let subject = subject(user);
         self.ever_lacked.borrow().contains(&subject) || self.ever_disabled.borrow().contains(&subject)
     }
 

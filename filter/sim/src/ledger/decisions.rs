@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use oidc_gate_core::session::ticket::UntrustedTicket;
+use oidc_gate_provider_model::Kind;
 
-use super::{
-    Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, TokenKind, bump, session_cookie, short,
-};
+use super::{Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, bump, session_cookie, short};
 use crate::client::exchange::Ask;
 use crate::client::flood::NETWORK;
 use crate::contexts::{Decided, Reply, Upstream};
@@ -95,7 +94,7 @@ impl Ledger {
         if let Some(value) = ask.get("authorization") {
             let token = value.strip_prefix("Bearer ").unwrap_or_default();
             return match self.tokens.borrow().get(token) {
-                Some(issued) if issued.kind == TokenKind::Access => Truth::Bearer(issued.clone()),
+                Some(issued) if issued.kind == Kind::Access => Truth::Bearer(issued.clone()),
                 _ => Truth::Nobody,
             };
         }

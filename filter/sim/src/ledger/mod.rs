@@ -12,7 +12,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use oidc_gate_provider_model::Kind;
 pub use presentations::Presentation;
+use serde_json::Value;
 
 use crate::client::exchange::Ask;
 use crate::envoy::WorkerId;
@@ -75,20 +77,11 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The purpose of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenKind {
-    /// An access token.
-    Access,
-    /// An ID token.
-    Id,
-}
-
 /// A token that the provider issued.
 #[derive(Clone, Debug)]
 pub struct Issued {
     /// Its purpose.
-    pub kind: TokenKind,
+    pub kind: Kind,
     /// Its subject.
     pub subject: String,
     /// Its session at the provider.
@@ -272,21 +265,19 @@ impl Ledger {
 
     // What the provider did.
 
-    /// The provider issued a token.
-    pub fn issued(&self, text: &str, kind: TokenKind, whose: (&str, &str), from: Moment, ends: Moment) {
-        let (subject, sid) = (whose.0.to_owned(), Some(whose.1.to_owned()));
-        let issued = Issued { kind, subject, sid, issued: from, ends };
+    /// The provider issued a token with these claims.
+    pub fn issued(&self, text: &str, kind: Kind, claims: &Value, now: Moment) {
+        let claimed = |name: &str| claims[name].as_str().map(str::to_owned);
+        let secs = |name: &str| claims[name].as_u64().unwrap_or_default();
+        let lifetime = Duration::from_secs(secs("exp").saturating_sub(secs("iat")));
+        let issued = Issued {
+            kind,
+            subject: claimed("sub").unwrap_or_default(),
+            sid: claimed("sid"),
+            issued: now,
+            ends: now.saturating_add(lifetime),
+        };
         self.tokens.borrow_mut().insert(text.to_owned(), issued);
-    }
-
-    /// The access token with this text, if there is one.
-    pub fn access_token(&self, text: &str) -> Option<Issued> {
-        self.tokens.borrow().get(text).filter(|issued| issued.kind == TokenKind::Access).cloned()
-    }
-
-    /// The ID token with this text, if there is one.
-    pub fn id_token(&self, text: &str) -> Option<Issued> {
-        self.tokens.borrow().get(text).filter(|issued| issued.kind == TokenKind::Id).cloned()
     }
 
     /// The provider issued a code.
