@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Ledger, Rule, bump};
+use super::{Ledger, Rule};
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
 use crate::faults::Faults;
@@ -109,7 +109,7 @@ impl Ledger {
         }
         let mut tokens = self.refresh.tokens.borrow_mut();
         let token = tokens.get_mut(get("refresh_token")?)?;
-        bump(&self.counts.refreshes);
+        self.count(|tally| tally.refreshes += 1);
         let under_way: Vec<(WorkerId, Moment)> = {
             let calls = self.refresh.calls.borrow();
             let others = calls.values().filter(|call| call.chain == token.chain && call.over.is_none());
@@ -145,7 +145,7 @@ impl Ledger {
         for ticket in self.tickets.borrow_mut().values_mut().filter(|ticket| ticket.chain == chain) {
             ticket.tried = ticket.tried.max(now);
         }
-        if token.arrived > 1 && self.facts.rotation && !self.refresh.excused(&token.calls) {
+        if token.arrived > 1 && self.plan.provider.rotation && !self.refresh.excused(&token.calls) {
             let (chain, number) = (token.chain, token.number);
             let by: Vec<String> = token.calls.iter().map(|(by, at)| format!("{by} at {at}")).collect();
             self.violate(
