@@ -9,10 +9,9 @@ use crate::world::{Act, World};
 
 /// Performs an action now and then while users use the gate.
 pub async fn run(world: Rc<World>) {
-    let mean = u64::try_from(world.plan.people.administrator.as_millis()).unwrap_or(10_000);
     let mut rotated = None;
     loop {
-        world.executor.sleep(Duration::from_millis(world.rng.between(1, 2 * mean))).await;
+        world.pause_about(world.plan.people.administrator).await;
         if world.act() != Act::Use {
             return;
         }

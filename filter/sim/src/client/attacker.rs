@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::exchange::{Ask, exchange};
 use crate::ledger::SESSION_COOKIE;
-use crate::provider::{AUTHORITY, CLIENT, ISSUER, Key};
+use crate::provider::{CLIENT, ISSUER, Key};
 use crate::world::{Act, World, epoch_secs, subject};
 
 /// Tries one attack after another while users use the gate.
@@ -25,7 +25,7 @@ pub async fn run(world: Rc<World>) {
 }
 
 fn attempt(world: &World) -> Ask {
-    let ask = |method: &str, target: &str| Ask::new(world, method, target).header(":authority", AUTHORITY);
+    let ask = |method: &str, target: &str| Ask::new(world, method, target);
     let now = epoch_secs(world.executor.now());
     // A different key under the real key's id.
     let mut forger = Key::new(1_000 + world.rng.below(1_000));

@@ -9,7 +9,7 @@ use super::jar::Jar;
 use crate::executor::Moment;
 use crate::ledger::{Rule, SESSION_COOKIE};
 use crate::plan::FaultProfile;
-use crate::provider::{AUTHORITY, Authorized, ISSUER, ORIGIN, announce};
+use crate::provider::{Authorized, ISSUER, ORIGIN, announce};
 use crate::sync::within;
 use crate::world::{Act, World};
 
@@ -105,8 +105,7 @@ impl Browser {
     }
 
     async fn think(&self) {
-        let mean = u64::try_from(self.world.plan.people.think.as_millis()).unwrap_or(1_000);
-        self.world.executor.sleep(Duration::from_millis(self.world.rng.between(1, 2 * mean))).await;
+        self.world.pause_about(self.world.plan.people.think).await;
     }
 
     async fn use_it(self: &Rc<Self>) {
@@ -145,11 +144,7 @@ impl Browser {
             ("GET", "/ajax-api/2.0/mlflow/runs/get?run_id=1"),
             ("POST", "/ajax-api/2.0/mlflow/runs/search"),
         ]);
-        let ask = Ask::new(world, method, target)
-            .header(":authority", AUTHORITY)
-            .header("sec-fetch-site", "same-origin")
-            .header("sec-fetch-mode", "cors")
-            .header("sec-fetch-dest", "empty");
+        let ask = Ask::new(world, method, target).fetch_metadata("same-origin", "cors", "empty");
         if world.rng.permille(world.plan.people.abort) {
             let patience = Duration::from_micros(world.rng.between(100, 20_000));
             within(&world.executor, patience, self.send(ask)).await;
@@ -175,10 +170,7 @@ impl Browser {
 
     fn navigation(&self, target: &str, site: &str) -> Ask {
         Ask::new(&self.world, "GET", target)
-            .header(":authority", AUTHORITY)
-            .header("sec-fetch-site", site)
-            .header("sec-fetch-mode", "navigate")
-            .header("sec-fetch-dest", "document")
+            .fetch_metadata(site, "navigate", "document")
             .header("accept", "text/html")
     }
 
@@ -295,12 +287,11 @@ impl Browser {
         } else {
             format!("/oauth2/account/sign-out?session={}", self.world.rng.pick(&others))
         };
-        let ask = Ask::new(&self.world, "POST", &target)
-            .header(":authority", AUTHORITY)
-            .header("origin", ORIGIN)
-            .header("sec-fetch-site", "same-origin")
-            .header("sec-fetch-mode", "navigate")
-            .header("sec-fetch-dest", "document");
+        let ask = Ask::new(&self.world, "POST", &target).header("origin", ORIGIN).fetch_metadata(
+            "same-origin",
+            "navigate",
+            "document",
+        );
         if let Some(seen) = self.send(ask).await {
             self.follow_to_end_session(&seen).await;
         }
@@ -345,7 +336,6 @@ impl Browser {
         let now = || world.executor.now();
         for _ in 0..world.plan.worker_count() * 2 {
             let ask = Ask::new(world, "GET", "/ajax-api/2.0/mlflow/runs/get")
-                .header(":authority", AUTHORITY)
                 .header("sec-fetch-site", "same-origin")
                 .header("sec-fetch-dest", "empty");
             let status = self.send(ask).await.map_or(0, |seen| seen.status());

@@ -11,6 +11,7 @@ use crate::contexts::{Decided, Reply};
 use crate::envoy::WorkerId;
 use crate::executor::{Moment, Span};
 use crate::ledger::{SESSION_COOKIE, session_cookie};
+use crate::provider::AUTHORITY;
 use crate::sabotage::Sabotage;
 use crate::worker::Request;
 use crate::world::World;
@@ -74,6 +75,7 @@ impl Ask {
             (":method", method.to_owned()),
             (":path", target.to_owned()),
             ("x-request-id", format!("request-{number}")),
+            (":authority", AUTHORITY.to_owned()),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
         Self { number, headers, body: Vec::new(), address: "192.0.2.1:40000".to_owned() }
@@ -84,6 +86,14 @@ impl Ask {
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Adds the headers by which a browser says what the request is for (Fetch Metadata).
+    #[must_use]
+    pub fn fetch_metadata(self, site: &str, mode: &str, destination: &str) -> Self {
+        self.header("sec-fetch-site", site)
+            .header("sec-fetch-mode", mode)
+            .header("sec-fetch-dest", destination)
     }
 
     /// Sets the client's address.

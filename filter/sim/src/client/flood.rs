@@ -10,7 +10,7 @@ use oidc_gate_core::session::ticket::UntrustedTicket;
 use super::exchange::{Ask, Seen, exchange};
 use crate::envoy::WorkerId;
 use crate::ledger::SESSION_COOKIE;
-use crate::provider::{AUTHORITY, ISSUER};
+use crate::provider::ISSUER;
 use crate::world::{Act, World};
 
 /// The network of all strangers.
@@ -70,7 +70,6 @@ async fn ticket(world: &Rc<World>, at: WorkerId, address: String, kind: Ticket) 
     }
     let targets = ["/models", "/oauth2/account", "/oauth2/logout", "/ajax-api/2.0/mlflow/runs/get"];
     let ask = Ask::new(world, "GET", world.rng.pick::<&str>(&targets))
-        .header(":authority", AUTHORITY)
         .header("cookie", format!("{SESSION_COOKIE}={value}"))
         .from_address(address);
     exchange(world, at, ask).await;
@@ -79,7 +78,6 @@ async fn ticket(world: &Rc<World>, at: WorkerId, address: String, kind: Ticket) 
 /// Begins a login and returns at once with everything except a valid code.
 async fn callback(world: &Rc<World>, at: WorkerId, address: String) {
     let ask = Ask::new(world, "GET", "/oauth2/login")
-        .header(":authority", AUTHORITY)
         .header("sec-fetch-mode", "navigate")
         .header("sec-fetch-dest", "document")
         .from_address(address.clone());
@@ -96,7 +94,6 @@ async fn callback(world: &Rc<World>, at: WorkerId, address: String) {
         .append_pair("iss", ISSUER)
         .finish();
     let ask = Ask::new(world, "GET", &format!("/oauth2/callback?{query}"))
-        .header(":authority", AUTHORITY)
         .header("sec-fetch-mode", "navigate")
         .header("sec-fetch-dest", "document")
         .header("cookie", cookie)

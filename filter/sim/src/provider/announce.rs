@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use oidc_gate_provider_model::{Kind, Session};
 
-use super::AUTHORITY;
 use crate::client::exchange::{Ask, exchange};
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
@@ -27,13 +26,11 @@ pub async fn tell_admin_url(world: &Rc<World>, path: &str, action: &str) -> bool
         return false;
     }
     let token = world.provider.admin_token(action, world.executor.now());
-    let ask = Ask::new(world, "POST", path).header(":authority", AUTHORITY).body(token.into_bytes());
     let at = world.any_worker(None);
-    let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
-    let status = answered.flatten().map_or(0, |seen| seen.status());
-    world.trace.event(world.executor.now(), "announced", u64::from(status), || format!("{action}: {status}"));
+    let ask = Ask::new(world, "POST", path).body(token.into_bytes());
+    let is_confirmed = post(world, at, ask, action).await;
     // Whether something was issued "until now" depends on the clocks.
-    matches!(status, 200 | 204) && world.envoys[at.envoy].clock_is_right()
+    is_confirmed && world.envoys[at.envoy].clock_is_right()
 }
 
 /// Sends logout tokens for a session: to a random worker, or to one worker of each Envoy. Returns when all have replied
@@ -89,18 +86,21 @@ async fn announce_again(world: Rc<World>, sid: String, token: String, was_confir
 async fn deliver(world: &Rc<World>, at: WorkerId, sid: &str, token: &str) -> bool {
     let body = form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", token).finish();
     let ask = Ask::new(world, "POST", PATH)
-        .header(":authority", AUTHORITY)
         .header("content-type", "application/x-www-form-urlencoded")
         .body(body.into_bytes());
-    let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
-    let status = answered.flatten().map_or(0, |seen| seen.status());
-    let now = world.executor.now();
-    world.trace.event(now, "announced", u64::from(status), || format!("end of {sid} to {at}: {status}"));
-    let is_confirmed = matches!(status, 200 | 204);
+    let is_confirmed = post(world, at, ask, &format!("end of {sid} to {at}")).await;
     if is_confirmed {
-        world.ledger.announced(sid, now);
+        world.ledger.announced(sid, world.executor.now());
     }
     is_confirmed
+}
+
+/// Sends a message and waits for the reply. True if the worker confirmed it.
+async fn post(world: &Rc<World>, at: WorkerId, ask: Ask, what: &str) -> bool {
+    let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
+    let status = answered.flatten().map_or(0, |seen| seen.status());
+    world.trace.event(world.executor.now(), "announced", u64::from(status), || format!("{what}: {status}"));
+    matches!(status, 200 | 204)
 }
 
 impl super::Provider {
