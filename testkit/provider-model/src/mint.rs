@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::realm::{AccessToken, RefreshToken, Session};
+use crate::realm::{Session, Token};
 use crate::{Environment, Realm, Time, User};
 
 /// The scopes of the client.
@@ -21,7 +21,7 @@ const CALLBACK_LIFETIME: i64 = 30;
 pub const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
 /// The kind of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// An ID token.
     Id,
@@ -104,17 +104,23 @@ impl<E: Environment> Realm<E> {
 
     /// Makes an access token valid.
     pub fn remember_access_token(&mut self, token: &str, holder: &Holder<'_>, claims: Value) {
+        let record = self.record(holder, self.lifespan(holder.sid), claims);
+        self.access_tokens.insert(token.to_owned(), record);
+    }
+
+    fn record(&self, holder: &Holder<'_>, lifetime: i64, claims: Value) -> Token {
         let session = holder.sid.and_then(|sid| self.sessions.get(sid));
-        let record = AccessToken {
+        Token {
             username: holder.user.username.clone(),
             scope: holder.scope.to_owned(),
             sid: holder.sid.map(ToOwned::to_owned),
             epoch: session.map_or(0, |session| session.epoch),
+            offline: session.is_some_and(|session| session.offline),
             issued: self.now,
-            expires: self.now.plus_secs(self.lifespan(holder.sid)),
+            expires: self.now.plus_secs(lifetime),
             claims,
-        };
-        self.access_tokens.insert(token.to_owned(), record);
+            uses: 0,
+        }
     }
 
     /// Lifetime of ID and access tokens in seconds. It never exceeds the rest of the session.
@@ -136,22 +142,13 @@ impl<E: Environment> Realm<E> {
             Some(session) if !offline => self.settings.sso_session_idle_timeout.min(self.left(session)),
             _ => OFFLINE_IDLE,
         };
-        let epoch = session.map_or(0, |session| session.epoch);
         let claims = json!({
             "exp": self.now.plus_secs(lifetime).secs(), "iat": self.now.secs(), "iss": self.issuer, "aud": self.issuer,
             "sub": holder.user.subject, "typ": if offline { "Offline" } else { "Refresh" }, "azp": self.client.id,
             "sid": sid, "scope": holder.scope,
         });
-        let token = self.environment.refresh_token(claims, holder.spent)?;
-        let record = RefreshToken {
-            sid: sid.to_owned(),
-            scope: holder.scope.to_owned(),
-            issued: self.now,
-            expires: self.now.plus_secs(lifetime),
-            epoch,
-            offline,
-            uses: 0,
-        };
+        let token = self.environment.refresh_token(claims.clone(), holder.spent)?;
+        let record = self.record(holder, lifetime, claims);
         self.refresh_tokens.insert(token.clone(), record);
         Some((token, lifetime))
     }

@@ -42,6 +42,13 @@ pub struct Session {
     pub offline: bool,
 }
 
+/// A session stays the same whatever happens in it.
+impl PartialEq for Session {
+    fn eq(&self, other: &Self) -> bool {
+        self.sid == other.sid
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Code {
     pub sid: String,
@@ -51,27 +58,22 @@ pub(crate) struct Code {
     pub used: bool,
 }
 
+/// An access token or a refresh token.
 #[derive(Clone, Debug)]
-pub(crate) struct RefreshToken {
-    pub sid: String,
-    pub scope: String,
-    pub issued: Time,
-    pub expires: Time,
-    pub epoch: u32,
-    pub offline: bool,
-    pub uses: u32,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct AccessToken {
+pub(crate) struct Token {
     pub username: String,
     pub scope: String,
     /// Absent for client_credentials.
     pub sid: Option<String>,
+    /// That of the session when the token was issued.
     pub epoch: u32,
+    /// Whether the session was started with `offline_access`.
+    pub offline: bool,
     pub issued: Time,
     pub expires: Time,
     pub claims: Value,
+    /// How often a refresh token was used.
+    pub uses: u32,
 }
 
 /// The whole state of a provider.
@@ -106,8 +108,8 @@ pub struct Realm<E: Environment> {
     /// The environment.
     pub environment: E,
     pub(crate) codes: BTreeMap<String, Code>,
-    pub(crate) refresh_tokens: BTreeMap<String, RefreshToken>,
-    pub(crate) access_tokens: BTreeMap<String, AccessToken>,
+    pub(crate) refresh_tokens: BTreeMap<String, Token>,
+    pub(crate) access_tokens: BTreeMap<String, Token>,
     /// Issued ID tokens → `sid`.
     pub(crate) id_tokens: BTreeMap<String, Option<String>>,
 }
@@ -297,7 +299,7 @@ impl<E: Environment> Realm<E> {
     }
 
     /// A valid access token, with the current state of its owner.
-    pub(crate) fn active_access_token(&self, token: &str) -> Option<(&AccessToken, &User)> {
+    pub(crate) fn active_access_token(&self, token: &str) -> Option<(&Token, &User)> {
         let token = self.access_tokens.get(token).filter(|token| token.expires > self.now)?;
         let user = self.enabled_owner(&token.username)?;
         let in_session = match &token.sid {

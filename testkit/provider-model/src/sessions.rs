@@ -64,7 +64,7 @@ impl<E: Environment> Realm<E> {
         let Some(token) = request.form_field("token") else {
             return Reply::refusal((400, "invalid_request", "Token not provided"));
         };
-        if let Some(sid) = self.refresh_tokens.get(token).map(|token| token.sid.clone()) {
+        if let Some(sid) = self.refresh_tokens.get(token).and_then(|token| token.sid.clone()) {
             if self.settings.shares_sessions {
                 self.detach(&sid);
             } else {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::realm::RefreshToken;
+use crate::realm::Token;
 use crate::reply::Refusal;
 use crate::{Environment, Grant, Holder, Realm, Reply, Request, Time, User};
 
@@ -109,35 +109,33 @@ impl<E: Environment> Realm<E> {
         let presented = request.form_field("refresh_token").unwrap_or_default();
         let token = self.refresh_tokens.get(presented).cloned();
         let token = token.ok_or_else(|| refuse("Invalid refresh token"))?;
-        let (user, auth_time) = self.check_refresh_token(&token)?;
+        let sid = token.sid.as_deref().unwrap_or_default();
+        let (user, auth_time) = self.check_refresh_token(&token, sid)?;
         if self.settings.revoke_refresh_token && token.uses > self.settings.refresh_token_max_reuse {
-            self.detach_thief(&token.sid);
+            self.detach_thief(sid);
             return Err(refuse("Maximum allowed refresh token reuse exceeded"));
         }
         if let Some(token) = self.refresh_tokens.get_mut(presented) {
             token.uses += 1;
         }
-        if let Some(session) = self.sessions.get_mut(&token.sid) {
+        if let Some(session) = self.sessions.get_mut(sid) {
             session.last_refresh = self.now;
         }
         // The current state of the user, with current groups.
         Ok(self.token_response(&Holder {
             auth_time: Some(auth_time),
             spent: Some(presented),
-            ..Holder::new(&user, Some(&token.sid), &token.scope)
+            ..Holder::new(&user, Some(sid), &token.scope)
         }))
     }
 
     /// All checks except for reuse, in Keycloak's order.
-    fn check_refresh_token(&self, token: &RefreshToken) -> Result<(User, Time), Refusal> {
+    fn check_refresh_token(&self, token: &Token, sid: &str) -> Result<(User, Time), Refusal> {
         if token.expires <= self.now {
             return Err(refuse("Token is not active"));
         }
-        let session = match self.sessions.get(&token.sid) {
-            Some(session) if session.offline => Some(session),
-            Some(_) => self.live_session(&token.sid),
-            None => None,
-        };
+        let session = self.sessions.get(sid);
+        let session = session.filter(|session| session.offline || self.live_session(sid).is_some());
         let gone = if token.offline { "Offline user session not found" } else { "Session not active" };
         let session = session.ok_or_else(|| refuse(gone))?;
         let user = self.enabled(&session.username)?;

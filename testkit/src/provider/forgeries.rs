@@ -1,6 +1,5 @@
 //! Tables of invalid logout tokens and callbacks. Each is wrong in one respect.
 
-use oidc_gate_provider_model::Key as _;
 use oidc_gate_provider_model::mint::LOGOUT_EVENT;
 use serde_json::{Value, json};
 

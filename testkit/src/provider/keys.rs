@@ -76,6 +76,17 @@ impl SigningKey {
         json!({"alg": self.algorithm(), "typ": typ, "kid": self.kid()})
     }
 
+    /// The public key as a JWK for signatures. `null` for keys without a public part.
+    pub fn jwk(&self) -> Value {
+        let mut jwk = self.public_parts();
+        if let Some(members) = jwk.as_object_mut() {
+            members.insert("kid".into(), json!(self.kid()));
+            members.insert("use".into(), json!("sig"));
+            members.insert("alg".into(), json!(self.algorithm()));
+        }
+        jwk
+    }
+
     fn public_parts(&self) -> Value {
         match self {
             Self::Rs256(key) => json!({
@@ -129,15 +140,8 @@ impl Key for SigningKey {
         }
     }
 
-    /// `null` for keys without a public part.
     fn jwk(&self) -> Value {
-        let mut jwk = self.public_parts();
-        if let Some(members) = jwk.as_object_mut() {
-            members.insert("kid".into(), json!(self.kid()));
-            members.insert("use".into(), json!("sig"));
-            members.insert("alg".into(), json!(self.algorithm()));
-        }
-        jwk
+        self.jwk()
     }
 }
 
@@ -155,29 +159,20 @@ fn system_random() -> rsa::rand_core::UnwrapErr<getrandom::SysRng> {
     rsa::rand_core::UnwrapErr(getrandom::SysRng)
 }
 
-/// Makes the keys of a realm.
-#[derive(Debug, Default)]
-pub(super) struct KeyMaker {
-    rsa_made: usize,
+/// One RSA and one EC key, for a realm that was given new keys this many times.
+pub(super) fn pair(rotations: usize) -> Vec<SigningKey> {
+    vec![SigningKey::rsa(rotations), SigningKey::ec()]
 }
 
-impl KeyMaker {
-    /// One RSA and one EC key.
-    pub fn pair(&mut self) -> Vec<SigningKey> {
-        self.rsa_made += 1;
-        vec![SigningKey::rsa(self.rsa_made - 1), SigningKey::ec()]
-    }
-
-    /// The first keys, and an encryption key, which Keycloak always lists too.
-    pub fn ring(&mut self) -> KeyRing<SigningKey> {
-        // It is never used for decryption, so any odd number of this size will do.
-        let mut modulus = super::random_bytes::<256>();
-        modulus[0] |= 0x80;
-        modulus[255] |= 1;
-        let encryption = json!({
-            "kid": URL_SAFE_NO_PAD.encode(Sha256::digest(modulus)), "kty": "RSA", "alg": "RSA-OAEP", "use": "enc",
-            "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB",
-        });
-        KeyRing::new(self.pair(), vec![encryption])
-    }
+/// The first keys of a realm, and an encryption key, which Keycloak always lists too.
+pub(super) fn key_ring() -> KeyRing<SigningKey> {
+    // It is never used for decryption, so any odd number of this size will do.
+    let mut modulus = super::random_bytes::<256>();
+    modulus[0] |= 0x80;
+    modulus[255] |= 1;
+    let encryption = json!({
+        "kid": URL_SAFE_NO_PAD.encode(Sha256::digest(modulus)), "kty": "RSA", "alg": "RSA-OAEP", "use": "enc",
+        "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB",
+    });
+    KeyRing::new(pair(0), vec![encryption])
 }

@@ -59,20 +59,9 @@ pub enum Times {
     Always,
 }
 
-/// The kind of token to forge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenKind {
-    /// The ID token.
-    Id,
-    /// The access token.
-    Access,
-    /// The logout token, and callbacks to the `adminUrl`.
-    Logout,
-}
-
-type EditValue = Arc<dyn Fn(&mut Value) + Send + Sync>;
+pub(super) type EditValue = Arc<dyn Fn(&mut Value) + Send + Sync>;
 type EditText = Arc<dyn Fn(String) -> String + Send + Sync>;
-type EditPairs = Arc<dyn Fn(&mut Vec<(String, String)>) + Send + Sync>;
+pub(super) type EditPairs = Arc<dyn Fn(&mut Vec<(String, String)>) + Send + Sync>;
 
 /// Changes to a token before and after it is signed.
 #[derive(Clone, Default)]
@@ -155,24 +144,15 @@ impl Forgery {
 /// All active misbehaviour of a provider, except for forgeries.
 #[derive(Clone, Default)]
 pub(super) struct Misbehaviour {
-    behaviours: Vec<(Target, Times, Behaviour)>,
-    documents: Vec<(Target, EditValue)>,
-    authorization_response: Option<EditPairs>,
+    /// Instead of the correct response.
+    pub behaviours: Vec<(Target, Times, Behaviour)>,
+    /// Edits of JSON documents.
+    pub documents: Vec<(Target, EditValue)>,
+    /// The edit of the parameters of a redirect to the client.
+    pub authorization_response: Option<EditPairs>,
 }
 
 impl Misbehaviour {
-    pub fn add(&mut self, target: Target, times: Times, behaviour: Behaviour) {
-        self.behaviours.push((target, times, behaviour));
-    }
-
-    pub fn edit_document(&mut self, target: Target, edit: EditValue) {
-        self.documents.push((target, edit));
-    }
-
-    pub fn edit_authorization_response(&mut self, edit: EditPairs) {
-        self.authorization_response = Some(edit);
-    }
-
     /// The behaviour for this call, if there is one. The oldest instruction comes first.
     pub fn take(&mut self, request: &Request) -> Option<Behaviour> {
         let due = |(target, times, _): &(Target, Times, Behaviour)| {

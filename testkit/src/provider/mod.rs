@@ -24,14 +24,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-pub use oidc_gate_provider_model::{Endpoint, Grant, OldKeys, RealmSettings, User};
+pub use oidc_gate_provider_model::{Endpoint, Grant, Kind as TokenKind, OldKeys, RealmSettings, User};
 use oidc_gate_provider_model::{REALM, Request};
 use serde_json::Value;
 
 pub use back_channel::Delivery;
 pub use hold::Hold;
 pub use keys::SigningKey;
-pub use misbehaviour::{Behaviour, Forgery, Times, TokenKind};
+pub use misbehaviour::{Behaviour, Forgery, Times};
 pub use target::Target;
 pub use tokens::Callback;
 pub use traffic::Refusal;
@@ -190,7 +190,8 @@ impl Provider {
     /// Replaces the signing keys.
     pub fn rotate_keys(&self, old: OldKeys) {
         let mut state = self.lock();
-        let new = state.keys.pair();
+        state.rotations += 1;
+        let new = keys::pair(state.rotations);
         state.realm.keys.rotate(new, old);
     }
 
@@ -206,7 +207,7 @@ impl Provider {
 
     /// Replaces the correct response of an endpoint (or to one grant) by this behaviour, this many times.
     pub fn misbehave(&self, target: impl Into<Target>, times: Times, behaviour: Behaviour) {
-        self.lock().misbehaviour.add(target.into(), times, behaviour);
+        self.lock().misbehaviour.behaviours.push((target.into(), times, behaviour));
     }
 
     /// Holds requests to an endpoint (or for one grant) back until the hold is released. [`Provider::behave`] does not
@@ -221,7 +222,7 @@ impl Provider {
         target: impl Into<Target>,
         edit: impl Fn(&mut Value) + Send + Sync + 'static,
     ) {
-        self.lock().misbehaviour.edit_document(target.into(), Arc::new(edit));
+        self.lock().misbehaviour.documents.push((target.into(), Arc::new(edit)));
     }
 
     /// Changes the parameters of redirects to the client until [`Provider::behave`].
@@ -229,19 +230,19 @@ impl Provider {
         &self,
         edit: impl Fn(&mut Vec<(String, String)>) + Send + Sync + 'static,
     ) {
-        self.lock().misbehaviour.edit_authorization_response(Arc::new(edit));
+        self.lock().misbehaviour.authorization_response = Some(Arc::new(edit));
     }
 
     /// Forges the tokens that the provider issues until [`Provider::behave`].
     pub fn forge(&self, kind: TokenKind, forgery: Forgery) {
-        self.lock().realm.environment.forge(kind, forgery);
+        self.lock().realm.environment.forgeries.insert(kind, forgery);
     }
 
     /// Ends all misbehaviour, edits and forgeries.
     pub fn behave(&self) {
         let mut state = self.lock();
         state.misbehaviour = misbehaviour::Misbehaviour::default();
-        state.realm.environment.behave();
+        state.realm.environment.forgeries.clear();
     }
 
     /// All requests so far to an endpoint (or for one grant), oldest first. Requests that got a wrong response are

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::back_channel::{Delivery, Outgoing};
 use super::environment::Kit;
-use super::keys::KeyMaker;
+use super::keys::key_ring;
 use super::misbehaviour::{Forgery, Misbehaviour};
 use super::traffic::Traffic;
 use super::{Callback, Setup};
@@ -19,7 +19,8 @@ pub(super) struct State {
     pub setup: Setup,
     /// In seconds.
     pub clock_offset: i64,
-    pub keys: KeyMaker,
+    /// How often the keys were replaced.
+    pub rotations: usize,
     pub traffic: Traffic,
     pub deliveries: Vec<Delivery>,
     pub misbehaviour: Misbehaviour,
@@ -37,12 +38,11 @@ impl State {
             User::new("mlflow_admin", &["/mlflow_admins"]),
             User::new("outsider", &[]),
         ];
-        let mut keys = KeyMaker::default();
         Self {
-            realm: Realm::new(issuer, client, users, keys.ring(), Kit::new()),
+            realm: Realm::new(issuer, client, users, key_ring(), Kit::new()),
             setup,
             clock_offset: 0,
-            keys,
+            rotations: 0,
             traffic: Traffic::default(),
             deliveries: Vec::new(),
             misbehaviour: Misbehaviour::default(),
