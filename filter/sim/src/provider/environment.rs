@@ -1,6 +1,5 @@
 //! The environment of the provider's model: the randomness of the seed, and the ledger, which learns what is issued.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use oidc_gate_core::encoding::base64url;
@@ -38,28 +37,17 @@ pub struct Simulated {
     pub now: Moment,
     ledger: Rc<Ledger>,
     serial: u64,
-    /// Code → the chain of refresh tokens that begins with it.
-    chains: BTreeMap<String, u64>,
 }
 
 impl Simulated {
     /// An environment before the first event.
     pub fn new(rng: Rng, ledger: Rc<Ledger>) -> Self {
-        Self { rng, now: Moment::ZERO, ledger, serial: 0, chains: BTreeMap::new() }
+        Self { rng, now: Moment::ZERO, ledger, serial: 0 }
     }
 
     fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
-    }
-
-    /// The chain of a refresh token, and its number in it. `spent` is the code or refresh token before it.
-    fn place(&self, spent: &str) -> Option<(u64, u64)> {
-        let Some(place) = spent.strip_prefix("refresh.") else {
-            return self.chains.get(spent).map(|chain| (*chain, 0));
-        };
-        let mut parts = place.split('.').map_while(|part| part.parse::<u64>().ok());
-        Some((parts.next()?, parts.next()? + 1))
     }
 }
 
@@ -85,7 +73,7 @@ impl Environment for Simulated {
     }
 
     fn refresh_token(&mut self, claims: Value, spent: Option<&str>) -> Option<String> {
-        let (chain, number) = self.place(spent?)?;
+        let (chain, number) = self.ledger.next_in_chain(spent?)?;
         let token = format!("refresh.{chain}.{number}.{}", self.random_text(24));
         self.ledger.refresh_token(&token, chain, number, claims["sid"].as_str().unwrap_or_default());
         Some(token)
@@ -104,7 +92,6 @@ impl Environment for Simulated {
     fn code(&mut self, sid: &str) -> String {
         let chain = self.next_serial();
         let code = format!("{}.{sid}.{CLIENT}", self.random_text(24));
-        self.chains.insert(code.clone(), chain);
         self.ledger.code_issued(&code, sid, chain);
         code
     }

@@ -94,24 +94,16 @@ impl Provider {
         realm
     }
 
-    /// Handles a request of the gate. `None` if there is no such endpoint.
-    pub fn handle(
-        &self,
-        method: &str,
-        target: &str,
-        headers: &[(String, String)],
-        body: &[u8],
-        now: Moment,
-    ) -> Option<Reply> {
-        let request = Request::new(method, target, headers.to_vec(), body)?;
+    /// Handles a request of the gate.
+    pub fn handle(&self, request: &Request, now: Moment) -> Reply {
         if request.grant() == Some(Grant::AuthorizationCode) {
             self.ledger.code_presented(request.form_field("code").unwrap_or_default(), now);
         }
-        let reply = self.realm(now).respond(&request);
+        let reply = self.realm(now).respond(request);
         if request.grant() == Some(Grant::RefreshToken) {
             self.ledger.presented(request.form_field("refresh_token").unwrap_or_default(), now);
         }
-        Some(reply)
+        reply
     }
 
     /// Handles an authorization request of a browser. `sso` is its session cookie. Without a session, the result is
