@@ -48,13 +48,8 @@ impl Seen {
     }
 
     /// A header of the gate's reply.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        match self {
-            Self::Served => None,
-            Self::Answered(reply) => {
-                reply.headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
-            }
-        }
+    pub fn header<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.headers(name).next()
     }
 
     /// All values of a header of the gate's reply.
@@ -129,6 +124,17 @@ impl Ask {
     pub fn path(&self) -> &str {
         self.get(":path").and_then(|target| target.split('?').next()).unwrap_or_default()
     }
+
+    /// The query.
+    pub fn query(&self) -> &str {
+        self.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query)
+    }
+}
+
+/// A parameter of a query.
+pub fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(candidate, _)| candidate == name).map(|(_, value)| value.into_owned())
 }
 
 /// Sends a request to a worker. `None` if no worker runs, or it crashed before it replied. Dropping the future means

@@ -7,7 +7,7 @@ use std::time::Duration;
 use oidc_gate_core::encoding::{base64url, from_base64url};
 use oidc_gate_core::session::ticket::UntrustedTicket;
 
-use super::exchange::{Ask, Seen, exchange};
+use super::exchange::{Ask, Seen, exchange, parameter};
 use crate::envoy::WorkerId;
 use crate::ledger::SESSION_COOKIE;
 use crate::provider::ISSUER;
@@ -82,10 +82,8 @@ async fn callback(world: &Rc<World>, at: WorkerId, address: String) {
         .header("sec-fetch-dest", "document")
         .from_address(address.clone());
     let Some(seen @ Seen::Answered(_)) = exchange(world, at, ask).await else { return };
-    let state = seen.header("location").and_then(|location| {
-        let (_, query) = location.split_once('?')?;
-        form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "state").map(|(_, state)| state)
-    });
+    let query = seen.header("location").and_then(|location| location.split_once('?'));
+    let state = query.and_then(|(_, query)| parameter(query, "state"));
     let cookie = seen.headers("set-cookie").find_map(|cookie| cookie.split(';').next());
     let (Some(state), Some(cookie)) = (state, cookie) else { return };
     let query = form_urlencoded::Serializer::new(String::new())

@@ -12,7 +12,7 @@ impl Ledger {
     pub fn some_session(&self, rng: &Rng) -> Option<(String, String)> {
         let tickets = self.tickets.borrow();
         let all: Vec<_> = tickets.iter().map(|(value, ticket)| (value.clone(), ticket.sid.clone())).collect();
-        (!all.is_empty()).then(|| rng.pick(&all).clone())
+        rng.pick_any(&all).cloned()
     }
 
     /// The cookie of one of the three sessions that ended last.
@@ -28,7 +28,7 @@ impl Ledger {
             .collect();
         ended.sort();
         let latest = ended.len().saturating_sub(3);
-        (!ended.is_empty()).then(|| rng.pick(&ended[latest..]).1.clone())
+        rng.pick_any(&ended[latest..]).map(|(_, value)| (*value).clone())
     }
 
     /// An access token that has not expired, although its session has ended.
@@ -41,7 +41,7 @@ impl Ledger {
         };
         let ended: Vec<&String> =
             tokens.iter().filter(|(_, issued)| is_ended(issued)).map(|(text, _)| text).collect();
-        (!ended.is_empty()).then(|| (*rng.pick(&ended)).clone())
+        rng.pick_any(&ended).map(|text| (*text).clone())
     }
 
     /// When the latest access token of a session at the gate expires.
@@ -57,14 +57,14 @@ impl Ledger {
         let tokens = self.tokens.borrow();
         let all: Vec<_> =
             tokens.iter().filter(|(_, token)| token.kind == Kind::Id).map(|(text, _)| text).collect();
-        (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
+        rng.pick_any(&all).map(|text| (*text).clone())
     }
 
     /// A random code.
     pub fn some_code(&self, rng: &Rng) -> Option<String> {
         let codes = self.codes.borrow();
         let all: Vec<_> = codes.keys().collect();
-        (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
+        rng.pick_any(&all).map(|text| (*text).clone())
     }
 
     /// Whether a user's rights have ever changed.

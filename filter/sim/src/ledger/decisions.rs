@@ -6,7 +6,7 @@ use oidc_gate_core::session::ticket::UntrustedTicket;
 use oidc_gate_provider_model::Kind;
 
 use super::{Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, session_cookie, short};
-use crate::client::exchange::Ask;
+use crate::client::exchange::{Ask, parameter};
 use crate::client::flood::NETWORK;
 use crate::contexts::{Decided, Reply, Upstream};
 use crate::envoy::WorkerId;
@@ -314,11 +314,8 @@ impl Ledger {
         });
         let Some(value) = cookie.filter(|value| !value.is_empty()) else { return };
         self.count(|tally| tally.logins += 1);
-        let query = ask.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
-        let code =
-            form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "code").map(|(_, code)| code);
         let codes = self.codes.borrow();
-        let Some(code) = code.and_then(|code| codes.get(&*code)) else {
+        let Some(code) = parameter(ask.query(), "code").and_then(|code| codes.get(&code)) else {
             return self.violate(
                 Rule::PermitOfItsOwn,
                 now,
@@ -366,8 +363,7 @@ impl Ledger {
             return;
         }
         self.count(|tally| tally.sign_outs += 1);
-        let query = ask.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
-        let named = query.strip_prefix("session=");
+        let named = ask.query().strip_prefix("session=");
         for (value, ticket) in self.tickets.borrow_mut().iter_mut() {
             let is_meant = match named {
                 Some(name) => {
