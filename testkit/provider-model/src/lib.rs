@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`realm`] | users, sessions, codes, tokens, and when each becomes invalid |
 //! | [`request`], [`reply`] | what goes in and what comes out |
-//! | `authorize`, `token`, `sessions` | the endpoints: sign-in, grants, and what concerns existing tokens and sessions |
+//! | `authorize`, `token`, `sessions` | the endpoints: sign-in, grants, existing tokens and sessions |
 //! | [`mint`] | the content of tokens and documents |
 //! | [`user`], [`settings`], [`keys`], [`time`] | parts of a realm |
 //! | `pages` | HTML |
@@ -43,7 +43,7 @@ use serde_json::Value;
 /// The path of the realm, and of its issuer.
 pub const REALM: &str = "/realms/mlflow";
 
-/// What a realm needs from outside, and who wants to know what happens in it.
+/// What a realm needs from outside. It is also told what happens to sessions.
 pub trait Environment {
     /// A key that signs tokens.
     type Key: Key;
@@ -54,11 +54,11 @@ pub trait Environment {
     /// Signs a token of this kind.
     fn sign(&mut self, kind: Kind, key: &Self::Key, claims: Value) -> String;
 
-    /// A refresh token with these claims, for the code or refresh token that was `spent`. `None` if there shall be no
-    /// refresh token.
+    /// A refresh token with these claims, in exchange for the code or refresh token `spent`. `None` if the client gets
+    /// none.
     fn refresh_token(&mut self, claims: Value, spent: Option<&str>) -> Option<String>;
 
-    /// The `jti` of a token. Keycloak's access tokens tell their grant in it.
+    /// The `jti` of a token. In Keycloak's access tokens it begins with the kind of grant.
     fn jti(&mut self, kind: Kind) -> String {
         let random = self.random_text(36);
         if kind == Kind::Access { format!("onrtac:{random}") } else { random }

@@ -100,8 +100,8 @@ pub struct Realm<E: Environment> {
     pub sign_in_as: Option<String>,
     /// The sessions that were not ended. Some may have timed out.
     pub sessions: BTreeMap<String, Session>,
-    /// Accepts the code of a disabled user, and tells of access tokens from before "not before" that they are active.
-    /// Keycloak does neither. With it, a seed of the simulator means what it always meant.
+    /// Accepts the code of a disabled user, and reports access tokens from before "not before" as active. Keycloak does
+    /// neither. Some seeds of the simulator would take another course without it.
     pub lenient: bool,
     /// How often a spent code or refresh token was used again. Each time the client lost a session.
     pub spent_twice: usize,
