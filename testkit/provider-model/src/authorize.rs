@@ -12,7 +12,7 @@ pub const COOKIE: &str = "TESTKIT_IDENTITY";
 impl<E: Environment> Realm<E> {
     /// Shows the form or redirects back to the client immediately.
     pub(crate) fn authorize(&mut self, request: &Request) -> Reply {
-        if let Err(refusal) = self.check_authorization_request(request) {
+        if let Some(refusal) = self.refused_request(request) {
             return refusal;
         }
         let session = request.cookie(COOKIE).and_then(|sid| self.browser_session(sid));
@@ -29,7 +29,7 @@ impl<E: Environment> Realm<E> {
 
     /// Handles the submitted sign-in form.
     pub(crate) fn sign_in(&mut self, request: &Request) -> Reply {
-        if let Err(refusal) = self.check_authorization_request(request) {
+        if let Some(refusal) = self.refused_request(request) {
             return refusal;
         }
         let username = request.form_field("username").unwrap_or_default();
@@ -51,9 +51,10 @@ impl<E: Environment> Realm<E> {
         url::Url::parse(&self.issuer).map(|url| url.path().to_owned()).unwrap_or_default()
     }
 
-    /// RFC 6749 4.1.2.1: if the client or redirect_uri is wrong, there is no redirect to the client.
-    fn check_authorization_request(&self, request: &Request) -> Result<(), Reply> {
-        let page = |text: &str| Err(Reply::sentence(400, text));
+    /// The response to a wrong authorization request. RFC 6749 4.1.2.1: if the client or redirect_uri is wrong, there
+    /// is no redirect to the client.
+    fn refused_request(&self, request: &Request) -> Option<Reply> {
+        let page = |text: &str| Some(Reply::sentence(400, text));
         if let Some(twice) = request.repeated_parameter() {
             return page(&format!("Invalid Request: {twice} given twice"));
         }
@@ -64,7 +65,7 @@ impl<E: Environment> Realm<E> {
             return page("Invalid parameter: redirect_uri");
         }
         let refuse =
-            |error, description: &str| Err(self.authorization_error(request, error, Some(description)));
+            |error, description: &str| Some(self.authorization_error(request, error, Some(description)));
         if request.parameter("response_type").as_deref() != Some("code") {
             return refuse("unsupported_response_type", "Missing or unsupported parameter: response_type");
         }
@@ -79,7 +80,7 @@ impl<E: Environment> Realm<E> {
         if scope.split(' ').any(|scope| !SCOPES.contains(&scope)) {
             return refuse("invalid_scope", &format!("Invalid scopes: {scope}"));
         }
-        Ok(())
+        None
     }
 
     fn grant_code(&mut self, request: &Request, user: &User) -> Reply {
