@@ -115,7 +115,8 @@ ids() {
     kc get "$path" -r "$realm" "${query[@]}" --fields id --format csv --noquotes
 }
 
-# field JSON NAME: the value of a member, which kcadm.sh prints on one line.
+# field JSON NAME: the value of a member, which kcadm.sh prints on one line. Its CSV serves for a single member only: it
+# leaves out what is absent, and has no way to name an attribute with dots.
 field() {
     local line
     while IFS= read -r line; do
@@ -276,9 +277,9 @@ mapper audience-mlflow oidc-audience-mapper "included.client.audience=$client" i
 
 # enable NAME ID BOOLEAN: sets whether a user may sign in.
 enable() {
-    local json word=enabled
-    json=$(kc get "users/$2" -r "$realm")
-    [[ $(field "$json" enabled) != "$3" ]] || return 0
+    local now word=enabled
+    now=$(kc get "users/$2" -r "$realm" --fields enabled --format csv)
+    [[ $now != "$3" ]] || return 0
     [[ $3 == true ]] || word=disabled
     changed "changed: user $1 is $word"
     [[ -n $check ]] || kc update "users/$2" -r "$realm" -s "enabled=$3"
@@ -320,7 +321,7 @@ else
         # By name only: a user whose email address was changed may still have the known password.
         id=$(ids users "username=$name" exact=true)
         [[ -n $id ]] || continue
-        email=$(field "$(kc get "users/$id" -r "$realm")" email)
+        email=$(kc get "users/$id" -r "$realm" --fields email --format csv)
         [[ $email == "\"$name@example.com\"" ]] ||
             echo "  warning: user $name has the e-mail address ${email:-of nobody}; if it is a person, give them another name"
         enable "$name" "$id" false

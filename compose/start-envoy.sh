@@ -12,16 +12,24 @@ if [ -e tls-socket.yaml ]; then
             exit 1
         fi
     done
-    # A copy of the listener `edge` on another port. The plain listener stays for Keycloak's logout messages, but its
-    # port is not published.
+    # A listener with the filters of `edge`, which is the last one in the file, on another port. The plain listener
+    # stays for Keycloak's logout messages, but its port is not published.
     configuration=/tmp/envoy.yaml
     {
-        sed '/^  clusters:$/,$d' envoy.yaml
-        sed -n '/^  - name: edge$/,/^  clusters:$/p' envoy.yaml |
-            sed -e '/^  clusters:$/d' -e 's/^  - name: edge$/  - name: edge-tls/' -e 's/port_value: 5000}/port_value: 5443}/'
-        # The filter chain is the last member of the listener.
+        cat envoy.yaml
+        cat <<'LISTENER'
+  - name: edge-tls
+    address: {socket_address: {address: 0.0.0.0, port_value: 5443}}
+    per_connection_buffer_limit_bytes: 32768
+    listener_filters:
+    - name: envoy.filters.listener.http_inspector
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector
+    listener_filters_timeout: 10s
+    filter_chains:
+    - filters: *edge
+LISTENER
         sed 's/^/      /' tls-socket.yaml
-        sed -n '/^  clusters:$/,$p' envoy.yaml
     } >"$configuration"
 fi
 

@@ -1,7 +1,7 @@
 //! A running Envoy, with the data of its admin port.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,79 +17,16 @@ const START: Duration = Duration::from_secs(120);
 /// The settings that an Envoy is started with.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    program: PathBuf,
-    config: EnvoyConfig,
-    workers: u32,
-    environment: BTreeMap<String, String>,
-    log_level: String,
-    component_log_level: Option<String>,
-    ready: Readiness,
-}
-
-/// When Envoy counts as started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// When the admin port reports "ready".
-    Required,
-    /// When the admin port responds at all.
-    AdminOnly,
-}
-
-impl Launch {
-    /// An Envoy that runs the binary `program`.
-    pub fn new(program: &Path, config: EnvoyConfig) -> Self {
-        Self {
-            program: program.to_owned(),
-            config,
-            workers: 1,
-            environment: BTreeMap::new(),
-            log_level: "info".to_owned(),
-            component_log_level: None,
-            ready: Readiness::Required,
-        }
-    }
-
-    /// The port for browsers.
-    #[must_use]
-    pub fn listener_port(mut self, port: u16) -> Self {
-        self.config = self.config.listener_port(port);
-        self
-    }
-
+    /// The binary.
+    pub program: PathBuf,
+    /// The configuration. The admin port is set at the start.
+    pub config: EnvoyConfig,
     /// The number of worker threads.
-    #[must_use]
-    pub fn workers(mut self, workers: u32) -> Self {
-        self.workers = workers;
-        self
-    }
-
-    /// Sets an environment variable. Envoy gets only those that are set here.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.insert(name.to_owned(), value.to_owned());
-        self
-    }
-
-    /// Sets the log level: `trace`, `debug`, `info`, `warning`, `error`.
-    #[must_use]
-    pub fn log_level(mut self, level: &str) -> Self {
-        level.clone_into(&mut self.log_level);
-        self
-    }
-
-    /// Sets the levels of single components, such as `wasm:debug`.
-    #[must_use]
-    pub fn component_log_level(mut self, levels: &str) -> Self {
-        self.component_log_level = Some(levels.to_owned());
-        self
-    }
-
-    /// When [`Envoy::start`] returns.
-    #[must_use]
-    pub fn readiness(mut self, ready: Readiness) -> Self {
-        self.ready = ready;
-        self
-    }
+    pub workers: u32,
+    /// The environment variables. Envoy gets no others.
+    pub environment: BTreeMap<String, String>,
+    /// The log levels of single components, such as `wasm:debug`. The others log at `info`.
+    pub component_log_level: &'static str,
 }
 
 /// A running Envoy. Dropping it stops the process.
@@ -98,7 +35,7 @@ pub struct Envoy {
     process: std::sync::Mutex<Process>,
     admin_port: u16,
     workers: u32,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 /// Counters of the Wasm host that change when a filter's VM fails or is reloaded.
@@ -129,18 +66,13 @@ impl Envoy {
             // Removes a replaced listener after one second, not after the minute that is shipped.
             .args(["--drain-time-s", "1", "--drain-strategy", "immediate"])
             .args(["--disable-hot-restart", "--concurrency", &launch.workers.to_string()])
-            .args(["--log-level", &launch.log_level])
-            .args(launch.component_log_level.iter().flat_map(|levels| ["--component-log-level", levels]))
+            .args(["--log-level", "info", "--component-log-level", launch.component_log_level])
             .env_clear()
             .envs(&launch.environment)
             .current_dir(folder.path());
         let process = Process::start("Envoy", &mut command, &folder.path().join("envoy.log"))?;
-        let envoy = Self { process: process.into(), admin_port, workers: launch.workers, folder };
-        let ready = || match (envoy.admin("GET", "/ready"), launch.ready) {
-            (Ok(response), Readiness::Required) => response.status == 200,
-            (Ok(_), Readiness::AdminOnly) => true,
-            (Err(_), _) => false,
-        };
+        let envoy = Self { process: process.into(), admin_port, workers: launch.workers, _folder: folder };
+        let ready = || envoy.admin("GET", "/ready").is_ok_and(|response| response.status == 200);
         envoy.lock().wait_until(START, ready)?;
         Ok(envoy)
     }
@@ -149,24 +81,9 @@ impl Envoy {
         self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The admin port.
-    pub fn admin_port(&self) -> u16 {
-        self.admin_port
-    }
-
     /// How many workers it runs.
     pub fn workers(&self) -> u32 {
         self.workers
-    }
-
-    /// The folder of its configuration and log. Tests may put other files there.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Whether the process is running.
-    pub fn is_running(&self) -> bool {
-        self.lock().is_running()
     }
 
     /// The whole log: Envoy's, the filter's and the access log.

@@ -155,6 +155,12 @@ impl EnvoyConfig {
         self
     }
 
+    /// Sets a member of the filter's configuration by its path, such as `session.cache_ttl`.
+    #[must_use]
+    pub fn set(self, path: &str, value: impl Into<Value>) -> Self {
+        self.plugin(|plugin| *path.split('.').fold(plugin, |at, name| &mut at[name]) = value.into())
+    }
+
     /// Gives the filter its configuration as text, which reaches it unchanged. A `Struct` is parsed by Envoy first.
     ///
     /// # Panics
@@ -176,6 +182,21 @@ impl EnvoyConfig {
     pub fn bootstrap(mut self, edit: impl FnOnce(&mut Value)) -> Self {
         edit(&mut self.bootstrap);
         self
+    }
+
+    /// Changes the listener.
+    #[must_use]
+    pub fn listener(mut self, edit: impl FnOnce(&mut Value)) -> Self {
+        if let Some(listener) = self.find_listener() {
+            edit(listener);
+        }
+        self
+    }
+
+    /// Changes the listener's HTTP connection manager.
+    #[must_use]
+    pub fn manager(self, edit: impl FnOnce(&mut Value)) -> Self {
+        self.listener(|listener| edit(&mut listener["filter_chains"][0]["filters"][0]["typed_config"]))
     }
 
     /// Moves the listener into a file in `folder` that Envoy watches. A running Envoy can then get another listener

@@ -14,7 +14,7 @@
 //! | [`provider`] | an OpenID provider that looks like Keycloak on the wire and misbehaves on request |
 //! | [`echo`] | the application behind the gate, which returns what it received |
 //! | [`browser`] | an HTTP client with a browser's cookie jar and Fetch Metadata, and raw bytes over TCP |
-//! | [`server`] | an HTTP server in another thread, for provider and echo |
+//! | [`server`] | serves connections from another thread: HTTP for provider and echo, TCP for the others |
 
 pub mod balancer;
 pub mod browser;

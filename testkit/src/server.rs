@@ -1,11 +1,10 @@
-//! Serves HTTP from another thread, so that tests need no async code.
+//! Serves connections from another thread, so that tests need no async code.
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use http::{Request, Response};
@@ -14,6 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::process::Trouble;
@@ -32,8 +32,7 @@ pub type Answer = Pin<Box<dyn Future<Output = Option<Response<Body>>> + Send>>;
 /// A function that answers requests.
 pub type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 
-/// A running server for HTTP/1.1 and HTTP/2 (prior knowledge) on loopback. Dropping it closes the port and all
-/// connections.
+/// A running server on loopback. Dropping it closes the port and all connections.
 #[derive(Debug)]
 pub struct Server {
     port: u16,
@@ -42,36 +41,55 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `handler` on `port`.
+    /// Serves `handler` on `port` over HTTP/1.1 and HTTP/2 (prior knowledge).
     ///
     /// # Errors
     /// The port is in use, or no thread can be started.
     pub fn start(port: u16, handler: Handler) -> Result<Self, Trouble> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .map_err(|error| Trouble::new(format!("port {port}: {error}")))?;
-        listener.set_nonblocking(true)?;
+        Self::of_connections(port, move |stream| {
+            let handler = Arc::clone(&handler);
+            async move {
+                let service = service_fn(move |request| {
+                    let answer = handler(request);
+                    async move { answer.await.ok_or(BrokenOff) }
+                });
+                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                // A peer may disconnect at any time.
+                let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            }
+        })
+    }
+
+    /// Calls `serve` for each connection to `port`.
+    ///
+    /// # Errors
+    /// The port is in use, or no thread can be started.
+    pub(crate) fn of_connections<F: Future<Output = ()> + Send + 'static>(
+        port: u16,
+        serve: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> Result<Self, Trouble> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = runtime
+            .block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, port)))
+            .map_err(|error| Trouble::new(format!("port {port}: {error}")))?;
         let (stop, stopped) = oneshot::channel();
-        let (report, started) = mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("server-{port}")).spawn(move || {
             runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener);
-                let _ = report.send(listener.as_ref().map(|_| ()).map_err(ToString::to_string));
-                if let Ok(listener) = listener {
-                    tokio::select! {
-                        () = accept(listener, handler) => {}
-                        _ = stopped => {}
+                let accept = async {
+                    loop {
+                        if let Ok((stream, _)) = listener.accept().await {
+                            tokio::spawn(serve(stream));
+                        }
                     }
+                };
+                tokio::select! {
+                    () = accept => {}
+                    _ = stopped => {}
                 }
             });
             // Dropping the runtime drops all connections, so to its peers the server is gone.
         })?;
-        let server = Self { port, stop: Some(stop), thread: Some(thread) };
-        match started.recv() {
-            Ok(Ok(())) => Ok(server),
-            Ok(Err(error)) => Err(Trouble::new(format!("port {port}: {error}"))),
-            Err(_) => Err(Trouble::new(format!("the server for port {port} did not start"))),
-        }
+        Ok(Self { port, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The port on 127.0.0.1.
@@ -88,22 +106,6 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-async fn accept(listener: tokio::net::TcpListener, handler: Handler) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let handler = Arc::clone(&handler);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let answer = handler(request);
-                async move { answer.await.ok_or(BrokenOff) }
-            });
-            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            // A peer may disconnect at any time.
-            let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
-        });
     }
 }
 

@@ -1,5 +1,6 @@
 //! The settings of a gate before it starts.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use oidc_gate_testkit::balancer::Balancer;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixture::{CANARY, Gate, HEALTHY, Node};
-use crate::store::{Kind, SessionStore};
+use crate::store::{Kind, Store};
 
 type PrepareProvider = Box<dyn FnOnce(&Provider)>;
 type EditConfig = Box<dyn FnOnce(EnvoyConfig) -> EnvoyConfig>;
@@ -67,9 +68,15 @@ impl Builder {
 
     /// Changes the filter's configuration.
     #[must_use]
-    pub fn plugin(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
-        self.edits.push(Box::new(|config| config.plugin(edit)));
-        self
+    pub fn plugin(self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
+        self.envoy(|config| config.plugin(edit))
+    }
+
+    /// Sets a member of the filter's configuration by its path, such as `session.cache_ttl`.
+    #[must_use]
+    pub fn set(self, path: &'static str, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        self.envoy(move |config| config.set(path, value))
     }
 
     /// Changes Envoy's configuration.
@@ -133,13 +140,7 @@ impl Builder {
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.filter_log = "wasm:warn";
-        self.edits.push(Box::new(|config| {
-            config.bootstrap(|bootstrap| {
-                let listener = &mut bootstrap["static_resources"]["listeners"][0];
-                listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"] = json!([]);
-            })
-        }));
-        self
+        self.envoy(|config| config.manager(|manager| manager["access_log"] = json!([])))
     }
 
     /// Starts Envoy while Redis is stopped.
@@ -189,9 +190,9 @@ impl Builder {
             prepare(&provider);
         }
         let echo = Echo::start()?;
-        let store = SessionStore::start(self.store)?;
+        let store = Store::start(self.store)?;
         if self.redis_away {
-            store.stop();
+            store.redis.as_ref().expect("a single real Redis can be away at the start").stop();
         }
         let config = EnvoyConfig::shipped()?
             .cluster("mlflow", "127.0.0.1", echo.port())
@@ -206,25 +207,33 @@ impl Builder {
             config = edit(config);
         }
         let secret_key = random_text(48);
-        let planted = Mutex::new(vec![store.password().to_owned()]);
+        let planted = Mutex::new(vec![store.password.clone()]);
         let ports: Vec<u16> = match self.envoys {
             1 => vec![port],
             envoys => (0..envoys).map(|_| free_port()).collect(),
         };
         let balancer = (self.envoys != 1).then(|| Balancer::start(port, ports.clone())).transpose()?;
+        let variables = [
+            ("SECRET_KEY", secret_key.as_str()),
+            ("OIDC_CLIENT_SECRET", provider.client_secret()),
+            ("REDIS_PASSWORD", &store.password),
+            ("MLFLOW_PUBLIC_URL", &public_url),
+            ("OIDC_ISSUER_URL", &provider.issuer()),
+        ];
+        let mut environment = variables
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>();
+        environment.extend(self.environment);
         let mut nodes = Vec::new();
         for node_port in ports {
-            let mut launch = Launch::new(&program, config.clone().listener_port(node_port))
-                .workers(self.workers)
-                .component_log_level(self.filter_log)
-                .env("SECRET_KEY", &secret_key)
-                .env("OIDC_CLIENT_SECRET", provider.client_secret())
-                .env("REDIS_PASSWORD", store.password())
-                .env("MLFLOW_PUBLIC_URL", &public_url)
-                .env("OIDC_ISSUER_URL", &provider.issuer());
-            for (name, value) in &self.environment {
-                launch = launch.env(name, value);
-            }
+            let launch = Launch {
+                program: program.clone(),
+                config: config.clone().listener_port(node_port),
+                workers: self.workers,
+                environment: environment.clone(),
+                component_log_level: self.filter_log,
+            };
             nodes.push(Node { launch, port: node_port, envoy: None });
         }
         let config = config.listener_port(nodes.first().map_or(port, |node| node.port));

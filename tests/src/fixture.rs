@@ -1,22 +1,23 @@
 //! A complete gate: Envoys with the shipped configuration and the filter, Redis, a provider, an application.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::balancer::Balancer;
-use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::browser::{Client, Journey, Request};
 use oidc_gate_testkit::echo::Echo;
 use oidc_gate_testkit::envoy::{Envoy, Launch};
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
-use oidc_gate_testkit::process::Trouble;
+use oidc_gate_testkit::process::{Trouble, wait_until};
 use oidc_gate_testkit::provider::Provider;
 use oidc_gate_testkit::redis::{Cluster, FakeRedis, Pair, Proxy, Redis};
 use tempfile::TempDir;
 
 use crate::builder::Builder;
+use crate::everywhere::{BOUND, wait_for_age};
 use crate::oracle;
 use crate::secrets::Secrets;
-use crate::store::SessionStore;
+use crate::store::Store;
 
 /// The name of the session cookie if the public URL is `http://localhost`.
 const SESSION_COOKIE: &str = "oidc-gate";
@@ -30,8 +31,7 @@ pub(crate) const HEALTHY: Duration = Duration::from_secs(10);
 /// test, and checks the counters of the Wasm host. No test can forget these checks.
 #[derive(Debug)]
 pub struct Gate {
-    /// The session store.
-    pub store: SessionStore,
+    pub(crate) store: Store,
     /// The OpenID provider.
     pub provider: Provider,
     /// The application.
@@ -62,6 +62,16 @@ impl Gate {
     /// If something does not start.
     pub fn start() -> Self {
         Self::builder().start()
+    }
+
+    /// A gate with the shipped configuration, and a browser that has signed in as `mlflow_user`.
+    ///
+    /// # Panics
+    /// If something does not start.
+    pub fn with_browser() -> (Self, Client) {
+        let gate = Self::start();
+        let browser = gate.signed_in("mlflow_user");
+        (gate, browser)
     }
 
     /// A gate that can be changed before it starts.
@@ -134,7 +144,7 @@ impl Gate {
     /// Sets an environment variable for every Envoy that is started from now on.
     pub fn set_env(&mut self, name: &str, value: &str) {
         for node in &mut self.nodes {
-            node.launch = node.launch.clone().env(name, value);
+            node.launch.environment.insert(name.to_owned(), value.to_owned());
         }
     }
 
@@ -181,12 +191,7 @@ impl Gate {
     /// # Panics
     /// If the gate uses another store.
     pub fn redis(&self) -> &Redis {
-        match &self.store {
-            SessionStore::Redis(redis) | SessionStore::Proxied(redis, _) | SessionStore::Tls(redis, _) => {
-                redis
-            }
-            _ => panic!("this gate has no single real Redis"),
-        }
+        self.store.redis.as_ref().expect("this gate has a single real Redis")
     }
 
     /// The proxy in front of Redis.
@@ -194,10 +199,7 @@ impl Gate {
     /// # Panics
     /// If the gate has none.
     pub fn redis_proxy(&self) -> &Proxy {
-        match &self.store {
-            SessionStore::Proxied(_, proxy) => proxy,
-            _ => panic!("this gate has no proxy in front of Redis"),
-        }
+        self.store.proxy.as_ref().expect("this gate has a proxy in front of Redis")
     }
 
     /// The fake Redis.
@@ -205,10 +207,7 @@ impl Gate {
     /// # Panics
     /// If the gate uses a real one.
     pub fn fake_redis(&self) -> &FakeRedis {
-        match &self.store {
-            SessionStore::Fake(fake, _) => fake,
-            _ => panic!("this gate has a real Redis"),
-        }
+        self.store.fake.as_ref().expect("this gate has a fake Redis")
     }
 
     /// The Redis Cluster.
@@ -216,10 +215,7 @@ impl Gate {
     /// # Panics
     /// If the gate has none.
     pub fn redis_cluster(&self) -> &Cluster {
-        match &self.store {
-            SessionStore::Cluster(cluster) => cluster,
-            _ => panic!("this gate has no Redis Cluster"),
-        }
+        self.store.cluster.as_ref().expect("this gate has a Redis Cluster")
     }
 
     /// The primary and its replica.
@@ -227,10 +223,7 @@ impl Gate {
     /// # Panics
     /// If the gate has none.
     pub fn redis_pair(&self) -> &Pair {
-        match &self.store {
-            SessionStore::Pair(pair, _) => pair,
-            _ => panic!("this gate has no replicated Redis"),
-        }
+        self.store.pair.as_ref().expect("this gate has a replicated Redis")
     }
 
     /// A browser that has signed in as this user and shows the application's start page.
@@ -256,6 +249,20 @@ impl Gate {
             [session] => (client, session.sid.clone()),
             _ => panic!("signing in began no single session at the provider: {new:?}"),
         }
+    }
+
+    /// A browser whose access token has expired after this many seconds. The token from a refresh is valid for long. If
+    /// signing in was slow, the first token may have been refreshed already.
+    ///
+    /// # Panics
+    /// If the login fails.
+    pub fn signed_in_and_expired(&self, username: &str, seconds: u32) -> Client {
+        self.provider.settings(|settings| settings.access_token_lifespan = seconds.into());
+        let browser = self.signed_in(username);
+        let signed_in = Instant::now();
+        self.provider.settings(|settings| settings.access_token_lifespan = 300);
+        wait_for_age(signed_in, Duration::from_secs((seconds + 1).into()));
+        browser
     }
 
     /// Signs a browser in as this user by opening `path`. Afterwards the provider asks for passwords again.
@@ -297,9 +304,90 @@ impl Gate {
         }
     }
 
+    /// A new browser that has signed in at the provider, and the URL of its callback, as [`Gate::callback_of`].
+    ///
+    /// # Panics
+    /// As [`Gate::callback_of`].
+    pub fn at_callback(&self, username: &str, path: &str) -> (Client, String) {
+        let client = Client::new();
+        let callback = self.callback_of(&client, username, path);
+        (client, callback)
+    }
+
     /// The session cookie of a browser.
     pub fn session_cookie(&self, client: &Client) -> Option<String> {
-        client.jar().get(SESSION_COOKIE).map(|cookie| cookie.value.clone())
+        client.jar().get(SESSION_COOKIE)
+    }
+
+    /// A browser that sends this as its session cookie, as a thief does.
+    pub fn browser_with(&self, session: &str) -> Client {
+        let client = Client::new();
+        client.jar().plant("localhost", SESSION_COOKIE, session);
+        client
+    }
+
+    /// The session cookie of a browser, as it stands in a Cookie header.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn cookie_header(&self, client: &Client) -> String {
+        match self.session_cookie(client) {
+            Some(session) => format!("{SESSION_COOKIE}={session}"),
+            None => panic!("this browser has no session"),
+        }
+    }
+
+    /// The names of the login cookies of a browser.
+    pub fn login_cookies(&self, client: &Client) -> Vec<String> {
+        let jar = client.jar();
+        let names = jar.names().into_iter().filter(|name| name.starts_with("oidc-gate-login-"));
+        names.map(str::to_owned).collect()
+    }
+
+    /// Signs out as with the button of the application, and follows all redirects.
+    ///
+    /// # Panics
+    /// If that does not end with the gate's page about it.
+    pub fn sign_out(&self, client: &Client) -> Journey {
+        let response = client.submit(&self.url("/oauth2/logout"), &[]);
+        let journey = response.and_then(|response| client.follow(response));
+        let journey = journey.unwrap_or_else(|trouble| panic!("{trouble}"));
+        let end = journey.end();
+        assert!(
+            end.status == 200 && end.url.starts_with(&self.url("/oauth2/signed-out")),
+            "signing out ends elsewhere: {:#?}\n{end}\n{}",
+            journey.urls(),
+            self.envoy().trouble("is asked what happened")
+        );
+        journey
+    }
+
+    /// A request of a script with this access token.
+    pub fn with_token(&self, path: &str, token: &str) -> Request {
+        Client::new().request("GET", &self.url(path)).bearer(token)
+    }
+
+    /// Waits until a condition holds.
+    ///
+    /// # Panics
+    /// If it does not within 20 s: Envoy `does_not_do_it`. The message has the end of its log.
+    #[track_caller]
+    pub fn wait_until(&self, does_not_do_it: &str, condition: impl FnMut() -> bool) {
+        self.wait_until_within(BOUND, does_not_do_it, condition);
+    }
+
+    /// Like [`Gate::wait_until`], with another time limit.
+    ///
+    /// # Panics
+    /// As [`Gate::wait_until`].
+    #[track_caller]
+    pub fn wait_until_within(&self, bound: Duration, does_not_do_it: &str, condition: impl FnMut() -> bool) {
+        assert!(wait_until(bound, condition), "{}", self.envoy().trouble(does_not_do_it));
+    }
+
+    /// Waits until the provider's clock, in whole seconds, shows a later second than this one.
+    pub fn wait_for_second_after(&self, second: i64) {
+        wait_until(BOUND, || self.provider.now() > second);
     }
 
     /// The session cookie's name.

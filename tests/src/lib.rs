@@ -7,13 +7,17 @@ mod builder;
 mod chromium;
 mod everywhere;
 mod fixture;
+pub mod forge;
 mod oracle;
 mod secrets;
+mod signed;
 mod store;
 
 pub use builder::Builder;
 pub use chromium::Chromium;
 pub use everywhere::{BOUND, assert_everywhere, assert_soon_everywhere, statuses, wait_for_age};
 pub use fixture::Gate;
-pub use oracle::{RefusedBy, assert_allowed, assert_refused, assert_refused_by, assert_workers_alive};
-pub use store::SessionStore;
+pub use oracle::{
+    RefusedBy, assert_allowed, assert_refused, assert_refused_by, assert_stopped, assert_workers_alive,
+};
+pub use signed::{Signed, assert_accepted};

@@ -73,6 +73,25 @@ pub fn assert_refused_by(
     response
 }
 
+/// Sends a request that must not reach the application, and gets one of these statuses. `what` describes it. For many
+/// requests in a row: the other checks of [`assert_refused`] are left out.
+///
+/// # Panics
+/// If it does.
+#[track_caller]
+pub fn assert_stopped(
+    gate: &Gate,
+    statuses: &[u16],
+    what: impl std::fmt::Debug,
+    stimulus: impl FnOnce() -> Result<Response, Trouble>,
+) -> Response {
+    let reached = gate.echo.count();
+    let response = stimulus().unwrap_or_else(|trouble| panic!("{what:?}: {trouble}"));
+    assert!(statuses.contains(&response.status), "{what:?}: {response}");
+    assert_eq!(gate.echo.count(), reached, "{what:?}: let through");
+    response
+}
+
 /// Sends a request that must reach the application. Returns the request as the application received it. O2: each
 /// identity header is present once, or not at all.
 ///

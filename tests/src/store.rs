@@ -8,99 +8,96 @@ use oidc_gate_testkit::redis::{Account, Authority, Cluster, FakeRedis, HaProxy, 
 /// `session.redis.prefix` in the shipped configuration.
 const PREFIX: &str = "mlflow";
 
-/// A running store.
-#[derive(Debug)]
-pub enum SessionStore {
-    /// A real Redis.
-    Redis(Box<Redis>),
-    /// A Redis whose replies can be corrupted.
-    Proxied(Box<Redis>, Proxy),
-    /// A fake Redis with a script.
-    Fake(FakeRedis, String),
-    /// A Redis that requires TLS and a user.
-    Tls(Box<Redis>, Box<Authority>),
-    /// A Redis Cluster.
-    Cluster(Cluster),
-    /// A primary and a replica behind HAProxy.
-    Pair(Box<Pair>, HaProxy),
+/// A running store: the parts that its deployment has.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    /// The password for the gate.
+    pub password: String,
+    /// A single real Redis.
+    pub redis: Option<Redis>,
+    /// Can corrupt the replies of that Redis.
+    pub proxy: Option<Proxy>,
+    pub fake: Option<FakeRedis>,
+    pub cluster: Option<Cluster>,
+    /// A primary and a replica.
+    pub pair: Option<Pair>,
+    /// Leads to the primary.
+    front: Option<HaProxy>,
+    /// Has issued the certificate of a Redis with TLS.
+    authority: Option<Authority>,
 }
 
-/// A store before it is started.
+/// The deployment of a store.
 pub(crate) enum Kind {
     Redis,
     Proxied,
     Fake(Script),
+    /// Requires TLS and an ACL user.
     Tls,
     Cluster,
+    /// Behind HAProxy.
     Pair,
 }
 
-impl SessionStore {
-    pub(crate) fn start(kind: Kind) -> Result<Self, Trouble> {
+impl Store {
+    pub fn start(kind: Kind) -> Result<Self, Trouble> {
         let program = required_path("OIDC_GATE_REDIS")?;
-        let redis = || Redis::start(&program).map(Box::new);
-        Ok(match kind {
-            Kind::Redis => Self::Redis(redis()?),
-            Kind::Proxied => {
-                let redis = redis()?;
-                let proxy = Proxy::start(redis.port())?;
-                Self::Proxied(redis, proxy)
+        let mut store = Self::default();
+        match kind {
+            Kind::Redis | Kind::Proxied => {
+                let redis = Redis::start(&program)?;
+                redis.password().clone_into(&mut store.password);
+                if matches!(kind, Kind::Proxied) {
+                    store.proxy = Some(Proxy::start(redis.port())?);
+                }
+                store.redis = Some(redis);
             }
-            Kind::Fake(script) => Self::Fake(FakeRedis::start(script)?, format!("fake-{}", random_text(24))),
+            Kind::Fake(script) => {
+                store.password = format!("fake-{}", random_text(24));
+                store.fake = Some(FakeRedis::start(script)?);
+            }
             Kind::Tls => {
-                let authority = Authority::new()?;
+                store.password = format!("acl-{}", random_text(24));
                 let account = Account {
                     username: "gate".to_owned(),
-                    password: format!("acl-{}", random_text(24)),
+                    password: store.password.clone(),
                     prefix: PREFIX.to_owned(),
                 };
-                Self::Tls(Box::new(Redis::with_tls(&program, &authority, account)?), Box::new(authority))
+                let authority = Authority::new()?;
+                store.redis = Some(Redis::with_tls(&program, &authority, account)?);
+                store.authority = Some(authority);
             }
-            Kind::Cluster => Self::Cluster(Cluster::start(&program)?),
+            Kind::Cluster => {
+                let cluster = Cluster::start(&program)?;
+                cluster.password().clone_into(&mut store.password);
+                store.cluster = Some(cluster);
+            }
             Kind::Pair => {
                 let pair = Pair::start(&program)?;
+                pair.password().clone_into(&mut store.password);
                 let haproxy = required_path("OIDC_GATE_HAPROXY")?;
-                let front = HaProxy::start(&haproxy, &pair.ports(), pair.password())?;
-                Self::Pair(Box::new(pair), front)
+                store.front = Some(HaProxy::start(&haproxy, &pair.ports(), pair.password())?);
+                store.pair = Some(pair);
             }
-        })
+        }
+        Ok(store)
     }
 
     /// Configures an Envoy to use this store.
-    pub(crate) fn configure(&self, config: EnvoyConfig) -> EnvoyConfig {
-        let at = |port| config.clone().cluster("redis", "127.0.0.1", port);
-        match self {
-            Self::Redis(redis) => at(redis.port()),
-            Self::Proxied(_, proxy) => at(proxy.port()),
-            Self::Fake(fake, _) => at(fake.port()).without_health_check("redis"),
-            Self::Tls(redis, authority) => {
-                let username = redis.account().map(|account| account.username.clone()).unwrap_or_default();
-                at(redis.port()).redis_tls(authority.certificate(), &username)
-            }
-            Self::Cluster(cluster) => {
-                let ports: Vec<u16> = cluster.nodes().iter().map(Redis::port).collect();
-                config.redis_cluster(&ports)
-            }
-            Self::Pair(_, front) => at(front.port()),
+    pub fn configure(&self, config: EnvoyConfig) -> EnvoyConfig {
+        if let Some(cluster) = &self.cluster {
+            let ports: Vec<u16> = cluster.nodes().iter().map(Redis::port).collect();
+            return config.redis_cluster(&ports);
         }
-    }
-
-    /// The password for the gate.
-    pub(crate) fn password(&self) -> &str {
-        match self {
-            Self::Redis(redis) | Self::Proxied(redis, _) => redis.password(),
-            Self::Fake(_, password) => password,
-            Self::Tls(redis, _) => redis.account().map_or(redis.password(), |account| &account.password),
-            Self::Cluster(cluster) => cluster.password(),
-            Self::Pair(pair, _) => pair.password(),
-        }
-    }
-
-    /// Stops the store before Envoy starts. It must be a single real Redis.
-    pub(crate) fn stop(&self) {
-        match self {
-            Self::Redis(redis) | Self::Proxied(redis, _) | Self::Tls(redis, _) => redis.stop(),
-            _ => panic!("only a single real Redis can be away at the start"),
+        // What stands in front comes first.
+        let front = [self.proxy.as_ref().map(Proxy::port), self.front.as_ref().map(HaProxy::port)];
+        let server = [self.fake.as_ref().map(FakeRedis::port), self.redis.as_ref().map(Redis::port)];
+        let port = front.into_iter().chain(server).flatten().next().expect("a store has a port");
+        let config = config.cluster("redis", "127.0.0.1", port);
+        match (&self.authority, &self.fake) {
+            (Some(authority), _) => config.redis_tls(authority.certificate(), "gate"),
+            (None, Some(_)) => config.without_health_check("redis"),
+            (None, None) => config,
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -20,31 +19,41 @@ const TAIL_LINES: usize = 40;
 /// If it cannot be started or exits with a status other than 0. The error contains its last lines.
 pub fn run(command: &mut Command, task: &Task) -> Result<()> {
     let shown = describe(command);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start `{shown}`"))?;
-    let (sender, lines) = channel();
-    forward(child.stdout.take(), sender.clone());
-    forward(child.stderr.take(), sender);
     let mut tail = VecDeque::with_capacity(TAIL_LINES);
-    for line in lines {
+    let status = each_line(command, |line| {
         if !line.trim().is_empty() {
-            task.detail(&console::strip_ansi_codes(&line));
+            task.detail(&console::strip_ansi_codes(line));
             if tail.len() == TAIL_LINES {
                 tail.pop_front();
             }
-            tail.push_back(line);
+            tail.push_back(line.trim_end().to_owned());
         }
-    }
-    let status = child.wait()?;
+    })?;
     crate::signals::check()?;
     if !status.success() {
         bail!("`{shown}` failed ({status}); it printed last:\n{}", Vec::from(tail).join("\n"));
     }
     Ok(())
+}
+
+/// Runs a program to its end, and calls `each` with every line that it prints on either stream, in this order.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn each_line(command: &mut Command, mut each: impl FnMut(&str)) -> Result<ExitStatus> {
+    let shown = describe(command);
+    let (reader, writer) = std::io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
+    // The pipe ends only when all of its writers are closed, including those in this process.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut lines = BufReader::new(reader);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        each(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    Ok(child.wait()?)
 }
 
 /// Runs a program to its end and returns its standard output.
@@ -75,19 +84,6 @@ pub fn describe(command: &Command) -> String {
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-}
-
-fn forward(stream: Option<impl Read + Send + 'static>, lines: Sender<String>) {
-    let Some(stream) = stream else { return };
-    std::thread::spawn(move || {
-        let mut reader = BufReader::new(stream);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-            // The receiver lives until both streams have ended.
-            let _ = lines.send(String::from_utf8_lossy(&line).trim_end().to_owned());
-            line.clear();
-        }
-    });
 }
 
 #[cfg(test)]

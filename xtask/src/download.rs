@@ -100,7 +100,7 @@ fn receive(url: &str, part: &Path, task: &Task) -> Result<Result<()>> {
         count_all += count as u64;
     }
     if expected.is_some_and(|rest| count_all < rest) {
-        bail!("the connection ended early; what has arrived is kept");
+        bail!("the connection was closed early; the received part is kept");
     }
     Ok(Ok(()))
 }

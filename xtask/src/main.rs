@@ -223,7 +223,7 @@ fn down(workspace: &Workspace, volumes: bool) -> Result<()> {
     );
     if volumes {
         stack::remove_data(&folder)?;
-        println!("data removed; the secrets in .env stay");
+        println!("data removed; the secrets in .env are kept");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Shows the progress of long tasks: bars or spinners on a terminal, plain lines otherwise.
 
 use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -38,8 +38,7 @@ impl Progress {
             name,
             started: Instant::now(),
             terminal: self.terminal,
-            bytes: Mutex::default(),
-            done: false,
+            announced_percent: AtomicU64::default(),
         }
     }
 
@@ -55,15 +54,7 @@ pub struct Task {
     name: String,
     started: Instant,
     terminal: bool,
-    bytes: Mutex<Bytes>,
-    done: bool,
-}
-
-#[derive(Default)]
-struct Bytes {
-    total: u64,
-    received: u64,
-    announced_percent: u64,
+    announced_percent: AtomicU64,
 }
 
 impl Task {
@@ -84,62 +75,65 @@ impl Task {
 
     /// Turns the spinner into a bar of bytes, of which `received` are already there.
     pub fn expect_bytes(&self, total: u64, received: u64) {
-        self.bar.set_style(style(
-            "{spinner:.cyan} {prefix:<30} {elapsed:>4} [{bar:30.cyan/dim}] {bytes}/{total_bytes} {bytes_per_sec}",
-        ));
-        self.bar.set_length(total);
-        self.bar.set_position(received);
-        *self.lock() = Bytes { total, received, announced_percent: percent(received, total) };
+        self.expect("{bytes}/{total_bytes} {bytes_per_sec}", total, received);
     }
 
     /// Turns the spinner into a bar of `total` items.
     pub fn expect_count(&self, total: u64) {
-        self.bar.set_style(style(
-            "{spinner:.cyan} {prefix:<30} {elapsed:>4} [{bar:30.cyan/dim}] {pos}/{len} {per_sec}",
-        ));
+        self.expect("{pos}/{len} {per_sec}", total, 0);
+    }
+
+    fn expect(&self, numbers: &str, total: u64, received: u64) {
+        let bar = "{spinner:.cyan} {prefix:<30} {elapsed:>4} [{bar:30.cyan/dim}] ";
+        self.bar.set_style(style(&format!("{bar}{numbers}")));
         self.bar.set_length(total);
-        *self.lock() = Bytes { total, received: 0, announced_percent: 0 };
+        self.bar.set_position(received);
+        self.announced_percent.store(self.percent(), Ordering::Relaxed);
     }
 
     /// Sets the number of completed items.
     pub fn reached(&self, count: u64) {
-        let received = self.lock().received;
-        self.received(count.saturating_sub(received));
+        self.bar.set_position(count);
+        self.announce();
     }
 
-    /// Adds to the number of received bytes or completed items.
+    /// Adds to the number of received bytes.
     pub fn received(&self, count: u64) {
         self.bar.inc(count);
-        let mut bytes = self.lock();
-        bytes.received += count;
-        let now = percent(bytes.received, bytes.total);
-        if !self.terminal && now >= bytes.announced_percent + PLAIN_STEP_PERCENT {
-            bytes.announced_percent = now - now % PLAIN_STEP_PERCENT;
-            eprintln!("  {}: {} %", self.name, bytes.announced_percent);
+        self.announce();
+    }
+
+    fn announce(&self) {
+        let now = self.percent();
+        if !self.terminal && now >= self.announced_percent.load(Ordering::Relaxed) + PLAIN_STEP_PERCENT {
+            let step = now - now % PLAIN_STEP_PERCENT;
+            self.announced_percent.store(step, Ordering::Relaxed);
+            eprintln!("  {}: {step} %", self.name);
         }
     }
 
+    fn percent(&self) -> u64 {
+        let total = self.bar.length().unwrap_or_default();
+        self.bar.position().saturating_mul(100).checked_div(total).unwrap_or_default()
+    }
+
     /// Finishes the task. `result` is a short text about it and may be empty.
-    pub fn finish(mut self, result: &str) {
-        self.done = true;
+    pub fn finish(self, result: &str) {
         let seconds = self.started.elapsed().as_secs();
         if self.terminal {
             self.bar.set_style(style("{prefix:<32} {wide_msg}"));
             self.bar.set_prefix(format!("{} {}", console::style("✓").green(), self.name));
             self.bar.finish_with_message(format!("{seconds:>4}s {result}"));
         } else {
+            self.bar.finish();
             eprintln!("✓ {} ({seconds} s) {result}", self.name);
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Bytes> {
-        self.bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if self.done {
+        if self.bar.is_finished() {
             return;
         }
         if self.terminal {
@@ -150,10 +144,6 @@ impl Drop for Task {
             eprintln!("✗ {} failed", self.name);
         }
     }
-}
-
-fn percent(part: u64, whole: u64) -> u64 {
-    part.saturating_mul(100).checked_div(whole).unwrap_or(0)
 }
 
 fn style(template: &str) -> ProgressStyle {

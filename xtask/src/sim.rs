@@ -1,12 +1,12 @@
 //! `cargo xtask sim`: the core in simulated worlds, one for each seed.
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::command::each_line;
 use crate::progress::Progress;
 use crate::signals;
 use crate::workspace::Workspace;
@@ -46,26 +46,19 @@ pub fn run(workspace: &Workspace, Seeds { seeds, seed, hashes }: &Seeds, progres
     if let Some(file) = hashes {
         command.arg("--hashes").arg(std::path::absolute(file)?);
     }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    let mut report = Vec::new();
-    for line in BufReader::new(child.stdout.take().context("the output was not piped")?).lines() {
-        let line = line?;
-        match line.strip_prefix("done ").and_then(|count| count.parse().ok()) {
+    let mut report = String::new();
+    let status = each_line(&mut command, |line| {
+        match line.trim_end().strip_prefix("done ").and_then(|count| count.parse().ok()) {
             Some(count) => task.reached(count),
-            None => report.push(line),
+            None => report += line,
         }
-    }
-    let status = child.wait()?;
+    })?;
     if status.success() {
         task.finish("");
     } else {
         drop(task);
     }
-    println!("{}", report.join("\n"));
+    print!("{report}");
     signals::check()?;
     if !status.success() {
         bail!("a rule was broken");

@@ -1,7 +1,7 @@
 //! What a host does for the adapter. Its words are Envoy's: header maps, local replies, filter state.
 
 use oidc_gate_core::host::{
-    Callout, CalloutError, CasMismatch, CryptoUnavailable, HostSignature, Level, RandomUnavailable,
+    Callout, CalloutError, CasMismatch, CryptoUnavailable, Level, RandomUnavailable, SignatureCheck,
 };
 use oidc_gate_core::time::Timestamp;
 
@@ -66,17 +66,11 @@ pub trait RootContext {
     /// # Errors
     /// No randomness is available.
     fn random(&self, buffer: &mut [u8]) -> Result<(), RandomUnavailable>;
-    /// Verifies `signature` over `signed` with a public key (SPKI, DER). ECDSA signatures are in ASN.1 DER.
+    /// Verifies a signature.
     ///
     /// # Errors
     /// The host cannot verify it.
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable>;
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable>;
     /// Reads data shared by the workers of an Envoy, with its compare-and-swap number.
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)>;
     /// Writes shared data. With `cas`, only over the version that was read.

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use oidc_gate_core::host::{
-    Callout, CalloutError, CalloutReply, CasMismatch, Counter, CryptoUnavailable, Host, HostSignature, Level,
-    LocalFuture, RandomUnavailable,
+    Callout, CalloutError, CalloutReply, CasMismatch, Counter, CryptoUnavailable, Host, Level, LocalFuture,
+    RandomUnavailable, SignatureCheck,
 };
 use oidc_gate_core::metrics::{self, RuleReasons};
 use oidc_gate_core::time::Timestamp;
@@ -47,14 +47,8 @@ impl Host for AdapterHost {
         self.root.random(buffer)
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable> {
-        self.root.verify_signature(algorithm, spki_der, signed, signature)
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+        self.root.verify_signature(check)
     }
 
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)> {

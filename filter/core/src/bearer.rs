@@ -28,7 +28,7 @@ use crate::jose::token::UntrustedToken;
 use crate::jose::validity::{Clock, Validity};
 use crate::oidc::introspection;
 use crate::oidc::provider_client::ProviderClient;
-use crate::oidc::verify::{VerifyError, verify};
+use crate::oidc::verify::verify;
 use crate::principal::{self, Principal};
 use crate::revocation::memory::RevocationKeys;
 use crate::secret::SecretText;
@@ -180,12 +180,9 @@ impl Verifier {
 
     async fn judge(&self, token: &str) -> Result<(Verdict, Timestamp), Rejection> {
         let kind = AccessToken(&self.client.config.issuer.access_token_marks);
-        let verified = verify(&self.client, token, &kind, &self.accepted.algorithms).await.map_err(
-            |error| match error {
-                VerifyError::Token(error) => Rejection::InvalidToken(error),
-                VerifyError::Unavailable(rejection) => rejection,
-            },
-        )?;
+        let verified = verify(&self.client, token, &kind, &self.accepted.algorithms)
+            .await
+            .map_err(|error| error.into_rejection(Rejection::InvalidToken))?;
         let claims = verified.claims();
         let expires = self.check(claims, self.client.host.now()).map_err(Rejection::InvalidToken)?;
         let principal =
@@ -194,7 +191,7 @@ impl Verifier {
         // A token without `iat` counts as issued before every revocation.
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
         let revocation_keys =
-            RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_deref(), issued)
+            RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_ref(), issued)
                 .of_token();
         Ok((Verdict { principal, memo: Memo::default(), revocation_keys }, expires))
     }
@@ -265,8 +262,7 @@ fn is_b64token(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::http::request::tests::request;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn a_token_may_be_the_password_of_any_user() {

@@ -52,8 +52,7 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn f902_callers_are_told_apart_by_address_and_by_network() {

@@ -33,10 +33,15 @@ pub fn from_base64(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
+/// The parts, each with its length in front, so two different lists never have the same bytes (CVE-2023-35941).
+pub fn length_prefixed(parts: &[&[u8]]) -> Vec<u8> {
+    let len = |part: &[u8]| u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes();
+    parts.iter().flat_map(|part| len(part).into_iter().chain(part.iter().copied())).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     use super::*;
 

@@ -2,13 +2,16 @@
 //! [`crate::http::reply`] turns a [`Rejection`] into a reply.
 
 mod denial;
+mod reason;
 
 use std::rc::Rc;
 
 pub use self::denial::NotAllowed;
+pub use self::reason::Reason;
 use crate::config::RuleName;
 use crate::jose::error::TokenError;
-use crate::redis::MAX_VALUE_LEN;
+use crate::methods::Method;
+use crate::redis::{MAX_VALUE_LEN, RedisError};
 
 /// Why a request is not forwarded.
 #[derive(Clone, Debug)]
@@ -32,7 +35,7 @@ pub enum Rejection {
     /// A rule hides this path, or it is below the reserved `/oauth2/`: 404. Contains the rule if there is one.
     NotFound(Option<RuleName>),
     /// One of the gate's endpoints, but with another method: 405 with `Allow`.
-    MethodNotAllowed(&'static str),
+    MethodNotAllowed(&'static [Method]),
     /// A logout token, or an administrative message of the provider, is invalid: 400 (Back-Channel Logout 1.0 2.8).
     InvalidLogoutToken(TokenError),
     /// A logout requested by the provider failed, or did not reach every Envoy: 400 (2.8).
@@ -160,7 +163,7 @@ pub enum Dependency {
     /// The provider does not answer, or refuses a request of the gate.
     Provider(Trouble),
     /// Redis does not answer, or answers with an error.
-    Redis(&'static str),
+    Redis(RedisError),
     /// The host provides no randomness or no signature check.
     Host,
     /// The gate's and the provider's clocks differ too much to check the times of tokens.
@@ -213,26 +216,26 @@ impl Rejection {
     }
 
     /// The stable name for metrics and logs. A named rule extends it.
-    pub fn label(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Malformed(malformed) => malformed.label(),
-            Self::NoCredential => "no_credential",
-            Self::UnusableAuthorization => "unusable_authorization",
-            Self::InvalidToken(_) => "invalid_token",
-            Self::SessionEnded(end) => end.label(),
-            Self::NotAllowed(_) => "not_allowed",
-            Self::CrossSite => "cross_site",
-            Self::Speculative => "speculative",
-            Self::NotFound(_) => "not_found",
-            Self::MethodNotAllowed(_) => "method_not_allowed",
-            Self::InvalidLogoutToken(_) => "invalid_logout_token",
+            Self::Malformed(malformed) => malformed.reason(),
+            Self::NoCredential => Reason::NoCredential,
+            Self::UnusableAuthorization => Reason::UnusableAuthorization,
+            Self::InvalidToken(_) => Reason::InvalidToken,
+            Self::SessionEnded(end) => end.reason(),
+            Self::NotAllowed(_) => Reason::NotAllowed,
+            Self::CrossSite => Reason::CrossSite,
+            Self::Speculative => Reason::Speculative,
+            Self::NotFound(_) => Reason::NotFound,
+            Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
+            Self::InvalidLogoutToken(_) => Reason::InvalidLogoutToken,
             // The message was not read, so it is not retried later either.
-            Self::LogoutFailed(dependency @ Dependency::Body) => dependency.label(),
-            Self::LogoutFailed(_) => "logout_failed",
-            Self::SignOutIncomplete(_) => "sign_out_incomplete",
-            Self::Login(error) => error.label(),
-            Self::Unavailable(dependency) => dependency.label(),
-            Self::OverLimit(limit) => limit.label(),
+            Self::LogoutFailed(dependency @ Dependency::Body) => dependency.reason(),
+            Self::LogoutFailed(_) => Reason::LogoutFailed,
+            Self::SignOutIncomplete(_) => Reason::SignOutIncomplete,
+            Self::Login(error) => error.reason(),
+            Self::Unavailable(dependency) => dependency.reason(),
+            Self::OverLimit(limit) => limit.reason(),
         }
     }
 
@@ -255,10 +258,10 @@ impl Rejection {
             Self::Login(LoginError::UserInfoOfAnother) => {
                 Some("sub differs from the ID token's sub".to_owned())
             }
-            Self::Unavailable(dependency) => dependency.detail().map(str::to_owned),
+            Self::Unavailable(dependency) => dependency.detail(),
             Self::LogoutFailed(dependency) | Self::SignOutIncomplete(dependency) => {
                 let detail = dependency.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
-                Some(format!("{}{detail}", dependency.label()))
+                Some(format!("{}{detail}", dependency.reason().label()))
             }
             Self::NotAllowed(refused) => Some(refused.detail()),
             _ => None,
@@ -273,88 +276,35 @@ impl Rejection {
             _ => None,
         }
     }
-
-    /// All labels. The metrics exist before the first refusal.
-    pub const LABELS: &'static [&'static str] = &[
-        "malformed_method",
-        "malformed_target",
-        "malformed_path",
-        "malformed_authority",
-        "token_in_query",
-        "malformed_parameters",
-        "malformed_body",
-        "no_credential",
-        "unusable_authorization",
-        "invalid_token",
-        "session_malformed_ticket",
-        "session_forged",
-        "session_over_limit",
-        "session_ambiguous",
-        "session_unknown",
-        "session_unreadable",
-        "session_idle",
-        "session_expired",
-        "session_signed_out",
-        "session_refresh_refused",
-        "session_refresh_invalid",
-        "invalid_logout_token",
-        "logout_failed",
-        "sign_out_incomplete",
-        "not_allowed",
-        "cross_site",
-        "speculative",
-        "not_found",
-        "method_not_allowed",
-        "login_missing_state",
-        "login_wrong_issuer",
-        "login_provider_error",
-        "login_code_used",
-        "login_code_refused",
-        "login_client_refused",
-        "login_token_response",
-        "login_id_token",
-        "login_forged_id_token",
-        "login_userinfo",
-        "login_too_large",
-        "login_loop",
-        "login_over_limit",
-        "metadata_unavailable",
-        "provider_unavailable",
-        "misconfigured",
-        "clocks_disagree",
-        "redis_unavailable",
-        "host_unavailable",
-        "body_unavailable",
-    ];
 }
 
 impl Malformed {
-    const fn label(self) -> &'static str {
+    const fn reason(self) -> Reason {
         match self {
-            Self::Method => "malformed_method",
-            Self::Target => "malformed_target",
-            Self::Path => "malformed_path",
-            Self::Authority => "malformed_authority",
-            Self::TokenInQuery => "token_in_query",
-            Self::Parameters => "malformed_parameters",
-            Self::Body => "malformed_body",
+            Self::Method => Reason::MalformedMethod,
+            Self::Target => Reason::MalformedTarget,
+            Self::Path => Reason::MalformedPath,
+            Self::Authority => Reason::MalformedAuthority,
+            Self::TokenInQuery => Reason::TokenInQuery,
+            Self::Parameters => Reason::MalformedParameters,
+            Self::Body => Reason::MalformedBody,
         }
     }
 }
 
 impl SessionEnd {
-    const fn label(self) -> &'static str {
+    const fn reason(self) -> Reason {
         match self {
-            Self::MalformedTicket => "session_malformed_ticket",
-            Self::Forged => "session_forged",
-            Self::Ambiguous => "session_ambiguous",
-            Self::Unknown => "session_unknown",
-            Self::Unreadable => "session_unreadable",
-            Self::Idle => "session_idle",
-            Self::Expired => "session_expired",
-            Self::SignedOut => "session_signed_out",
-            Self::RefreshRefused => "session_refresh_refused",
-            Self::RefreshInvalid => "session_refresh_invalid",
+            Self::MalformedTicket => Reason::SessionMalformedTicket,
+            Self::Forged => Reason::SessionForged,
+            Self::Ambiguous => Reason::SessionAmbiguous,
+            Self::Unknown => Reason::SessionUnknown,
+            Self::Unreadable => Reason::SessionUnreadable,
+            Self::Idle => Reason::SessionIdle,
+            Self::Expired => Reason::SessionExpired,
+            Self::SignedOut => Reason::SessionSignedOut,
+            Self::RefreshRefused => Reason::SessionRefreshRefused,
+            Self::RefreshInvalid => Reason::SessionRefreshInvalid,
         }
     }
 }
@@ -387,56 +337,56 @@ impl LoginError {
         }
     }
 
-    fn label(&self) -> &'static str {
+    fn reason(&self) -> Reason {
         match self {
-            Self::MissingState => "login_missing_state",
-            Self::WrongIssuer => "login_wrong_issuer",
-            Self::Provider { .. } => "login_provider_error",
-            Self::CodeUsed => "login_code_used",
-            Self::CodeRefused(_) => "login_code_refused",
-            Self::ClientRefused(_) => "login_client_refused",
-            Self::TokenResponse(_) => "login_token_response",
-            Self::IdToken(error) if error.is_forgery() => "login_forged_id_token",
-            Self::IdToken(_) => "login_id_token",
-            Self::UserInfo(_) | Self::UserInfoOfAnother => "login_userinfo",
-            Self::TooLarge(_) => "login_too_large",
-            Self::Loop => "login_loop",
+            Self::MissingState => Reason::LoginMissingState,
+            Self::WrongIssuer => Reason::LoginWrongIssuer,
+            Self::Provider { .. } => Reason::LoginProviderError,
+            Self::CodeUsed => Reason::LoginCodeUsed,
+            Self::CodeRefused(_) => Reason::LoginCodeRefused,
+            Self::ClientRefused(_) => Reason::LoginClientRefused,
+            Self::TokenResponse(_) => Reason::LoginTokenResponse,
+            Self::IdToken(error) if error.is_forgery() => Reason::LoginForgedIdToken,
+            Self::IdToken(_) => Reason::LoginIdToken,
+            Self::UserInfo(_) | Self::UserInfoOfAnother => Reason::LoginUserinfo,
+            Self::TooLarge(_) => Reason::LoginTooLarge,
+            Self::Loop => Reason::LoginLoop,
         }
     }
 }
 
 impl Limit {
-    const fn label(self) -> &'static str {
+    const fn reason(self) -> Reason {
         match self {
-            Self::UnknownTickets => "session_over_limit",
-            Self::Callbacks => "login_over_limit",
+            Self::UnknownTickets => Reason::SessionOverLimit,
+            Self::Callbacks => Reason::LoginOverLimit,
         }
     }
 }
 
 impl Dependency {
     /// The stable name for metrics and logs.
-    pub const fn label(&self) -> &'static str {
+    pub const fn reason(&self) -> Reason {
         match self {
             Self::ProviderMetadata(trouble) | Self::Provider(trouble)
                 if matches!(trouble.outlook, Outlook::Lasting) =>
             {
-                "misconfigured"
+                Reason::Misconfigured
             }
-            Self::ProviderMetadata(_) => "metadata_unavailable",
-            Self::Clock => "clocks_disagree",
-            Self::Provider(_) => "provider_unavailable",
-            Self::Redis(_) => "redis_unavailable",
-            Self::Host => "host_unavailable",
-            Self::Body => "body_unavailable",
+            Self::ProviderMetadata(_) => Reason::MetadataUnavailable,
+            Self::Clock => Reason::ClocksDisagree,
+            Self::Provider(_) => Reason::ProviderUnavailable,
+            Self::Redis(_) => Reason::RedisUnavailable,
+            Self::Host => Reason::HostUnavailable,
+            Self::Body => Reason::BodyUnavailable,
         }
     }
 
     /// What the log adds to the label.
-    pub fn detail(&self) -> Option<&str> {
+    pub fn detail(&self) -> Option<String> {
         match self {
-            Self::ProviderMetadata(trouble) | Self::Provider(trouble) => Some(&trouble.detail),
-            Self::Redis(what) => Some(what),
+            Self::ProviderMetadata(trouble) | Self::Provider(trouble) => Some(trouble.detail.to_string()),
+            Self::Redis(error) => Some(error.to_string()),
             Self::Host | Self::Clock | Self::Body => None,
         }
     }
@@ -447,19 +397,9 @@ impl Dependency {
             Self::ProviderMetadata(trouble) | Self::Provider(trouble) => trouble.outlook,
             // A missing cluster needs a new configuration. Redis' own errors can pass: after a failover, with a new
             // password.
-            Self::Redis("unknown cluster") => Outlook::Lasting,
+            Self::Redis(RedisError::UnknownCluster) => Outlook::Lasting,
             // Another Envoy's clock may be right.
             Self::Clock | Self::Redis(_) | Self::Host | Self::Body => Outlook::Passing,
-        }
-    }
-}
-
-impl Dependency {
-    /// What is wrong with Redis. Empty for another dependency.
-    pub fn redis(&self) -> &'static str {
-        match self {
-            Self::Redis(what) => what,
-            _ => "",
         }
     }
 }
@@ -479,6 +419,12 @@ impl From<LoginError> for Rejection {
 impl From<Dependency> for Rejection {
     fn from(dependency: Dependency) -> Self {
         Self::Unavailable(dependency)
+    }
+}
+
+impl From<RedisError> for Rejection {
+    fn from(error: RedisError) -> Self {
+        Self::Unavailable(Dependency::Redis(error))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::http::public_address;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
 use crate::http::return_path::ReturnPath;
+use crate::methods::Method;
 use crate::metrics::{self, Outcome, RuleReasons};
 use crate::oidc::admin_callback::{self, CallbackKind};
 use crate::oidc::browser_login::BrowserLogin;
@@ -145,7 +146,7 @@ impl Gate {
         }
         match self.permit(&request).await {
             Ok((permit, outcome)) => {
-                self.host.count(metrics::decision(outcome, "none"));
+                self.host.count(metrics::decision(outcome));
                 Decision::Forward { permit, reason: outcome.label() }
             }
             Err(rejection) => {
@@ -166,7 +167,7 @@ impl Gate {
             return Some(Err(Refused { retry_path: String::new(), ..Rejection::Speculative.into() }));
         }
         let endpoint = Endpoint::at(request.raw_path())?;
-        if !endpoint.allows(request.method()) {
+        if !endpoint.methods().contains(&request.method()) {
             return Some(Err(Rejection::MethodNotAllowed(endpoint.methods()).into()));
         }
         Some(match endpoint {
@@ -276,10 +277,10 @@ impl Gate {
             };
             match begun {
                 Ok(reply) => {
-                    let reason = rejection.label();
-                    self.host.count(metrics::decision(Outcome::Login, reason));
-                    self.log_refusal(request, &rejection, reason, reply.status);
-                    return Decision::Reply { reply, reason: reason.into() };
+                    let reason = rejection.reason();
+                    self.host.count(metrics::decision(Outcome::Login(reason)));
+                    self.log_refusal(request, &rejection, reason.label(), reply.status);
+                    return Decision::Reply { reply, reason: reason.label().into() };
                 }
                 Err(instead) => rejection = instead,
             }
@@ -306,10 +307,12 @@ impl Gate {
 
     /// Counts the refusal and returns its reason, which the counter, the log line and the access log share.
     fn count_refusal(&self, rejection: &Rejection) -> Cow<'static, str> {
-        let label = rejection.label();
         let (reason, counter) = match self.rule_reasons.of(rejection) {
             Some((reason, counter)) => (reason.to_owned().into(), counter),
-            None => (label.into(), metrics::decision(Outcome::Refused, label)),
+            None => {
+                let reason = rejection.reason();
+                (reason.label().into(), metrics::decision(Outcome::Refused(reason)))
+            }
         };
         self.host.count(counter);
         reason
@@ -325,8 +328,7 @@ impl Gate {
             signed_in: SignedIn::No,
             form_origin: None,
         };
-        let reason = rejection.label();
-        self.host.count(metrics::decision(Outcome::Refused, reason));
+        let reason = self.count_refusal(&rejection);
         self.host.log(
             Level::Info,
             &format!(
@@ -335,12 +337,12 @@ impl Gate {
                 quote(&unparsed.path(), MAX_LOGGED_PATH)
             ),
         );
-        Decision::Reply { reply: refuse(&rejection, &asked), reason: reason.into() }
+        Decision::Reply { reply: refuse(&rejection, &asked), reason }
     }
 
     /// Where a refused user wants to go: the requested page or, after a form, the page that held the form.
     fn wanted(&self, request: &Request) -> ReturnPath {
-        if matches!(request.method(), "GET" | "HEAD") {
+        if matches!(request.method(), Method::Get | Method::Head) {
             return ReturnPath::or_root(&request.target());
         }
         let own =
@@ -349,7 +351,7 @@ impl Gate {
     }
 
     fn answer(&self, request: &Request, reply: Reply) -> Decision {
-        self.host.count(metrics::decision(Outcome::Endpoint, "none"));
+        self.host.count(metrics::decision(Outcome::Endpoint));
         self.host.log(
             Level::Debug,
             &format!(
@@ -376,7 +378,7 @@ impl Gate {
         let mut line = format!(
             "refused: request={} status={status} reason={reason} method={} path={}",
             request.id(),
-            request.method(),
+            request.method().label(),
             quote(request.canonical_path().as_str(), MAX_LOGGED_PATH),
         );
         if let Some(rule) = rejection.rule() {

@@ -89,6 +89,19 @@ pub enum HostSignature {
     EcdsaSha512,
 }
 
+/// A signature to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignatureCheck<'a> {
+    /// The algorithm.
+    pub algorithm: HostSignature,
+    /// The public key: SubjectPublicKeyInfo in DER.
+    pub spki_der: &'a [u8],
+    /// The signed message.
+    pub signed: &'a [u8],
+    /// The signature. For ECDSA it is ASN.1 DER.
+    pub signature: &'a [u8],
+}
+
 /// A counter: its index in the list of [`crate::metrics::names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter(pub usize);
@@ -117,14 +130,8 @@ pub trait Host {
     fn now(&self) -> Timestamp;
     /// Fills `buffer` with cryptographically secure random bytes.
     fn random(&self, buffer: &mut [u8]) -> Result<(), RandomUnavailable>;
-    /// Checks `signature` over `signed` with a public key (SPKI in DER). ECDSA signatures are ASN.1 DER here.
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable>;
+    /// Checks a signature.
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable>;
     /// Reads data that the workers of this Envoy share, with its compare-and-swap number.
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)>;
     /// Writes shared data. With `cas`, only if the value has not changed since it was read.

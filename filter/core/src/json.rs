@@ -10,8 +10,8 @@ use serde_json::{Map, Number, Value};
 #[cfg(test)]
 pub use members::MAX_LIST_ENTRY_LEN;
 pub use members::{
-    ClaimError, ClaimProblem, MAX_LIST_ENTRIES, at, boolean, bounded, is_empty, is_there, list, member,
-    numeric_date, object, string, string_list, string_or_list,
+    ClaimError, ClaimProblem, MAX_LIST_ENTRIES, at, bounded, is_empty, is_there, list, member, numeric_date,
+    object, string, string_list, string_or_list,
 };
 
 mod members;
@@ -205,8 +205,7 @@ impl<'de, T: Document> Visitor<'de> for Strict<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     use super::*;
 

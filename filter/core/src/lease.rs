@@ -49,8 +49,7 @@ fn parse(bytes: &[u8]) -> Timestamp {
 mod tests {
     use super::*;
     use crate::testing::TestHost;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const LONGEST: Duration = Duration::from_secs(3);
 

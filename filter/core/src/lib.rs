@@ -19,6 +19,7 @@
 //! | [`assertion`] | a signed statement to the application about the principal |
 //! | [`policy`] | rules, and [`policy::Permit`], the only thing that forwards a request |
 //! | [`jose`] | untrusted → verified token, JWK set, algorithms |
+//! | [`labelled`] | enums whose variants have a text |
 //! | [`json`] | strict JSON: no duplicate members, bounded depth, typed access |
 //! | [`encoding`] | base64url and base64 |
 //! | [`caller`], [`limit`] | the address that a request comes from; how much strangers can have done |
@@ -50,6 +51,7 @@ pub mod host;
 pub mod http;
 pub mod jose;
 mod json;
+mod labelled;
 mod lease;
 mod limit;
 mod methods;

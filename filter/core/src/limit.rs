@@ -143,9 +143,8 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::test;
     use std::time::Duration;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const RATE: Rate = Rate { burst: 40, per_second: 8 };
 

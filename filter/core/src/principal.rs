@@ -1,6 +1,7 @@
 //! The verified identity from which a request comes.
 
 mod groups;
+mod id;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use crate::jose::claims::{Claims, MAX_IDENTIFIER_CHARS};
 use crate::jose::error::TokenError;
 use crate::quote::quote;
 use groups::Groups;
+pub use id::{Sid, Subject};
 
 /// A verified identity. Only `(issuer, subject)` identifies it (OIDC Core 5.7). Names and email addresses are for
 /// display.
@@ -19,7 +21,7 @@ pub struct Principal {
     /// `iss`.
     pub issuer: String,
     /// `sub`.
-    pub subject: String,
+    pub subject: Subject,
     /// Whether this is a person, or a client acting for itself.
     pub kind: Kind,
     /// `preferred_username`, for display.
@@ -34,7 +36,7 @@ pub struct Principal {
     #[serde(default)]
     pub groups_elsewhere: bool,
     /// The session at the provider, if there is one.
-    pub sid: Option<String>,
+    pub sid: Option<Sid>,
 }
 
 /// Person or client. RFC 9068 5: the two must not be confused.
@@ -60,8 +62,14 @@ impl Principal {
         format!(
             "user={} sub={}",
             quote(self.preferred_username.as_deref().unwrap_or("-"), MAX_IDENTIFIER_CHARS),
-            quote(&self.subject, MAX_IDENTIFIER_CHARS)
+            quote(self.subject.as_str(), MAX_IDENTIFIER_CHARS)
         )
+    }
+
+    /// How the gate's pages call this identity.
+    pub fn display_name(&self) -> &str {
+        let name = self.preferred_username.as_deref().or(self.email.as_deref());
+        name.unwrap_or(self.subject.as_str())
     }
 
     /// Reads the claims of a verified token of the configured issuer.
@@ -76,9 +84,9 @@ impl Principal {
             let text = claims.string(name).unwrap_or_default();
             text.filter(|text| !text.is_empty()).map(str::to_owned)
         };
-        let subject = claims.require_subject()?.to_owned();
+        let subject = Subject::from(claims.require_subject()?);
         let preferred_username = described("preferred_username");
-        let sid = claims.sid().unwrap_or_default().map(str::to_owned);
+        let sid = claims.sid().unwrap_or_default().map(Sid::from);
         // A client that acts for itself is the token's subject (RFC 9068 2.2). With Keycloak the subject is its service
         // account. A token of a person also names a client: the one through which the person signed in.
         let is_its_own_client =
@@ -104,8 +112,9 @@ impl Principal {
 
     /// Approximate size in memory, in bytes.
     pub fn weight(&self) -> usize {
-        let texts = [&self.preferred_username, &self.name, &self.email, &self.sid].into_iter().flatten();
-        let texts = texts.chain([&self.issuer, &self.subject]).chain(&self.groups);
+        let names = [&self.preferred_username, &self.name, &self.email].into_iter().flatten();
+        let texts = names.chain([&self.issuer]).chain(&self.groups).map(String::as_str);
+        let texts = texts.chain([self.subject.as_str()]).chain(self.sid.as_ref().map(Sid::as_str));
         texts.fold(size_of::<Self>(), |sum, text| sum.saturating_add(text.len()).saturating_add(32))
     }
 }
@@ -142,8 +151,7 @@ mod tests {
     use super::*;
     use crate::jose::testing::claims;
     use crate::testing::config::config;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const ABSENT: Value = Value::String(String::new());
 

@@ -22,8 +22,7 @@ pub fn quote_list(values: &[String], most: usize, most_chars: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn f1104_what_could_end_turn_or_fake_a_line_is_escaped() {

@@ -37,8 +37,7 @@ impl RecordName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn a_name_is_read_again_and_nothing_else_is_one() {

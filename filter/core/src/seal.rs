@@ -10,8 +10,10 @@ use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use vec1::Vec1;
 use zeroize::Zeroizing;
 
+use crate::encoding::length_prefixed;
 use crate::host::{Host, RandomUnavailable};
 use crate::secret::Secret;
 
@@ -64,7 +66,7 @@ pub enum Signed {
 /// The sealing keys of one tenant, newest first.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
-    keys: Vec<Secret>,
+    keys: Vec1<Secret>,
     tenant: Vec<u8>,
     /// Derived once, because each request with a session checks a signature.
     signers: Vec<Signer>,
@@ -78,7 +80,7 @@ struct Signer {
 
 impl KeyRing {
     /// `tenant` identifies the gate among others with the same keys.
-    pub fn new(keys: Vec<Secret>, tenant: &[u8]) -> Self {
+    pub fn new(keys: Vec1<Secret>, tenant: &[u8]) -> Self {
         let signers = keys.iter().filter_map(|key| Signer::new(key, Purpose::Ticket)).collect();
         Self { keys, tenant: tenant.to_vec(), signers }
     }
@@ -118,7 +120,7 @@ impl KeyRing {
     /// `context` is authenticated with the value.
     ///
     /// # Errors
-    /// No randomness for a nonce, or no key.
+    /// No randomness for a nonce.
     pub fn seal(
         &self,
         host: &dyn Host,
@@ -127,7 +129,7 @@ impl KeyRing {
         context: &[&[u8]],
         plaintext: &[u8],
     ) -> Result<Vec<u8>, RandomUnavailable> {
-        let key = self.keys.first().ok_or(RandomUnavailable)?;
+        let key = self.keys.first();
         let mut nonce = [0; NONCE_LEN];
         host.random(&mut nonce)?;
         let aad = self.aad(purpose, context);
@@ -166,14 +168,8 @@ impl KeyRing {
             .map_err(|_| Unopenable)
     }
 
-    /// Each field has its length in front, so two different lists never have the same bytes (CVE-2023-35941).
     fn aad(&self, purpose: Purpose, context: &[&[u8]]) -> Vec<u8> {
-        let mut aad = Vec::new();
-        for field in [purpose.label(), &self.tenant].iter().chain(context) {
-            aad.extend_from_slice(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
-            aad.extend_from_slice(field);
-        }
-        aad
+        length_prefixed(&[&[purpose.label(), &self.tenant], context].concat())
     }
 }
 

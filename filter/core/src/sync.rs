@@ -160,8 +160,7 @@ impl<K: Hash + Eq + Clone> Drop for Leader<K> {
 mod tests {
     use super::*;
     use crate::testing::TestHost;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn followers_are_woken_when_the_leader_is_done_or_gone() {

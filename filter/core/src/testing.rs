@@ -8,9 +8,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use oidc_gate_envoy_model::SharedData;
+
 use crate::host::*;
 use crate::jose::signature::SignatureVerifier as _;
 use crate::time::Timestamp;
+
+/// The attribute of a test: under node, tests need another one.
+#[cfg(not(target_arch = "wasm32"))]
+pub use std::prelude::v1::test;
+#[cfg(target_arch = "wasm32")]
+pub use wasm_bindgen_test::wasm_bindgen_test as test;
 
 pub mod config;
 #[cfg(not(target_arch = "wasm32"))]
@@ -28,7 +36,7 @@ pub struct TestHost {
     seed: Cell<u64>,
     random_works: Cell<bool>,
     clusters: RefCell<HashMap<String, Answer>>,
-    shared: RefCell<HashMap<String, (Vec<u8>, u32)>>,
+    shared: SharedData,
     jobs: RefCell<VecDeque<LocalFuture<'static, ()>>>,
     log: RefCell<Vec<String>>,
     counts: RefCell<HashMap<usize, u64>>,
@@ -42,7 +50,7 @@ impl TestHost {
             seed: Cell::new(1),
             random_works: Cell::new(true),
             clusters: RefCell::default(),
-            shared: RefCell::default(),
+            shared: SharedData::default(),
             jobs: RefCell::default(),
             log: RefCell::default(),
             counts: RefCell::default(),
@@ -130,31 +138,16 @@ impl Host for TestHost {
         Ok(())
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable> {
-        crate::jose::testing::Verifier.verify_signature(algorithm, spki_der, signed, signature)
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+        crate::jose::testing::Verifier.verify_signature(check)
     }
 
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.shared.borrow().get(key).cloned()
+        self.shared.get(key)
     }
 
-    /// Like Envoy: number 0 overwrites any version, and any number writes a key that does not exist.
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch> {
-        let mut shared = self.shared.borrow_mut();
-        let version = shared.get(key).map(|(_, version)| *version);
-        if let (Some(cas @ 1..), Some(version)) = (cas, version)
-            && cas != version
-        {
-            return Err(CasMismatch);
-        }
-        shared.insert(key.to_owned(), (value.to_vec(), version.unwrap_or_default() + 1));
-        Ok(())
+        self.shared.set(key, value, cas).map_err(|_| CasMismatch)
     }
 
     fn spawn(&self, job: LocalFuture<'static, ()>) {
@@ -189,8 +182,7 @@ impl Host for TestHost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn a_swap_compares_only_with_a_number_and_only_where_there_is_something() {

@@ -46,6 +46,7 @@ impl Timestamp {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds, as Redis takes durations.
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

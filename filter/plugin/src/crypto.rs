@@ -1,46 +1,47 @@
 //! Signature checks by the host's BoringSSL: Envoy's foreign function `verify_signature`.
 
-use oidc_gate_core::host::{CryptoUnavailable, HostSignature};
+use oidc_gate_core::host::{CryptoUnavailable, HostSignature, SignatureCheck};
+use prost::Message;
 
 use crate::hostcalls::{Refused, foreign_function};
 
+/// `envoy.source.extensions.common.wasm.VerifySignatureArguments`
+#[derive(Message)]
+struct Arguments {
+    #[prost(string, tag = "1")]
+    hash_function: String,
+    #[prost(bytes, tag = "2")]
+    public_key: Vec<u8>,
+    #[prost(bytes, tag = "3")]
+    signature: Vec<u8>,
+    #[prost(bytes, tag = "4")]
+    clear_text: Vec<u8>,
+}
+
+/// `envoy.source.extensions.common.wasm.VerifySignatureResult`
+#[derive(Message)]
+struct Verdict {
+    #[prost(bool, tag = "1")]
+    result: bool,
+}
+
 /// Asks the host to verify a signature. `Err` means that the host cannot; an invalid signature is `Ok(false)`.
-pub fn verify_signature(
-    algorithm: HostSignature,
-    spki_der: &[u8],
-    signed: &[u8],
-    signature: &[u8],
-) -> Result<bool, CryptoUnavailable> {
-    let hash = match algorithm {
+pub fn verify_signature(check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+    let hash_function = match check.algorithm {
         HostSignature::RsaPkcs1Sha256 | HostSignature::EcdsaSha256 => "sha256",
         HostSignature::RsaPkcs1Sha384 | HostSignature::EcdsaSha384 => "sha384",
         HostSignature::RsaPkcs1Sha512 | HostSignature::EcdsaSha512 => "sha512",
     };
-    // envoy.source.extensions.common.wasm.VerifySignatureArguments
-    let mut arguments = Vec::new();
-    for (number, field) in [(1, hash.as_bytes()), (2, spki_der), (3, signature), (4, signed)] {
-        push_bytes(&mut arguments, number, field);
-    }
-    let result = match foreign_function("verify_signature", &arguments) {
-        Ok(result) => result,
-        Err(Refused::NOT_FOUND) => {
-            return Err(CryptoUnavailable("the foreign function verify_signature is missing"));
-        }
-        // A key or signature that BoringSSL cannot parse verifies nothing.
-        Err(_) => return Ok(false),
+    let arguments = Arguments {
+        hash_function: hash_function.to_owned(),
+        public_key: check.spki_der.to_vec(),
+        signature: check.signature.to_vec(),
+        clear_text: check.signed.to_vec(),
     };
-    // VerifySignatureResult { bool result = 1; string error = 2; }; false is left out.
-    Ok(result.starts_with(&[0x08, 0x01]))
-}
-
-/// A length-delimited protobuf field.
-fn push_bytes(message: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    message.push((number << 3) | 2);
-    let mut len = bytes.len();
-    while len >= 0x80 {
-        message.push(u8::try_from(len & 0x7f).unwrap_or_default() | 0x80);
-        len >>= 7;
+    match foreign_function("verify_signature", &arguments.encode_to_vec()) {
+        Ok(result) => Ok(Verdict::decode(result.as_slice()).is_ok_and(|verdict| verdict.result)),
+        Err(Refused::NOT_FOUND) => Err(CryptoUnavailable("the foreign function verify_signature is missing")),
+        // A key or signature that BoringSSL cannot parse verifies nothing.
+        Err(_) => Ok(false),
     }
-    message.push(u8::try_from(len).unwrap_or_default());
-    message.extend_from_slice(bytes);
 }

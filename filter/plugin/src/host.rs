@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use oidc_gate_adapter::call::{self, Answer};
 use oidc_gate_adapter::context::{self, HeaderMap, LocalReply, Owner, RootContext, StreamContext};
 use oidc_gate_core::host::{
-    Callout, CalloutError, CasMismatch, CryptoUnavailable, HostSignature, Level, RandomUnavailable,
+    Callout, CalloutError, CasMismatch, CryptoUnavailable, Level, RandomUnavailable, SignatureCheck,
 };
 use oidc_gate_core::time::Timestamp;
 
@@ -59,14 +59,8 @@ impl RootContext for EnvoyRoot {
         getrandom::fill(buffer).map_err(|_| RandomUnavailable)
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable> {
-        crypto::verify_signature(algorithm, spki_der, signed, signature)
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+        crypto::verify_signature(check)
     }
 
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)> {

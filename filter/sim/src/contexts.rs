@@ -9,7 +9,7 @@ use oidc_gate_adapter::call::Answer;
 use oidc_gate_adapter::context::{HeaderMap, LocalReply, Owner, Refused, RootContext, StreamContext};
 use oidc_gate_core::host::{
     Callout, CalloutError, CasMismatch, CryptoUnavailable, HostSignature, Level, LocalFuture,
-    RandomUnavailable,
+    RandomUnavailable, SignatureCheck,
 };
 use oidc_gate_core::time::Timestamp;
 
@@ -173,18 +173,14 @@ impl RootContext for SimRoot {
         Ok(())
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable> {
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
         if self.world().is_some_and(|world| world.plan.sabotage == Some(Sabotage::AcceptEverySignature)) {
             return Ok(true);
         }
-        match algorithm {
-            HostSignature::RsaPkcs1Sha256 => Ok(provider::verify(spki_der, signed, signature)),
+        match check.algorithm {
+            HostSignature::RsaPkcs1Sha256 => {
+                Ok(provider::verify(check.spki_der, check.signed, check.signature))
+            }
             _ => Err(CryptoUnavailable("the simulated provider signs with RS256 only")),
         }
     }
@@ -199,12 +195,12 @@ impl RootContext for SimRoot {
         {
             return None;
         }
-        world.envoys[self.id.envoy].shared_get(key)
+        world.envoys[self.id.envoy].shared.get(key)
     }
 
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch> {
         let world = self.world().ok_or(CasMismatch)?;
-        world.envoys[self.id.envoy].shared_set(key, value, cas.unwrap_or_default())
+        world.envoys[self.id.envoy].shared.set(key, value, cas).map_err(|_| CasMismatch)
     }
 
     fn define_counter(&self, _: &str) -> Option<u32> {

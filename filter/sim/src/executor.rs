@@ -119,15 +119,8 @@ impl Wake for TaskWake {
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A task was polled.
-    Polled {
-        /// Its id.
-        task: u64,
-        /// Its owner.
-        owner: Owner,
-        /// Its name.
-        name: &'static str,
-    },
+    /// A task of this owner was polled.
+    Polled(Owner),
     /// Time moved on.
     Advanced,
     /// Nothing will happen any more, or not before the given end.
@@ -305,7 +298,7 @@ impl Executor {
                 self.cancel(id);
             }
         }
-        Some(Step::Polled { task: id, owner: pending.owner, name: pending.name })
+        Some(Step::Polled(pending.owner))
     }
 
     fn advance(&self, end: Moment) -> Step {
@@ -390,7 +383,7 @@ mod tests {
         let owner = Owner::Worker { envoy: 0, worker: 0, life: 1 };
         let sleep = executor.sleep(Duration::from_secs(5));
         executor.spawn(owner, Span::Finite, "test", sleep);
-        assert!(matches!(executor.step(Moment::ZERO), Step::Polled { .. }));
+        assert!(matches!(executor.step(Moment::ZERO), Step::Polled(_)));
         assert_eq!(executor.unfinished().len(), 1);
         executor.kill(owner);
         assert!(executor.unfinished().is_empty());

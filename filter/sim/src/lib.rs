@@ -2,7 +2,7 @@
 //!
 //! The core decides, and the adapter carries the decisions out, as in Envoy. This crate simulates everything else, in
 //! one thread and in virtual time: Envoys with their workers, shared data and clocks, a network, a Redis with real
-//! semantics ([`oidc_gate_redis_model`]), a provider that behaves like Keycloak, browsers, API clients, an
+//! semantics ([`oidc_gate_redis_model`]), a Keycloak ([`oidc_gate_provider_model`]), browsers, API clients, an
 //! administrator, an attacker, and all faults between them.
 //!
 //! One number, the seed, decides everything: which task runs next, how long a call takes, what is lost, where users
@@ -23,7 +23,7 @@
 //! | [`net`] | callouts, their latencies and faults |
 //! | [`faults`] | the faults, and when they occur |
 //! | [`poison`] | foreign entries in the revocation stream |
-//! | [`provider`] | sessions, tokens, rotation, logout |
+//! | [`provider`] | the model of Keycloak in this world |
 //! | [`client`] | browsers, API clients, the administrator, the attackers, the flood |
 //! | [`ledger`] | the true state, and the rules |
 //! | [`sabotage`] | planted bugs |

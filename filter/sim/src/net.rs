@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_channel::oneshot::{Sender, channel};
 use futures_util::future::{Either, select};
 use oidc_gate_core::host::{Callout, CalloutError, CalloutReply, LocalFuture};
+use oidc_gate_provider_model::Request;
 use oidc_gate_redis_model::server::Connection;
 
 use crate::envoy::WorkerId;
@@ -50,7 +51,10 @@ pub fn call(world: &Rc<World>, from: WorkerId, callout: Callout) -> LocalFuture<
         Peer::Provider => {
             world.ledger.asks_provider(world, from, &callout.body, now);
             let executor = world.executor.clone();
-            world.ledger.presenting(&callout.body, from, now, Rc::new(move || executor.now()))
+            let request = request(&callout);
+            request.and_then(|request| {
+                world.ledger.presenting(&request, from, now, Rc::new(move || executor.now()))
+            })
         }
     };
     let (sender, receiver) = channel();
@@ -212,30 +216,28 @@ fn provider(world: &World, fate: Fate, callout: &Callout) -> CalloutReply {
     if let Fate::Error(code) = fate {
         return status(u16::try_from(code).unwrap_or(500));
     }
-    let header = |name: &str| {
-        let found = callout.headers.iter().find(|(candidate, _)| candidate == name);
-        found.map(|(_, value)| value.as_str()).unwrap_or_default()
-    };
-    let now = world.executor.now();
-    let (status, body) =
-        world.provider.handle(header(":method"), header(":path"), &callout.headers, &callout.body, now);
-    CalloutReply {
-        status,
-        headers: vec![("content-type".to_owned(), b"application/json".to_vec())],
-        body: body.to_string().into_bytes(),
-    }
+    let Some(request) = request(callout) else { return status(404) };
+    let reply = world.provider.handle(&request, world.executor.now());
+    let headers = reply.headers().into_iter().map(|(name, value)| (name, value.into_bytes()));
+    CalloutReply { status: reply.status, headers: headers.collect(), body: reply.body() }
+}
+
+/// A callout as the provider receives it. `None` if there is no such endpoint.
+fn request(callout: &Callout) -> Option<Request> {
+    Request::new(header(callout, ":method"), header(callout, ":path"), callout.headers.clone(), &callout.body)
+}
+
+fn header<'a>(callout: &'a Callout, name: &str) -> &'a str {
+    let found = callout.headers.iter().find(|(candidate, _)| candidate == name);
+    found.map(|(_, value)| value.as_str()).unwrap_or_default()
 }
 
 fn describe(callout: &Callout) -> String {
-    let header = |name: &str| {
-        let found = callout.headers.iter().find(|(candidate, _)| candidate == name);
-        found.map(|(_, value)| value.as_str()).unwrap_or_default()
-    };
     let body: String = String::from_utf8_lossy(&callout.body)
         .chars()
         .map(|c| if c == '\r' { ' ' } else { c })
         .filter(|c| !c.is_control() && c.is_ascii())
         .take(240)
         .collect();
-    format!("{} {} {body}", header(":method"), header(":path"))
+    format!("{} {} {body}", header(callout, ":method"), header(callout, ":path"))
 }

@@ -275,6 +275,16 @@ impl Plan {
         plan
     }
 
+    /// Longest time from the moment when a callback took its flow in Redis to the arrival of its code at the provider.
+    pub fn longest_callback(&self) -> Duration {
+        self.redis_timeout + self.issuer_timeout
+    }
+
+    /// Longest time of a call to the provider that no fault delays.
+    pub fn slow_call(&self) -> Duration {
+        self.issuer_timeout * 8 / 10
+    }
+
     /// The number of workers in all Envoys.
     pub fn worker_count(&self) -> usize {
         self.envoys * self.workers

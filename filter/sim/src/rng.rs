@@ -56,6 +56,11 @@ impl Rng {
         &items[self.index(items.len())]
     }
 
+    /// A random item, unless the list is empty.
+    pub fn pick_any<'a, T>(&self, items: &'a [T]) -> Option<&'a T> {
+        (!items.is_empty()).then(|| self.pick(items))
+    }
+
     /// Fills a buffer with random bytes.
     pub fn fill(&self, buffer: &mut [u8]) {
         for chunk in buffer.chunks_mut(8) {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::client::{administrator, api, attacker, browser, credential_replayer, flood};
 use crate::envoy::{Envoy, WorkerId};
-use crate::executor::{Executor, Moment, Owner, Span, Step};
+use crate::executor::{Executor, Moment, Owner, Sleep, Span, Step};
 use crate::faults::{self, Faults, Scope};
 use crate::ledger::{Ledger, Rule, Violation};
 use crate::plan::{Event, FaultProfile, Plan};
@@ -49,6 +49,11 @@ pub fn epoch_millis(now: Moment) -> u64 {
 /// The true wall clock, in seconds since the epoch.
 pub fn epoch_secs(now: Moment) -> u64 {
     epoch_millis(now) / 1000
+}
+
+/// The `sub` of the user with this number.
+pub fn subject(user: usize) -> String {
+    format!("subject-{user}")
 }
 
 /// What users do in a phase of the run.
@@ -151,12 +156,7 @@ impl World {
             executor,
             trace: Trace::new(detail),
             redis: Server::new(password, plan.sabotage.map(|what| what.scripts()).unwrap_or_default()),
-            provider: Provider::new(
-                plan.provider.clone(),
-                plan.people.users,
-                rng.fork("provider"),
-                ledger.clone(),
-            ),
+            provider: Provider::new(&plan.provider, plan.people.users, rng.fork("provider"), ledger.clone()),
             faults,
             ledger,
             envoys,
@@ -210,12 +210,10 @@ impl World {
             }
             match step {
                 Step::Idle => return,
-                Step::Polled { owner: Owner::Worker { envoy, worker, .. }, .. }
-                    if self.faults.crashes_now(&self.plan) =>
-                {
+                Step::Polled(Owner::Worker { envoy, worker, .. }) if self.faults.crashes_now(&self.plan) => {
                     self.crash(WorkerId { envoy, worker });
                 }
-                Step::Polled { .. } => {}
+                Step::Polled(_) => {}
                 Step::Advanced => self.check_patience(),
             }
             // Only the workers' endless jobs are left, and nothing more will happen.
@@ -320,7 +318,7 @@ impl World {
     /// Kills an Envoy, with the data that its workers share.
     pub fn kill_envoy(self: &Rc<Self>, envoy: usize) {
         let now = self.executor.now();
-        self.envoys[envoy].forget();
+        self.envoys[envoy].shared.clear();
         for worker in 0..self.plan.workers {
             let at = WorkerId { envoy, worker };
             self.ledger.crashed(at, now);
@@ -346,6 +344,12 @@ impl World {
     /// Spawns a task that belongs to no worker.
     pub fn spawn_outside(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> u64 {
         self.executor.spawn(Owner::Outside, Span::Finite, name, future)
+    }
+
+    /// A random pause of this mean length.
+    pub fn pause_about(&self, mean: Duration) -> Sleep {
+        let most = 2 * u64::try_from(mean.as_millis()).unwrap_or(u64::MAX / 2);
+        self.executor.sleep(Duration::from_millis(self.rng.between(1, most)))
     }
 
     /// The current phase.
@@ -387,21 +391,15 @@ impl World {
     }
 
     fn outcome(&self, steps: u64) -> Outcome {
-        let counts = self.ledger.counts();
         Outcome {
             violation: self.ledger.violation(),
             hash: self.trace.hash(),
             lines: self.trace.lines(),
             tally: Tally {
                 steps,
-                forwarded: counts.forwarded.get(),
-                answered: counts.answered.get(),
-                logins: counts.logins.get(),
-                refreshes: counts.refreshes.get(),
-                sign_outs: counts.sign_outs.get(),
-                announcements: counts.announcements.get(),
                 commands: self.redis.commands(),
                 sabotaged: self.redis.sabotaged(),
+                ..self.ledger.tally()
             },
         }
     }

@@ -1,168 +1,80 @@
-//! A browser's cookie jar: paths, expiry, `Secure` (loopback counts as secure) and the `__Host-`/`__Secure-` rules.
+//! A browser's cookie jar. The store does paths, domains, expiry and `Secure` (loopback counts as secure); the rules
+//! for the prefixes `__Host-` and `__Secure-` are here.
 
-use std::time::{Duration, Instant};
-
-use cookie::Cookie as Parsed;
+use cookie_store::{CookieStore, RawCookie};
 use url::{Host, Url};
-
-/// One stored cookie.
-#[derive(Clone, Debug)]
-pub struct Cookie {
-    /// The name with its prefix.
-    pub name: String,
-    /// The value as received.
-    pub value: String,
-    host: String,
-    include_subdomains: bool,
-    path: String,
-    secure: bool,
-    expires: Option<Instant>,
-}
 
 /// All cookies, oldest first. As in a browser, the port is ignored: all servers on localhost share them.
 #[derive(Clone, Debug, Default)]
-pub struct Jar {
-    cookies: Vec<Cookie>,
-}
+pub struct Jar(CookieStore);
 
 impl Jar {
     /// Stores the cookies of a response from `url`. Those that break the rules are ignored, as in a browser
     /// (RFC 6265bis 5.7).
     pub fn store<'a>(&mut self, url: &Url, set_cookies: impl Iterator<Item = &'a [u8]>) {
-        for line in set_cookies {
-            let Some(parsed) = std::str::from_utf8(line).ok().and_then(|line| Parsed::parse(line).ok())
-            else {
-                continue;
-            };
-            let Some(cookie) = accept(url, &parsed) else { continue };
-            let same = |other: &Cookie| {
-                other.name == cookie.name && other.host == cookie.host && other.path == cookie.path
-            };
-            match self.cookies.iter_mut().find(|other| same(other)) {
-                Some(old) => *old = cookie,
-                None => self.cookies.push(cookie),
-            }
-        }
-        self.cookies.retain(|cookie| cookie.expires.is_none_or(|expires| expires > Instant::now()));
+        let lines = set_cookies.filter_map(|line| std::str::from_utf8(line).ok());
+        let cookies = lines.filter_map(|line| RawCookie::parse(line.to_owned()).ok());
+        self.0.store_response_cookies(cookies.filter(|cookie| is_acceptable(url, cookie)), url);
     }
 
     /// The Cookie header for a request to `url`.
     pub fn header_for(&self, url: &Url) -> Option<String> {
-        let mut cookies: Vec<&Cookie> = self.cookies.iter().filter(|cookie| cookie.goes_to(url)).collect();
+        let mut cookies = self.0.matches(url);
         // Longer paths first, then older cookies (RFC 6265bis 5.8.3). The sort is stable.
         cookies.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
         let pairs: Vec<String> =
-            cookies.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
+            cookies.iter().map(|cookie| format!("{}={}", cookie.name(), cookie.value())).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
-    /// The cookie with this name, if there is exactly one.
-    pub fn get(&self, name: &str) -> Option<&Cookie> {
-        let mut found = self.cookies.iter().filter(|cookie| cookie.name == name);
+    /// The value of the cookie with this name, if there is exactly one.
+    pub fn get(&self, name: &str) -> Option<String> {
+        let mut found = self.0.iter_unexpired().filter(|cookie| cookie.name() == name);
         let cookie = found.next()?;
-        found.next().is_none().then_some(cookie)
+        found.next().is_none().then(|| cookie.value().to_owned())
     }
 
     /// All names, oldest first.
     pub fn names(&self) -> Vec<&str> {
-        self.cookies.iter().map(|cookie| cookie.name.as_str()).collect()
+        self.0.iter_unexpired().map(|cookie| cookie.name()).collect()
     }
 
     /// Adds a cookie directly, as an attacker with a stolen or forged one does.
+    ///
+    /// # Panics
+    /// If the store refuses it, which is a typing error of the test.
     pub fn plant(&mut self, host: &str, name: &str, value: &str) {
         self.remove(name);
-        self.cookies.push(Cookie {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            host: host.to_owned(),
-            include_subdomains: false,
-            path: "/".to_owned(),
-            secure: false,
-            expires: None,
-        });
+        let cookie = RawCookie::build((name, value)).path("/").build();
+        let url = Url::parse(&format!("http://{host}/"));
+        let planted = url.is_ok_and(|url| self.0.insert_raw(&cookie, &url).is_ok());
+        assert!(planted, "{name} of {host} is not stored");
     }
 
     /// Removes the cookies with this name.
     pub fn remove(&mut self, name: &str) {
-        self.cookies.retain(|cookie| cookie.name != name);
-    }
-
-    /// Removes all cookies.
-    pub fn clear(&mut self) {
-        self.cookies.clear();
-    }
-}
-
-impl Cookie {
-    fn goes_to(&self, url: &Url) -> bool {
-        let host = url.host_str().unwrap_or_default();
-        let host_fits = host == self.host
-            || (self.include_subdomains
-                && host.strip_suffix(&self.host).is_some_and(|rest| rest.ends_with('.')));
-        host_fits
-            && path_matches(url.path(), &self.path)
-            && (!self.secure || is_trustworthy(url))
-            && self.expires.is_none_or(|expires| expires > Instant::now())
-    }
-}
-
-fn accept(url: &Url, parsed: &Parsed<'_>) -> Option<Cookie> {
-    let host = url.host_str()?.to_owned();
-    let secure = parsed.secure().unwrap_or_default();
-    let domain = parsed.domain().map(|domain| domain.trim_start_matches('.').to_ascii_lowercase());
-    let path = parsed.path().filter(|path| path.starts_with('/'));
-    if secure && !is_trustworthy(url) {
-        return None;
-    }
-    if parsed.name().starts_with("__Secure-") && !secure {
-        return None;
-    }
-    // RFC 6265bis 4.1.3.2: Secure, Path=/ and no Domain.
-    if parsed.name().starts_with("__Host-") && !(secure && domain.is_none() && path == Some("/")) {
-        return None;
-    }
-    if let Some(domain) = &domain {
-        let covers =
-            host == *domain || host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
-        if !covers {
-            return None;
+        let named = self.0.iter_any().filter(|cookie| cookie.name() == name);
+        let places = named.map(|cookie| (String::from(&cookie.domain), String::from(&cookie.path)));
+        for (domain, path) in places.collect::<Vec<_>>() {
+            self.0.remove(&domain, &path, name);
         }
     }
-    let max_age = parsed.max_age().map(|age| Duration::try_from(age).unwrap_or_default());
-    Some(Cookie {
-        name: parsed.name().to_owned(),
-        value: parsed.value().to_owned(),
-        include_subdomains: domain.is_some(),
-        host: domain.unwrap_or(host),
-        path: path.map_or_else(|| default_path(url), ToOwned::to_owned),
-        secure,
-        expires: max_age.map(|age| Instant::now() + age.min(Duration::from_secs(400 * 86_400))),
-    })
 }
 
-/// Chromium treats loopback like https.
-fn is_trustworthy(url: &Url) -> bool {
+/// Rules that the store does not have.
+fn is_acceptable(url: &Url, cookie: &RawCookie<'_>) -> bool {
+    let secure = cookie.secure().unwrap_or_default();
     let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     };
-    url.scheme() == "https" || loopback
-}
-
-/// Path matching of RFC 6265bis 5.1.4.
-fn path_matches(path: &str, cookie_path: &str) -> bool {
-    path.strip_prefix(cookie_path)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cookie_path.ends_with('/'))
-}
-
-/// The default path of RFC 6265bis 5.1.4: everything before the last slash.
-fn default_path(url: &Url) -> String {
-    match url.path().rfind('/') {
-        Some(0) | None => "/".to_owned(),
-        Some(at) => url.path().chars().take(at).collect(),
-    }
+    // RFC 6265bis 4.1.3.2: Secure, Path=/ and no Domain.
+    let for_host = secure && cookie.domain().is_none() && cookie.path() == Some("/");
+    (!secure || loopback || url.scheme() == "https")
+        && (secure || !cookie.name().starts_with("__Secure-"))
+        && (for_host || !cookie.name().starts_with("__Host-"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
 
-pub use jar::{Cookie, Jar};
+pub use jar::Jar;
 pub use pending::Pending;
 pub use request::Request;
 pub use response::Response;

@@ -134,26 +134,27 @@ pub fn exchange(port: u16, request: impl AsRef<[u8]>) -> Result<Response, Troubl
 
 /// The length of the first response once it is complete. It must have a `Content-Length`.
 fn complete_len(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let text = String::from_utf8_lossy(bytes.get(..head)?).to_ascii_lowercase();
-    let body = text.split("\r\n").find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-    let length = head.checked_add(4)?.checked_add(body.unwrap_or(0))?;
+    let (length, _, headers) = head(bytes)?;
+    let body = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = length.checked_add(body.unwrap_or(0))?;
     (length <= bytes.len()).then_some(length)
 }
 
 fn parse(bytes: &[u8]) -> Result<Response, Trouble> {
     let no_http = || Trouble::new(format!("no HTTP answer: {:?}", String::from_utf8_lossy(bytes)));
-    let at = bytes.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(no_http)?;
-    let (head, body) = bytes.split_at(at);
-    let head = String::from_utf8_lossy(head).into_owned();
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).ok_or_else(no_http)?;
+    let (length, status, headers) = head(bytes).ok_or_else(no_http)?;
+    let body = Bytes::copy_from_slice(bytes.get(length..).unwrap_or_default());
+    Ok(Response { url: String::new(), status, headers, body })
+}
+
+/// The head of a response: its length in bytes, the status, the headers. `None` if it is incomplete or not HTTP.
+fn head(bytes: &[u8]) -> Option<(usize, u16, HeaderMap)> {
+    let mut fields = [httparse::EMPTY_HEADER; 128];
+    let mut head = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(length) = head.parse(bytes).ok()? else { return None };
     let mut headers = HeaderMap::new();
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        let name = HeaderName::try_from(name).map_err(|_| no_http())?;
-        let value = HeaderValue::try_from(value.trim()).map_err(|_| no_http())?;
-        headers.append(name, value);
+    for field in head.headers {
+        headers.append(HeaderName::try_from(field.name).ok()?, HeaderValue::try_from(field.value).ok()?);
     }
-    let body = body.get(4..).unwrap_or_default().to_vec();
-    Ok(Response { url: String::new(), status, headers, body: Bytes::from(body) })
+    Some((length, head.code?, headers))
 }

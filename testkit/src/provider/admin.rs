@@ -1,22 +1,11 @@
 //! Actions of an administrator on users and sessions, and the messages that the client receives about them.
 
-use super::back_channel::{Delivery, Outgoing, send_all};
-use super::realm::Realm;
-use super::user::User;
-use super::{Provider, RealmSettings, lock};
+use oidc_gate_provider_model::{RealmSettings, Session, Time, User};
 
-/// A session at the provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionInfo {
-    /// `sid`.
-    pub sid: String,
-    /// The user's name.
-    pub username: String,
-    /// Whether the client still belongs to the session. Reuse of a code or refresh token detaches it.
-    pub attached: bool,
-    /// Whether it was started with `offline_access`.
-    pub offline: bool,
-}
+use super::back_channel::{Delivery, Outgoing};
+use super::serving::make_calls;
+use super::state::State;
+use super::{Callback, Provider};
 
 /// An administrator's action that is reported to clients.
 pub(super) enum Change {
@@ -32,53 +21,31 @@ pub(super) enum Change {
 
 impl Change {
     /// Applies the change. Returns the calls to make, one after the other.
-    pub fn apply(self, realm: &mut Realm) -> Vec<Outgoing> {
-        let now = realm.now();
-        match self {
-            Self::LogOutUser(username) => {
-                if let Some(user) = realm.user_mut(&username) {
-                    user.not_before = now;
-                }
-                let online = realm.sids_of(&username);
-                // Offline sessions continue, but their tokens become stale.
-                let online =
-                    online.into_iter().filter(|sid| !realm.sessions.get(sid).is_some_and(|s| s.offline));
-                let online: Vec<_> = online.collect();
-                online.iter().filter_map(|sid| realm.end_session(sid)).collect()
-            }
-            Self::DeleteSession(sid) => realm.end_session(&sid).into_iter().collect(),
+    pub fn apply(self, state: &mut State) -> Vec<Outgoing> {
+        let ended = match self {
+            Self::LogOutUser(username) => state.realm.log_out_user(&username),
+            Self::DeleteSession(sid) => state.realm.end_session(&sid).into_iter().collect(),
             Self::LogOutAll => {
-                realm.sessions.retain(|_, session| session.offline);
-                realm.browsers.clear();
-                realm.not_before = now;
-                realm.callback_to("k_logout", "LOGOUT").into_iter().collect()
+                state.realm.log_out_all();
+                return state.callback(Callback::LogOut).into_iter().collect();
             }
-            Self::PushNotBefore => {
-                realm.callback_to("k_push_not_before", "PUSH_NOT_BEFORE").into_iter().collect()
-            }
-        }
-    }
-}
-
-impl Realm {
-    fn callback_to(&self, path: &str, action: &str) -> Option<Outgoing> {
-        let url = format!("{}/{path}", self.setup.admin_url.as_deref()?);
-        let token = self.callback(action, self.not_before, &self.misbehaviour.logout_token);
-        Some(Outgoing::Callback { url, token })
+            Self::PushNotBefore => return state.callback(Callback::PushNotBefore).into_iter().collect(),
+        };
+        ended.iter().filter_map(|ended| state.announcement(ended)).collect()
     }
 }
 
 impl Provider {
     /// Changes settings of the realm or client.
     pub fn settings(&self, edit: impl FnOnce(&mut RealmSettings)) {
-        edit(&mut self.lock().settings);
+        edit(&mut self.lock().realm.settings);
     }
 
     /// Adds a user, or replaces the one with this name.
     pub fn add_user(&self, user: User) {
-        let mut realm = self.lock();
-        realm.users.retain(|other| other.username != user.username);
-        realm.users.push(user);
+        let users = &mut self.lock().realm.users;
+        users.retain(|other| other.username != user.username);
+        users.push(user);
     }
 
     /// The current state of a user.
@@ -86,7 +53,7 @@ impl Provider {
     /// # Panics
     /// If there is no such user.
     pub fn user(&self, username: &str) -> User {
-        match self.lock().user(username) {
+        match self.lock().realm.user(username) {
             Some(user) => user.clone(),
             None => panic!("the provider has no user {username}"),
         }
@@ -97,7 +64,7 @@ impl Provider {
     /// # Panics
     /// If there is no such user.
     pub fn edit_user(&self, username: &str, edit: impl FnOnce(&mut User)) {
-        match self.lock().user_mut(username) {
+        match self.lock().realm.user_mut(username) {
             Some(user) => edit(user),
             None => panic!("the provider has no user {username}"),
         }
@@ -131,9 +98,7 @@ impl Provider {
 
     /// Deletes a user with all sessions. The client is not notified.
     pub fn delete_user(&self, username: &str) {
-        let mut realm = self.lock();
-        realm.users.retain(|user| user.username != username);
-        realm.sessions.retain(|_, session| session.username != username);
+        self.lock().realm.delete_user(username);
     }
 
     /// "Log out" of a user in the console. Ends the user's sessions and sends a logout token for each online one, one
@@ -155,7 +120,7 @@ impl Provider {
 
     /// Sets the realm's "not before". The client is not notified.
     pub fn set_not_before(&self, seconds_since_1970: i64) {
-        self.lock().not_before = seconds_since_1970;
+        self.lock().realm.not_before = seconds_since_1970;
     }
 
     /// "Push" of the realm's "not before". Posts `k_push_not_before` to the `adminUrl`.
@@ -165,35 +130,27 @@ impl Provider {
 
     /// Ends all sessions of a user. The client is not notified.
     pub fn end_sessions_of(&self, username: &str) {
-        let mut realm = self.lock();
-        for sid in realm.sids_of(username) {
-            let _ = realm.end_session(&sid);
+        let realm = &mut self.lock().realm;
+        for session in realm.sessions_of(username) {
+            realm.end_session(&session.sid);
         }
     }
 
     /// Lets a session time out. The client is not notified.
     pub fn expire_session(&self, sid: &str) {
-        let mut realm = self.lock();
-        let long_ago = realm.now() - realm.settings.sso_session_max_lifespan;
-        if let Some(session) = realm.sessions.get_mut(sid) {
-            session.last_refresh = long_ago;
+        if let Some(session) = self.lock().realm.sessions.get_mut(sid) {
+            session.last_refresh = Time::default();
         }
     }
 
     /// How many live sessions there are.
     pub fn sessions(&self) -> usize {
-        self.lock().sessions.len()
+        self.lock().realm.sessions.len()
     }
 
     /// The sessions of a user, oldest first.
-    pub fn sessions_of(&self, username: &str) -> Vec<SessionInfo> {
-        let realm = self.lock();
-        let info = |sid: String| {
-            let session = realm.sessions.get(&sid)?;
-            let (username, attached, offline) = (session.username.clone(), session.attached, session.offline);
-            Some(SessionInfo { sid, username, attached, offline })
-        };
-        realm.sids_of(username).into_iter().filter_map(info).collect()
+    pub fn sessions_of(&self, username: &str) -> Vec<Session> {
+        self.lock().realm.sessions_of(username)
     }
 
     /// All calls to the client so far, with the responses: those of the methods above, and those made when a browser
@@ -230,14 +187,15 @@ impl Provider {
     }
 
     fn change(&self, change: Change) -> Vec<Delivery> {
-        let calls = change.apply(&mut lock(&self.realm));
+        let calls = change.apply(&mut self.lock());
         self.send(calls)
     }
 
-    /// Makes the calls without locking the realm, because the receiver may query the provider before it responds.
+    /// Makes the calls. Blocks until the last one has a response or has timed out.
     fn send(&self, calls: Vec<Outgoing>) -> Vec<Delivery> {
-        let deliveries = send_all(calls).unwrap_or_else(|trouble| panic!("{trouble}"));
-        self.lock().deliveries.extend(deliveries.iter().cloned());
-        deliveries
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(make_calls(&self.state, calls)),
+            Err(error) => panic!("no runtime: {error}"),
+        }
     }
 }

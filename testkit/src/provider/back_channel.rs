@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use crate::browser::Client;
-use crate::process::Trouble;
 
 /// How long Keycloak waits for a response. It does not try again.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,19 +54,4 @@ impl Outgoing {
         };
         Delivery { url, token, status, answer, took: started.elapsed() }
     }
-}
-
-/// Makes the calls one after the other, as Keycloak does. Blocks until the last one has a response or has timed out.
-///
-/// # Errors
-/// No runtime can be created.
-pub(super) fn send_all(calls: Vec<Outgoing>) -> Result<Vec<Delivery>, Trouble> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(async {
-        let mut deliveries = Vec::new();
-        for call in calls {
-            deliveries.push(call.send().await);
-        }
-        deliveries
-    }))
 }

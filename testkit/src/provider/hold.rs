@@ -1,6 +1,5 @@
 //! Holds responses back until the test releases them.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use tokio::sync::watch;
 use crate::process::{Trouble, wait_until};
 
 /// Holds requests back until [`Hold::release`]. Later requests pass. Clones share their state.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Hold {
     moment: Moment,
     state: Arc<State>,
@@ -22,6 +21,7 @@ enum Moment {
     Spent,
 }
 
+#[derive(Debug)]
 struct State {
     held: AtomicUsize,
     open: watch::Sender<bool>,
@@ -84,19 +84,5 @@ impl Hold {
         self.state.held.fetch_add(1, Ordering::SeqCst);
         // The sender lives as long as this hold.
         let _ = open.wait_for(|open| *open).await;
-    }
-}
-
-impl PartialEq for Hold {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.state, &other.state)
-    }
-}
-
-impl Eq for Hold {}
-
-impl fmt::Debug for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hold({:?}, {} held)", self.moment, self.held())
     }
 }

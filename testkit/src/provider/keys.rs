@@ -1,4 +1,4 @@
-//! Signing keys, the JWK set with their public parts, and tokens of any form.
+//! Signing keys, and tokens of any form.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Hmac;
+use oidc_gate_provider_model::{Key, KeyRing};
 use p256::ecdsa::signature::Signer as _;
 use p256::elliptic_curve::Generate as _;
 use rsa::PrivateKey;
@@ -63,17 +64,6 @@ impl SigningKey {
     /// A new P-256 key.
     pub fn ec() -> Self {
         Self::Es256(p256::ecdsa::SigningKey::generate_from_rng(&mut system_random()))
-    }
-
-    /// The correct `alg` for this key.
-    pub fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Rs256(_) => "RS256",
-            Self::Es256(_) => "ES256",
-            Self::Hs256(_) => "HS256",
-            Self::Hs512(_) => "HS512",
-            Self::Unsigned => "none",
-        }
     }
 
     /// The key id: 43 base64url characters, like Keycloak's.
@@ -139,6 +129,22 @@ impl SigningKey {
     }
 }
 
+impl Key for SigningKey {
+    fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Rs256(_) => "RS256",
+            Self::Es256(_) => "ES256",
+            Self::Hs256(_) => "HS256",
+            Self::Hs512(_) => "HS512",
+            Self::Unsigned => "none",
+        }
+    }
+
+    fn jwk(&self) -> Value {
+        self.jwk()
+    }
+}
+
 fn mac<M: hmac::Mac + hmac::KeyInit>(secret: &[u8], input: &[u8]) -> Vec<u8> {
     match <M as hmac::KeyInit>::new_from_slice(secret) {
         Ok(mut mac) => {
@@ -153,69 +159,20 @@ fn system_random() -> rsa::rand_core::UnwrapErr<getrandom::SysRng> {
     rsa::rand_core::UnwrapErr(getrandom::SysRng)
 }
 
-/// The keys of a realm.
-#[derive(Clone, Debug)]
-pub struct KeyRing {
-    /// The keys in the JWK set. The first key of each algorithm signs.
-    pub listed: Vec<SigningKey>,
-    rsa_made: usize,
-    encryption: Value,
+/// One RSA and one EC key, for a realm that was given new keys this many times.
+pub(super) fn pair(rotations: usize) -> Vec<SigningKey> {
+    vec![SigningKey::rsa(rotations), SigningKey::ec()]
 }
 
-impl KeyRing {
-    /// One RSA and one EC key, and an encryption key, which Keycloak always lists too.
-    pub fn new() -> Self {
-        // It is never used for decryption, so any odd number of this size will do.
-        let mut modulus = super::random_bytes::<256>();
-        modulus[0] |= 0x80;
-        modulus[255] |= 1;
-        let encryption = json!({
-            "kid": URL_SAFE_NO_PAD.encode(Sha256::digest(modulus)), "kty": "RSA", "alg": "RSA-OAEP", "use": "enc",
-            "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB",
-        });
-        Self { listed: vec![SigningKey::rsa(0), SigningKey::ec()], rsa_made: 1, encryption }
-    }
-
-    /// The current signing key for `algorithm`.
-    ///
-    /// # Panics
-    /// If the realm has none, which is a typing error in the test.
-    pub fn active(&self, algorithm: &str) -> SigningKey {
-        match self.listed.iter().find(|key| key.algorithm() == algorithm) {
-            Some(key) => key.clone(),
-            None => panic!("this provider has no key for {algorithm}"),
-        }
-    }
-
-    /// Replaces the signing keys.
-    pub fn rotate(&mut self, old: OldKeys) {
-        let mut listed = vec![SigningKey::rsa(self.rsa_made), SigningKey::ec()];
-        self.rsa_made += 1;
-        if old == OldKeys::StayListed {
-            listed.append(&mut self.listed);
-        }
-        self.listed = listed;
-    }
-
-    /// The JWK set document.
-    pub fn jwks(&self) -> Value {
-        let mut keys = vec![self.encryption.clone()];
-        keys.extend(self.listed.iter().map(SigningKey::jwk));
-        json!({"keys": keys})
-    }
-}
-
-impl Default for KeyRing {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// What a rotation does to the previous keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OldKeys {
-    /// Their tokens stay valid (Keycloak: passive).
-    StayListed,
-    /// Their tokens become invalid immediately (Keycloak: disabled).
-    Removed,
+/// The first keys of a realm, and an encryption key, which Keycloak always lists too.
+pub(super) fn key_ring() -> KeyRing<SigningKey> {
+    // It is never used for decryption, so any odd number of this size will do.
+    let mut modulus = super::random_bytes::<256>();
+    modulus[0] |= 0x80;
+    modulus[255] |= 1;
+    let encryption = json!({
+        "kid": URL_SAFE_NO_PAD.encode(Sha256::digest(modulus)), "kty": "RSA", "alg": "RSA-OAEP", "use": "enc",
+        "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB",
+    });
+    KeyRing::new(pair(0), vec![encryption])
 }

@@ -4,14 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oidc_gate_provider_model::{Content, Endpoint, Reply, Request};
 use serde_json::Value;
 
 use super::hold::Hold;
 use super::keys::SigningKey;
-use super::{Recorded, Target};
+use super::target::Target;
 
 /// What replaces the correct response.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Behaviour {
     /// Exactly this response. The request is not processed.
     Answer {
@@ -58,20 +59,9 @@ pub enum Times {
     Always,
 }
 
-/// The kind of token to forge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenKind {
-    /// The ID token.
-    Id,
-    /// The access token.
-    Access,
-    /// The logout token, and callbacks to the `adminUrl`.
-    Logout,
-}
-
-type EditValue = Arc<dyn Fn(&mut Value) + Send + Sync>;
+pub(super) type EditValue = Arc<dyn Fn(&mut Value) + Send + Sync>;
 type EditText = Arc<dyn Fn(String) -> String + Send + Sync>;
-type EditPairs = Arc<dyn Fn(&mut Vec<(String, String)>) + Send + Sync>;
+pub(super) type EditPairs = Arc<dyn Fn(&mut Vec<(String, String)>) + Send + Sync>;
 
 /// Changes to a token before and after it is signed.
 #[derive(Clone, Default)]
@@ -151,32 +141,20 @@ impl Forgery {
     }
 }
 
-/// All active misbehaviour of a provider.
+/// All active misbehaviour of a provider, except for forgeries.
 #[derive(Clone, Default)]
 pub(super) struct Misbehaviour {
-    behaviours: Vec<(Target, Times, Behaviour)>,
-    documents: Vec<(Target, EditValue)>,
-    authorization_response: Option<EditPairs>,
-    pub id_token: Forgery,
-    pub access_token: Forgery,
-    pub logout_token: Forgery,
+    /// Instead of the correct response.
+    pub behaviours: Vec<(Target, Times, Behaviour)>,
+    /// Edits of JSON documents.
+    pub documents: Vec<(Target, EditValue)>,
+    /// The edit of the parameters of a redirect to the client.
+    pub authorization_response: Option<EditPairs>,
 }
 
 impl Misbehaviour {
-    pub fn add(&mut self, target: Target, times: Times, behaviour: Behaviour) {
-        self.behaviours.push((target, times, behaviour));
-    }
-
-    pub fn edit_document(&mut self, target: Target, edit: EditValue) {
-        self.documents.push((target, edit));
-    }
-
-    pub fn edit_authorization_response(&mut self, edit: EditPairs) {
-        self.authorization_response = Some(edit);
-    }
-
     /// The behaviour for this call, if there is one. The oldest instruction comes first.
-    pub fn take(&mut self, request: &Recorded) -> Option<Behaviour> {
+    pub fn take(&mut self, request: &Request) -> Option<Behaviour> {
         let due = |(target, times, _): &(Target, Times, Behaviour)| {
             target.covers(request) && *times != Times::Next(0)
         };
@@ -187,15 +165,18 @@ impl Misbehaviour {
         Some(behaviour.clone())
     }
 
-    pub fn apply_to_document(&self, request: &Recorded, document: &mut Value) {
-        for (_, edit) in self.documents.iter().filter(|(target, _)| target.covers(request)) {
-            edit(document);
-        }
-    }
-
-    pub fn apply_to_authorization_response(&self, parameters: &mut Vec<(String, String)>) {
-        if let Some(edit) = &self.authorization_response {
-            edit(parameters);
+    /// Applies the edits to the correct response.
+    pub fn edit(&self, request: &Request, reply: &mut Reply) {
+        match &mut reply.content {
+            Content::Json(document) if reply.status == 200 => {
+                for (_, edit) in self.documents.iter().filter(|(target, _)| target.covers(request)) {
+                    edit(document);
+                }
+            }
+            Content::Redirect(_, parameters) if request.endpoint != Endpoint::EndSession => {
+                self.authorization_response.iter().for_each(|edit| edit(parameters));
+            }
+            _ => {}
         }
     }
 }

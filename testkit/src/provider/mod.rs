@@ -7,51 +7,38 @@
 
 mod admin;
 mod admin_api;
-mod authorize;
 mod back_channel;
-mod endpoints;
+mod environment;
 pub mod forgeries;
 mod hold;
 mod keys;
-mod mint;
 mod misbehaviour;
-mod pages;
-mod realm;
-mod recorded;
 mod serving;
-mod sessions;
-mod settings;
+mod state;
 mod target;
-mod token;
 mod tokens;
 mod traffic;
-mod user;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+pub use oidc_gate_provider_model::{Endpoint, Grant, Kind as TokenKind, OldKeys, RealmSettings, User};
+use oidc_gate_provider_model::{REALM, Request};
 use serde_json::Value;
 
-pub use admin::SessionInfo;
 pub use back_channel::Delivery;
 pub use hold::Hold;
-pub use keys::{KeyRing, OldKeys, SigningKey};
-pub use misbehaviour::{Behaviour, Forgery, Times, TokenKind};
-pub use recorded::Recorded;
-pub use settings::RealmSettings;
-pub use target::{Endpoint, Grant, Target};
+pub use keys::SigningKey;
+pub use misbehaviour::{Behaviour, Forgery, Times};
+pub use target::Target;
 pub use tokens::Callback;
 pub use traffic::Refusal;
-pub use user::User;
 
 use crate::process::{Trouble, free_port};
 use crate::server::{Answer, Server};
-use realm::Realm;
-
-/// The path of the realm.
-const REALM: &str = "/realms/mlflow";
+use state::State;
 
 /// The settings that a provider is started with.
 #[derive(Clone, Debug)]
@@ -94,7 +81,7 @@ impl Setup {
 /// A running provider. Dropping it closes its port and all connections.
 pub struct Provider {
     setup: Setup,
-    realm: Arc<Mutex<Realm>>,
+    state: Arc<Mutex<State>>,
     server: Mutex<Option<Server>>,
 }
 
@@ -111,8 +98,8 @@ impl Provider {
     /// The port is in use.
     pub fn start(setup: Setup) -> Result<Self, Trouble> {
         let issuer = format!("http://localhost:{}{REALM}", setup.port);
-        let realm = Arc::new(Mutex::new(Realm::new(issuer, setup.clone())));
-        let provider = Self { setup, realm, server: Mutex::default() };
+        let state = Arc::new(Mutex::new(State::new(&issuer, setup.clone())));
+        let provider = Self { setup, state, server: Mutex::default() };
         provider.resume()?;
         Ok(provider)
     }
@@ -129,8 +116,8 @@ impl Provider {
     pub fn resume(&self) -> Result<(), Trouble> {
         let mut server = self.server();
         drop(server.take());
-        let realm = Arc::clone(&self.realm);
-        let handler = move |request| -> Answer { Box::pin(serving::serve(Arc::clone(&realm), request)) };
+        let state = Arc::clone(&self.state);
+        let handler = move |request| -> Answer { Box::pin(serving::serve(Arc::clone(&state), request)) };
         *server = Some(Server::start(self.setup.port, Arc::new(handler))?);
         Ok(())
     }
@@ -146,7 +133,7 @@ impl Provider {
 
     /// The issuer identifier.
     pub fn issuer(&self) -> String {
-        self.lock().issuer.clone()
+        self.lock().realm.issuer.clone()
     }
 
     /// The client's id.
@@ -164,24 +151,19 @@ impl Provider {
     /// # Panics
     /// If there is no such user.
     pub fn sign_in_as(&self, username: &str) {
-        let mut realm = self.lock();
+        let realm = &mut self.lock().realm;
         assert!(realm.user(username).is_some(), "the provider has no user {username}");
         realm.sign_in_as = Some(username.to_owned());
     }
 
     /// Shows the form again, unless the browser has a session at the provider.
     pub fn ask_for_password(&self) {
-        self.lock().sign_in_as = None;
-    }
-
-    /// Changes the client's service account (grant `client_credentials`).
-    pub fn edit_service_account(&self, edit: impl FnOnce(&mut User)) {
-        edit(&mut self.lock().service_account);
+        self.lock().realm.sign_in_as = None;
     }
 
     /// Signs tokens with this algorithm from now on: `RS256` (the default) or `ES256`.
     pub fn sign_with(&self, algorithm: &'static str) {
-        self.lock().algorithm = algorithm;
+        self.lock().realm.algorithm = algorithm;
     }
 
     /// The current signing key for `algorithm`.
@@ -189,7 +171,7 @@ impl Provider {
     /// # Panics
     /// If there is none.
     pub fn key(&self, algorithm: &str) -> SigningKey {
-        self.lock().keys.active(algorithm)
+        self.lock().realm.keys.active(algorithm).clone()
     }
 
     /// An RSA key that does not belong to this provider.
@@ -197,17 +179,15 @@ impl Provider {
     /// # Panics
     /// If the system has no randomness.
     pub fn strangers_key(&self) -> SigningKey {
-        let listed: Vec<String> = self.lock().keys.listed.iter().map(SigningKey::kid).collect();
-        let strangers = (0..).map(SigningKey::rsa).find(|key| !listed.contains(&key.kid()));
-        match strangers {
-            Some(key) => key,
-            None => unreachable!("there are more keys than a realm lists"),
-        }
+        SigningKey::rsa(self.lock().rotations + 1)
     }
 
     /// Replaces the signing keys.
     pub fn rotate_keys(&self, old: OldKeys) {
-        self.lock().keys.rotate(old);
+        let mut state = self.lock();
+        state.rotations += 1;
+        let new = keys::pair(state.rotations);
+        state.realm.keys.rotate(new, old);
     }
 
     /// Sets the provider's clock ahead by this many seconds (or back, if negative).
@@ -217,12 +197,12 @@ impl Provider {
 
     /// Seconds since 1970 on the provider's clock.
     pub fn now(&self) -> i64 {
-        self.lock().now()
+        self.lock().realm.now.secs()
     }
 
     /// Replaces the correct response of an endpoint (or to one grant) by this behaviour, this many times.
     pub fn misbehave(&self, target: impl Into<Target>, times: Times, behaviour: Behaviour) {
-        self.lock().misbehaviour.add(target.into(), times, behaviour);
+        self.lock().misbehaviour.behaviours.push((target.into(), times, behaviour));
     }
 
     /// Holds requests to an endpoint (or for one grant) back until the hold is released. [`Provider::behave`] does not
@@ -237,7 +217,7 @@ impl Provider {
         target: impl Into<Target>,
         edit: impl Fn(&mut Value) + Send + Sync + 'static,
     ) {
-        self.lock().misbehaviour.edit_document(target.into(), Arc::new(edit));
+        self.lock().misbehaviour.documents.push((target.into(), Arc::new(edit)));
     }
 
     /// Changes the parameters of redirects to the client until [`Provider::behave`].
@@ -245,27 +225,24 @@ impl Provider {
         &self,
         edit: impl Fn(&mut Vec<(String, String)>) + Send + Sync + 'static,
     ) {
-        self.lock().misbehaviour.edit_authorization_response(Arc::new(edit));
+        self.lock().misbehaviour.authorization_response = Some(Arc::new(edit));
     }
 
     /// Forges the tokens that the provider issues until [`Provider::behave`].
     pub fn forge(&self, kind: TokenKind, forgery: Forgery) {
-        let mut realm = self.lock();
-        match kind {
-            TokenKind::Id => realm.misbehaviour.id_token = forgery,
-            TokenKind::Access => realm.misbehaviour.access_token = forgery,
-            TokenKind::Logout => realm.misbehaviour.logout_token = forgery,
-        }
+        self.lock().realm.environment.forgeries.insert(kind, forgery);
     }
 
     /// Ends all misbehaviour, edits and forgeries.
     pub fn behave(&self) {
-        self.lock().misbehaviour = misbehaviour::Misbehaviour::default();
+        let mut state = self.lock();
+        state.misbehaviour = misbehaviour::Misbehaviour::default();
+        state.realm.environment.forgeries.clear();
     }
 
     /// All requests so far to an endpoint (or for one grant), oldest first. Requests that got a wrong response are
     /// included.
-    pub fn requests(&self, target: impl Into<Target>) -> Vec<Recorded> {
+    pub fn requests(&self, target: impl Into<Target>) -> Vec<Request> {
         let target = target.into();
         self.lock().traffic.recorded.iter().filter(|request| target.covers(request)).cloned().collect()
     }
@@ -298,33 +275,24 @@ impl Provider {
 
     /// How often a spent code or refresh token was used again. Each time the client lost a session.
     pub fn spent_twice(&self) -> usize {
-        self.lock().spent_twice
+        self.lock().realm.spent_twice
     }
 
     /// All secrets that this provider issued or received. None of them may appear in a log or page.
     pub fn secrets(&self) -> Vec<String> {
-        let realm = self.lock();
-        let mut secrets = vec![realm.setup.client_secret.clone()];
-        secrets.extend(realm.codes.keys().cloned());
-        secrets.extend(realm.access_tokens.keys().cloned());
-        secrets.extend(realm.refresh_tokens.keys().cloned());
-        secrets.extend(realm.id_tokens.keys().cloned());
+        let state = self.lock();
+        let mut secrets = vec![self.setup.client_secret.clone()];
+        secrets.extend(state.realm.secrets().cloned());
         let verifiers =
-            realm.traffic.recorded.iter().filter_map(|recorded| recorded.form_field("code_verifier"));
+            state.traffic.recorded.iter().filter_map(|recorded| recorded.form_field("code_verifier"));
         secrets.extend(verifiers.map(ToOwned::to_owned));
         secrets.retain(|secret| !secret.is_empty());
         secrets
     }
 
-    fn lock(&self) -> MutexGuard<'_, Realm> {
-        lock(&self.realm)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        State::lock(&self.state)
     }
-}
-
-fn lock(realm: &Mutex<Realm>) -> MutexGuard<'_, Realm> {
-    let mut realm = realm.lock().unwrap_or_else(PoisonError::into_inner);
-    realm.read_clock();
-    realm
 }
 
 /// Random bytes.

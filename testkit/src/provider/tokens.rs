@@ -1,9 +1,10 @@
 //! Tokens that are created directly, valid and forged.
 
+use oidc_gate_provider_model::{Holder, Kind, User};
 use serde_json::Value;
 
-use super::mint::Holder;
 use super::misbehaviour::Forgery;
+use super::state::State;
 use super::{Provider, SigningKey};
 
 /// A callback to the client's `adminUrl`.
@@ -39,14 +40,9 @@ impl Provider {
     /// # Panics
     /// If there is no such user.
     pub fn access_token(&self, username: &str) -> String {
-        let (user, mut realm) = (self.user(username), self.lock());
-        let sid = realm.begin_session(&user, None);
-        let holder = bearer(&user, &sid);
-        let claims = realm.access_claims(&holder);
-        let key = realm.keys.active(realm.algorithm);
-        let token = Forgery::new().mint(&key, "at+jwt", claims.clone());
-        realm.remember_access_token(&token, &holder, claims);
-        token
+        let (user, mut state) = (self.user(username), self.lock());
+        let sid = state.realm.begin_session(&user, None);
+        valid_access_token(&mut state, &user, &sid)
     }
 
     /// A valid access token in an existing session, as from a refresh.
@@ -54,15 +50,11 @@ impl Provider {
     /// # Panics
     /// If there is no such session.
     pub fn access_token_in(&self, sid: &str) -> String {
-        let mut realm = self.lock();
-        let user = realm.sessions.get(sid).and_then(|session| realm.user(&session.username)).cloned();
+        let mut state = self.lock();
+        let session = state.realm.sessions.get(sid);
+        let user = session.and_then(|session| state.realm.user(&session.username)).cloned();
         let Some(user) = user else { panic!("the provider has no session {sid}") };
-        let holder = bearer(&user, sid);
-        let claims = realm.access_claims(&holder);
-        let key = realm.keys.active(realm.algorithm);
-        let token = Forgery::new().mint(&key, "at+jwt", claims.clone());
-        realm.remember_access_token(&token, &holder, claims);
-        token
+        valid_access_token(&mut state, &user, sid)
     }
 
     /// An access token of this user with `forgery` applied. The provider does not store it.
@@ -70,10 +62,10 @@ impl Provider {
     /// # Panics
     /// If there is no such user.
     pub fn forged_access_token(&self, username: &str, forgery: &Forgery) -> String {
-        let (user, mut realm) = (self.user(username), self.lock());
-        let sid = realm.begin_session(&user, None);
-        let key = realm.keys.active(realm.algorithm);
-        forgery.mint(&key, "at+jwt", realm.access_claims(&bearer(&user, &sid)))
+        let (user, mut state) = (self.user(username), self.lock());
+        let sid = state.realm.begin_session(&user, None);
+        let claims = state.realm.access_claims(&bearer(&user, &sid));
+        state.mint(Kind::Access, claims, forgery)
     }
 
     /// An ID token of this user, as from a login that sent `nonce`.
@@ -81,13 +73,13 @@ impl Provider {
     /// # Panics
     /// If there is no such user.
     pub fn id_token(&self, username: &str, nonce: &str) -> String {
-        let (user, mut realm) = (self.user(username), self.lock());
+        let (user, mut state) = (self.user(username), self.lock());
+        let realm = &mut state.realm;
         let sid = realm.begin_session(&user, None);
-        let auth_time = Some(realm.now());
-        let holder = Holder { user: &user, sid: Some(&sid), auth_time, nonce: Some(nonce), scope: "openid" };
-        let key = realm.keys.active(realm.algorithm);
+        let auth_time = Some(realm.now);
+        let holder = Holder { auth_time, nonce: Some(nonce), ..Holder::new(&user, Some(&sid), "openid") };
         let claims = realm.id_claims(&holder, "");
-        key.token(&key.header("JWT").to_string(), &claims.to_string())
+        state.mint(Kind::Id, claims, &Forgery::new())
     }
 
     /// A logout token for a session in Keycloak's form, with `forgery` applied. It is not sent and ends no session at
@@ -96,19 +88,23 @@ impl Provider {
     /// # Panics
     /// If there is no such session.
     pub fn logout_token(&self, sid: &str, forgery: &Forgery) -> String {
-        let realm = self.lock();
-        let Some(session) = realm.sessions.get(sid) else { panic!("the provider has no session {sid}") };
-        realm.logout_token(Some(&session.subject), Some(sid), forgery)
+        let subject = self.lock().realm.sessions.get(sid).map(|session| session.subject.clone());
+        assert!(subject.is_some(), "the provider has no session {sid}");
+        self.logout_token_about(subject.as_deref(), Some(sid), forgery)
     }
 
     /// A logout token for the given subject and session. Both may be absent.
     pub fn logout_token_about(&self, subject: Option<&str>, sid: Option<&str>, forgery: &Forgery) -> String {
-        self.lock().logout_token(subject, sid, forgery)
+        let mut state = self.lock();
+        let claims = state.realm.logout_claims(subject, sid);
+        state.mint(Kind::Logout, claims, forgery)
     }
 
     /// The JWT of a callback with this "not before" in Keycloak's form, with `forgery` applied. It is not sent.
     pub fn callback(&self, callback: Callback, not_before: i64, forgery: &Forgery) -> String {
-        self.lock().callback(callback.action(), not_before, forgery)
+        let mut state = self.lock();
+        let claims = state.realm.callback_claims(callback.action(), not_before);
+        state.mint(Kind::Callback, claims, forgery)
     }
 
     /// A token with any header and claims, signed with any key.
@@ -117,6 +113,14 @@ impl Provider {
     }
 }
 
-fn bearer<'a>(user: &'a super::User, sid: &'a str) -> Holder<'a> {
-    Holder { user, sid: Some(sid), auth_time: None, nonce: None, scope: "profile email" }
+fn valid_access_token(state: &mut State, user: &User, sid: &str) -> String {
+    let holder = bearer(user, sid);
+    let claims = state.realm.access_claims(&holder);
+    let token = state.mint(Kind::Access, claims.clone(), &Forgery::new());
+    state.realm.remember_access_token(&token, &holder, claims);
+    token
+}
+
+const fn bearer<'a>(user: &'a User, sid: &'a str) -> Holder<'a> {
+    Holder::new(user, Some(sid), "profile email")
 }

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::realm::Realm;
-use super::{Endpoint, Grant, Recorded, Target, lock};
+use oidc_gate_provider_model::{Content, Grant, Reply, Request};
+
+use super::state::State;
+use super::target::Target;
 
 /// A grant that the token endpoint refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub struct Refusal {
 /// The recorded requests of a provider.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
-    pub recorded: Vec<Recorded>,
+    pub recorded: Vec<Request>,
     pub granted: Vec<Grant>,
     pub refused: Vec<Refusal>,
     at_once: HashMap<Target, AtOnce>,
@@ -39,6 +41,19 @@ impl Traffic {
 
     pub fn now(&self, target: Target) -> usize {
         self.at_once.get(&target).map_or(0, |count| count.now)
+    }
+
+    /// Counts the answer of the token endpoint.
+    pub fn count(&mut self, request: &Request, reply: &Reply) {
+        let Some(grant) = request.grant() else { return };
+        match &reply.content {
+            Content::Json(refusal) if reply.status != 200 => {
+                let text = |name: &str| refusal[name].as_str().unwrap_or_default().to_owned();
+                let (error, description) = (text("error"), text("error_description"));
+                self.refused.push(Refusal { grant, error, description });
+            }
+            _ => self.granted.push(grant),
+        }
     }
 
     fn begin(&mut self, targets: &[Target]) {
@@ -60,34 +75,26 @@ impl Traffic {
 
 /// A request in progress. It ends when this is dropped.
 pub(super) struct UnderWay {
-    realm: Arc<Mutex<Realm>>,
+    state: Arc<Mutex<State>>,
     targets: Vec<Target>,
 }
 
 impl UnderWay {
     /// Records the request.
-    pub fn begin(realm: &Arc<Mutex<Realm>>, request: &Recorded) -> Self {
+    pub fn begin(state: &Arc<Mutex<State>>, request: &Request) -> Self {
         let mut targets = vec![Target::from(request.endpoint)];
         targets.extend(request.grant().map(Target::from));
         {
-            let mut realm = lock(realm);
-            realm.traffic.begin(&targets);
-            realm.traffic.recorded.push(request.clone());
+            let mut state = State::lock(state);
+            state.traffic.begin(&targets);
+            state.traffic.recorded.push(request.clone());
         }
-        Self { realm: Arc::clone(realm), targets }
+        Self { state: Arc::clone(state), targets }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        lock(&self.realm).traffic.end(&self.targets);
-    }
-}
-
-impl Recorded {
-    /// The grant that a request to the token endpoint asks for.
-    pub fn grant(&self) -> Option<Grant> {
-        let at_token = self.endpoint == Endpoint::Token;
-        self.form_field("grant_type").filter(|_| at_token).and_then(Grant::named)
+        State::lock(&self.state).traffic.end(&self.targets);
     }
 }

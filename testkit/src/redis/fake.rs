@@ -1,12 +1,12 @@
 //! A TCP server in place of Redis that sends scripted replies, whatever it receives.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::process::{Trouble, free_port};
+use crate::server::Server;
 
 /// What a fake Redis does with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,18 +24,15 @@ pub enum Script {
 /// A TCP server in place of Redis.
 #[derive(Debug)]
 pub struct FakeRedis {
-    port: u16,
-    shared: Arc<FakeShared>,
-    thread: Option<JoinHandle<()>>,
+    state: Arc<Mutex<State>>,
+    server: Server,
 }
 
 #[derive(Debug)]
-struct FakeShared {
-    script: Mutex<Script>,
-    connections: AtomicUsize,
-    heard: Mutex<Vec<String>>,
-    stopped: AtomicBool,
-    held: Mutex<Vec<TcpStream>>,
+struct State {
+    script: Script,
+    connections: usize,
+    heard: Vec<String>,
 }
 
 impl FakeRedis {
@@ -44,87 +41,54 @@ impl FakeRedis {
     /// # Errors
     /// It cannot be started.
     pub fn start(script: Script) -> Result<Self, Trouble> {
-        let port = free_port();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        let shared = Arc::new(FakeShared {
-            script: Mutex::new(script),
-            connections: AtomicUsize::new(0),
-            heard: Mutex::default(),
-            stopped: AtomicBool::new(false),
-            held: Mutex::default(),
-        });
-        let for_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("fake-redis".to_owned()).spawn(move || {
-            for stream in listener.incoming() {
-                if for_thread.stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                if let Ok(stream) = stream {
-                    let shared = Arc::clone(&for_thread);
-                    std::thread::spawn(move || shared.serve(stream));
-                }
-            }
-        })?;
-        Ok(Self { port, shared, thread: Some(thread) })
+        let state = Arc::new(Mutex::new(State { script, connections: 0, heard: Vec::new() }));
+        let shared = Arc::clone(&state);
+        let server = Server::of_connections(free_port(), move |stream| serve(stream, Arc::clone(&shared)))?;
+        Ok(Self { state, server })
     }
 
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.server.port()
     }
 
     /// Sets the behaviour for the next connections.
     pub fn play(&self, script: Script) {
-        *self.shared.script.lock().unwrap_or_else(PoisonError::into_inner) = script;
+        lock(&self.state).script = script;
     }
 
     /// The number of connections so far.
     pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
+        lock(&self.state).connections
     }
 
     /// The number of connections whose first bytes contained these words. [`Script::Close`] reads nothing.
     pub fn heard(&self, words: &str) -> usize {
-        let heard = self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.iter().filter(|heard| heard.contains(words)).count()
+        lock(&self.state).heard.iter().filter(|heard| heard.contains(words)).count()
     }
 }
 
-impl FakeShared {
-    fn serve(&self, mut stream: TcpStream) {
-        self.connections.fetch_add(1, Ordering::SeqCst);
-        let script = self.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if script == Script::Close {
-            return;
-        }
-        let mut buffer = [0; 4096];
-        let length = stream.read(&mut buffer).unwrap_or_default();
-        let words = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(words);
-        match script {
-            Script::Close | Script::Silent => {}
-            Script::Reply(bytes) => {
-                let _ = stream.write_all(&bytes);
-                return;
-            }
-            Script::ReplyAndHold(bytes) => {
-                let _ = stream.write_all(&bytes);
-            }
-        }
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
-    }
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for FakeRedis {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        for stream in self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let script = {
+        let mut state = lock(&state);
+        state.connections += 1;
+        state.script.clone()
+    };
+    if script == Script::Close {
+        return;
+    }
+    let mut words = Vec::with_capacity(4096);
+    let _ = stream.read_buf(&mut words).await;
+    lock(&state).heard.push(String::from_utf8_lossy(&words).into_owned());
+    if let Script::Reply(bytes) | Script::ReplyAndHold(bytes) = &script {
+        let _ = stream.write_all(bytes).await;
+    }
+    if !matches!(script, Script::Reply(_)) {
+        // Holds the connection until the server is dropped.
+        std::future::pending::<()>().await;
     }
 }

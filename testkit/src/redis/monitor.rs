@@ -114,28 +114,8 @@ fn parse(line: &str) -> Option<Command> {
     let (_, rest) = line.split_once(" [")?;
     let (source, words) = rest.split_once("] ")?;
     let (_, from) = source.split_once(' ')?;
-    Some(Command { from: from.to_owned(), words: quoted(words) })
-}
-
-/// Words in double quotes. `\"` and `\\` are unescaped; other escapes stay as they are.
-fn quoted(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match (&mut word, character) {
-            (None, '"') => word = Some(String::new()),
-            (None, _) => {}
-            (Some(_), '"') => words.extend(word.take()),
-            (Some(open), '\\') => match characters.next() {
-                Some(escaped @ ('"' | '\\')) => open.push(escaped),
-                Some(other) => open.extend(['\\', other]),
-                None => {}
-            },
-            (Some(open), other) => open.push(other),
-        }
-    }
-    words
+    // Redis escapes more than a shell does. Those escapes stay as they are.
+    Some(Command { from: from.to_owned(), words: shlex::split(words)? })
 }
 
 #[cfg(test)]

@@ -1,19 +1,25 @@
 //! A proxy between a gate and its real Redis. It passes everything on, and injects faults on request.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use oidc_gate_redis_model::resp::{Reply, Words, command, reply_length, take_command};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
-use crate::process::{Trouble, free_port, wait_until};
+use crate::process::{Trouble, free_port};
 use crate::provider::Times;
+use crate::server::Server;
 
 /// The timeout of one command. If Redis is frozen, the connection is closed after it.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How many bytes one read takes at most.
+const CHUNK: usize = 16 * 1024;
 
 /// Commands that access no data.
 const NO_DATA: [&str; 7] = ["AUTH", "ECHO", "PING", "SELECT", "MULTI", "EXEC", "DISCARD"];
@@ -127,27 +133,25 @@ impl Fault {
 /// A running proxy. Dropping it closes every connection.
 #[derive(Debug)]
 pub struct Proxy {
-    port: u16,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    server: Server,
 }
 
 #[derive(Debug)]
 struct Shared {
     target: u16,
     state: Mutex<State>,
-    stopped: AtomicBool,
-    held: Mutex<Vec<TcpStream>>,
+    /// What [`Fault::Hold`] waits for.
+    released: Semaphore,
 }
 
 #[derive(Debug, Default)]
 struct State {
     faults: Vec<(On, Times, Fault)>,
     seen: Vec<String>,
-    struck: usize,
+    applied: usize,
     last_answers: Vec<u8>,
     waiting: usize,
-    open: usize,
 }
 
 impl Proxy {
@@ -156,35 +160,21 @@ impl Proxy {
     /// # Errors
     /// It cannot be started.
     pub fn start(target: u16) -> Result<Self, Trouble> {
-        let port = free_port();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        let shared = Arc::new(Shared {
-            target,
-            state: Mutex::default(),
-            stopped: AtomicBool::new(false),
-            held: Mutex::default(),
-        });
-        let for_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("redis-proxy".to_owned()).spawn(move || {
-            for stream in listener.incoming() {
-                if for_thread.stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                if let Ok(stream) = stream {
-                    let shared = Arc::clone(&for_thread);
-                    std::thread::spawn(move || {
-                        // A client that disconnects is not an error.
-                        let _ = shared.serve(stream);
-                    });
-                }
+        let shared = Arc::new(Shared { target, state: Mutex::default(), released: Semaphore::new(0) });
+        let for_server = Arc::clone(&shared);
+        let server = Server::of_connections(free_port(), move |client| {
+            let shared = Arc::clone(&for_server);
+            async move {
+                // A client that disconnects is not an error.
+                let _ = shared.serve(client).await;
             }
         })?;
-        Ok(Self { port, shared, thread: Some(thread) })
+        Ok(Self { shared, server })
     }
 
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.server.port()
     }
 
     /// Applies a fault to these commands this many times.
@@ -200,14 +190,12 @@ impl Proxy {
 
     /// Releases the replies that are held now.
     pub fn release(&self) {
-        let mut state = self.shared.state();
-        state.open += state.waiting;
-        state.waiting = 0;
+        self.shared.released.add_permits(std::mem::take(&mut self.shared.state().waiting));
     }
 
     /// How often a fault was applied.
-    pub fn struck(&self) -> usize {
-        self.shared.state().struck
+    pub fn applied(&self) -> usize {
+        self.shared.state().applied
     }
 
     /// The names of all received commands, in order.
@@ -233,26 +221,23 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
+    async fn serve(&self, mut client: TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
-        let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target))?;
+        let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target)).await?;
         server.set_nodelay(true)?;
-        server.set_read_timeout(Some(ANSWER))?;
-        let (mut buffer, mut chunk) = (Vec::new(), [0; 16 * 1024]);
+        let mut buffer = Vec::new();
         loop {
-            let length = client.read(&mut chunk)?;
-            buffer.extend(chunk.iter().take(length));
             // Commands that arrive together are answered together.
+            buffer.reserve(CHUNK);
+            let length = client.read_buf(&mut buffer).await?;
             let next = || take_command(&mut buffer).ok().flatten();
             let pipeline: Vec<Words> = std::iter::from_fn(next).collect();
             if !pipeline.is_empty() {
-                match self.answer(&pipeline, &mut server, &mut client)? {
+                match self.answer(&pipeline, &mut server, &mut client).await? {
                     Next::GoOn => {}
                     Next::Close => return Ok(()),
-                    Next::Silence => {
-                        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(client);
-                        return Ok(());
-                    }
+                    // Holds the connection until the proxy is dropped.
+                    Next::Silence => std::future::pending().await,
                 }
             }
             if length == 0 {
@@ -261,21 +246,21 @@ impl Shared {
         }
     }
 
-    fn answer(
+    async fn answer(
         &self,
         pipeline: &[Words],
         server: &mut TcpStream,
         client: &mut TcpStream,
-    ) -> std::io::Result<Next> {
+    ) -> io::Result<Next> {
         let mut answers = Vec::new();
         let mut next = Next::GoOn;
         let (mut in_transaction, mut spoiled, mut hold, mut of_another) = (false, false, false, false);
         for request in pipeline {
             let name = name(request);
-            let fault = self.meet(request);
+            let fault = self.fault_for(request);
             if name == "EXEC" && spoiled {
                 // As Redis does for a transaction with a refused command.
-                exchange(server, &command(&["DISCARD"]))?;
+                exchange(server, &command(&["DISCARD"])).await?;
                 answers.extend(b"-EXECABORT Transaction discarded because of previous errors.\r\n");
                 (in_transaction, spoiled) = (false, false);
                 continue;
@@ -283,7 +268,7 @@ impl Shared {
             in_transaction = (in_transaction || name == "MULTI") && name != "EXEC";
             let answer = match &fault {
                 Some(fault) if !fault.is_done_first() => Vec::new(),
-                _ => exchange(server, &command(request))?,
+                _ => exchange(server, &command(request)).await?,
             };
             match fault {
                 None => answers.extend(answer),
@@ -315,7 +300,7 @@ impl Shared {
             }
         }
         if hold {
-            self.wait();
+            self.wait().await;
         }
         if of_another {
             answers = self.state().last_answers.clone();
@@ -323,15 +308,12 @@ impl Shared {
             // A pipeline of two commands is the health check's (`AUTH` and `EXISTS`), so its replies are not kept.
             self.state().last_answers.clone_from(&answers);
         }
-        client.write_all(&answers)?;
-        if matches!(next, Next::Close) {
-            client.shutdown(Shutdown::Both)?;
-        }
+        client.write_all(&answers).await?;
         Ok(next)
     }
 
     /// Records the command and returns the fault for it, if any.
-    fn meet(&self, request: &Words) -> Option<Fault> {
+    fn fault_for(&self, request: &Words) -> Option<Fault> {
         let mut state = self.state();
         state.seen.push(name(request));
         let due = |(on, times, _): &(On, Times, Fault)| *times != Times::Next(0) && on.covers(request);
@@ -340,46 +322,26 @@ impl Shared {
             *left -= 1;
         }
         let fault = fault.clone();
-        state.struck += 1;
+        state.applied += 1;
         Some(fault)
     }
 
-    fn wait(&self) {
+    async fn wait(&self) {
         self.state().waiting += 1;
-        wait_until(ANSWER, || {
-            let mut state = self.state();
-            let may_go = state.open > 0;
-            if may_go {
-                state.open -= 1;
-            }
-            may_go || self.stopped.load(Ordering::SeqCst)
-        });
+        if let Ok(Ok(permit)) = timeout(ANSWER, self.released.acquire()).await {
+            permit.forget();
+        }
     }
 }
 
 /// Sends one command and reads its whole reply.
-fn exchange(server: &mut TcpStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    server.write_all(request)?;
-    let (mut answer, mut chunk) = (Vec::new(), [0; 16 * 1024]);
+async fn exchange(server: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
+    server.write_all(request).await?;
+    let mut answer = Vec::new();
     while reply_length(&answer).is_none() {
-        match server.read(&mut chunk)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            length => answer.extend(chunk.iter().take(length)),
+        if timeout(ANSWER, server.read_buf(&mut answer)).await?? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     Ok(answer)
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        for stream in self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
 }

@@ -117,11 +117,6 @@ impl Redis {
         &self.password
     }
 
-    /// The ACL user, if there is one.
-    pub fn account(&self) -> Option<&Account> {
-        self.account.as_ref()
-    }
-
     /// Whether the server is running.
     pub fn is_running(&self) -> bool {
         self.process().as_mut().is_some_and(Process::is_running)

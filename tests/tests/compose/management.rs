@@ -2,7 +2,7 @@
 
 use oidc_gate_testkit::browser::Client;
 
-use crate::stack::{PASSWORD, Stack, said};
+use crate::stack::{Stack, said};
 
 #[test]
 fn the_logs_of_mlflow_and_keycloak_are_shown() {
@@ -16,8 +16,7 @@ fn the_logs_of_mlflow_and_keycloak_are_shown() {
 fn down_keeps_users_runs_and_sessions() {
     let mut stack = Stack::up();
     let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
-    let client = Client::new();
-    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let client = stack.signed_in("mlflow_user");
     assert!(stack.may_use_mlflow(&client));
     stack.run("down");
     assert!(stack.ask_mlflow(&client).is_err(), "nothing is there to answer");
@@ -32,8 +31,7 @@ fn down_keeps_users_runs_and_sessions() {
 fn down_v_deletes_everything_and_the_next_start_makes_it_anew() {
     let mut stack = Stack::up();
     let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
-    let client = Client::new();
-    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let client = stack.signed_in("mlflow_user");
     stack.run("reset");
     let project = std::env::var("COMPOSE_PROJECT_NAME").unwrap();
     let volumes =
@@ -41,8 +39,7 @@ fn down_v_deletes_everything_and_the_next_start_makes_it_anew() {
     assert_eq!(volumes.trim(), "", "no volume is left");
     stack.bring_up();
     assert_eq!(stack.ask_mlflow(&client).unwrap().status, 401, "the session went with Redis' data");
-    let fresh = Client::new();
-    stack.sign_in(&fresh, "mlflow_user", PASSWORD);
+    let fresh = stack.signed_in("mlflow_user");
     let url = stack.url(&format!("/ajax-api/2.0/mlflow/runs/get?run_id={run}"));
     assert_eq!(fresh.fetch(&url).unwrap().status, 404, "the run went with PostgreSQL's data");
 }
@@ -77,8 +74,7 @@ fn a_backup_restored_into_empty_volumes_has_users_runs_and_artifacts() {
 fn the_printed_commands_migrate_mlflows_database_and_keep_runs_and_sessions() {
     let stack = Stack::up();
     let run = stack.run("token-python").lines().last().unwrap_or_default().to_owned();
-    let client = Client::new();
-    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let client = stack.signed_in("mlflow_user");
     let version = || {
         stack.shell(
             "docker compose exec -T postgres psql -U postgres -d mlflow -tAc 'select version_num from alembic_version'",

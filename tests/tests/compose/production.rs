@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::redis::Authority;
 
-use crate::stack::{BOUND, PASSWORD, Stack, said};
+use crate::stack::{BOUND, Stack, said};
 
 /// curl as a browser with TLS. It trusts one authority, keeps cookies, and resolves both host names to this machine.
 struct Curl<'a> {
@@ -124,15 +123,13 @@ fn the_printed_commands_exchange_the_secret_key_and_nobody_has_to_sign_in_again(
     let mut stack = Stack::up();
     let settings = stack.with_settings(&[]);
     let before = stack.setting("SECRET_KEY");
-    let client = Client::new();
-    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let client = stack.signed_in("mlflow_user");
     stack.run("new-secret-key");
     let both = stack.setting("SECRET_KEY");
     assert!(both.ends_with(&format!(",{before}")), "the old one opens what it sealed");
     stack.eventually("the session goes on", || stack.may_use_mlflow(&client));
     stack.wait_for_gate();
-    let later = Client::new();
-    stack.sign_in(&later, "mlflow_user", PASSWORD);
+    let later = stack.signed_in("mlflow_user");
     stack.run("old-secret-key");
     assert_eq!(stack.setting("SECRET_KEY"), both.split(',').next().unwrap());
     stack.eventually("a session that began since goes on", || stack.may_use_mlflow(&later));

@@ -40,8 +40,7 @@ fn every_address_of_the_table_answers() {
 #[test]
 fn the_default_test_user_signs_in_with_a_browser_and_sees_mlflow() {
     let stack = Stack::up();
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     browser.wait_for_text("Default");
     browser.picture("compose.png");
 }
@@ -75,8 +74,7 @@ fn configure_keycloak_makes_the_realm_from_nothing_and_people_sign_in() {
         stack.api(&stack.token("mlflow_user")).status == 200
     });
     assert_eq!(stack.api(&stack.token("outsider")).status, 403);
-    let client = Client::new();
-    stack.sign_in(&client, "mlflow_admin", PASSWORD);
+    let client = stack.signed_in("mlflow_admin");
     assert!(stack.may_use_mlflow(&client));
 }
 

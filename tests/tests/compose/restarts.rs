@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
 
 use crate::browser::Browser;
-use crate::stack::{PASSWORD, SERVICES, Stack};
+use crate::stack::{SERVICES, Stack};
 
 /// How long MLflow's page may take to load its data.
 const DRAWN_BOUND: Duration = Duration::from_secs(20);
@@ -15,8 +14,7 @@ const DRAWN_BOUND: Duration = Duration::from_secs(20);
 #[ignore = "slow: services start again"]
 fn a_person_stays_signed_in_through_a_restart_of_each_service_in_turn() {
     let stack = Stack::up();
-    let client = Client::new();
-    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let client = stack.signed_in("mlflow_user");
     assert!(stack.may_use_mlflow(&client));
     for service in SERVICES {
         stack.restart(service);
@@ -27,8 +25,7 @@ fn a_person_stays_signed_in_through_a_restart_of_each_service_in_turn() {
     // Everything still works: a login, a token, a run with an artifact. A worker may still have the old session in its
     // cache while Redis is not ready to store a new one.
     stack.eventually("a login works", || {
-        let fresh = Client::new();
-        stack.sign_in(&fresh, "mlflow_admin", PASSWORD);
+        let fresh = stack.signed_in("mlflow_admin");
         stack.may_use_mlflow(&fresh)
     });
     stack.run("token-python");
@@ -37,8 +34,7 @@ fn a_person_stays_signed_in_through_a_restart_of_each_service_in_turn() {
 #[test]
 fn a_browser_stays_signed_in_through_restarts_of_redis_envoy_and_mlflow() {
     let stack = Stack::up();
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     browser.wait_for_text("Default");
     let session = browser.session_cookie();
     for service in ["redis", "envoy", "mlflow"] {
@@ -56,8 +52,7 @@ fn a_browser_stays_signed_in_through_restarts_of_redis_envoy_and_mlflow() {
 #[ignore = "slow: services start again"]
 fn the_printed_commands_exchange_envoys_image_and_put_the_one_before_back() {
     let stack = Stack::up();
-    let client = Client::new();
-    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let client = stack.signed_in("mlflow_user");
     let of_envoy = |what: &str| {
         stack.shell(&format!("docker inspect -f '{{{{.{what}}}}}' \"$(docker compose ps -q envoy)\""))
     };

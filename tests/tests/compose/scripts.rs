@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
+
 use crate::document::printed;
 use crate::stack::{SECRETS, said};
 
@@ -32,7 +34,7 @@ echo "$*" >>"$NOTES"
 case "$1 $2" in
 "get realms/mlflow") printf '{\n  "enabled" : true\n}\n' ;;
 "get users") [[ -z ${USERS:-} || ("$*" == *email=* && "$*" != *"email=$USERS "*) ]] || echo the-id ;;
-"get users/the-id") printf '{\n  "enabled" : true,\n  "email" : "%s"\n}\n' "$USERS" ;;
+"get users/the-id") case "$*" in *"--fields email "*) echo "\"$USERS\"" ;; *) echo true ;; esac ;;
 create\ *) echo made-id ;;
 *) ;;
 esac
@@ -227,15 +229,17 @@ fn configure_keycloak_reads_groups_and_the_address_as_the_gate_does() {
     );
 }
 
-/// The output and command of compose/start-envoy.sh, with this `transport_socket` in the cluster of envoy.yaml.
-fn start_envoy(transport_socket: &str) -> String {
+/// The output of compose/start-envoy.sh with this envoy.yaml, and with other files beside it. The program `envoy` is a
+/// script.
+fn start_envoy(envoy: &str, configuration: &str, files: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    stand_in(&folder.path().join("envoy"), "#!/bin/sh\necho \"started: $*\"\n");
-    let shipped = fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap();
-    let at = "  - name: keycloak\n";
-    assert!(shipped.contains(at));
-    let configuration = shipped.replace(at, &format!("{at}{transport_socket}"));
+    stand_in(&folder.path().join("envoy"), envoy);
     fs::write(folder.path().join("envoy.yaml"), configuration).unwrap();
+    fs::create_dir(folder.path().join("tls")).unwrap();
+    for file in files {
+        let from = repository().join("envoy").join(file);
+        fs::write(folder.path().join(file), fs::read_to_string(from).unwrap_or_default()).unwrap();
+    }
     let output = Command::new("sh")
         .arg(repository().join("compose/start-envoy.sh"))
         .arg(folder.path())
@@ -245,6 +249,29 @@ fn start_envoy(transport_socket: &str) -> String {
         .unwrap();
     assert!(output.status.success(), "{}", said(&output));
     said(&output)
+}
+
+fn shipped_envoy() -> String {
+    fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap()
+}
+
+#[test]
+fn the_listener_with_tls_is_the_plain_one_except_for_its_port_and_tls() {
+    let files = ["tls-socket.yaml", "tls/tls.crt", "tls/tls.key"];
+    let made = start_envoy("#!/bin/sh\ncat \"$2\"\n", &shipped_envoy(), &files);
+    let made: Value = serde_saphyr::from_str(&made).unwrap_or_else(|error| panic!("{error}: {made}"));
+    let [plain, tls] = made["static_resources"]["listeners"].as_array().unwrap().as_slice() else {
+        panic!("two listeners: {made}")
+    };
+    assert_eq!((&tls["name"], &plain["name"]), (&json!("edge-tls"), &json!("edge")));
+    assert_eq!(tls["address"]["socket_address"], json!({"address": "0.0.0.0", "port_value": 5443}));
+    let mut expected = plain.clone();
+    expected["name"] = tls["name"].clone();
+    expected["address"] = tls["address"].clone();
+    let socket = fs::read_to_string(repository().join("envoy/tls-socket.yaml")).unwrap();
+    let socket: Value = serde_saphyr::from_str(&socket).unwrap();
+    expected["filter_chains"][0].as_object_mut().unwrap().extend(socket.as_object().unwrap().clone());
+    assert_eq!(*tls, expected);
 }
 
 #[test]
@@ -269,7 +296,11 @@ fn f705_the_start_warns_of_tls_that_accepts_any_certificate() {
         (without(&names), Some("speaks TLS without match_typed_subject_alt_names")),
         (without(&authorities), Some("speaks TLS without trusted_ca")),
     ] {
-        let said = start_envoy(&socket);
+        let at = "  - name: keycloak\n";
+        let configuration = shipped_envoy();
+        assert!(configuration.contains(at));
+        let configuration = configuration.replace(at, &format!("{at}{socket}"));
+        let said = start_envoy("#!/bin/sh\necho \"started: $*\"\n", &configuration, &[]);
         assert!(said.contains("started: -c envoy.yaml") && said.contains("--drain-time-s 60"), "{said}");
         match warning {
             Some(warning) => assert!(said.contains(warning), "{socket}: {said}"),

@@ -323,6 +323,13 @@ impl Stack {
         client.follow(answer).unwrap().end().clone()
     }
 
+    /// A new client that has signed in as one of the development realm's users.
+    pub fn signed_in(&self, user: &str) -> Client {
+        let client = Client::new();
+        self.sign_in(&client, user, PASSWORD);
+        client
+    }
+
     /// Whether MLflow's API accepts the session.
     pub fn may_use_mlflow(&self, client: &Client) -> bool {
         self.ask_mlflow(client).is_ok_and(|response| response.status == 200)
@@ -335,9 +342,14 @@ impl Stack {
 
     /// An access token from the password grant.
     pub fn token(&self, user: &str) -> String {
-        let answer = self.tokens(&[("grant_type", "password"), ("username", user), ("password", PASSWORD)]);
+        let answer = self.password_grant(user);
         let token = answer.json()["access_token"].as_str().map(str::to_owned);
         token.unwrap_or_else(|| panic!("no token: {answer}"))
+    }
+
+    /// The response of the password grant.
+    pub fn password_grant(&self, user: &str) -> Response {
+        self.tokens(&[("grant_type", "password"), ("username", user), ("password", PASSWORD)])
     }
 
     /// Sends a request to the token endpoint as the client `mlflow`.
@@ -352,8 +364,7 @@ impl Stack {
     /// Lifetime of a new access token in seconds, rounded up to tens. Keycloak reads its clock twice, so `expires_in`
     /// may be one second less than configured.
     pub fn access_token_lifetime(&self) -> Option<u64> {
-        let answer =
-            self.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
+        let answer = self.password_grant("mlflow_user");
         Some(answer.json()["expires_in"].as_u64()?.next_multiple_of(10))
     }
 

@@ -40,8 +40,7 @@ fn a_request_without_a_token_or_with_a_broken_one_gets_401() {
 #[test]
 fn sessions_are_listed_and_ended_by_the_admin_api_and_their_refresh_tokens_with_them() {
     let stack = Stack::up();
-    let answer =
-        stack.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
+    let answer = stack.password_grant("mlflow_user");
     let refresh = answer.json()["refresh_token"].as_str().unwrap().to_owned();
     let sessions = || {
         let said = stack.run("list-sessions");
@@ -84,8 +83,7 @@ fn sessions_that_the_admin_api_ends_are_over_at_the_gate_and_others_go_on() {
 #[test]
 fn a_token_can_be_revoked_by_itself() {
     let stack = Stack::up();
-    let answer =
-        stack.tokens(&[("grant_type", "password"), ("username", "mlflow_user"), ("password", PASSWORD)]);
+    let answer = stack.password_grant("mlflow_user");
     let refresh = answer.json()["refresh_token"].as_str().unwrap().to_owned();
     let secret = stack.setting("OIDC_CLIENT_SECRET");
     stack.shell(&format!(

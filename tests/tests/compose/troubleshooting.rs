@@ -15,8 +15,7 @@ fn invalid_scopes_are_reported_and_go_with_the_right_setting() {
     assert!(end.text().contains("Invalid scopes") && end.text().contains("invalid_scope"), "{end}");
     drop(changed);
     stack.bring_up();
-    let client = Client::new();
-    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let client = stack.signed_in("mlflow_user");
     assert!(stack.may_use_mlflow(&client));
 }
 
@@ -122,8 +121,7 @@ fn a_keycloak_that_does_not_start_says_why_in_its_log_and_sessions_go_on() {
     // Keycloak's messages if the host name of its database is unknown, and if nothing listens there.
     const WITHOUT_DATABASE: [&str; 2] = ["UnknownHostException", "Failed to obtain JDBC connection"];
     let mut stack = Stack::up();
-    let client = Client::new();
-    stack.sign_in(&client, "mlflow_user", PASSWORD);
+    let client = stack.signed_in("mlflow_user");
     assert!(stack.may_use_mlflow(&client));
     let complaints = || {
         let log = stack.run("keycloak-log");

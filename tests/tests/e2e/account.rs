@@ -6,7 +6,7 @@ use oidc_gate_tests::{Gate, assert_everywhere, assert_refused, assert_soon_every
 const PAGE: &str = "/oauth2/account";
 
 fn gate() -> Gate {
-    Gate::builder().envoys(2).plugin(|plugin| plugin["session"]["cache_ttl"] = "1m".into()).start()
+    Gate::builder().envoys(2).set("session.cache_ttl", "1m").start()
 }
 
 fn page(gate: &Gate, browser: &Client) -> Response {
@@ -69,8 +69,7 @@ fn sign_out_everywhere_ends_all_sessions_and_tokens_of_this_person_and_nobody_el
     let token = gate.provider.access_token("mlflow_user");
     let other = gate.signed_in("mlflow_admin");
     // Revocations count in whole seconds, so the sign-out must come in a later second than the tokens.
-    let now = gate.provider.now();
-    oidc_gate_testkit::process::wait_until(oidc_gate_tests::BOUND, || gate.provider.now() > now);
+    gate.wait_for_second_after(gate.provider.now());
     let actions = forms(&page(&gate, &here));
     let everywhere = actions.iter().find(|form| form.contains("everywhere")).unwrap();
     let response = here.submit(everywhere, &[]).unwrap();

@@ -23,8 +23,7 @@ fn unclicked(browser: &Client, url: &str, site: &str) -> Request {
 
 #[test]
 fn f501_what_is_loaded_ahead_of_time_ends_nothing_and_the_click_that_follows_does() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let cookie = gate.session_cookie(&browser);
     let url = gate.url("/oauth2/logout");
     for (name, value) in AHEAD {
@@ -45,8 +44,7 @@ fn f501_what_is_loaded_ahead_of_time_ends_nothing_and_the_click_that_follows_doe
 #[test]
 fn f501_a_page_loaded_ahead_of_time_starts_no_login_and_a_callback_spends_no_code() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/deep?link=1");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/deep?link=1");
     let cookies = || browser.jar().header_for(&gate.url("/").parse().unwrap());
     let before = cookies();
     for (name, value) in AHEAD {
@@ -68,8 +66,7 @@ fn f501_a_page_loaded_ahead_of_time_starts_no_login_and_a_callback_spends_no_cod
 
 #[test]
 fn f1201_what_stands_in_a_page_of_the_application_signs_nobody_out() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let url = gate.url("/oauth2/logout");
     // `<meta http-equiv=refresh>`, and the same shortly after a click anywhere on the page.
     for refresh in
@@ -96,6 +93,5 @@ fn f1201_what_stands_in_a_page_of_the_application_signs_nobody_out() {
     assert_eq!(gate.provider.count(Endpoint::EndSession), 0);
     assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
     // The button on the confirmation page works.
-    let journey = browser.follow(browser.submit(&url, &[]).unwrap()).unwrap();
-    assert!(journey.end().url.starts_with(&gate.url("/oauth2/signed-out")), "{:#?}", journey.urls());
+    gate.sign_out(&browser);
 }

@@ -1,10 +1,11 @@
 //! The authorization response: accepted once, from the browser that started the login, and from the expected provider.
 
-use oidc_gate_testkit::browser::Client;
-use oidc_gate_testkit::process::wait_until;
-use oidc_gate_testkit::provider::{Behaviour, Endpoint, Hold, Times};
-use oidc_gate_tests::{BOUND, Gate, assert_refused};
 use std::time::Duration;
+
+use oidc_gate_testkit::browser::Client;
+use oidc_gate_testkit::provider::{Behaviour, Endpoint, Hold, Times};
+use oidc_gate_tests::{BOUND, Gate, assert_refused, assert_stopped, assert_workers_alive};
+use serde_json::json;
 
 /// Replaces or removes one parameter of a callback URL.
 fn with(callback: &str, name: &str, value: Option<&str>) -> String {
@@ -35,8 +36,7 @@ fn cb03_cb04_a_callback_in_another_browser_is_refused_and_no_code_is_spent() {
 #[test]
 fn cb06_a_used_callback_never_reaches_the_token_endpoint_again() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/x");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/x");
     let cookies_before = browser.jar().clone();
     let first = browser.navigate(&callback).unwrap();
     assert!([302, 303].contains(&first.status), "{first}");
@@ -86,8 +86,7 @@ fn f603_the_first_of_six_tabs_is_led_back_to_its_page_by_the_button() {
 #[test]
 fn cb13_the_same_callback_on_all_workers_at_once_is_one_token_request() {
     let gate = Gate::builder().workers(4).start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/x");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/x");
     let cookies = browser.jar().clone();
     gate.provider.misbehave(Endpoint::Token, Times::Always, Behaviour::Delay(Duration::from_millis(300)));
     let sessions: usize = std::thread::scope(|scope| {
@@ -154,8 +153,7 @@ fn cb10_tokens_in_the_address_are_never_used() {
 #[test]
 fn cb11_a_posted_callback_is_refused() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let (path, query) = callback.split_once('?').unwrap();
     let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let fields: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -196,10 +194,7 @@ fn cb15_only_the_very_path_of_the_callback_is_the_callback() {
     ] {
         let browser = Client::new();
         let callback = gate.callback_of(&browser, "mlflow_user", "/").replace("/oauth2/callback", path);
-        let reached = gate.echo.count();
-        let response = browser.fetch(&callback).unwrap();
-        assert!([400, 401, 404].contains(&response.status), "{path}: {response}");
-        assert_eq!(gate.echo.count(), reached, "{path}");
+        assert_stopped(&gate, &[400, 401, 404], path, || browser.fetch(&callback));
     }
     assert_eq!(gate.provider.count(Endpoint::Token), 0);
 }
@@ -234,7 +229,7 @@ fn az13_errors_of_the_provider_are_explained_and_escaped() {
 
 #[test]
 fn cb07_the_login_cookie_lives_no_longer_than_a_login_may_take() {
-    let gate = Gate::builder().plugin(|plugin| plugin["login"]["timeout"] = "1m".into()).start();
+    let gate = Gate::builder().set("login.timeout", "1m").start();
     // The time inside the cookie counts too. The core's unit tests change the clock for that.
     let response = Client::new().navigate(&gate.url("/")).unwrap();
     let cookie =
@@ -245,8 +240,7 @@ fn cb07_the_login_cookie_lives_no_longer_than_a_login_may_take() {
 #[test]
 fn cb18_no_page_of_a_callback_tells_another_site_where_it_came_from_or_loads_anything_from_there() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let answers = [
         Client::new().navigate(&callback),
         browser.navigate(&with(&callback, "iss", Some("http://evil.example"))),
@@ -273,7 +267,7 @@ fn cb18_no_page_of_a_callback_tells_another_site_where_it_came_from_or_loads_any
 
 #[test]
 fn it21_whatever_the_token_endpoint_does_is_a_page_and_no_session() {
-    let gate = Gate::builder().plugin(|plugin| plugin["issuer"]["timeout"] = "1s".into()).start();
+    let gate = Gate::builder().set("issuer.timeout", "1s").start();
     let big = format!("{{\"access_token\":\"{}\"}}", "x".repeat(2 << 20));
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let redirect = |status| Behaviour::Answer {
@@ -313,19 +307,15 @@ fn it21_whatever_the_token_endpoint_does_is_a_page_and_no_session() {
         ("invalid_grant", Behaviour::json(400, "{\"error\":\"invalid_grant\"}")),
         ("unauthorized_client", Behaviour::json(401, "{\"error\":\"unauthorized_client\"}")),
     ] {
-        let browser = Client::new();
-        let callback = gate.callback_of(&browser, "mlflow_user", "/");
+        let (browser, callback) = gate.at_callback("mlflow_user", "/");
         let before = gate.provider.count(Endpoint::Token);
         gate.provider.misbehave(Endpoint::Token, Times::Next(1), behaviour);
-        let reached = gate.echo.count();
-        let page = browser.navigate(&callback).unwrap();
-        assert!([400, 502, 503].contains(&page.status), "{name}: {page}");
+        let page = assert_stopped(&gate, &[400, 502, 503], name, || browser.navigate(&callback));
         assert_eq!(page.header("cache-control"), Some("no-store"), "{name}: {page}");
         assert_eq!(gate.session_cookie(&browser), None, "{name}");
-        assert_eq!(gate.echo.count(), reached, "{name}");
         // A code is spent once, whatever the result.
         assert_eq!(gate.provider.count(Endpoint::Token) - before, 1, "{name}");
-        oidc_gate_tests::assert_workers_alive(&gate);
+        assert_workers_alive(&gate);
     }
     gate.signed_in("mlflow_user");
 }
@@ -334,17 +324,16 @@ fn it21_whatever_the_token_endpoint_does_is_a_page_and_no_session() {
 fn it22_a_token_response_must_say_bearer() {
     let gate = Gate::start();
     for (token_type, accepted) in [
-        (serde_json::json!("bearer"), true),
-        (serde_json::json!("bEARER"), true),
-        (serde_json::json!("mac"), false),
-        (serde_json::json!("N_A"), false),
-        (serde_json::json!(null), false),
-        (serde_json::json!(1), false),
+        (json!("bearer"), true),
+        (json!("bEARER"), true),
+        (json!("mac"), false),
+        (json!("N_A"), false),
+        (json!(null), false),
+        (json!(1), false),
     ] {
         let value = token_type.clone();
         gate.provider.edit_document(Endpoint::Token, move |document| document["token_type"] = value.clone());
-        let browser = Client::new();
-        let callback = gate.callback_of(&browser, "mlflow_user", "/");
+        let (browser, callback) = gate.at_callback("mlflow_user", "/");
         let response = browser.navigate(&callback).unwrap();
         assert_eq!(gate.session_cookie(&browser).is_some(), accepted, "{token_type}: {response}");
         gate.provider.behave();
@@ -354,8 +343,7 @@ fn it22_a_token_response_must_say_bearer() {
 #[test]
 fn a_client_that_goes_away_during_the_callback_leaves_no_broken_worker() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let hold = Hold::unspent();
     gate.provider.hold(Endpoint::Token, &hold);
     let tab = browser.navigation("GET", &callback).begin();
@@ -363,8 +351,7 @@ fn a_client_that_goes_away_during_the_callback_leaves_no_broken_worker() {
     tab.abort();
     hold.release();
     // The work that started with the code continues to its end.
-    let finished = || gate.redis().keys("mlflow:s:*").unwrap().len() == 1;
-    assert!(wait_until(BOUND, finished), "{}", gate.envoy().trouble("writes no session"));
+    gate.wait_until("writes no session", || gate.redis().keys("mlflow:s:*").unwrap().len() == 1);
     assert_eq!(gate.provider.count(Endpoint::Token), 1);
-    oidc_gate_tests::assert_workers_alive(&gate);
+    assert_workers_alive(&gate);
 }

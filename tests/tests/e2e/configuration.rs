@@ -62,7 +62,7 @@ fn pm13_a_good_configuration_takes_over_without_a_gap_and_sessions_live_on() {
             }
             answers
         });
-        let next = gate.config.clone().plugin(|plugin| plugin["clock_leeway"] = json!("30s"));
+        let next = gate.config.clone().set("clock_leeway", "30s");
         let verdict = gate.envoy().push_listener(&next);
         let settled = assert_settled(&gate);
         stop.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -77,9 +77,8 @@ fn pm13_a_good_configuration_takes_over_without_a_gap_and_sessions_live_on() {
 #[test]
 fn cb17_a_login_that_began_before_a_new_configuration_ends_after_it() {
     let gate = Gate::builder().replaceable().start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/deep?a=b");
-    let next = gate.config.clone().plugin(|plugin| plugin["clock_leeway"] = json!("30s"));
+    let (browser, callback) = gate.at_callback("mlflow_user", "/deep?a=b");
+    let next = gate.config.clone().set("clock_leeway", "30s");
     assert_eq!(gate.envoy().push_listener(&next).unwrap(), Verdict::Accepted);
     assert!(assert_settled(&gate));
     let response = browser.navigate(&callback).unwrap();
@@ -90,13 +89,7 @@ fn cb17_a_login_that_began_before_a_new_configuration_ends_after_it() {
 /// Whether the new listener has served ten valid requests in a row.
 fn assert_settled(gate: &Gate) -> bool {
     let token = gate.provider.access_token("mlflow_user");
-    let good = || {
-        Client::new()
-            .request("GET", &gate.url("/settled"))
-            .bearer(&token)
-            .send()
-            .is_ok_and(|r| r.status == 200)
-    };
+    let good = || gate.with_token("/settled", &token).send().is_ok_and(|r| r.status == 200);
     oidc_gate_testkit::process::wait_until(std::time::Duration::from_secs(20), || (0..10).all(|_| good()))
 }
 
@@ -121,8 +114,7 @@ fn cf04_secrets_do_not_show_in_the_admin_port() {
 
 #[test]
 fn decisions_are_counted_with_their_reasons() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     browser.fetch(&gate.url("/x")).unwrap();
     Client::new().fetch(&gate.url("/x")).unwrap();
     Client::new().fetching("GET", &gate.url("/x")).bearer("a.b.c").send().unwrap();
@@ -146,10 +138,9 @@ fn decisions_are_counted_with_their_reasons() {
 #[test]
 fn ck14_plain_http_that_is_not_on_loopback_is_refused_unless_it_is_asked_for() {
     let gate = Gate::builder().replaceable().start();
-    let plain =
-        gate.config.clone().plugin(|plugin| plugin["public_url"] = json!("http://mlflow.example.com"));
+    let plain = gate.config.clone().set("public_url", "http://mlflow.example.com");
     assert_eq!(gate.envoy().push_listener(&plain).unwrap(), Verdict::Rejected);
-    let asked_for = plain.plugin(|plugin| plugin["allow_insecure_http"] = json!(true));
+    let asked_for = plain.set("allow_insecure_http", true);
     assert_eq!(gate.envoy().push_listener(&asked_for).unwrap(), Verdict::Accepted);
     assert!(gate.envoy().log().contains("allowed by allow_insecure_http"));
 }

@@ -8,7 +8,7 @@ use oidc_gate_testkit::browser::{Client, Request};
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_testkit::netns::isolated;
 use oidc_gate_testkit::process::wait_until;
-use oidc_gate_tests::{BOUND, Gate};
+use oidc_gate_tests::{BOUND, Gate, assert_allowed};
 use serde_json::{Value, json};
 
 /// An address that Envoy may be configured to treat as internal.
@@ -75,9 +75,8 @@ fn combinations() -> Vec<Vec<(&'static str, &'static str)>> {
 /// The listener in another possible configuration: it treats private addresses as internal and does not remove Envoy's
 /// headers early.
 fn trusting(config: EnvoyConfig) -> EnvoyConfig {
-    config.bootstrap(|bootstrap| {
-        let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
-        let manager = manager["typed_config"].as_object_mut().unwrap();
+    config.manager(|manager| {
+        let manager = manager.as_object_mut().unwrap();
         manager.insert("internal_address_config".to_owned(), json!({}));
         manager.remove("early_header_mutation_extensions").unwrap();
     })
@@ -88,13 +87,16 @@ fn statistics(gate: &Gate) -> BTreeSet<String> {
     text.lines().map(|line| line.split(':').next().unwrap_or_default().to_owned()).collect()
 }
 
+fn with(request: Request, headers: &[(&str, &str)]) -> Request {
+    headers.iter().fold(request, |request, (name, value)| request.header(name, value))
+}
+
 /// Sends a request with control headers. The application must receive it once, without them, and the client must get
 /// its response.
 #[track_caller]
 fn assert_without_effect(gate: &Gate, headers: &[(&str, &str)], status: u16, request: Request) {
     let reached = gate.echo.count();
-    let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
-    let response = request.send().unwrap_or_else(|trouble| panic!("{headers:?}: {trouble}"));
+    let response = with(request, headers).send().unwrap_or_else(|trouble| panic!("{headers:?}: {trouble}"));
     assert_eq!(response.status, status, "{headers:?}: {response}");
     assert_eq!(gate.echo.count(), reached + 1, "{headers:?}: the application is asked once");
     let received = gate.echo.last().unwrap();
@@ -111,7 +113,7 @@ fn assert_no_header_has_an_effect(gate: &Gate, from: IpAddr) {
     let host = format!("localhost:{}", gate.port());
     let token = gate.provider.access_token("mlflow_user");
     let browser = gate.signed_in("mlflow_user");
-    let cookie = format!("{}={}", gate.session_cookie_name(), gate.session_cookie(&browser).unwrap());
+    let cookie = gate.cookie_header(&browser);
     let before = statistics(gate);
     for headers in combinations() {
         // A status that a retry policy would act on.
@@ -120,11 +122,7 @@ fn assert_no_header_has_an_effect(gate: &Gate, from: IpAddr) {
         let write = Client::new().fetching("POST", &url("/x?status=503")).header("host", &host);
         assert_without_effect(gate, &headers, 503, write.header("cookie", &cookie).body("once"));
         // Refused by the gate. The response contains nothing from the request.
-        let refused =
-            headers.iter().fold(Client::new().navigation("POST", &url("/x")), |request, (name, value)| {
-                request.header(name, value)
-            });
-        let refused = refused.send().unwrap();
+        let refused = with(Client::new().navigation("POST", &url("/x")), &headers).send().unwrap();
         assert!(refused.status == 401 && !refused.text().contains(MARK), "{refused}");
     }
     // A response that takes longer than the shortest time limit arrives completely.
@@ -132,8 +130,7 @@ fn assert_no_header_has_an_effect(gate: &Gate, from: IpAddr) {
         let slow = Client::new().request("GET", &url("/sse?events=5&interval=100"));
         let slow = slow.header("host", &host).bearer(&token);
         let reached = gate.echo.count();
-        let slow = headers.iter().fold(slow, |request, (name, value)| request.header(name, value));
-        let response = slow.send().unwrap();
+        let response = with(slow, headers).send().unwrap();
         assert!(response.status == 200 && response.text().contains("event 4"), "{headers:?}: {response}");
         assert_eq!(gate.echo.count(), reached + 1);
     }
@@ -174,7 +171,7 @@ fn is_internal(gate: &Gate, from: IpAddr, path: &str) -> bool {
         line = log.lines().find(|line| line.starts_with('{') && line.contains(path)).map(str::to_owned);
         line.is_some()
     };
-    assert!(wait_until(BOUND, logged), "{}", gate.envoy().trouble("logs no such request"));
+    gate.wait_until("logs no such request", logged);
     let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
     assert!(line["internal"].is_null() || line["internal"] == "true", "{line}");
     line["internal"] == "true"
@@ -182,9 +179,8 @@ fn is_internal(gate: &Gate, from: IpAddr, path: &str) -> bool {
 
 /// Adds this to the listener's access log.
 fn telling(config: EnvoyConfig) -> EnvoyConfig {
-    config.on_every_address().bootstrap(|bootstrap| {
-        let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
-        let log = &mut manager["typed_config"]["access_log"][0]["typed_config"]["log_format"]["json_format"];
+    config.on_every_address().manager(|manager| {
+        let log = &mut manager["access_log"][0]["typed_config"]["log_format"]["json_format"];
         log["internal"] = json!("%REQ(X-ENVOY-INTERNAL)%");
     })
 }
@@ -289,22 +285,12 @@ fn f802_the_request_id_is_envoys_own_and_what_a_client_says_of_itself_is_shown_n
 #[test]
 fn f802_a_front_that_makes_the_ids_can_be_trusted() {
     let gate = Gate::builder()
-        .envoy(|config| {
-            config.bootstrap(|bootstrap| {
-                let filter =
-                    &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
-                filter["typed_config"]["preserve_external_request_id"] = json!(true);
-            })
-        })
+        .envoy(|config| config.manager(|manager| manager["preserve_external_request_id"] = json!(true)))
         .start();
     let id = "22222222-2222-4222-8222-222222222222";
-    let response =
-        Client::new().request("GET", &gate.url("/health")).header("x-request-id", id).send().unwrap();
-    assert_eq!(response.status, 200, "{response}");
-    assert_eq!(gate.echo.last().unwrap().header("x-request-id"), Some(id));
-    assert_eq!(
-        Client::new().request("GET", &gate.url("/x")).header("x-request-id", id).send().unwrap().status,
-        401
-    );
+    let ask = |path: &str| Client::new().request("GET", &gate.url(path)).header("x-request-id", id).send();
+    let received = assert_allowed(&gate, || ask("/health"));
+    assert_eq!(received.header("x-request-id"), Some(id));
+    assert_eq!(ask("/x").unwrap().status, 401);
     assert!(wait_until(BOUND, || gate.envoy().log().contains(&format!("request={id}"))));
 }

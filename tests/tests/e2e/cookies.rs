@@ -2,7 +2,7 @@
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::random_text;
-use oidc_gate_tests::{Gate, assert_allowed, assert_refused};
+use oidc_gate_tests::{Gate, assert_allowed, assert_refused, assert_soon_everywhere, wait_for_age};
 
 #[test]
 fn ck01_every_cookie_is_http_only_lax_and_for_the_whole_site() {
@@ -74,23 +74,16 @@ fn ck05_a_session_cookie_with_one_character_changed_opens_nothing() {
 
 #[test]
 fn ck07_a_login_cookie_is_no_session_and_a_session_no_login() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let session = gate.session_cookie(&browser).unwrap();
     let other = Client::new();
     other.navigate(&gate.url("/")).unwrap();
-    let login =
-        other.jar().names().iter().find(|name| name.starts_with("oidc-gate-login-")).unwrap().to_string();
-    let sealed = other.jar().get(&login).unwrap().value.clone();
-    let thief = Client::new();
-    thief.jar().plant("localhost", gate.session_cookie_name(), &sealed);
+    let sealed = other.jar().get(&gate.login_cookies(&other)[0]).unwrap();
+    let thief = gate.browser_with(&sealed);
     assert_refused(&gate, 401, || thief.fetch(&gate.url("/x")));
 
-    let victim = Client::new();
-    let callback = gate.callback_of(&victim, "mlflow_user", "/");
-    let login =
-        victim.jar().names().iter().find(|name| name.starts_with("oidc-gate-login-")).unwrap().to_string();
-    victim.jar().plant("localhost", &login, &session);
+    let (victim, callback) = gate.at_callback("mlflow_user", "/");
+    victim.jar().plant("localhost", &gate.login_cookies(&victim)[0], &session);
     assert_refused(&gate, 400, || victim.navigate(&callback));
 }
 
@@ -114,24 +107,15 @@ fn every_login_gets_a_session_cookie_of_its_own_and_the_one_before_is_worth_noth
     gate.plant_secret(&second);
     assert_ne!(first, second);
     // Session fixation: a cookie from before the login opens nothing afterwards.
-    let thief = Client::new();
-    thief.jar().plant("localhost", gate.session_cookie_name(), &first);
-    let bound = std::time::Duration::from_secs(10);
-    // Each worker has its own cache.
-    let ended = || (0..20).all(|_| thief.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 401));
-    assert!(oidc_gate_testkit::process::wait_until(bound, ended), "the session before lives on");
+    let thief = gate.browser_with(&first);
+    assert_soon_everywhere(&gate, 401, "/x", |url| thief.fetching("GET", url));
 }
 
 #[test]
 fn two_different_session_cookies_are_refused_rather_than_chosen_from() {
     let gate = Gate::start();
     let (one, two) = (gate.signed_in("mlflow_user"), gate.signed_in("mlflow_admin"));
-    let name = gate.session_cookie_name();
-    let both = format!(
-        "{name}={}; {name}={}",
-        gate.session_cookie(&one).unwrap(),
-        gate.session_cookie(&two).unwrap()
-    );
+    let both = format!("{}; {}", gate.cookie_header(&one), gate.cookie_header(&two));
     assert_refused(&gate, 401, || {
         Client::new().fetching("GET", &gate.url("/x")).header("cookie", &both).send()
     });
@@ -171,14 +155,12 @@ fn ck10_ck11_cookie_headers_of_any_shape_are_survived() {
 
 #[test]
 fn ck08_a_login_cookie_that_is_too_old_completes_nothing_although_the_browser_still_sends_it() {
-    let gate = Gate::builder().plugin(|plugin| plugin["login"]["timeout"] = "30s".into()).start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let gate = Gate::builder().set("login.timeout", "30s").start();
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let began = std::time::Instant::now();
-    let name =
-        browser.jar().names().iter().find(|name| name.starts_with("oidc-gate-login-")).unwrap().to_string();
-    let sealed = browser.jar().get(&name).unwrap().value.clone();
-    oidc_gate_tests::wait_for_age(began, std::time::Duration::from_secs(31));
+    let name = gate.login_cookies(&browser).remove(0);
+    let sealed = browser.jar().get(&name).unwrap();
+    wait_for_age(began, std::time::Duration::from_secs(31));
     // Max-Age is only a request to the browser, and this browser ignores it.
     browser.jar().plant("localhost", &name, &sealed);
     let response = browser.navigate(&callback).unwrap();

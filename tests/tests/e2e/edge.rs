@@ -6,7 +6,6 @@ use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::browser::raw::Connection;
 use oidc_gate_testkit::envoy::Verdict;
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
-use oidc_gate_testkit::process::wait_until;
 use oidc_gate_tests::{BOUND, Gate, assert_allowed};
 use serde_json::json;
 
@@ -15,9 +14,8 @@ const COOKIES: usize = 180;
 
 #[test]
 fn f602_a_browser_full_of_cookies_is_let_in_over_http2_as_over_http1() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
-    let ours = format!("{}={}", gate.session_cookie_name(), gate.session_cookie(&browser).unwrap());
+    let (gate, browser) = Gate::with_browser();
+    let ours = gate.cookie_header(&browser);
     let others: Vec<String> = (1..COOKIES).map(|number| format!("cookie{number}=value-{number}")).collect();
     let whole = others.join("; ");
     let over_http1 =
@@ -36,8 +34,7 @@ fn f602_a_browser_full_of_cookies_is_let_in_over_http2_as_over_http1() {
 
 /// The listener with short times, after checking the shipped ones. `idle` is the time between two requests.
 fn with_short_times(config: EnvoyConfig, idle: &'static str) -> EnvoyConfig {
-    config.bootstrap(move |bootstrap| {
-        let listener = &mut bootstrap["static_resources"]["listeners"][0];
+    config.listener(move |listener| {
         assert_eq!(listener["listener_filters_timeout"], "10s", "as shipped");
         listener["listener_filters_timeout"] = json!("1s");
         let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
@@ -113,10 +110,10 @@ fn f1202_a_stricter_policy_reaches_connections_that_are_open() {
     });
     assert_eq!(gate.envoy().push_listener(&strict).unwrap(), Verdict::Accepted);
     let denied = || {
-        let answer = Client::new().request("GET", &gate.url("/x")).bearer(&token).send();
+        let answer = gate.with_token("/x", &token).send();
         answer.is_ok_and(|answer| answer.status == 403)
     };
-    assert!(wait_until(BOUND, denied), "{}", gate.envoy().trouble("still lets new connections in"));
+    gate.wait_until("still lets new connections in", denied);
     // The old connection gets at most one more response, and no stream of the old configuration outlives the drain
     // time.
     let _ = kept.send(format!("GET /x HTTP/1.1\r\n{head}\r\n"));

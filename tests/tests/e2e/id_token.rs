@@ -2,24 +2,14 @@
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, SigningKey, Times, TokenKind, User};
+use oidc_gate_tests::forge::{claim, header, remove, spoiled, without_claim};
 use oidc_gate_tests::{Gate, assert_allowed};
-use serde_json::{Value, json};
-
-fn set(name: &'static str, value: Value) -> Forgery {
-    Forgery::new().claims(move |claims| claims[name] = value.clone())
-}
-
-fn without(name: &'static str) -> Forgery {
-    Forgery::new().claims(move |claims| {
-        claims.as_object_mut().unwrap().remove(name);
-    })
-}
+use serde_json::json;
 
 /// Logs in while ID tokens are forged. Returns whether there is a session.
 fn login(gate: &Gate, forgery: Forgery) -> bool {
     gate.provider.forge(TokenKind::Id, forgery);
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     let reached = gate.echo.count();
     let response = browser.navigate(&callback).unwrap();
     gate.provider.behave();
@@ -42,53 +32,46 @@ fn it01_to_it25_an_id_token_with_anything_wrong_makes_no_session() {
     let access_token = gate.provider.access_token("mlflow_user");
     let for_another = gate.provider.id_token("mlflow_user", "another-nonce");
     let cases: Vec<(&str, Forgery)> = vec![
-        ("iss is another", set("iss", json!("http://localhost:1/realms/mlflow"))),
-        ("iss with a slash", set("iss", json!(format!("{issuer}/")))),
-        ("iss is a list", set("iss", json!([issuer]))),
-        ("iss is absent", without("iss")),
-        ("aud is another", set("aud", json!("other"))),
-        ("aud is an empty list", set("aud", json!([]))),
-        ("aud is a list of numbers", set("aud", json!([1]))),
-        ("aud is an object", set("aud", json!({}))),
-        ("aud is absent", without("aud")),
+        ("iss is another", claim("iss", "http://localhost:1/realms/mlflow")),
+        ("iss with a slash", claim("iss", json!(format!("{issuer}/")))),
+        ("iss is a list", claim("iss", json!([issuer]))),
+        ("iss is absent", without_claim("iss")),
+        ("aud is another", claim("aud", "other")),
+        ("aud is an empty list", claim("aud", json!([]))),
+        ("aud is a list of numbers", claim("aud", json!([1]))),
+        ("aud is an object", claim("aud", json!({}))),
+        ("aud is absent", without_claim("aud")),
         // OIDC Core 3.1.3.7 (3): audiences that are not trusted.
-        ("aud has others besides us", set("aud", json!(["mlflow", "account"]))),
-        ("azp is another", set("azp", json!("other"))),
-        ("sub is absent", without("sub")),
-        ("sub is empty", set("sub", json!(""))),
-        ("sub is null", set("sub", json!(null))),
-        ("sub is a number", set("sub", json!(123))),
-        ("iat is absent", without("iat")),
-        ("iat is an object", set("iat", json!({}))),
-        ("iat lies ahead", set("iat", json!(now + 3600))),
-        ("iat was yesterday", set("iat", json!(now - 86_400))),
-        ("exp is absent", without("exp")),
-        ("exp was six minutes ago", set("exp", json!(now - 360))),
-        ("exp is text", set("exp", json!("9999999999"))),
-        ("exp is negative", set("exp", json!(-1))),
-        ("nbf is text", set("nbf", json!("x"))),
-        ("nbf lies ahead", set("nbf", json!(now + 3600))),
-        ("nonce is another", set("nonce", json!("1"))),
-        ("nonce is absent", without("nonce")),
-        ("nonce is null", set("nonce", json!(null))),
+        ("aud has others besides us", claim("aud", json!(["mlflow", "account"]))),
+        ("azp is another", claim("azp", "other")),
+        ("sub is absent", without_claim("sub")),
+        ("sub is empty", claim("sub", "")),
+        ("sub is null", claim("sub", json!(null))),
+        ("sub is a number", claim("sub", 123)),
+        ("iat is absent", without_claim("iat")),
+        ("iat is an object", claim("iat", json!({}))),
+        ("iat lies ahead", claim("iat", now + 3600)),
+        ("iat was yesterday", claim("iat", now - 86_400)),
+        ("exp is absent", without_claim("exp")),
+        ("exp was six minutes ago", claim("exp", now - 360)),
+        ("exp is text", claim("exp", "9999999999")),
+        ("exp is negative", claim("exp", -1)),
+        ("nbf is text", claim("nbf", "x")),
+        ("nbf lies ahead", claim("nbf", now + 3600)),
+        ("nonce is another", claim("nonce", "1")),
+        ("nonce is absent", without_claim("nonce")),
+        ("nonce is null", claim("nonce", json!(null))),
         (
             "exp is huge",
             Forgery::new().payload_text(|text| text.replacen("\"exp\":", "\"exp\":1e300,\"x\":", 1)),
         ),
-        ("groups are an object", set("groups", json!({"/mlflow_users": true}))),
-        ("groups are a number", set("groups", json!(1))),
-        ("a group is null", set("groups", json!(["/mlflow_users", null]))),
-        ("at_hash is a number", set("at_hash", json!(7))),
-        ("at_hash is empty", set("at_hash", json!(""))),
-        ("at_hash is wrong", set("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA"))),
-        (
-            "signature is changed",
-            Forgery::new().token(|token| {
-                let at = token.rfind('.').unwrap() + 20;
-                let flipped = if token.as_bytes()[at] == b'A' { "B" } else { "A" };
-                format!("{}{flipped}{}", &token[..at], &token[at + 1..])
-            }),
-        ),
+        ("groups are an object", claim("groups", json!({"/mlflow_users": true}))),
+        ("groups are a number", claim("groups", 1)),
+        ("a group is null", claim("groups", json!(["/mlflow_users", null]))),
+        ("at_hash is a number", claim("at_hash", 7)),
+        ("at_hash is empty", claim("at_hash", "")),
+        ("at_hash is wrong", claim("at_hash", "AAAAAAAAAAAAAAAAAAAAAA")),
+        ("signature is changed", Forgery::new().token(|token| spoiled(&token))),
         ("unsigned, alg none", Forgery::new().key(SigningKey::Unsigned)),
         (
             "unsigned with a junk signature",
@@ -99,10 +82,10 @@ fn it01_to_it25_an_id_token_with_anything_wrong_makes_no_session() {
         ("HMAC with the client secret", Forgery::new().key(SigningKey::Hs256(secret.into_bytes()))),
         ("HMAC with the JWK", Forgery::new().key(SigningKey::Hs256(jwk.into_bytes()))),
         ("HMAC with nothing", Forgery::new().key(SigningKey::Hs256(Vec::new()))),
-        ("critical header", Forgery::new().header(|header| header["crit"] = json!(["exp"]))),
+        ("critical header", header("crit", json!(["exp"]))),
         ("an access token instead", Forgery::new().token(move |_| access_token.clone())),
         ("the ID token of another login", Forgery::new().token(move |_| for_another.clone())),
-        ("typ of a logout token", Forgery::new().header(|header| header["typ"] = json!("logout+jwt"))),
+        ("typ of a logout token", header("typ", "logout+jwt")),
         ("a member twice", Forgery::new().payload_text(|text| text.replacen('{', "{\"sub\":\"admin\",", 1))),
         (
             "a member twice, escaped",
@@ -125,12 +108,12 @@ fn what_a_provider_may_do_is_accepted() {
     let gate = Gate::start();
     let five_minutes_ago = gate.provider.now() - 300;
     for (name, forgery) in [
-        ("aud is a list with us alone", set("aud", json!(["mlflow"]))),
-        ("no at_hash", without("at_hash")),
-        ("no azp", without("azp")),
-        ("no typ claim", without("typ")),
-        ("clock a little ahead", set("iat", json!(gate.provider.now() + 30))),
-        ("just expired within the leeway", set("exp", json!(gate.provider.now() - 5))),
+        ("aud is a list with us alone", claim("aud", json!(["mlflow"]))),
+        ("no at_hash", without_claim("at_hash")),
+        ("no azp", without_claim("azp")),
+        ("no typ claim", without_claim("typ")),
+        ("clock a little ahead", claim("iat", json!(gate.provider.now() + 30))),
+        ("just expired within the leeway", claim("exp", json!(gate.provider.now() - 5))),
         (
             "hashes of what is not used",
             Forgery::new().claims(|claims| {
@@ -146,8 +129,8 @@ fn what_a_provider_may_do_is_accepted() {
                 }
             }),
         ),
-        ("a single group as text", set("groups", json!("/mlflow_users"))),
-        ("no groups", set("groups", json!(null))),
+        ("a single group as text", claim("groups", "/mlflow_users")),
+        ("no groups", claim("groups", json!(null))),
         ("null for what describes", {
             Forgery::new().claims(|claims| {
                 for name in ["name", "email", "preferred_username", "sid", "azp", "auth_time", "nbf"] {
@@ -155,12 +138,12 @@ fn what_a_provider_may_do_is_accepted() {
                 }
             })
         }),
-        ("auth_time as text", set("auth_time", json!(gate.provider.now().to_string()))),
-        ("the name is a number", set("preferred_username", json!(1))),
-        ("the address is a list", set("email", json!(["a@b.c"]))),
-        ("sid is a number", set("sid", json!(1))),
-        ("exp with a fraction", set("exp", json!(gate.provider.now() as f64 + 60.5))),
-        ("unknown claims", set("unknown", json!({"a": [1, 2, {"b": null}]}))),
+        ("auth_time as text", claim("auth_time", json!(gate.provider.now().to_string()))),
+        ("the name is a number", claim("preferred_username", 1)),
+        ("the address is a list", claim("email", json!(["a@b.c"]))),
+        ("sid is a number", claim("sid", 1)),
+        ("exp with a fraction", claim("exp", json!(gate.provider.now() as f64 + 60.5))),
+        ("unknown claims", claim("unknown", json!({"a": [1, 2, {"b": null}]}))),
     ] {
         assert!(login(&gate, forgery), "{name} was refused");
     }
@@ -168,7 +151,7 @@ fn what_a_provider_may_do_is_accepted() {
 
 #[test]
 fn it28_clocks_may_differ_by_the_leeway_and_no_more() {
-    let gate = Gate::builder().plugin(|plugin| plugin["clock_leeway"] = "30s".into()).start();
+    let gate = Gate::builder().set("clock_leeway", "30s").start();
     // A clock that is behind shows only in the token's end. Providers back-date `iat`, so it tells nothing about their
     // clock.
     for (offset, accepted) in [(0, true), (20, true), (-20, true), (-45, true), (45, false), (-340, false)] {
@@ -184,7 +167,7 @@ fn it28_clocks_may_differ_by_the_leeway_and_no_more() {
 
 #[test]
 fn it23_userinfo_of_somebody_else_makes_no_session() {
-    let gate = Gate::builder().plugin(|plugin| plugin["login"]["userinfo"] = true.into()).start();
+    let gate = Gate::builder().set("login.userinfo", true).start();
     assert!(login(&gate, Forgery::new()));
     assert!(gate.provider.count(Endpoint::UserInfo) >= 1);
     for value in [json!("another"), json!(null), json!(7), json!(""), json!(["another"])] {
@@ -192,7 +175,7 @@ fn it23_userinfo_of_somebody_else_makes_no_session() {
         assert!(!login(&gate, Forgery::new()), "somebody else");
     }
     gate.provider.edit_document(Endpoint::UserInfo, |document| {
-        document.as_object_mut().unwrap().remove("sub");
+        remove(document, "sub");
     });
     assert!(!login(&gate, Forgery::new()), "nobody");
     let foreign = gate.provider.sign(&json!({"alg": "RS256"}), &json!({"sub": "x"}), &SigningKey::rsa(7));
@@ -257,7 +240,7 @@ fn it26_people_are_told_apart_by_their_subject_and_by_nothing_else() {
 #[test]
 fn it27_metadata_of_another_issuer_leaves_the_gate_closed_and_says_why() {
     let gate = Gate::builder()
-        .plugin(|plugin| plugin["issuer"]["startup_wait"] = "500ms".into())
+        .set("issuer.startup_wait", "500ms")
         .provider(|provider| {
             provider.edit_document(Endpoint::Discovery, |document| {
                 document["issuer"] = json!("http://keycloak:8080/realms/mlflow")

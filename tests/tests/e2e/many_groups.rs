@@ -42,8 +42,7 @@ fn f601_hundreds_of_long_groups_get_in_by_login_and_as_bearer_up_to_envoys_limit
     let browser = gate.signed_in("busiest");
     assert_allowed(&gate, || browser.fetch(&gate.url("/x")));
     add("overwhelmed", 1400);
-    let client = Client::new();
-    let callback = gate.callback_of(&client, "overwhelmed", "/x");
+    let (client, callback) = gate.at_callback("overwhelmed", "/x");
     let page = assert_refused(&gate, 400, || client.navigate(&callback));
     assert!(page.text().contains(" bytes, and the limit is 61440."), "{page}");
     let log = gate.envoy().log();

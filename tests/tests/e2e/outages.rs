@@ -13,7 +13,7 @@ const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
 fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
-    let gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let gate = Gate::builder().set("session.cache_ttl", "1s").start();
     let browser = gate.signed_in("mlflow_user");
     gate.redis().stop();
     let url = gate.url("/x");
@@ -28,29 +28,29 @@ fn without_redis_a_session_gets_503_until_it_is_back_and_never_a_login() {
     gate.redis().resume().unwrap();
     // Redis came back empty, so the session is gone and the user signs in again.
     let back = || browser.navigate(&url).is_ok_and(|response| response.status == 302);
-    assert!(wait_until(BOUND, back), "{}", gate.envoy().trouble("does not recover"));
+    gate.wait_until("does not recover", back);
     gate.sign_in(&browser, "mlflow_user", "/x");
 }
 
 #[test]
 fn with_redis_down_a_callback_spends_no_code_and_works_when_it_is_back() {
     let gate = Gate::start();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/x");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/x");
     gate.redis().stop();
     let page = browser.navigate(&callback).unwrap();
     assert_eq!(page.status, 503, "{page}");
     assert!(page.header("retry-after").is_some(), "{page}");
     assert_eq!(gate.provider.count(Endpoint::Token), 0);
     gate.redis().resume().unwrap();
-    let works = || browser.navigate(&callback).is_ok_and(|response| [302, 303].contains(&response.status));
-    assert!(wait_until(BOUND, works), "{}", gate.envoy().trouble("does not recover"));
+    gate.wait_until("does not recover", || {
+        browser.navigate(&callback).is_ok_and(|response| [302, 303].contains(&response.status))
+    });
     assert_eq!(gate.provider.count(Endpoint::Token), 1);
 }
 
 #[test]
 fn a_frozen_redis_is_503_within_its_timeout() {
-    let gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let gate = Gate::builder().set("session.cache_ttl", "1s").start();
     let browser = gate.signed_in("mlflow_user");
     gate.redis().freeze();
     let url = gate.url("/x");
@@ -58,10 +58,9 @@ fn a_frozen_redis_is_503_within_its_timeout() {
         let response = browser.fetching("GET", &url).timeout(Duration::from_secs(5)).send();
         response.is_ok_and(|response| response.status == 503)
     };
-    assert!(wait_until(BOUND, unavailable), "{}", gate.envoy().trouble("waits for a frozen Redis"));
+    gate.wait_until("waits for a frozen Redis", unavailable);
     gate.redis().thaw();
-    let works = || browser.fetch(&url).is_ok_and(|response| response.status == 200);
-    assert!(wait_until(BOUND, works), "{}", gate.envoy().trouble("does not recover"));
+    gate.wait_until("does not recover", || browser.fetch(&url).is_ok_and(|response| response.status == 200));
     assert_workers_alive(&gate);
 }
 
@@ -97,8 +96,7 @@ fn answers_that_redis_would_not_give_are_503_and_never_a_session() {
         let closes = script == Script::Close;
         let asked = || if closes { fake.connections() } else { fake.heard("mlflow:s:") };
         fake.play(script);
-        let client = Client::new();
-        client.jar().plant("localhost", gate.session_cookie_name(), &cookie);
+        let client = gate.browser_with(&cookie);
         let before = asked();
         eprintln!("{name}");
         assert_refused(&gate, 503, || client.fetch(&gate.url("/x")));
@@ -109,15 +107,16 @@ fn answers_that_redis_would_not_give_are_503_and_never_a_session() {
 #[test]
 fn a_gate_that_starts_before_its_provider_answers_503_and_then_works() {
     let gate = Gate::builder()
-        .plugin(|plugin| plugin["issuer"]["startup_wait"] = "500ms".into())
+        .set("issuer.startup_wait", "500ms")
         .provider(oidc_gate_testkit::provider::Provider::stop)
         .start();
     let page = Client::new().navigate(&gate.url("/")).unwrap();
     assert_eq!(page.status, 503, "{page}");
     assert!(page.header("retry-after").is_some(), "{page}");
     gate.provider.resume().unwrap();
-    let works = || Client::new().navigate(&gate.url("/")).is_ok_and(|response| response.status == 302);
-    assert!(wait_until(Duration::from_secs(60), works), "{}", gate.envoy().trouble("does not recover"));
+    gate.wait_until_within(BOUND * 3, "does not recover", || {
+        Client::new().navigate(&gate.url("/")).is_ok_and(|response| response.status == 302)
+    });
     gate.signed_in("mlflow_user");
     assert_workers_alive(&gate);
 }
@@ -139,14 +138,13 @@ fn pm13_a_request_that_comes_before_discovery_is_done_waits_for_it() {
 
 #[test]
 fn with_the_provider_down_sessions_and_known_tokens_go_on() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let token = gate.provider.access_token("mlflow_user");
     assert_workers_alive(&gate);
     gate.provider.stop();
     for _ in 0..5 {
         assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
-        assert_eq!(Client::new().request("GET", &gate.url("/x")).bearer(&token).send().unwrap().status, 200);
+        assert_eq!(gate.with_token("/x", &token).send().unwrap().status, 200);
     }
     let login = Client::new();
     let response = login.navigate(&gate.url("/")).unwrap();
@@ -166,18 +164,14 @@ fn discovery_documents_of_any_shape_leave_the_gate_closed_and_alive() {
         ("dropped", Behaviour::DropAnswer),
     ] {
         let gate = Gate::builder()
-            .plugin(|plugin| plugin["issuer"]["startup_wait"] = "300ms".into())
+            .set("issuer.startup_wait", "300ms")
             .provider(move |provider| provider.misbehave(Endpoint::Discovery, Times::Always, behaviour))
             .start();
         let response = Client::new().navigate(&gate.url("/")).unwrap();
         assert_eq!(response.status, 503, "{name}: {response}");
         gate.provider.behave();
         let works = || Client::new().navigate(&gate.url("/")).is_ok_and(|response| response.status == 302);
-        assert!(
-            wait_until(Duration::from_secs(60), works),
-            "{name}: {}",
-            gate.envoy().trouble("does not recover")
-        );
+        gate.wait_until_within(BOUND * 3, &format!("does not recover from {name}"), works);
     }
 }
 

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use oidc_gate_testkit::browser::{Client, raw};
-use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, Times, User};
+use oidc_gate_testkit::provider::{Behaviour, Endpoint, Times, User};
+use oidc_gate_tests::forge::{claim, without_claim};
 use oidc_gate_tests::{BOUND, Gate, assert_allowed, assert_refused};
 use serde_json::json;
 
@@ -34,7 +35,7 @@ fn hd01_identity_headers_are_what_the_gate_knows_and_nothing_that_the_client_sen
     let token = gate.provider.access_token("mlflow_user");
     for (how, request) in [
         ("session", browser.fetching("GET", &gate.url("/x"))),
-        ("bearer", Client::new().request("GET", &gate.url("/x")).bearer(&token)),
+        ("bearer", gate.with_token("/x", &token)),
         ("session over HTTP/2", browser.fetching("GET", &gate.url("/x")).http2()),
     ] {
         let request = FORGED.iter().fold(request, |request, name| {
@@ -90,13 +91,12 @@ const IDENTITIES: [&str; 32] = [
 
 #[test]
 fn f803_no_name_that_an_application_takes_for_an_identity_reaches_it() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let token = gate.provider.access_token("mlflow_user");
     for (how, request) in [
         ("session", browser.fetching("GET", &gate.url("/x"))),
         ("session over HTTP/2", browser.fetching("GET", &gate.url("/x")).http2()),
-        ("bearer", Client::new().request("GET", &gate.url("/x")).bearer(&token)),
+        ("bearer", gate.with_token("/x", &token)),
         ("public", Client::new().request("GET", &gate.url("/health"))),
     ] {
         let request = IDENTITIES.iter().fold(request, |request, name| request.header(name, "forged"));
@@ -108,9 +108,7 @@ fn f803_no_name_that_an_application_takes_for_an_identity_reaches_it() {
 
 #[test]
 fn f803_a_header_that_the_operator_trusts_passes_in_its_own_spelling() {
-    let gate = Gate::builder()
-        .plugin(|plugin| plugin["identity"] = json!({"trusted_headers": ["X-Scope-OrgID"]}))
-        .start();
+    let gate = Gate::builder().set("identity", json!({"trusted_headers": ["X-Scope-OrgID"]})).start();
     let received = assert_allowed(&gate, || {
         let request = Client::new().request("GET", &gate.url("/health"));
         request.header("x-scope-orgid", "tenant").header("x.scope.orgid", "forged").send()
@@ -129,10 +127,10 @@ fn f1101_a_group_is_one_item_of_the_list_whatever_is_in_its_name() {
         ("x,mlflow_admins", "x%2Cmlflow_admins"),
         ("x\\\"mlflow_admins", "x%5C%22mlflow_admins"),
     ] {
-        let forgery = Forgery::new().claims(move |claims| claims["groups"] = json!([group, "/mlflow_users"]));
-        let token = gate.provider.forged_access_token("mlflow_user", &forgery);
-        let received =
-            assert_allowed(&gate, || Client::new().request("GET", &gate.url("/x")).bearer(&token).send());
+        let token = gate
+            .provider
+            .forged_access_token("mlflow_user", &claim("groups", json!([group, "/mlflow_users"])));
+        let received = assert_allowed(&gate, || gate.with_token("/x", &token).send());
         let expected = format!("{item},/mlflow_users");
         assert_eq!(received.header("x-forwarded-groups"), Some(expected.as_str()), "{group}");
     }
@@ -141,9 +139,7 @@ fn f1101_a_group_is_one_item_of_the_list_whatever_is_in_its_name() {
 #[test]
 fn f1102_an_address_that_the_provider_has_not_verified_is_not_passed_on() {
     for (setting, absent_counts) in [("optional", true), ("required", false)] {
-        let gate = Gate::builder()
-            .plugin(move |plugin| plugin["identity"] = json!({"email_verified": setting}))
-            .start();
+        let gate = Gate::builder().set("identity", json!({"email_verified": setting})).start();
         for (verified, counts) in [
             (Some(json!(true)), true),
             (Some(json!(false)), false),
@@ -151,13 +147,12 @@ fn f1102_an_address_that_the_provider_has_not_verified_is_not_passed_on() {
             (None, absent_counts),
         ] {
             let shown = format!("{setting}: {verified:?}");
-            let forgery = Forgery::new().claims(move |claims| match &verified {
-                Some(verified) => claims["email_verified"] = verified.clone(),
-                None => drop(claims.as_object_mut().unwrap().remove("email_verified")),
-            });
+            let forgery = match verified {
+                Some(verified) => claim("email_verified", verified),
+                None => without_claim("email_verified"),
+            };
             let token = gate.provider.forged_access_token("mlflow_user", &forgery);
-            let received =
-                assert_allowed(&gate, || Client::new().request("GET", &gate.url("/x")).bearer(&token).send());
+            let received = assert_allowed(&gate, || gate.with_token("/x", &token).send());
             assert_eq!(received.header("x-forwarded-email").is_some(), counts, "{shown}");
         }
     }
@@ -165,8 +160,7 @@ fn f1102_an_address_that_the_provider_has_not_verified_is_not_passed_on() {
 
 #[test]
 fn f1103_our_cookie_never_reaches_the_application_however_it_is_sent() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let ticket = gate.session_cookie(&browser).unwrap();
     let ours = format!("{}={ticket}", gate.session_cookie_name());
     let token = gate.provider.access_token("mlflow_user");
@@ -179,7 +173,7 @@ fn f1103_our_cookie_never_reaches_the_application_however_it_is_sent() {
         ("with blanks", format!("a=1;\t {} = {ticket}", gate.session_cookie_name()).into_bytes()),
     ] {
         for (how, request) in [
-            ("bearer", Client::new().request("GET", &gate.url("/x")).bearer(&token)),
+            ("bearer", gate.with_token("/x", &token)),
             ("public", Client::new().request("GET", &gate.url("/health"))),
         ] {
             let received = assert_allowed(&gate, || request.header("cookie", &sent).send());
@@ -191,8 +185,7 @@ fn f1103_our_cookie_never_reaches_the_application_however_it_is_sent() {
 
 #[test]
 fn f1103_the_application_sets_no_cookie_that_browsers_would_send_as_ours() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let before = gate.session_cookie(&browser);
     for path in ["/x", "/health"] {
         let query = "?set-header=set-cookie:%3Doidc-gate%3Devil&set-header=set-cookie:%3D%20%3Doidc-gate%3Devil\
@@ -240,8 +233,7 @@ fn f1203_a_segment_that_some_server_could_climb_by_is_refused() {
 
 #[test]
 fn hd03_hop_by_hop_tricks_do_not_take_an_identity_header_away() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let received = assert_allowed(&gate, || {
         let request = browser.request("GET", &gate.url("/x"));
         request.header("connection", "close, x-forwarded-user, x-forwarded-groups").send()
@@ -260,10 +252,8 @@ fn hd05_claims_that_are_no_header_values_arrive_encoded() {
         (" admin ", "%20admin%20"),
         ("100%", "100%25"),
     ] {
-        let forgery = Forgery::new().claims(move |claims| claims["preferred_username"] = json!(name));
-        let token = gate.provider.forged_access_token("mlflow_user", &forgery);
-        let received =
-            assert_allowed(&gate, || Client::new().request("GET", &gate.url("/x")).bearer(&token).send());
+        let token = gate.provider.forged_access_token("mlflow_user", &claim("preferred_username", name));
+        let received = assert_allowed(&gate, || gate.with_token("/x", &token).send());
         assert_eq!(received.header("x-forwarded-preferred-username"), Some(expected), "{name:?}");
         assert_eq!(received.header("x-admin"), None);
     }
@@ -272,17 +262,9 @@ fn hd05_claims_that_are_no_header_values_arrive_encoded() {
 #[test]
 fn hd09_a_claim_that_is_not_there_leaves_no_header() {
     let gate = Gate::start();
-    let forgery = Forgery::new().claims(|claims| {
-        claims.as_object_mut().unwrap().remove("email");
-    });
-    let token = gate.provider.forged_access_token("mlflow_user", &forgery);
-    let received = assert_allowed(&gate, || {
-        Client::new()
-            .request("GET", &gate.url("/x"))
-            .bearer(&token)
-            .header("x-forwarded-email", "a@b.c")
-            .send()
-    });
+    let token = gate.provider.forged_access_token("mlflow_user", &without_claim("email"));
+    let received =
+        assert_allowed(&gate, || gate.with_token("/x", &token).header("x-forwarded-email", "a@b.c").send());
     assert_eq!(received.values("x-forwarded-email"), Vec::<&str>::new());
 }
 
@@ -305,9 +287,8 @@ fn a_person_with_five_hundred_groups_signs_in_and_uses_the_application() {
 
 #[test]
 fn hd11_credentials_stay_at_the_gate_and_other_cookies_pass_unchanged() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
-    let ours = format!("{}={}", gate.session_cookie_name(), gate.session_cookie(&browser).unwrap());
+    let (gate, browser) = Gate::with_browser();
+    let ours = gate.cookie_header(&browser);
     for (sent, arrives) in [
         (format!("a=1; {ours}; b=\"2 3\""), Some("a=1; b=\"2 3\"")),
         (ours.clone(), None),
@@ -323,8 +304,7 @@ fn hd11_credentials_stay_at_the_gate_and_other_cookies_pass_unchanged() {
 
 #[test]
 fn hd08_the_application_cannot_set_our_cookies_and_its_401_is_its_own() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let before = gate.session_cookie(&browser);
     let query = "/x?set-header=set-cookie:oidc-gate=evil;Path=/&set-header=set-cookie:oidc-gate-login-abcdefgh=evil\
                  &set-header=set-cookie:theirs=1&set-header=www-authenticate:Basic&status=401";
@@ -337,8 +317,7 @@ fn hd08_the_application_cannot_set_our_cookies_and_its_401_is_its_own() {
 
 #[test]
 fn az05_the_application_sees_the_real_client_and_the_public_host() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let received = assert_allowed(&gate, || {
         browser
             .fetching("GET", &gate.url("/x"))
@@ -365,8 +344,7 @@ fn az05_the_application_sees_the_real_client_and_the_public_host() {
 
 #[test]
 fn rx10_a_large_upload_passes_whole_and_a_refused_one_not_at_all() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let artifact = vec![b'x'; 64 << 20];
     let url = gate.url("/api/2.0/mlflow-artifacts/artifacts/1/model.bin");
     let received = assert_allowed(&gate, || browser.fetching("PUT", &url).body(artifact.clone()).send());
@@ -429,10 +407,8 @@ fn events_arrive_one_by_one() {
 fn rf08_a_stream_ends_at_its_longest_age_however_long_the_application_would_go_on() {
     let gate = Gate::builder()
         .envoy(|config| {
-            config.bootstrap(|bootstrap| {
-                let manager =
-                    &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
-                let age = &mut manager["typed_config"]["common_http_protocol_options"]["max_stream_duration"];
+            config.manager(|manager| {
+                let age = &mut manager["common_http_protocol_options"]["max_stream_duration"];
                 assert_eq!(*age, "43200s", "as shipped: no longer than a session");
                 *age = "6s".into();
             })
@@ -446,8 +422,7 @@ fn rf08_a_stream_ends_at_its_longest_age_however_long_the_application_would_go_o
 
 #[test]
 fn pm09_head_is_a_get_and_ranges_and_downloads_pass() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let response = browser.fetching("HEAD", &gate.url("/x")).send().unwrap();
     assert_eq!(response.status, 200, "{response}");
     let download = browser.fetch(&gate.url("/x?bytes=8000000")).unwrap();

@@ -5,17 +5,15 @@ use std::collections::BTreeSet;
 use oidc_gate_redis_model::resp::Reply;
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
-use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::Times;
 use oidc_gate_testkit::redis::{Authority, FakeRedis, Fault, NODES, On, Script};
 use oidc_gate_tests::{
-    BOUND, Gate, assert_everywhere, assert_refused, assert_soon_everywhere, assert_workers_alive,
+    Gate, assert_accepted, assert_everywhere, assert_refused, assert_soon_everywhere, assert_workers_alive,
 };
 
 #[test]
 fn tls_and_an_acl_user_are_all_that_redis_takes_and_sessions_work() {
-    let gate =
-        Gate::builder().redis_tls().plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into()).start();
+    let gate = Gate::builder().redis_tls().set("session.cache_ttl", "0s").start();
     let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     assert_eq!(browser.navigate(&gate.url("/oauth2/account")).unwrap().status, 200);
@@ -27,8 +25,7 @@ fn tls_and_an_acl_user_are_all_that_redis_takes_and_sessions_work() {
     gate.provider.delete_session(&sid);
     assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
     gate.redis().stop();
-    let again = Client::new();
-    again.jar().plant("localhost", gate.session_cookie_name(), &"A".repeat(64));
+    let again = gate.browser_with(&"A".repeat(64));
     assert_soon_everywhere(&gate, 503, "/x", |url| again.fetching("GET", url));
     gate.redis().resume().unwrap();
     assert_soon_everywhere(&gate, 401, "/x", |url| again.fetching("GET", url));
@@ -44,8 +41,7 @@ fn cf06_a_redis_whose_certificate_nobody_vouches_for_is_not_told_anything() {
         .envoy(move |config| config.redis_tls(&path, "gate").without_health_check("redis"))
         .start();
     let monitor = gate.redis().monitor().unwrap();
-    let browser = Client::new();
-    let callback = gate.callback_of(&browser, "mlflow_user", "/");
+    let (browser, callback) = gate.at_callback("mlflow_user", "/");
     assert_eq!(browser.navigate(&callback).unwrap().status, 503);
     browser.jar().plant("localhost", gate.session_cookie_name(), &"A".repeat(64));
     assert_everywhere(&gate, 503, "/x", |url| browser.fetching("GET", url));
@@ -61,7 +57,7 @@ fn signed_in_soon(gate: &Gate, username: &str) -> Client {
         assert!([200, 503].contains(&journey.end().status), "{}", journey.end());
         journey.end().status == 200
     };
-    assert!(wait_until(BOUND, signed_in), "{}", gate.envoy().trouble("takes no login"));
+    gate.wait_until("takes no login", signed_in);
     gate.provider.ask_for_password();
     gate.plant_secret(&gate.session_cookie(&browser).unwrap());
     browser
@@ -69,11 +65,7 @@ fn signed_in_soon(gate: &Gate, username: &str) -> Client {
 
 #[test]
 fn behind_a_front_that_follows_the_primary_a_failover_costs_no_session() {
-    let gate = Gate::builder()
-        .redis_pair()
-        .envoys(2)
-        .plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into())
-        .start();
+    let gate = Gate::builder().redis_pair().envoys(2).set("session.cache_ttl", "0s").start();
     let pair = gate.redis_pair();
     let browser = gate.signed_in("mlflow_user");
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
@@ -88,8 +80,7 @@ fn behind_a_front_that_follows_the_primary_a_failover_costs_no_session() {
         assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     }
     // Revocations continue where they were.
-    let deliveries = gate.provider.log_out_user("mlflow_user");
-    assert!(deliveries.iter().all(|delivery| delivery.status == Some(200)), "{deliveries:?}");
+    gate.provider.log_out_user("mlflow_user").iter().for_each(assert_accepted);
     assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
     assert_everywhere(&gate, 200, "/x", |url| second.fetching("GET", url));
     pair.rejoin().unwrap();
@@ -99,11 +90,7 @@ fn behind_a_front_that_follows_the_primary_a_failover_costs_no_session() {
 
 #[test]
 fn in_a_cluster_sessions_live_on_all_nodes_and_follow_their_slots() {
-    let gate = Gate::builder()
-        .redis_cluster()
-        .envoys(2)
-        .plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into())
-        .start();
+    let gate = Gate::builder().redis_cluster().envoys(2).set("session.cache_ttl", "0s").start();
     let cluster = gate.redis_cluster();
     let browsers: Vec<Client> = (0..9).map(|_| gate.signed_in("mlflow_user")).collect();
     for browser in &browsers {
@@ -135,8 +122,7 @@ fn in_a_cluster_sessions_live_on_all_nodes_and_follow_their_slots() {
         assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     }
     assert_eq!(browsers[0].navigate(&gate.url("/oauth2/account")).unwrap().status, 200);
-    let deliveries = gate.provider.log_out_user("mlflow_user");
-    assert!(deliveries.iter().all(|delivery| delivery.status == Some(200)), "{deliveries:?}");
+    gate.provider.log_out_user("mlflow_user").iter().for_each(assert_accepted);
     for browser in &browsers {
         assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
     }
@@ -146,8 +132,7 @@ fn in_a_cluster_sessions_live_on_all_nodes_and_follow_their_slots() {
 
 #[test]
 fn in_a_cluster_that_lost_a_node_its_sessions_are_503_and_come_back() {
-    let gate =
-        Gate::builder().redis_cluster().plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into()).start();
+    let gate = Gate::builder().redis_cluster().set("session.cache_ttl", "0s").start();
     let cluster = gate.redis_cluster();
     let browser = gate.signed_in("mlflow_user");
     let key = cluster.keys("mlflow:s:*").unwrap().remove(0);
@@ -162,8 +147,9 @@ fn in_a_cluster_that_lost_a_node_its_sessions_are_503_and_come_back() {
     // Another node is stopped. It has no data of this session.
     let other = cluster.node((owner + 1) % NODES);
     other.freeze();
-    let works = || browser.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 200);
-    assert!(wait_until(BOUND, works), "{}", gate.envoy().trouble("asks a node that is away"));
+    gate.wait_until("asks a node that is away", || {
+        browser.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 200)
+    });
     other.thaw();
     cluster.wait_until_whole().unwrap();
     assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
@@ -187,11 +173,7 @@ fn nodes(ports: &[u16]) -> Fault {
 
 #[test]
 fn f1205_a_node_that_sends_the_gate_elsewhere_gets_nobody_in_and_no_password_out() {
-    let gate = Gate::builder()
-        .redis_proxy()
-        .envoy(as_a_node)
-        .plugin(|plugin| plugin["session"]["cache_ttl"] = "0s".into())
-        .start();
+    let gate = Gate::builder().redis_proxy().envoy(as_a_node).set("session.cache_ttl", "0s").start();
     let proxy = gate.redis_proxy();
     // This server would accept the password and confirm every command.
     let trap = FakeRedis::start(Script::Reply(b"+OK\r\n".to_vec())).unwrap();
@@ -215,7 +197,8 @@ fn f1205_a_node_that_sends_the_gate_elsewhere_gets_nobody_in_and_no_password_out
     assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     // As soon as the configured node lists it, the gate contacts it. This shows that the trap works.
     redirect("MOVED", &format!("127.0.0.1:{}", trap.port()), &[proxy.port(), trap.port()]);
-    let asked = || browser.fetch(&gate.url("/x")).is_ok() && trap.heard("AUTH") > 0;
-    assert!(wait_until(BOUND, asked), "{}", gate.envoy().trouble("does not learn of a new node"));
+    gate.wait_until("does not learn of a new node", || {
+        browser.fetch(&gate.url("/x")).is_ok() && trap.heard("AUTH") > 0
+    });
     assert_workers_alive(&gate);
 }

@@ -1,14 +1,11 @@
 //! Realistic failures of Redis at any moment: nobody gets access without a session, no session is lost, and nothing
 //! must be restarted.
 
-use std::time::Duration;
-
 use oidc_gate_testkit::browser::{Client, Response};
-use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::{Endpoint, Grant, Times};
 use oidc_gate_testkit::redis::{Fault, On};
 use oidc_gate_tests::{
-    BOUND, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive, wait_for_age,
+    BOUND, Builder, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive,
 };
 
 /// Error replies of Redis.
@@ -29,15 +26,14 @@ const ERRORS: [&str; 11] = [
 /// How long Redis may be silent. On a busy machine it may answer late.
 const TIMEOUT: &str = "3s";
 
-/// A gate that asks Redis for every request, through a proxy.
+/// A gate with a proxy in front of Redis.
+fn builder() -> Builder {
+    Gate::builder().redis_proxy().set("session.redis.timeout", TIMEOUT)
+}
+
+/// A gate that asks Redis for every request.
 fn gate() -> Gate {
-    Gate::builder()
-        .redis_proxy()
-        .plugin(|plugin| {
-            plugin["session"]["cache_ttl"] = "0s".into();
-            plugin["session"]["redis"]["timeout"] = TIMEOUT.into();
-        })
-        .start()
+    builder().set("session.cache_ttl", "0s").start()
 }
 
 fn sessions() -> On {
@@ -75,14 +71,14 @@ fn ss03_ss04_an_error_where_a_session_is_read_is_503_and_neither_a_login_nor_a_w
     for (name, fault) in faults {
         let proxy = gate.redis_proxy();
         proxy.fail(sessions(), Times::Always, fault);
-        let (struck, reached) = (proxy.struck(), gate.echo.count());
+        let (applied, reached) = (proxy.applied(), gate.echo.count());
         eprintln!("{name}");
         assert_unavailable(&gate, name, &browser.fetch(&gate.url("/x")).unwrap());
         let page = browser.navigate(&gate.url("/x")).unwrap();
         assert_unavailable(&gate, name, &page);
         assert_eq!(page.header_lines("set-cookie"), Vec::<String>::new(), "{name}: the session is given up");
         assert_eq!(gate.echo.count(), reached, "{name}: let through");
-        assert!(proxy.struck() > struck, "{name}: Redis was not asked");
+        assert!(proxy.applied() > applied, "{name}: Redis was not asked");
         proxy.behave();
         // Immediately: no earlier connection is used again.
         assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
@@ -125,8 +121,7 @@ fn ss03_a_login_that_redis_does_not_take_is_503_and_costs_nothing_but_another_tr
     faults.extend([Fault::Close, Fault::HalfAnswer, Fault::Silence, Fault::DoneAndClose]);
     for on in [On::Key("mlflow:code:".to_owned()), sessions()] {
         for fault in &faults {
-            let browser = Client::new();
-            let callback = gate.callback_of(&browser, "mlflow_user", "/x");
+            let (browser, callback) = gate.at_callback("mlflow_user", "/x");
             gate.redis_proxy().fail(on.clone(), Times::Always, fault.clone());
             eprintln!("{on:?} {fault:?}");
             let page = browser.navigate(&callback).unwrap();
@@ -154,8 +149,7 @@ fn ss06_a_sign_out_that_redis_does_not_confirm_says_so_and_is_completed_later() 
     ] {
         let browser = gate.signed_in("mlflow_user");
         let cookie = gate.session_cookie(&browser).unwrap();
-        let kept = Client::new();
-        kept.jar().plant("localhost", gate.session_cookie_name(), &cookie);
+        let kept = gate.browser_with(&cookie);
         gate.redis_proxy().fail(On::Command("DEL"), Times::Always, fault.clone());
         eprintln!("{fault:?}");
         let page = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
@@ -164,26 +158,16 @@ fn ss06_a_sign_out_that_redis_does_not_confirm_says_so_and_is_completed_later() 
         assert_everywhere(&gate, 401, "/x", |url| kept.fetching("GET", url));
         gate.redis_proxy().behave();
         let gone = || gate.redis().keys("mlflow:s:*").unwrap().is_empty();
-        assert!(wait_until(BOUND, gone), "{fault:?}: {}", gate.envoy().trouble("does not try again"));
+        gate.wait_until(&format!("does not try again after {fault:?}"), gone);
         assert_everywhere(&gate, 401, "/x", |url| kept.fetching("GET", url));
     }
 }
 
 #[test]
 fn ss03_a_refresh_that_can_t_begin_in_redis_spends_nothing() {
-    let gate = Gate::builder()
-        .redis_proxy()
-        .plugin(|plugin| {
-            plugin["session"]["refresh_ahead"] = "0s".into();
-            plugin["session"]["redis"]["timeout"] = TIMEOUT.into();
-        })
-        .start();
+    let gate = builder().set("session.refresh_ahead", "0s").start();
     for error in ERRORS {
-        gate.provider.settings(|settings| settings.access_token_lifespan = 1);
-        let browser = gate.signed_in("mlflow_user");
-        let signed_in = std::time::Instant::now();
-        gate.provider.settings(|settings| settings.access_token_lifespan = 300);
-        wait_for_age(signed_in, Duration::from_secs(2));
+        let browser = gate.signed_in_and_expired("mlflow_user", 1);
         let before = gate.provider.count(Grant::RefreshToken);
         gate.redis_proxy().fail(On::Script("mlflow:s:"), Times::Always, Fault::Error(error.to_owned()));
         eprintln!("{error}");
@@ -199,13 +183,7 @@ fn ss03_a_refresh_that_can_t_begin_in_redis_spends_nothing() {
 #[test]
 fn rf06_what_a_refresh_bought_is_kept_although_redis_does_not_take_it_at_first() {
     use oidc_gate_testkit::provider::Hold;
-    let gate = Gate::builder()
-        .redis_proxy()
-        .plugin(|plugin| {
-            plugin["session"]["refresh_ahead"] = "0s".into();
-            plugin["session"]["redis"]["timeout"] = TIMEOUT.into();
-        })
-        .start();
+    let gate = builder().set("session.refresh_ahead", "0s").start();
     for fault in [
         Fault::Error(ERRORS[1].to_owned()),
         Fault::Close,
@@ -213,11 +191,7 @@ fn rf06_what_a_refresh_bought_is_kept_although_redis_does_not_take_it_at_first()
         Fault::DoneAndClose,
         Fault::Silence,
     ] {
-        gate.provider.settings(|settings| settings.access_token_lifespan = 1);
-        let browser = gate.signed_in("mlflow_user");
-        let signed_in = std::time::Instant::now();
-        gate.provider.settings(|settings| settings.access_token_lifespan = 300);
-        wait_for_age(signed_in, Duration::from_secs(2));
+        let browser = gate.signed_in_and_expired("mlflow_user", 1);
         let before = gate.provider.count(Grant::RefreshToken);
         let hold = Hold::spent();
         gate.provider.hold(Grant::RefreshToken, &hold);
@@ -242,8 +216,7 @@ fn ss03_a_gate_that_starts_before_redis_is_503_for_sessions_and_then_works() {
     let gate = Gate::builder().without_redis().start();
     let token = gate.provider.access_token("mlflow_user");
     assert_everywhere(&gate, 200, "/x", |url| Client::new().request("GET", url).bearer(&token));
-    let browser = Client::new();
-    browser.jar().plant("localhost", gate.session_cookie_name(), &"A".repeat(64));
+    let browser = gate.browser_with(&"A".repeat(64));
     assert_everywhere(&gate, 503, "/x", |url| browser.fetching("GET", url));
     gate.redis().resume().unwrap();
     assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));

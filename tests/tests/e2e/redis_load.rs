@@ -16,17 +16,11 @@ const FORGER: usize = 3;
 
 #[test]
 fn redis_killed_and_restarted_under_load_lets_nobody_in_wrongly_and_throws_nobody_out() {
-    let gate = Gate::builder()
-        .envoys(2)
-        .plugin(|plugin| {
-            plugin["session"]["cache_ttl"] = "1s".into();
-            plugin["session"]["redis"]["timeout"] = "1s".into();
-        })
-        .start();
+    let gate =
+        Gate::builder().envoys(2).set("session.cache_ttl", "1s").set("session.redis.timeout", "1s").start();
     let browser = gate.signed_in("mlflow_user");
     let token = gate.provider.access_token("mlflow_user");
-    let stranger = Client::new();
-    stranger.jar().plant("localhost", gate.session_cookie_name(), &"A".repeat(64));
+    let stranger = gate.browser_with(&"A".repeat(64));
     let (url, for_load) = (gate.url("/x"), browser.clone());
     let load = Load::start(4, move |client| match client {
         BROWSER => for_load.fetching("GET", &url),
@@ -93,10 +87,7 @@ fn redis_killed_and_restarted_under_load_lets_nobody_in_wrongly_and_throws_nobod
 fn in_steady_state_redis_is_asked_once_per_cache_ttl_session_and_worker_at_most() {
     const TTL: Duration = Duration::from_secs(2);
     const WORKERS: u32 = 2;
-    let gate = Gate::builder()
-        .workers(WORKERS)
-        .plugin(|plugin| plugin["session"]["cache_ttl"] = "2s".into())
-        .start();
+    let gate = Gate::builder().workers(WORKERS).set("session.cache_ttl", "2s").start();
     let browsers: Vec<Client> = (0..3).map(|_| gate.signed_in("mlflow_user")).collect();
     for browser in &browsers {
         assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));

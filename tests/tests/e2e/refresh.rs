@@ -9,41 +9,38 @@ use oidc_gate_testkit::browser::load::burst;
 use oidc_gate_testkit::envoy::Verdict;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::{Behaviour, Endpoint, Grant, Hold, Times};
+use oidc_gate_tests::forge::remove;
 use oidc_gate_tests::{
     BOUND, Builder, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive, statuses,
     wait_for_age,
 };
 
 /// Lifetime of access tokens, in seconds, in tests that wait for expiry.
-const SHORT: i64 = 2;
+const SHORT: u32 = 2;
 const EXPIRED: Duration = Duration::from_secs(3);
 
 /// Tokens of the first login are short-lived, those of a refresh are not. So the first expiry has an effect exactly
 /// once.
 fn short_lived(builder: Builder) -> Builder {
     builder
-        .plugin(|plugin| plugin["session"]["refresh_ahead"] = "0s".into())
-        .provider(|provider| provider.settings(|settings| settings.access_token_lifespan = SHORT))
+        .set("session.refresh_ahead", "0s")
+        .provider(|provider| provider.settings(|settings| settings.access_token_lifespan = SHORT.into()))
+}
+
+/// Sessions are refreshed after eight of the sixteen seconds that the first token lives. The refresh may take long.
+fn renewed_ahead() -> Builder {
+    let builder = Gate::builder().set("session.refresh_ahead", "1h").set("issuer.timeout", "30s");
+    builder.provider(|provider| provider.settings(|settings| settings.access_token_lifespan = 16))
 }
 
 fn long_lived_from_now_on(gate: &Gate) {
     gate.provider.settings(|settings| settings.access_token_lifespan = 300);
 }
 
-/// A browser whose access token has expired. If signing in was slow, the first token may have been refreshed already.
-fn expired(gate: &Gate, username: &str) -> Client {
-    gate.provider.settings(|settings| settings.access_token_lifespan = SHORT);
-    let browser = gate.signed_in(username);
-    let signed_in = Instant::now();
-    long_lived_from_now_on(gate);
-    wait_for_age(signed_in, EXPIRED);
-    browser
-}
-
 #[test]
 fn rf01_hundreds_of_requests_at_expiry_on_two_envoys_are_one_token_call_and_no_401() {
     let gate = short_lived(Gate::builder()).envoys(2).start();
-    let browser = expired(&gate, "mlflow_user");
+    let browser = gate.signed_in_and_expired("mlflow_user", SHORT);
     let before = gate.provider.count(Grant::RefreshToken);
     let hold = Hold::spent();
     gate.provider.hold(Grant::RefreshToken, &hold);
@@ -67,7 +64,7 @@ fn rf01_hundreds_of_requests_at_expiry_on_two_envoys_are_one_token_call_and_no_4
 #[test]
 fn rf01_many_sessions_at_expiry_are_renewed_once_each() {
     let gate = short_lived(Gate::builder()).envoys(2).start();
-    gate.provider.settings(|settings| settings.access_token_lifespan = SHORT);
+    gate.provider.settings(|settings| settings.access_token_lifespan = SHORT.into());
     let browsers: Vec<Client> = (0..8).map(|_| gate.signed_in("mlflow_user")).collect();
     let signed_in = Instant::now();
     long_lived_from_now_on(&gate);
@@ -83,14 +80,7 @@ fn rf01_many_sessions_at_expiry_are_renewed_once_each() {
 
 #[test]
 fn a_session_is_renewed_ahead_in_the_background_and_nobody_waits_for_it() {
-    let gate = Gate::builder()
-        .plugin(|plugin| {
-            plugin["session"]["refresh_ahead"] = "1h".into();
-            // The refresh waits for the test.
-            plugin["issuer"]["timeout"] = "30s".into();
-        })
-        .provider(|provider| provider.settings(|settings| settings.access_token_lifespan = 16))
-        .start();
+    let gate = renewed_ahead().start();
     let browser = gate.signed_in("mlflow_user");
     let signed_in = Instant::now();
     long_lived_from_now_on(&gate);
@@ -113,7 +103,7 @@ fn a_session_is_renewed_ahead_in_the_background_and_nobody_waits_for_it() {
 #[test]
 fn rf07_a_refresh_goes_on_when_the_client_that_waits_for_it_has_gone() {
     let gate = short_lived(Gate::builder()).envoys(2).start();
-    let browser = expired(&gate, "mlflow_user");
+    let browser = gate.signed_in_and_expired("mlflow_user", SHORT);
     let before = gate.provider.count(Grant::RefreshToken);
     let hold = Hold::spent();
     gate.provider.hold(Grant::RefreshToken, &hold);
@@ -134,7 +124,7 @@ fn rf07_a_refresh_goes_on_when_the_client_that_waits_for_it_has_gone() {
 fn rf02_an_envoy_killed_after_the_token_was_spent_costs_this_session_at_most() {
     let mut gate = short_lived(Gate::builder()).envoys(2).start();
     let other = gate.signed_in("mlflow_admin");
-    let browser = expired(&gate, "mlflow_user");
+    let browser = gate.signed_in_and_expired("mlflow_user", SHORT);
     let hold = Hold::spent();
     gate.provider.hold(Grant::RefreshToken, &hold);
     let waiting = browser.fetching("GET", &gate.url_at(0, "/x")).begin();
@@ -151,7 +141,7 @@ fn rf02_an_envoy_killed_after_the_token_was_spent_costs_this_session_at_most() {
         last = browser.fetch(&url).unwrap().status;
         [200, 401].contains(&last)
     };
-    assert!(wait_until(Duration::from_secs(40), settled), "{}", gate.envoy().trouble("does not settle"));
+    gate.wait_until_within(Duration::from_secs(40), "does not settle", settled);
     println!("after the crash the session is answered with {last}");
     assert_soon_everywhere(&gate, last, "/x", |url| browser.fetching("GET", url));
     assert_soon_everywhere(&gate, 200, "/x", |url| other.fetching("GET", url));
@@ -164,7 +154,7 @@ fn rf02_an_envoy_killed_after_the_token_was_spent_costs_this_session_at_most() {
 #[test]
 fn rf02_an_envoy_killed_before_the_token_was_spent_costs_nothing() {
     let mut gate = short_lived(Gate::builder()).envoys(2).start();
-    let browser = expired(&gate, "mlflow_user");
+    let browser = gate.signed_in_and_expired("mlflow_user", SHORT);
     let before = gate.provider.granted(Grant::RefreshToken);
     // The request never reaches the provider.
     gate.provider.misbehave(Grant::RefreshToken, Times::Next(1), Behaviour::Hang);
@@ -173,8 +163,9 @@ fn rf02_an_envoy_killed_before_the_token_was_spent_costs_nothing() {
     gate.kill_envoy(0);
     assert!(waiting.finish().is_err(), "the Envoy that was asked is gone");
     let url = gate.url_at(1, "/x");
-    let works = || browser.fetch(&url).is_ok_and(|response| response.status == 200);
-    assert!(wait_until(Duration::from_secs(40), works), "{}", gate.envoy().trouble("does not take over"));
+    gate.wait_until_within(Duration::from_secs(40), "does not take over", || {
+        browser.fetch(&url).is_ok_and(|response| response.status == 200)
+    });
     assert_eq!(gate.provider.spent_twice(), 0);
     assert_eq!(gate.provider.granted(Grant::RefreshToken), before + 1);
 }
@@ -182,7 +173,7 @@ fn rf02_an_envoy_killed_before_the_token_was_spent_costs_nothing() {
 #[test]
 fn rf06_each_refresh_token_is_used_once_and_its_successor_the_next_time() {
     let gate = Gate::builder()
-        .plugin(|plugin| plugin["session"]["refresh_ahead"] = "0s".into())
+        .set("session.refresh_ahead", "0s")
         .provider(|provider| provider.settings(|settings| settings.access_token_lifespan = 1))
         .start();
     let browser = gate.signed_in("mlflow_user");
@@ -192,7 +183,7 @@ fn rf06_each_refresh_token_is_used_once_and_its_successor_the_next_time() {
             assert!(found.contains(&200) && found.len() == 1, "{found:?}");
             gate.provider.granted(Grant::RefreshToken) >= times
         };
-        assert!(wait_until(BOUND, ask), "{}", gate.envoy().trouble("renews nothing"));
+        gate.wait_until("renews nothing", ask);
     };
     renewed(3);
     let requests = gate.provider.requests(Grant::RefreshToken);
@@ -210,15 +201,13 @@ fn rf06_each_refresh_token_is_used_once_and_its_successor_the_next_time() {
 #[test]
 fn rf06_without_a_new_refresh_token_the_old_one_goes_on() {
     let gate = Gate::builder()
-        .plugin(|plugin| plugin["session"]["refresh_ahead"] = "0s".into())
+        .set("session.refresh_ahead", "0s")
         .provider(|provider| {
             provider.settings(|settings| {
                 settings.access_token_lifespan = 1;
                 settings.revoke_refresh_token = false;
             });
-            provider.edit_document(Grant::RefreshToken, |answer| {
-                answer.as_object_mut().unwrap().remove("refresh_token");
-            });
+            provider.edit_document(Grant::RefreshToken, |answer| remove(answer, "refresh_token"));
         })
         .start();
     let browser = gate.signed_in("mlflow_user");
@@ -226,7 +215,7 @@ fn rf06_without_a_new_refresh_token_the_old_one_goes_on() {
         assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
         gate.provider.granted(Grant::RefreshToken) >= 2
     };
-    assert!(wait_until(BOUND, ask), "{}", gate.envoy().trouble("renews nothing"));
+    gate.wait_until("renews nothing", ask);
     let requests = gate.provider.requests(Grant::RefreshToken);
     let tokens: HashSet<_> = requests.iter().map(|request| request.form_field("refresh_token")).collect();
     assert_eq!(tokens.len(), 1);
@@ -235,8 +224,8 @@ fn rf06_without_a_new_refresh_token_the_old_one_goes_on() {
 #[test]
 fn rf08_a_group_that_was_taken_away_is_denied_after_the_next_refresh_and_one_that_was_given_allows() {
     let gate = short_lived(Gate::builder()).envoys(2).start();
-    let browser = expired(&gate, "mlflow_user");
-    gate.provider.settings(|settings| settings.access_token_lifespan = SHORT);
+    let browser = gate.signed_in_and_expired("mlflow_user", SHORT);
+    gate.provider.settings(|settings| settings.access_token_lifespan = SHORT.into());
     gate.provider.set_groups("mlflow_user", &[]);
     assert_soon_everywhere(&gate, 403, "/x", |url| browser.fetching("GET", url));
     gate.provider.set_groups("mlflow_user", &["/mlflow_users"]);
@@ -273,7 +262,7 @@ fn two_logins_of_one_browser_share_a_session_at_the_provider_and_are_renewed_sid
 fn without_refresh_tokens_a_session_ends_with_its_access_token_or_is_kept_as_configured() {
     for (setting, then) in [("end", 401), ("keep", 200)] {
         let gate = short_lived(Gate::builder())
-            .plugin(move |plugin| plugin["session"]["without_refresh_token"] = setting.into())
+            .set("session.without_refresh_token", setting)
             .provider(|provider| {
                 provider.settings(|settings| {
                     settings.use_refresh_tokens = false;
@@ -295,34 +284,24 @@ fn without_refresh_tokens_a_session_ends_with_its_access_token_or_is_kept_as_con
 fn rf09_a_route_that_rewrites_the_host_changes_nothing_about_sessions() {
     let gate = short_lived(Gate::builder())
         .envoy(|config| {
-            config.bootstrap(|bootstrap| {
-                let route = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config\
-                             /virtual_hosts/0/routes/0/route";
-                bootstrap.pointer_mut(route).unwrap()["host_rewrite_literal"] = "app.internal".into();
+            config.manager(|manager| {
+                let route = &mut manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"];
+                route["host_rewrite_literal"] = "app.internal".into();
             })
         })
         .start();
-    let browser = expired(&gate, "mlflow_user");
+    let browser = gate.signed_in_and_expired("mlflow_user", SHORT);
     let before = gate.provider.count(Grant::RefreshToken);
     assert_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));
     assert_eq!(gate.provider.count(Grant::RefreshToken), before + 1);
     assert_eq!(gate.echo.last().unwrap().header("host"), Some("app.internal"));
-    let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
-    let journey = browser.follow(response).unwrap();
-    assert!(journey.end().url.starts_with(&gate.url("/oauth2/signed-out")), "{:?}", journey.urls());
+    gate.sign_out(&browser);
 }
 
 /// A new configuration replaces the old one, but work that was started under the old one is finished.
 #[test]
 fn rf07_a_new_configuration_does_not_lose_a_refresh_that_is_under_way() {
-    let gate = Gate::builder()
-        .replaceable()
-        .plugin(|plugin| {
-            plugin["session"]["refresh_ahead"] = "1h".into();
-            plugin["issuer"]["timeout"] = "30s".into();
-        })
-        .provider(|provider| provider.settings(|settings| settings.access_token_lifespan = 16))
-        .start();
+    let gate = renewed_ahead().replaceable().start();
     let browser = gate.signed_in("mlflow_user");
     let signed_in = Instant::now();
     long_lived_from_now_on(&gate);
@@ -331,13 +310,14 @@ fn rf07_a_new_configuration_does_not_lose_a_refresh_that_is_under_way() {
     wait_for_age(signed_in, Duration::from_secs(9));
     assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
     hold.wait_for(1, BOUND).unwrap();
-    let next = gate.config.clone().plugin(|plugin| plugin["clock_leeway"] = "30s".into());
+    let next = gate.config.clone().set("clock_leeway", "30s");
     assert_eq!(gate.envoy().push_listener(&next).unwrap(), Verdict::Accepted);
     // The listener that started the refresh is gone.
     let draining =
         |what| gate.envoy().stats().unwrap().get(&format!("listener_manager.total_{what}_draining")).copied();
-    let is_gone = || ["listeners", "filter_chains"].iter().all(|what| draining(what) == Some(0));
-    assert!(wait_until(BOUND, is_gone), "{}", gate.envoy().trouble("still drains"));
+    gate.wait_until("still drains", || {
+        ["listeners", "filter_chains"].iter().all(|what| draining(what) == Some(0))
+    });
     hold.release();
     wait_for_age(signed_in, Duration::from_secs(18));
     assert_soon_everywhere(&gate, 200, "/x", |url| browser.fetching("GET", url));

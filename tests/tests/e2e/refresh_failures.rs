@@ -4,53 +4,41 @@ use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::browser::load::burst;
-use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::{Behaviour, Endpoint, Forgery, Grant, Times, TokenKind, User};
+use oidc_gate_tests::forge::claim;
 use oidc_gate_tests::{
     Builder, Gate, assert_everywhere, assert_refused, assert_soon_everywhere, assert_workers_alive,
     wait_for_age,
 };
 use serde_json::json;
 
-const SHORT: i64 = 1;
-const EXPIRED: Duration = Duration::from_secs(2);
-
 fn builder() -> Builder {
-    Gate::builder().plugin(|plugin| plugin["session"]["refresh_ahead"] = "0s".into())
+    Gate::builder().set("session.refresh_ahead", "0s")
 }
 
 fn gate() -> Gate {
     builder().start()
 }
 
-/// A browser whose access token has expired. The token from a refresh is valid for long.
 fn expired(gate: &Gate, username: &str) -> Client {
-    gate.provider.settings(|settings| settings.access_token_lifespan = SHORT);
-    let browser = gate.signed_in(username);
-    let signed_in = Instant::now();
-    gate.provider.settings(|settings| settings.access_token_lifespan = 300);
-    wait_for_age(signed_in, EXPIRED);
-    browser
+    gate.signed_in_and_expired(username, 1)
 }
 
 #[test]
 fn rf03_a_refreshed_id_token_that_does_not_belong_to_the_login_ends_the_session() {
     let gate = gate();
     let now = gate.provider.now();
-    let set = |name: &'static str, value: serde_json::Value| {
-        Forgery::new().claims(move |claims| claims[name] = value.clone())
-    };
     let other = gate.provider.user("mlflow_admin").subject;
     for (name, forgery) in [
-        ("another user", set("sub", json!(other))),
-        ("no user", set("sub", json!(null))),
-        ("another issuer", set("iss", json!("http://evil.example/realms/mlflow"))),
-        ("another audience", set("aud", json!("other"))),
-        ("another party", set("azp", json!("other"))),
-        ("another login", set("auth_time", json!(now - 1000))),
-        ("another nonce", set("nonce", json!("other"))),
-        ("expired", set("exp", json!(now - 3600))),
-        ("another access token's hash", set("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA"))),
+        ("another user", claim("sub", other)),
+        ("no user", claim("sub", json!(null))),
+        ("another issuer", claim("iss", "http://evil.example/realms/mlflow")),
+        ("another audience", claim("aud", "other")),
+        ("another party", claim("azp", "other")),
+        ("another login", claim("auth_time", now - 1000)),
+        ("another nonce", claim("nonce", "other")),
+        ("expired", claim("exp", now - 3600)),
+        ("another access token's hash", claim("at_hash", "AAAAAAAAAAAAAAAAAAAAAA")),
         ("a stranger's key", Forgery::new().key(gate.provider.strangers_key())),
         ("no signature", Forgery::new().key(oidc_gate_testkit::provider::SigningKey::Unsigned)),
     ] {
@@ -104,7 +92,7 @@ fn rf04_whatever_the_provider_no_longer_knows_ends_now_on_every_worker() {
 #[test]
 fn rf05_a_provider_in_trouble_gives_503_and_no_logout_and_is_not_hammered() {
     // The time limit of a silent provider. It must be long enough for a slow response.
-    let gate = builder().plugin(|plugin| plugin["issuer"]["timeout"] = "3s".into()).start();
+    let gate = builder().set("issuer.timeout", "3s").start();
     let garbage = Behaviour::answer(200, "text/html", "<html>");
     let page = Behaviour::answer(403, "text/html", "<h1>Who are you?</h1>");
     // F402: if waiting does not help, there is no Retry-After, and the log has the provider's message.
@@ -176,7 +164,7 @@ fn a_refusal_of_the_request_itself_ends_the_session_since_it_would_be_refused_ag
 #[test]
 fn rf05_while_the_access_token_is_good_a_failing_refresh_is_not_noticed() {
     let gate = Gate::builder()
-        .plugin(|plugin| plugin["session"]["refresh_ahead"] = "1h".into())
+        .set("session.refresh_ahead", "1h")
         .provider(|provider| {
             provider.settings(|settings| settings.access_token_lifespan = 30);
             provider.misbehave(Grant::RefreshToken, Times::Always, Behaviour::json(500, "{}"));
@@ -189,7 +177,7 @@ fn rf05_while_the_access_token_is_good_a_failing_refresh_is_not_noticed() {
         assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
         gate.provider.count(Grant::RefreshToken) >= 2
     };
-    assert!(wait_until(Duration::from_secs(10), asked), "{}", gate.envoy().trouble("does not try again"));
+    gate.wait_until_within(Duration::from_secs(10), "does not try again", asked);
     let calls = gate.provider.count(Grant::RefreshToken);
     println!("{calls} refreshes in {:?} of failing", signed_in.elapsed() - Duration::from_secs(15));
     gate.provider.behave();
@@ -197,7 +185,7 @@ fn rf05_while_the_access_token_is_good_a_failing_refresh_is_not_noticed() {
         assert_eq!(browser.fetch(&gate.url("/x")).unwrap().status, 200);
         gate.provider.granted(Grant::RefreshToken) == 1
     };
-    assert!(wait_until(Duration::from_secs(40), renewed), "{}", gate.envoy().trouble("does not recover"));
+    gate.wait_until_within(Duration::from_secs(40), "does not recover", renewed);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The gate's replies to different clients.
 
 use oidc_gate_testkit::browser::{Client, raw};
-use oidc_gate_tests::{Gate, RefusedBy, assert_allowed, assert_refused, assert_refused_by};
+use oidc_gate_tests::{
+    Gate, RefusedBy, assert_allowed, assert_refused, assert_refused_by, assert_soon_everywhere,
+    assert_stopped,
+};
 
 #[test]
 fn health_and_version_are_open_to_anyone_and_carry_no_identity() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     for path in ["/health", "/version"] {
         for client in [&Client::new(), &browser] {
             let received = assert_allowed(&gate, || {
@@ -95,12 +97,9 @@ fn an_outsider_gets_a_page_that_says_who_they_are_and_what_is_missing_and_can_si
 #[test]
 fn cf09_pages_of_the_gate_run_no_scripts_and_are_not_framed_or_stored() {
     let gate = Gate::start();
-    let browser = {
-        let browser = Client::new();
-        gate.provider.sign_in_as("outsider");
-        browser.visit(&gate.url("/")).map(|journey| journey.end().clone())
-    };
-    let page = browser.unwrap();
+    gate.provider.sign_in_as("outsider");
+    let journey = Client::new().visit(&gate.url("/")).unwrap();
+    let page = journey.end();
     let policy = page.header("content-security-policy").unwrap_or_default();
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{page}");
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"), "{page}");
@@ -110,22 +109,18 @@ fn cf09_pages_of_the_gate_run_no_scripts_and_are_not_framed_or_stored() {
 
 #[test]
 fn an_ended_session_sends_pages_to_login_and_gives_scripts_401() {
-    let gate = Gate::builder().plugin(|plugin| plugin["session"]["cache_ttl"] = "1s".into()).start();
+    let gate = Gate::builder().set("session.cache_ttl", "1s").start();
     let browser = gate.signed_in("mlflow_user");
     gate.redis().flush().unwrap();
     let url = gate.url("/experiments");
-    let bound = std::time::Duration::from_secs(10);
-    // Each worker has its own cache.
-    let ended = || (0..20).all(|_| browser.fetch(&url).is_ok_and(|response| response.status == 401));
-    assert!(oidc_gate_testkit::process::wait_until(bound, ended), "the session outlives its record");
+    assert_soon_everywhere(&gate, 401, "/experiments", |url| browser.fetching("GET", url));
     let response = browser.navigate(&url).unwrap();
     assert_eq!(response.status, 302, "{response}");
 }
 
 #[test]
 fn a_cross_site_form_cannot_use_a_session() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let url = gate.url("/graphql");
     for site in ["cross-site", "same-site"] {
         assert_refused(&gate, 403, || {
@@ -144,9 +139,8 @@ fn a_cross_site_form_cannot_use_a_session() {
 
 #[test]
 fn requests_that_two_parsers_could_read_differently_are_refused() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
-    let cookie = format!("{}={}", gate.session_cookie_name(), gate.session_cookie(&browser).unwrap());
+    let (gate, browser) = Gate::with_browser();
+    let cookie = gate.cookie_header(&browser);
     let port = gate.port();
     let request = |line: &str, headers: &str| {
         format!("{line}\r\nHost: localhost:{port}\r\nConnection: close\r\nCookie: {cookie}\r\n{headers}\r\n")
@@ -175,8 +169,7 @@ fn requests_that_two_parsers_could_read_differently_are_refused() {
 
 #[test]
 fn bytes_that_are_no_text_in_any_header_end_neither_the_request_nor_the_worker() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     for name in ["x-note", "accept", "user-agent", "referer", "sec-fetch-dest", "origin", "x-requested-with"]
     {
         for value in [&b"caf\xe9"[..], b"\xff\xfe", b"\xf0\x9f\x98", b"a\tb"] {
@@ -210,10 +203,7 @@ fn pm02_and_az09_odd_targets_are_no_way_around_the_rules() {
         "/oauth2/callback%2f",
         "/oauth2/signed-out/../../api",
     ] {
-        let reached = gate.echo.count();
-        let response = client.fetch(&gate.url(target)).unwrap();
-        assert!([400, 401, 404].contains(&response.status), "{target}: {response}");
-        assert_eq!(gate.echo.count(), reached, "{target}");
+        assert_stopped(&gate, &[400, 401, 404], target, || client.fetch(&gate.url(target)));
     }
     let long = format!("/x?q={}", "a".repeat(50_000));
     let response = client.navigate(&gate.url(&long)).unwrap();

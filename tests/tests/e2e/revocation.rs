@@ -6,63 +6,23 @@ use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::{Client, Request};
 use oidc_gate_testkit::process::wait_until;
-use oidc_gate_testkit::provider::{Delivery, Endpoint, Grant};
+use oidc_gate_testkit::provider::{Behaviour, Delivery, Endpoint, Grant, Hold, Times, User};
+use oidc_gate_tests::forge::remove;
 use oidc_gate_tests::{
-    BOUND, Builder, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive, statuses,
+    BOUND, Builder, Gate, Signed, assert_accepted, assert_everywhere, assert_soon_everywhere, assert_stopped,
+    assert_workers_alive, statuses, wait_for_age,
 };
 
 const PATH: &str = "/x";
 
 fn two_envoys() -> Builder {
-    Gate::builder().envoys(2).plugin(|plugin| plugin["session"]["cache_ttl"] = "1m".into())
-}
-
-/// A browser and a bearer token of the same session at the provider.
-struct Signed {
-    browser: Client,
-    token: String,
-    sid: String,
-}
-
-impl Signed {
-    /// Signs in, and lets every worker cache both.
-    fn in_as(gate: &Gate, username: &str) -> Self {
-        let (browser, sid) = gate.signed_in_with_sid(username);
-        let signed = Self { browser, token: gate.provider.access_token_in(&sid), sid };
-        signed.assert(gate, 200);
-        signed
-    }
-
-    fn by_cookie(&self, url: &str) -> Request {
-        self.browser.fetching("GET", url)
-    }
-
-    fn by_token(&self, url: &str) -> Request {
-        Client::new().request("GET", url).bearer(&self.token)
-    }
-
-    #[track_caller]
-    fn assert(&self, gate: &Gate, status: u16) {
-        assert_everywhere(gate, status, PATH, |url| self.by_cookie(url));
-        assert_everywhere(gate, status, PATH, |url| self.by_token(url));
-    }
-
-    /// Asserts that both are soon refused everywhere, permanently.
-    #[track_caller]
-    fn assert_ends(&self, gate: &Gate) -> Duration {
-        let cookie = assert_soon_everywhere(gate, 401, PATH, |url| self.by_cookie(url));
-        let token = assert_soon_everywhere(gate, 401, PATH, |url| self.by_token(url));
-        self.assert(gate, 401);
-        let page = self.browser.navigate(&gate.url(PATH)).unwrap();
-        assert_eq!(page.status, 302, "{page}");
-        cookie + token
-    }
+    Gate::builder().envoys(2).set("session.cache_ttl", "1m")
 }
 
 #[track_caller]
-fn assert_accepted(deliveries: &[Delivery], expected: usize) {
-    let accepted = |delivery: &Delivery| [Some(200), Some(204)].contains(&delivery.status);
-    assert!(deliveries.len() == expected && deliveries.iter().all(accepted), "{deliveries:#?}");
+fn assert_all_accepted(deliveries: &[Delivery], expected: usize) {
+    assert_eq!(deliveries.len(), expected, "{deliveries:#?}");
+    deliveries.iter().for_each(assert_accepted);
 }
 
 #[test]
@@ -70,7 +30,7 @@ fn a_user_signed_out_by_an_administrator_is_out_on_both_envoys_and_may_sign_in_a
     let gate = two_envoys().start();
     let (first, second) = (Signed::in_as(&gate, "mlflow_user"), Signed::in_as(&gate, "mlflow_user"));
     let other = Signed::in_as(&gate, "mlflow_admin");
-    assert_accepted(&gate.provider.log_out_user("mlflow_user"), 2);
+    assert_all_accepted(&gate.provider.log_out_user("mlflow_user"), 2);
     // A new login in the same second is not affected.
     let again = Signed::in_as(&gate, "mlflow_user");
     println!("signed out everywhere after {:?}", first.assert_ends(&gate));
@@ -92,7 +52,7 @@ fn a_deleted_session_ends_with_all_logins_that_share_it_and_no_other() {
     twin.jar().remove(gate.session_cookie_name());
     assert_eq!(twin.visit(&gate.url("/")).unwrap().end().status, 200);
     gate.plant_secret(&gate.session_cookie(&twin).unwrap());
-    assert_accepted(&gate.provider.delete_session(&gone.sid), 1);
+    assert_all_accepted(&gate.provider.delete_session(&gone.sid), 1);
     gone.assert_ends(&gate);
     assert_soon_everywhere(&gate, 401, PATH, |url| twin.fetching("GET", url));
     stays.assert(&gate, 200);
@@ -102,18 +62,17 @@ fn a_deleted_session_ends_with_all_logins_that_share_it_and_no_other() {
 fn log_out_all_and_a_pushed_not_before_end_everybody_on_both_envoys() {
     let gate = two_envoys().start();
     let everybody = [Signed::in_as(&gate, "mlflow_user"), Signed::in_as(&gate, "mlflow_admin")];
-    assert_accepted(&gate.provider.log_out_all(), 1);
+    assert_all_accepted(&gate.provider.log_out_all(), 1);
     for signed in &everybody {
         println!("logged out with everybody after {:?}", signed.assert_ends(&gate));
     }
-    let until = gate.provider.now() + 1;
-    wait_until(BOUND, || gate.provider.now() > until);
+    gate.wait_for_second_after(gate.provider.now() + 1);
     gate.provider.set_not_before(0);
     let again = Signed::in_as(&gate, "mlflow_user");
     let issued = gate.provider.now();
-    wait_until(BOUND, || gate.provider.now() > issued);
+    gate.wait_for_second_after(issued);
     gate.provider.set_not_before(issued + 1);
-    assert_accepted(&gate.provider.push_not_before(), 1);
+    assert_all_accepted(&gate.provider.push_not_before(), 1);
     println!("older than the moment that was pushed: ended after {:?}", again.assert_ends(&gate));
 }
 
@@ -121,12 +80,9 @@ fn log_out_all_and_a_pushed_not_before_end_everybody_on_both_envoys() {
 fn signing_out_in_the_browser_ends_it_on_the_other_envoy_too() {
     let gate = two_envoys().start();
     let signed = Signed::in_as(&gate, "mlflow_user");
-    let thief = Client::new();
-    let cookie = gate.session_cookie(&signed.browser).unwrap();
-    thief.jar().plant("localhost", gate.session_cookie_name(), &cookie);
+    let thief = gate.browser_with(&gate.session_cookie(&signed.browser).unwrap());
     assert_everywhere(&gate, 200, PATH, |url| thief.fetching("GET", url));
-    let response = signed.browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
-    signed.browser.follow(response).unwrap();
+    gate.sign_out(&signed.browser);
     // CK09: a stolen copy of the cookie is useless.
     assert_soon_everywhere(&gate, 401, PATH, |url| thief.fetching("GET", url));
     assert_soon_everywhere(&gate, 401, PATH, |url| signed.by_token(url));
@@ -135,12 +91,7 @@ fn signing_out_in_the_browser_ends_it_on_the_other_envoy_too() {
 /// Keycloak does not report everything. With `check_interval` the gate notices while the session or token is in use.
 #[test]
 fn what_is_not_announced_is_noticed_within_the_check_interval_by_cookie_and_by_bearer() {
-    let gate = two_envoys()
-        .plugin(|plugin| {
-            plugin["session"]["check_interval"] = "1s".into();
-            plugin["bearer"]["check_interval"] = "1s".into();
-        })
-        .start();
+    let gate = two_envoys().set("session.check_interval", "1s").set("bearer.check_interval", "1s").start();
     type Action = fn(&Gate, &Signed);
     let actions: [(&str, Action, u16, u16); 6] = [
         ("disabled", |gate, _| gate.provider.disable_user("disabled"), 401, 401),
@@ -152,7 +103,7 @@ fn what_is_not_announced_is_noticed_within_the_check_interval_by_cookie_and_by_b
         ("moved", |gate, _| gate.provider.set_groups("moved", &[]), 403, 200),
     ];
     for (name, action, by_cookie, by_token) in actions {
-        gate.provider.add_user(oidc_gate_testkit::provider::User::new(name, &["/mlflow_users"]));
+        gate.provider.add_user(User::new(name, &["/mlflow_users"]));
         let signed = Signed::in_as(&gate, name);
         let told = gate.provider.deliveries().len();
         action(&gate, &signed);
@@ -200,13 +151,10 @@ fn a_revoked_access_token_is_noticed_by_introspection_and_by_nothing_else() {
 
 #[test]
 fn while_introspection_fails_a_token_that_needs_it_is_503_and_never_let_through_unasked() {
-    use oidc_gate_testkit::provider::{Behaviour, Times};
     let gate = Gate::builder()
-        .plugin(|plugin| {
-            plugin["bearer"]["check_interval"] = "1s".into();
-            // The time limit of a silent provider. It must be long enough for a slow response.
-            plugin["issuer"]["timeout"] = "3s".into();
-        })
+        .set("bearer.check_interval", "1s")
+        // The time limit of a silent provider. It must be long enough for a slow response.
+        .set("issuer.timeout", "3s")
         .start();
     for (name, behaviour, expected) in [
         ("500", Behaviour::json(500, "{}"), 503),
@@ -221,10 +169,7 @@ fn while_introspection_fails_a_token_that_needs_it_is_503_and_never_let_through_
     ] {
         let token = gate.provider.access_token("mlflow_user");
         gate.provider.misbehave(Endpoint::Introspection, Times::Always, behaviour);
-        let reached = gate.echo.count();
-        let response = Client::new().request("GET", &gate.url(PATH)).bearer(&token).send().unwrap();
-        assert_eq!(response.status, expected, "{name}: {response}");
-        assert_eq!(gate.echo.count(), reached, "{name}: let through");
+        assert_stopped(&gate, &[expected], name, || gate.with_token(PATH, &token).send());
         gate.provider.behave();
     }
     let token = gate.provider.access_token("mlflow_user");
@@ -236,7 +181,7 @@ fn an_envoy_that_was_away_learns_what_ended_meanwhile_before_it_lets_anybody_in(
     let mut gate = two_envoys().start();
     let signed = Signed::in_as(&gate, "mlflow_user");
     gate.kill_envoy(1);
-    assert_accepted(&gate.provider.log_out_user("mlflow_user"), 1);
+    assert_all_accepted(&gate.provider.log_out_user("mlflow_user"), 1);
     assert_soon_everywhere(&gate, 401, PATH, |url| signed.by_token(url));
     gate.start_envoy(1);
     // This holds for the very first response, which waits until revocations are known.
@@ -263,7 +208,7 @@ fn an_ending_that_redis_could_not_take_is_in_force_here_at_once_and_reaches_the_
 fn a_log_of_endings_that_was_lost_brings_nobody_back() {
     let gate = two_envoys().start();
     let signed = Signed::in_as(&gate, "mlflow_user");
-    assert_accepted(&gate.provider.log_out_user("mlflow_user"), 1);
+    assert_all_accepted(&gate.provider.log_out_user("mlflow_user"), 1);
     signed.assert_ends(&gate);
     let goes_on = Signed::in_as(&gate, "mlflow_admin");
     // Wait until both Envoys have read the stream. One that has read nothing cannot notice that something is missing.
@@ -276,14 +221,13 @@ fn a_log_of_endings_that_was_lost_brings_nobody_back() {
     signed.assert(&gate, 401);
     assert_everywhere(&gate, 200, PATH, |url| goes_on.by_token(url));
     let again = Signed::in_as(&gate, "mlflow_user");
-    assert_accepted(&gate.provider.delete_session(&again.sid), 1);
+    assert_all_accepted(&gate.provider.delete_session(&again.sid), 1);
     again.assert_ends(&gate);
 }
 
 #[test]
 fn lo19_a_logout_while_the_session_is_renewed_stays_a_logout() {
-    use oidc_gate_testkit::provider::Hold;
-    let gate = two_envoys().plugin(|plugin| plugin["session"]["check_interval"] = "1s".into()).start();
+    let gate = two_envoys().set("session.check_interval", "1s").start();
     for logout in ["by the person", "by an administrator"] {
         let signed = Signed::in_as(&gate, "mlflow_user");
         let cookie = gate.session_cookie(&signed.browser).unwrap();
@@ -291,8 +235,7 @@ fn lo19_a_logout_while_the_session_is_renewed_stays_a_logout() {
         gate.provider.hold(Grant::RefreshToken, &hold);
         // After the check interval, every request waits for the check.
         let waiting: Vec<_> = (0..4).map(|number| signed.by_cookie(&gate.url_at(number % 2, PATH))).collect();
-        let since = Instant::now();
-        oidc_gate_tests::wait_for_age(since, Duration::from_millis(1100));
+        wait_for_age(Instant::now(), Duration::from_millis(1100));
         let waiting: Vec<_> = waiting.into_iter().map(Request::begin).collect();
         hold.wait_for(1, BOUND).unwrap();
         if logout == "by the person" {
@@ -309,12 +252,11 @@ fn lo19_a_logout_while_the_session_is_renewed_stays_a_logout() {
         }
         gate.provider.behave();
         // The browser deletes its cookie at sign-out, but there may be a stolen copy.
-        let kept = Client::new();
-        kept.jar().plant("localhost", gate.session_cookie_name(), &cookie);
+        let kept = gate.browser_with(&cookie);
         assert_soon_everywhere(&gate, 401, PATH, |url| kept.fetching("GET", url));
         // It stays that way: no request still in progress restores the session, neither here nor in Redis.
         let gone = || gate.redis().keys("mlflow:s:*").unwrap().is_empty();
-        assert!(wait_until(BOUND, gone), "{logout}: {}", gate.envoy().trouble("brings it back"));
+        gate.wait_until(&format!("brings it back, {logout}"), gone);
         for _ in 0..5 {
             assert_eq!(statuses(&gate, PATH, |url| kept.fetching("GET", url)), [401].into(), "{logout}");
         }
@@ -326,17 +268,13 @@ fn lo19_a_logout_while_the_session_is_renewed_stays_a_logout() {
 fn where_the_provider_has_no_end_session_the_refresh_token_is_revoked() {
     let gate = Gate::builder()
         .provider(|provider| {
-            provider.edit_document(Endpoint::Discovery, |document| {
-                document.as_object_mut().unwrap().remove("end_session_endpoint");
-            });
+            provider.edit_document(Endpoint::Discovery, |document| remove(document, "end_session_endpoint"));
         })
         .start();
     let signed = Signed::in_as(&gate, "mlflow_user");
-    let response = signed.browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
-    let journey = signed.browser.follow(response).unwrap();
+    let journey = gate.sign_out(&signed.browser);
     assert_eq!(journey.end().url, gate.url("/oauth2/signed-out"), "{}", journey.end());
-    let revoked = || gate.provider.count(Endpoint::Revocation) == 1;
-    assert!(wait_until(BOUND, revoked), "{}", gate.envoy().trouble("revokes nothing"));
+    gate.wait_until("revokes nothing", || gate.provider.count(Endpoint::Revocation) == 1);
     let request = gate.provider.requests(Endpoint::Revocation).remove(0);
     assert!(request.form_field("token").is_some(), "{request:?}");
     assert_eq!(request.form_field("token_type_hint"), Some("refresh_token"));
@@ -347,7 +285,7 @@ fn where_the_provider_has_no_end_session_the_refresh_token_is_revoked() {
 
 #[test]
 fn of_a_sessions_tokens_a_revoked_refresh_token_ends_it_at_its_renewal_and_a_revoked_access_token_does_not() {
-    let gate = two_envoys().plugin(|plugin| plugin["session"]["check_interval"] = "1s".into()).start();
+    let gate = two_envoys().set("session.check_interval", "1s").start();
     let answers = Arc::new(Mutex::new(Vec::new()));
     let seen = answers.clone();
     gate.provider.edit_document(Endpoint::Token, move |answer| seen.lock().unwrap().push(answer.clone()));

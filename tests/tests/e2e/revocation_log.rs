@@ -2,17 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
-use oidc_gate_testkit::provider::{Forgery, Times};
+use oidc_gate_testkit::provider::Times;
 use oidc_gate_testkit::redis::{Fault, On};
-use oidc_gate_tests::{BOUND, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive};
+use oidc_gate_tests::{BOUND, Gate, Signed, assert_soon_everywhere, assert_workers_alive};
 
 const STREAM: &str = "mlflow:revoked";
 const LARGEST: &str = "18446744073709551615-18446744073709551615";
 
 fn two_envoys() -> Gate {
-    Gate::builder().envoys(2).plugin(|plugin| plugin["session"]["cache_ttl"] = "1m".into()).start()
+    Gate::builder().envoys(2).set("session.cache_ttl", "1m").start()
 }
 
 fn redis(gate: &Gate, words: &[&str]) {
@@ -22,21 +21,14 @@ fn redis(gate: &Gate, words: &[&str]) {
 /// Ends a session of the provider at the first Envoy. Returns how long the second one takes to refuse its bearer token
 /// and its browser session.
 fn assert_heard_of(gate: &Gate) -> Duration {
-    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
-    let token = gate.provider.access_token_in(&sid);
-    let by_token = |url: &str| Client::new().request("GET", url).bearer(&token);
-    assert_everywhere(gate, 200, "/x", by_token);
-    assert_everywhere(gate, 200, "/x", |url| browser.fetching("GET", url));
-    let logout = gate.provider.logout_token(&sid, &Forgery::new());
-    let post = Client::new().request("POST", &gate.url_at(0, "/oauth2/backchannel-logout"));
-    let answer = post.form(&[("logout_token", &logout)]).send().unwrap();
+    let signed = Signed::in_as(gate, "mlflow_user");
+    let answer = gate.post_logout_token(0, &signed.logout_token(gate));
     assert_eq!(answer.status, 200, "{answer}");
     let began = Instant::now();
-    let refused = || by_token(&gate.url_at(1, "/x")).send().is_ok_and(|answer| answer.status == 401);
+    let refused = || signed.by_token(&gate.url_at(1, "/x")).send().is_ok_and(|answer| answer.status == 401);
     assert!(wait_until(BOUND, refused), "{}", gate.envoy_at(1).trouble("does not hear of it"));
     let took = began.elapsed();
-    assert_soon_everywhere(gate, 401, "/x", by_token);
-    assert_soon_everywhere(gate, 401, "/x", |url| browser.fetching("GET", url));
+    signed.assert_ends(gate);
     took
 }
 
@@ -52,8 +44,7 @@ fn said(gate: &Gate, text: &str) -> bool {
 
 #[track_caller]
 fn assert_reported(gate: &Gate, outcome: &str, line: &str) {
-    let reported = || counted(gate, outcome) >= 1 && said(gate, line);
-    assert!(wait_until(BOUND, reported), "{}", gate.envoy().trouble("says nothing"));
+    gate.wait_until("says nothing", || counted(gate, outcome) >= 1 && said(gate, line));
 }
 
 #[test]
@@ -80,23 +71,17 @@ fn f1001_another_type_in_the_place_of_the_stream_is_reported_and_nothing_is_lost
     let gate = two_envoys();
     assert_heard_of(&gate);
     redis(&gate, &["SET", STREAM, "x"]);
-    let (browser, sid) = gate.signed_in_with_sid("mlflow_user");
-    let token = gate.provider.access_token_in(&sid);
-    let by_token = |url: &str| Client::new().request("GET", url).bearer(&token);
-    assert_everywhere(&gate, 200, "/x", by_token);
-    let logout = gate.provider.logout_token(&sid, &Forgery::new());
-    let post = Client::new().request("POST", &gate.url_at(0, "/oauth2/backchannel-logout"));
-    let answer = post.form(&[("logout_token", &logout)]).send().unwrap();
+    let signed = Signed::in_as(&gate, "mlflow_user");
+    let answer = gate.post_logout_token(0, &signed.logout_token(&gate));
     assert_eq!(
         (answer.status, answer.header("retry-after")),
         (400, Some("5")),
         "not everywhere yet: {answer}"
     );
-    assert_eq!(by_token(&gate.url_at(0, "/x")).send().unwrap().status, 401, "but here");
+    assert_eq!(signed.by_token(&gate.url_at(0, "/x")).send().unwrap().status, 401, "but here");
     assert_reported(&gate, "failed", "WRONGTYPE");
     redis(&gate, &["DEL", STREAM]);
-    assert_soon_everywhere(&gate, 401, "/x", by_token);
-    assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
+    signed.assert_ends(&gate);
     println!("the next one: after {:?}", assert_heard_of(&gate));
 }
 
@@ -104,21 +89,16 @@ fn f1001_another_type_in_the_place_of_the_stream_is_reported_and_nothing_is_lost
 fn f1001_a_stream_that_is_deleted_in_a_loop_is_reported_and_heals() {
     let gate = two_envoys();
     assert_heard_of(&gate);
-    let (_, sid) = gate.signed_in_with_sid("mlflow_user");
-    let token = gate.provider.access_token_in(&sid);
-    let by_token = |url: &str| Client::new().request("GET", url).bearer(&token);
-    assert_everywhere(&gate, 200, "/x", by_token);
-    let logout = gate.provider.logout_token(&sid, &Forgery::new());
+    let signed = Signed::in_as(&gate, "mlflow_user");
     let looped = wait_until(BOUND, || {
         redis(&gate, &["DEL", STREAM]);
         counted(&gate, "reset") >= 4
     });
     assert!(looped, "{}", gate.envoy().trouble("does not notice"));
-    let post = Client::new().request("POST", &gate.url_at(0, "/oauth2/backchannel-logout"));
-    assert_eq!(post.form(&[("logout_token", &logout)]).send().unwrap().status, 200);
+    assert_eq!(gate.post_logout_token(0, &signed.logout_token(&gate)).status, 200);
     redis(&gate, &["DEL", STREAM]);
     // An entry that was deleted is written again by the Envoy that had written it.
-    assert_soon_everywhere(&gate, 401, "/x", by_token);
+    assert_soon_everywhere(&gate, 401, "/x", |url| signed.by_token(url));
     println!("the next one: after {:?}", assert_heard_of(&gate));
     assert_workers_alive(&gate);
 }
@@ -147,15 +127,14 @@ fn f1005_the_first_requests_after_a_start_wait_until_the_revocations_could_be_re
     for round in 0..3 {
         gate.kill_envoy(0);
         gate.redis_proxy().fail(On::Everything, Times::Always, Fault::Close);
-        let struck = gate.redis_proxy().struck();
+        let applied = gate.redis_proxy().applied();
         gate.start_envoy_without_redis(0);
-        let ended = Client::new().request("GET", &gate.url("/x")).bearer(&token).begin();
-        let tried = || gate.redis_proxy().struck() > struck;
-        assert!(wait_until(BOUND, tried), "{}", gate.envoy().trouble("does not ask Redis"));
+        let ended = gate.with_token("/x", &token).begin();
+        gate.wait_until("does not ask Redis", || gate.redis_proxy().applied() > applied);
         gate.redis_proxy().behave();
         let ended = ended.finish().unwrap();
         assert_eq!(ended.status, 401, "{round}: {ended}\n{}", gate.envoy().trouble("lets it in"));
-        let good = Client::new().request("GET", &gate.url("/x")).bearer(&good).send().unwrap();
+        let good = gate.with_token("/x", &good).send().unwrap();
         assert_eq!(good.status, 200, "{round}: {good}");
     }
 }

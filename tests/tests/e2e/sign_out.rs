@@ -2,44 +2,29 @@
 
 use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::provider::Endpoint;
-use oidc_gate_tests::{Gate, assert_refused};
+use oidc_gate_tests::{Gate, assert_refused, assert_soon_everywhere};
 
 #[test]
 fn signing_out_ends_the_session_here_and_at_the_provider_and_offers_a_way_back() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let cookie = gate.session_cookie(&browser).unwrap();
-    let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
-    assert_eq!(response.status, 303, "{response}");
-    let journey = browser.follow(response).unwrap();
-
-    assert!(
-        journey.end().url.starts_with(&gate.url("/oauth2/signed-out")),
-        "{:#?}\n{}",
-        journey.urls(),
-        gate.envoy().trouble("is asked why")
-    );
-    assert_eq!(journey.end().status, 200, "{}", journey.end());
+    let journey = gate.sign_out(&browser);
+    assert_eq!(journey.hops[0].status, 303, "{}", journey.hops[0]);
     assert!(journey.end().text().contains("/oauth2/login"), "{}", journey.end());
     assert_eq!(gate.session_cookie(&browser), None);
     assert_eq!(gate.provider.sessions(), 0);
     assert_eq!(gate.redis().keys("mlflow:s:*").unwrap(), Vec::<String>::new());
 
     // A stolen copy of the cookie is useless, and the user must sign in again.
-    let thief = Client::new();
-    thief.jar().plant("localhost", gate.session_cookie_name(), &cookie);
-    let bound = std::time::Duration::from_secs(10);
-    // Each worker has its own cache.
-    let ended = || (0..20).all(|_| thief.fetch(&gate.url("/x")).is_ok_and(|response| response.status == 401));
-    assert!(oidc_gate_testkit::process::wait_until(bound, ended), "the session outlives the sign-out");
+    let thief = gate.browser_with(&cookie);
+    assert_soon_everywhere(&gate, 401, "/x", |url| thief.fetching("GET", url));
     let again = browser.visit(&gate.url("/")).unwrap();
     assert!(again.end().form_action().is_some(), "{}", again.end());
 }
 
 #[test]
 fn lo16_another_site_cannot_sign_anybody_out() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     let url = gate.url("/oauth2/logout");
     // On another site's page, or in content of the application.
     for site in ["cross-site", "same-origin"] {
@@ -75,12 +60,7 @@ fn lo16_sign_out_leads_nowhere_but_to_our_own_page() {
         let browser = gate.signed_in("mlflow_user");
         let response = browser.submit(&gate.url(&format!("/oauth2/logout{query}")), &[]).unwrap();
         let journey = browser.follow(response).unwrap();
-        assert!(
-            journey.end().url.starts_with(&gate.url("/oauth2/signed-out")),
-            "{:#?}\n{}",
-            journey.urls(),
-            gate.envoy().trouble("is asked why")
-        );
+        assert!(journey.end().url.starts_with(&gate.url("/oauth2/signed-out")), "{:#?}", journey.urls());
     }
 }
 
@@ -94,8 +74,7 @@ fn signing_out_without_a_session_is_harmless() {
 
 #[test]
 fn lo19_with_the_provider_down_the_session_here_still_ends() {
-    let gate = Gate::start();
-    let browser = gate.signed_in("mlflow_user");
+    let (gate, browser) = Gate::with_browser();
     gate.provider.stop();
     let response = browser.submit(&gate.url("/oauth2/logout"), &[]).unwrap();
     assert!([200, 303].contains(&response.status), "{response}\n{}", gate.envoy().trouble("is asked why"));

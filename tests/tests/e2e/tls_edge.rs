@@ -57,10 +57,9 @@ fn the_printed_tls_listener_serves_a_login_with_host_cookies_and_takes_a_new_cer
     let gate = Gate::builder()
         .public_https()
         .envoy(|config| {
-            config.bootstrap(move |bootstrap| {
-                let chain = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0];
+            config.listener(move |listener| {
                 for (name, value) in socket.as_object().expect("members of a filter chain") {
-                    chain[name] = value.clone();
+                    listener["filter_chains"][0][name] = value.clone();
                 }
             })
         })

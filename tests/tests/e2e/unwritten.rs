@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_tests::{
     BOUND, Gate, assert_everywhere, assert_soon_everywhere, assert_workers_alive, wait_for_age,
@@ -12,13 +11,7 @@ const IDLE: Duration = Duration::from_secs(4);
 
 /// A gate with a short idle timeout that reads every session from Redis each time.
 fn gate() -> Gate {
-    Gate::builder()
-        .envoys(2)
-        .plugin(|plugin| {
-            plugin["session"]["cache_ttl"] = "0s".into();
-            plugin["session"]["idle_timeout"] = "4s".into();
-        })
-        .start()
+    Gate::builder().envoys(2).set("session.cache_ttl", "0s").set("session.idle_timeout", "4s").start()
 }
 
 fn unwritten(gate: &Gate) -> u64 {
@@ -102,8 +95,7 @@ fn f904_whoever_uses_a_session_keeps_it_while_redis_takes_no_writes() {
             way.kind
         );
         // Signing in needs a write.
-        let stranger = Client::new();
-        let callback = gate.callback_of(&stranger, "mlflow_admin", "/");
+        let (stranger, callback) = gate.at_callback("mlflow_admin", "/");
         assert_eq!(stranger.navigate(&callback).unwrap().status, 503, "{}", way.kind);
         let refused = format!("detail=\"{}", way.kind);
         assert!(gate.envoys().any(|(_, envoy)| envoy.log().contains(&refused)), "{}", way.kind);

@@ -55,7 +55,7 @@ fn what_it_was_not_told_about_passes_as_it_is() {
         "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n:1\r\n*2\r\n$1\r\n1\r\n$-1\r\n$1\r\nw\r\n"
     );
     assert_eq!(proxy.seen(), ["AUTH", "MULTI", "HSET", "PEXPIRE", "EXEC", "HMGET", "ECHO"]);
-    assert_eq!((proxy.struck(), proxy.count("HSET")), (0, 1));
+    assert_eq!((proxy.applied(), proxy.count("HSET")), (0, 1));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn each_fault_spoils_the_answer_and_the_command_is_done_or_not() {
         let came = pipeline_within(patience, &redis, proxy.port(), &commands);
         assert_eq!(came.as_deref(), answer, "{fault:?}");
         // A missing reply does not tell whether Redis has received the command yet.
-        assert!(wait_until(BOUND, || proxy.struck() == 1), "{fault:?}");
+        assert!(wait_until(BOUND, || proxy.applied() == 1), "{fault:?}");
         assert!(wait_until(BOUND, || redis.keys("*").unwrap().is_empty() != done), "{fault:?}");
         let again = pipeline(&redis, proxy.port(), &commands);
         assert_eq!(again.as_deref(), Some("+OK\r\n+OK\r\n$1\r\nw\r\n"), "{fault:?}");

@@ -149,6 +149,14 @@ impl Browser {
         });
     }
 
+    /// A new browser that has logged in, as [`Browser::sign_in`].
+    #[track_caller]
+    pub fn signed_in(stack: &Stack, path: &str, user: &str) -> Self {
+        let browser = Self::start(stack);
+        browser.sign_in(stack, path, user);
+        browser
+    }
+
     /// The gate's session cookie.
     pub fn session_cookie(&self) -> Option<String> {
         let cookie = self.chromium.block_on(self.driver().get_named_cookie(SESSION_COOKIE)).ok()?;

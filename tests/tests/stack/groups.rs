@@ -7,8 +7,7 @@ use crate::stack::{SEARCH, Stack};
 fn an_outsider_is_told_who_they_are_and_which_group_is_missing_and_can_sign_out() {
     let stack = Stack::running();
     stack.end_keycloak_sessions("outsider");
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "outsider");
+    let browser = Browser::signed_in(&stack, "/", "outsider");
     browser.wait_for_text("User is not allowed");
     assert_eq!(browser.status(), Some(403), "{}", browser.shown());
     for text in ["outsider", "mlflow_users", "mlflow_admins"] {

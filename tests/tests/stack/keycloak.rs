@@ -10,46 +10,19 @@ use crate::stack::{PASSWORD, Stack, variable};
 /// The gate's `client_id` at the provider.
 const CLIENT_ID: &str = "mlflow";
 
-/// A user's membership in a group until this is dropped. It ends even if the test fails, because the next test depends
-/// on it.
+/// A change at Keycloak. Dropping this takes it back, even if the test fails, because the next test depends on it.
 #[derive(Debug)]
 #[must_use]
-pub struct Membership<'a> {
+pub struct Change<'a> {
     stack: &'a Stack,
+    method: &'static str,
     path: String,
+    body: Value,
 }
 
-impl Drop for Membership<'_> {
+impl Drop for Change<'_> {
     fn drop(&mut self) {
-        self.stack.admin("DELETE", &self.path);
-    }
-}
-
-/// A change of the realm. Dropping this restores the previous state.
-#[derive(Debug)]
-#[must_use]
-pub struct RealmChange<'a> {
-    stack: &'a Stack,
-    back: Value,
-}
-
-impl Drop for RealmChange<'_> {
-    fn drop(&mut self) {
-        self.stack.admin_json("PUT", "", &self.back);
-    }
-}
-
-/// A user's absence from a group until this is dropped.
-#[derive(Debug)]
-#[must_use]
-pub struct Absence<'a> {
-    stack: &'a Stack,
-    path: String,
-}
-
-impl Drop for Absence<'_> {
-    fn drop(&mut self) {
-        self.stack.admin("PUT", &self.path);
+        self.stack.admin_json(self.method, &self.path, &self.body);
     }
 }
 
@@ -100,16 +73,15 @@ impl Stack {
         self.admin("POST", &format!("/users/{user}/logout"));
     }
 
-    /// Adds the client's service account to a group.
-    pub fn service_account_joins(&self, group: &str) -> Membership<'_> {
+    /// Adds the client's service account to a group until the guard is dropped.
+    pub fn service_account_joins(&self, group: &str) -> Change<'_> {
         let clients = self.admin("GET", &format!("/clients?clientId={CLIENT_ID}"));
         let client = member(&clients.json()[0], "id");
         let account =
             member(&self.admin("GET", &format!("/clients/{client}/service-account-user")).json(), "id");
-        let groups = self.admin("GET", &format!("/groups?exact=true&search={group}"));
-        let path = format!("/users/{account}/groups/{}", member(&groups.json()[0], "id"));
+        let path = format!("/users/{account}/groups/{}", self.group_id(group));
         self.admin("PUT", &path);
-        Membership { stack: self, path }
+        Change { stack: self, method: "DELETE", path, body: Value::Null }
     }
 
     /// Ends one session at Keycloak.
@@ -118,13 +90,13 @@ impl Stack {
     }
 
     /// Changes the realm until the guard is dropped.
-    pub fn with_realm(&self, change: &Value, back: &Value) -> RealmChange<'_> {
+    pub fn with_realm(&self, change: &Value, back: &Value) -> Change<'_> {
         self.admin_json("PUT", "", change);
-        RealmChange { stack: self, back: back.clone() }
+        Change { stack: self, method: "PUT", path: String::new(), body: back.clone() }
     }
 
     /// Sets the lifetime of access tokens in seconds until the guard is dropped.
-    pub fn with_short_access_tokens(&self, seconds: u64) -> RealmChange<'_> {
+    pub fn with_short_access_tokens(&self, seconds: u64) -> Change<'_> {
         self.with_realm(&json!({"accessTokenLifespan": seconds}), &json!({"accessTokenLifespan": 300}))
     }
 
@@ -163,11 +135,10 @@ impl Stack {
     }
 
     /// Removes a user from a group until the guard is dropped.
-    pub fn leaves_group(&self, user: &str, group: &str) -> Absence<'_> {
-        let groups = self.admin("GET", &format!("/groups?exact=true&search={group}"));
-        let path = format!("/users/{}/groups/{}", self.user_id(user), member(&groups.json()[0], "id"));
+    pub fn leaves_group(&self, user: &str, group: &str) -> Change<'_> {
+        let path = format!("/users/{}/groups/{}", self.user_id(user), self.group_id(group));
         self.admin("DELETE", &path);
-        Absence { stack: self, path }
+        Change { stack: self, method: "PUT", path, body: Value::Null }
     }
 
     /// Waits for the next whole second and returns it.
@@ -181,6 +152,11 @@ impl Stack {
     pub fn user_id(&self, user: &str) -> String {
         let users = self.admin("GET", &format!("/users?exact=true&username={user}"));
         member(&users.json()[0], "id")
+    }
+
+    fn group_id(&self, group: &str) -> String {
+        let groups = self.admin("GET", &format!("/groups?exact=true&search={group}"));
+        member(&groups.json()[0], "id")
     }
 
     fn grant(&self, form: &[(&str, &str)]) -> Value {

@@ -16,8 +16,7 @@ fn a_person_logs_in_through_keycloak_and_lands_in_mlflow() {
     for name in names {
         stack.create_experiment(&token, name);
     }
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     assert_eq!((browser.url(), browser.status()), (stack.url("/"), Some(200)), "{}", browser.shown());
     // The start page lists the latest experiments.
     for name in names {
@@ -37,8 +36,7 @@ fn a_person_logs_in_through_keycloak_and_lands_in_mlflow() {
 #[test]
 fn reloading_the_page_stays_in() {
     let stack = Stack::running();
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     browser.wait_for_text("MLflow");
     let cookie = browser.session_cookie().expect("a session cookie");
     for _ in 0..3 {
@@ -58,8 +56,7 @@ fn reloading_the_page_stays_in() {
 fn the_deep_link_that_began_a_login_is_where_it_ends() {
     let stack = Stack::running();
     stack.end_keycloak_sessions("mlflow_user");
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, DEEP_LINK, "mlflow_user");
+    let browser = Browser::signed_in(&stack, DEEP_LINK, "mlflow_user");
     assert_eq!(browser.url(), stack.url(DEEP_LINK), "{}", browser.shown());
     browser.wait_for_text("\"experiment_id\": \"0\"");
 }
@@ -67,8 +64,7 @@ fn the_deep_link_that_began_a_login_is_where_it_ends() {
 #[test]
 fn a_deep_link_of_mlflows_ui_survives_when_keycloak_still_knows_the_person() {
     let stack = Stack::running();
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     // The gate's session is gone, but Keycloak's is not, so Keycloak shows no form. The browser keeps the part after
     // `#` over all redirects. No server ever receives it.
     browser.forget_cookie(SESSION_COOKIE);
@@ -136,8 +132,7 @@ fn a_wrong_password_stays_at_keycloak_and_opens_nothing() {
 #[test]
 fn pages_of_mlflow_get_what_they_fetch_and_an_ended_session_answers_them_401() {
     let stack = Stack::running();
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     let search = "
         const done = arguments[arguments.length - 1];
         fetch('/ajax-api/2.0/mlflow/experiments/search', {

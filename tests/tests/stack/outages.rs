@@ -14,8 +14,7 @@ fn without_redis_sessions_get_503_tokens_go_on_and_no_login_can_begin_a_loop() {
     let stack = Stack::running();
     let envoy = stack.envoy_pid();
     let token = stack.token("mlflow_user");
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     let cookie = browser.session_cookie().expect("a session cookie");
     let (late, callback) = stack.login_up_to_the_callback("mlflow_admin");
 
@@ -28,8 +27,7 @@ fn without_redis_sessions_get_503_tokens_go_on_and_no_login_can_begin_a_loop() {
     browser.wait_for_text("The session store can't be reached");
     assert_eq!(browser.url(), stack.url("/"), "nobody is sent to a login: {}", browser.shown());
     assert_eq!(browser.session_cookie().as_ref(), Some(&cookie), "the session is not thrown away");
-    let known = Client::new();
-    known.jar().plant("localhost", SESSION_COOKIE, &cookie);
+    let known = stack.browser_with(&cookie);
     let api = stack.url("/ajax-api/2.0/mlflow/experiments/search");
     let mut answers = Vec::new();
     // The browser's worker no longer has it in its cache. Connections are spread over the workers.
@@ -68,8 +66,7 @@ fn without_keycloak_sessions_and_tokens_go_on_and_logins_wait() {
     let token = stack.token("mlflow_user");
     // From here on the gate has Keycloak's keys, whatever ran before.
     assert_eq!(stack.call_api(SEARCH, Some(&token)).status, 200);
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     let (late, callback) = stack.login_up_to_the_callback("mlflow_admin");
 
     let outage = stack.without(Part::Keycloak);
@@ -99,8 +96,7 @@ fn without_keycloak_sessions_and_tokens_go_on_and_logins_wait() {
 fn a_gate_that_starts_without_redis_and_keycloak_is_closed_and_opens_by_itself() {
     let stack = Stack::running();
     let token = stack.token("mlflow_user");
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     let cookie = browser.session_cookie().expect("a session cookie");
 
     let redis = stack.without(Part::Redis);
@@ -108,8 +104,7 @@ fn a_gate_that_starts_without_redis_and_keycloak_is_closed_and_opens_by_itself()
     // The new Envoy has nothing in memory.
     stack.without(Part::Envoy).end();
     let envoy = stack.envoy_pid();
-    let known = Client::new();
-    known.jar().plant("localhost", SESSION_COOKIE, &cookie);
+    let known = stack.browser_with(&cookie);
     assert_unavailable(&known.fetch(&stack.url("/ajax-api/2.0/mlflow/experiments/search")).unwrap());
     assert_unavailable(&known.navigate(&stack.url("/")).unwrap());
     assert_unavailable(&stack.call_api(SEARCH, Some(&token)));
@@ -154,8 +149,7 @@ fn assert_nobody_gets_in(stack: &Stack) {
         let response = stack.call_api(SEARCH, token);
         assert!([401, 503].contains(&response.status), "{token:?}: {response}");
     }
-    let forger = Client::new();
-    forger.jar().plant("localhost", SESSION_COOKIE, &"A".repeat(64));
+    let forger = stack.browser_with(&"A".repeat(64));
     let response = forger.fetch(&stack.url("/ajax-api/2.0/mlflow/experiments/search")).unwrap();
     assert!([401, 503].contains(&response.status), "{response}");
 }

@@ -274,7 +274,7 @@ fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() 
         &json!({"eventsEnabled": false}),
     );
     let person = both.sign_in("mlflow_user");
-    let cookie = person.jar().get(SESSION_COOKIE).map(|cookie| cookie.value.clone()).unwrap();
+    let cookie = person.jar().get(SESSION_COOKIE).unwrap();
     stack.admin("DELETE", "/events");
     let ajax = "/ajax-api/2.0/mlflow/experiments/search?max_results=1";
     let addresses = both.addresses(ajax);
@@ -285,10 +285,9 @@ fn hundreds_of_requests_at_the_tokens_end_are_one_refresh_and_none_is_refused() 
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..40)
             .map(|number| {
-                let (url, cookie, goes_on, asked) = (&addresses[number % 2], &cookie, &goes_on, &asked);
+                let (url, client, goes_on, asked) =
+                    (&addresses[number % 2], stack.browser_with(&cookie), &goes_on, &asked);
                 scope.spawn(move || {
-                    let client = Client::new();
-                    client.jar().plant("localhost", SESSION_COOKIE, cookie);
                     let mut statuses = Vec::new();
                     while goes_on() {
                         statuses.push(client.fetch(url).unwrap().status);

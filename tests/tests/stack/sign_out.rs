@@ -1,16 +1,13 @@
 //! Signing out, with Keycloak's session.
 
-use oidc_gate_testkit::browser::Client;
-
 use crate::browser::Browser;
-use crate::stack::{SESSION_COOKIE, Stack};
+use crate::stack::Stack;
 
 #[test]
 fn signing_out_ends_both_sessions_and_offers_a_way_back() {
     let stack = Stack::running();
     stack.end_keycloak_sessions("mlflow_user");
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     assert_eq!(stack.keycloak_sessions("mlflow_user").len(), 1);
     let cookie = browser.session_cookie().expect("a session cookie");
 
@@ -25,8 +22,7 @@ fn signing_out_ends_both_sessions_and_offers_a_way_back() {
     let api = stack.url("/ajax-api/2.0/mlflow/experiments/search?max_results=1");
     stack.eventually("the session's end in every worker", || {
         (0..10).all(|_| {
-            let thief = Client::new();
-            thief.jar().plant("localhost", SESSION_COOKIE, &cookie);
+            let thief = stack.browser_with(&cookie);
             thief.fetch(&api).is_ok_and(|response| response.status == 401)
         })
     });
@@ -43,8 +39,7 @@ fn signing_out_ends_both_sessions_and_offers_a_way_back() {
 #[test]
 fn a_session_that_keycloak_has_ended_already_can_still_be_signed_out() {
     let stack = Stack::running();
-    let browser = Browser::start(&stack);
-    browser.sign_in(&stack, "/", "mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
     stack.end_keycloak_sessions("mlflow_user");
     browser.open(&stack.url("/oauth2/logout"));
     // Keycloak may ask for confirmation if it no longer has the session.

@@ -69,6 +69,13 @@ impl Stack {
         path("OIDC_GATE_MLFLOW_PYTHON")
     }
 
+    /// A client that sends this as its session cookie, as a thief does.
+    pub fn browser_with(&self, session: &str) -> Client {
+        let client = Client::new();
+        client.jar().plant("localhost", SESSION_COOKIE, session);
+        client
+    }
+
     /// Sends a request without a credential.
     pub fn get(&self, path: &str) -> Response {
         Client::new().request("GET", &self.url(path)).send().unwrap()

@@ -16,7 +16,7 @@ pub fn applied(found: impl IntoIterator<Item = (String, String)>, exceptions: &[
         }
     }
     problems.extend(unused.into_iter().map(|(name, reason)| {
-        format!("{name} ({reason}) is an exception that is not needed any more: take it off the list")
+        format!("{name} ({reason}) is an exception that is no longer needed: remove it from the list")
     }));
     problems
 }

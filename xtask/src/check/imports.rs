@@ -34,7 +34,7 @@ fn against(lines: &[&str], graph: &Graph) -> Vec<String> {
         problems.push(format!("{DOCUMENT}: the order of imports lacks {module}"));
     }
     for module in layers.iter().flatten().filter(|module| !modules.contains(**module)) {
-        problems.push(format!("{DOCUMENT}: the order of imports names {module}, which is not there"));
+        problems.push(format!("{DOCUMENT}: the order of imports names {module}, which does not exist"));
     }
     for (module, imported) in
         graph.imports.iter().flat_map(|(module, all)| all.iter().map(move |other| (module, other)))

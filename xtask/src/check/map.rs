@@ -20,7 +20,7 @@ pub fn check(sources: &[Source]) -> Result<Vec<String>> {
             **file == **path || file.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
         };
         if !files.iter().any(is_there) {
-            problems.push(format!("{DOCUMENT}: the layout names {path}, which is not there"));
+            problems.push(format!("{DOCUMENT}: the layout names {path}, which does not exist"));
         }
     }
     // If the map names one entry of a folder, it must name all of them.
@@ -128,7 +128,7 @@ mod tests {
         }
         assert_eq!(
             problems(MAP, &FILES),
-            ["ARCHITECTURE.md: the layout names core/src/b, which is not there"]
+            ["ARCHITECTURE.md: the layout names core/src/b, which does not exist"]
         );
     }
 

@@ -5,6 +5,7 @@ mod imports;
 mod lines;
 mod map;
 mod modules;
+mod paths;
 mod public;
 mod source;
 mod threats;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use syn::visit::{self, Visit};
 
-use super::source::{self, Source, is_for_tests};
+use super::paths::{Path, Paths};
+use super::source::{Source, is_for_tests};
 
 /// The folder of the core's modules.
 pub const FOLDER: &str = "filter/core/src/";
@@ -39,16 +39,10 @@ impl Graph {
         let imports = files
             .iter()
             .map(|(name, file)| {
-                let mut reader = Reader {
-                    modules: &modules,
-                    module: name,
-                    aliases: BTreeMap::new(),
-                    found: BTreeSet::new(),
-                };
-                reader.aliases(&file.items);
-                reader.visit_file(file);
-                reader.found.remove(name);
-                (name.clone(), reader.found)
+                let reader = Reader { modules: &modules, module: name, aliases: BTreeMap::new() };
+                let mut found = reader.found(Paths::without_tests(file));
+                found.remove(name);
+                (name.clone(), found)
             })
             .collect();
         Ok(Self { imports })
@@ -103,32 +97,28 @@ fn modules_for_tests(module: &str, items: &[syn::Item]) -> Vec<String> {
     modules.collect()
 }
 
-/// Collects the paths in one file.
+/// Resolves the paths in one file.
 struct Reader<'a> {
     modules: &'a BTreeSet<String>,
     module: &'a str,
     /// The names that `use` declarations introduce, with their paths from the root.
-    aliases: BTreeMap<String, Vec<String>>,
-    found: BTreeSet<String>,
+    aliases: BTreeMap<String, Path>,
 }
 
 impl Reader<'_> {
-    fn aliases(&mut self, items: &[syn::Item]) {
-        for item in items {
-            if let syn::Item::Use(item) = item
-                && !is_for_tests(&item.attrs)
-            {
-                for (path, name) in leaves(&item.tree, &[]) {
-                    if let Some(path) = self.absolute(&path) {
-                        self.aliases.insert(name, path);
-                    }
-                }
+    /// The modules that the paths lead to.
+    fn found(mut self, Paths { uses, others, .. }: Paths) -> BTreeSet<String> {
+        for (path, name) in &uses {
+            if let Some(path) = self.absolute(path) {
+                self.aliases.insert(name.clone(), path);
             }
         }
+        let others = others.iter().filter(|path| path.len() > 1);
+        uses.iter().map(|(path, _)| path).chain(others).filter_map(|path| self.imported(path)).collect()
     }
 
     /// A path as written from the root of the crate. `None` if it leads to another crate or to a local item.
-    fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
+    fn absolute(&self, path: &[String]) -> Option<Path> {
         let mut here: Vec<_> =
             self.module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let (first, rest) = path.split_first()?;
@@ -150,78 +140,11 @@ impl Reader<'_> {
         Some(here)
     }
 
-    fn note(&mut self, path: &[String]) {
-        let Some(path) = self.absolute(path) else { return };
+    fn imported(&self, path: &[String]) -> Option<String> {
+        let path = self.absolute(path)?;
         let mut modules =
             (0..=path.len()).rev().filter_map(|parts| path.get(..parts)).map(|parts| parts.join("::"));
-        if let Some(module) = modules.find(|module| self.modules.contains(module)) {
-            self.found.insert(module);
-        }
-    }
-}
-
-impl<'ast> Visit<'ast> for Reader<'_> {
-    fn visit_item(&mut self, item: &'ast syn::Item) {
-        let attributes = match item {
-            syn::Item::Fn(item) => &item.attrs[..],
-            syn::Item::Mod(item) => &item.attrs,
-            syn::Item::Impl(item) => &item.attrs,
-            syn::Item::Use(item) => &item.attrs,
-            syn::Item::Const(item) => &item.attrs,
-            syn::Item::Struct(item) => &item.attrs,
-            syn::Item::Enum(item) => &item.attrs,
-            _ => &[],
-        };
-        if !is_for_tests(attributes) {
-            visit::visit_item(self, item);
-        }
-    }
-
-    /// `pub(in crate::config)` says who may import, and imports nothing.
-    fn visit_vis_restricted(&mut self, _: &'ast syn::VisRestricted) {}
-
-    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
-        if !is_for_tests(&function.attrs) {
-            visit::visit_impl_item_fn(self, function);
-        }
-    }
-
-    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        for (path, _) in leaves(&item.tree, &[]) {
-            self.note(&path);
-        }
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        if names.len() > 1 {
-            self.note(&names);
-        }
-        visit::visit_path(self, path);
-    }
-
-    fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        for path in source::paths(call.tokens.clone()) {
-            self.note(&path);
-        }
-        visit::visit_macro(self, call);
-    }
-}
-
-/// The paths of a `use` declaration, each with the name that it introduces.
-pub fn leaves(tree: &syn::UseTree, before: &[String]) -> Vec<(Vec<String>, String)> {
-    let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
-    let last = || before.last().cloned().unwrap_or_default();
-    match tree {
-        syn::UseTree::Path(path) => leaves(&path.tree, &with(&path.ident)),
-        syn::UseTree::Group(group) => group.items.iter().flat_map(|tree| leaves(tree, before)).collect(),
-        syn::UseTree::Name(name) if name.ident == "self" => vec![(before.to_vec(), last())],
-        syn::UseTree::Name(name) => vec![(with(&name.ident), name.ident.to_string())],
-        syn::UseTree::Rename(rename) if rename.ident == "self" => {
-            vec![(before.to_vec(), rename.rename.to_string())]
-        }
-        syn::UseTree::Rename(rename) => vec![(with(&rename.ident), rename.rename.to_string())],
-        syn::UseTree::Glob(_) => vec![(before.to_vec(), last())],
+        modules.find(|module| self.modules.contains(module))
     }
 }
 

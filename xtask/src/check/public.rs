@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use syn::visit::{self, Visit};
 
 use super::exceptions::{Exception, applied};
-use super::modules::{FOLDER, below, leaves, module};
-use super::source::{self, Source, is_for_tests};
+use super::modules::{FOLDER, below, module};
+use super::paths::{Path, Paths};
+use super::source::{Source, is_for_tests};
 
 /// The name of the core in other crates.
 const CRATE: &str = "oidc_gate_core";
@@ -24,12 +24,7 @@ fn without_user(sources: &[Source], exceptions: &[Exception]) -> Result<Vec<Stri
     let mut used = BTreeSet::new();
     let others = sources.iter().filter(|source| source.is_rust() && !source.name.starts_with(FOLDER));
     for source in others.filter(|source| source.text.contains(CRATE)) {
-        let mut reader = Reader { aliases: BTreeMap::new(), paths: Vec::new() };
-        let file = source.parsed()?;
-        // A name may be used before the declaration that introduces it.
-        reader.visit_file(&file);
-        reader.visit_file(&file);
-        for path in reader.paths {
+        for path in into_the_core(Paths::all(&source.parsed()?)) {
             used.extend((1..=path.len()).filter_map(|parts| path.get(..parts)).map(|parts| parts.join("::")));
         }
     }
@@ -62,45 +57,21 @@ fn public(sources: &[Source]) -> Result<BTreeSet<String>> {
     Ok(declared.iter().filter(|module| is_open(module)).cloned().collect())
 }
 
-/// Collects the paths into the core, without its name.
-struct Reader {
-    aliases: BTreeMap<String, Vec<String>>,
-    paths: Vec<Vec<String>>,
-}
-
-impl Reader {
-    fn note(&mut self, path: &[String]) -> Option<Vec<String>> {
+/// The paths into the core, without its name.
+fn into_the_core(Paths { uses, others, .. }: Paths) -> Vec<Path> {
+    let mut aliases = BTreeMap::<String, Path>::new();
+    let inside = |aliases: &BTreeMap<String, Path>, path: &[String]| {
         let (first, rest) = path.split_first()?;
-        let path = match self.aliases.get(first) {
-            _ if first == CRATE => rest.to_vec(),
-            Some(module) => [module, rest].concat(),
-            None => return None,
-        };
-        self.paths.push(path.clone());
-        Some(path)
-    }
-}
-
-impl<'ast> Visit<'ast> for Reader {
-    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        for (path, name) in leaves(&item.tree, &[]) {
-            if let Some(path) = self.note(&path) {
-                self.aliases.insert(name, path);
-            }
+        if first == CRATE { Some(rest.to_vec()) } else { Some([aliases.get(first)?, rest].concat()) }
+    };
+    // A name may be used before the declaration that introduces it.
+    for (path, name) in uses.iter().chain(&uses) {
+        if let Some(path) = inside(&aliases, path) {
+            aliases.insert(name.clone(), path);
         }
     }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.note(&path.segments.iter().map(|segment| segment.ident.to_string()).collect::<Vec<_>>());
-        visit::visit_path(self, path);
-    }
-
-    fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        for path in source::paths(call.tokens.clone()) {
-            self.note(&path);
-        }
-        visit::visit_macro(self, call);
-    }
+    let all = uses.iter().map(|(path, _)| path).chain(&others);
+    all.filter_map(|path| inside(&aliases, path)).collect()
 }
 
 #[cfg(test)]

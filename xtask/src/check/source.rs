@@ -108,35 +108,6 @@ pub fn has_identifier(tokens: TokenStream, wanted: &str) -> bool {
     })
 }
 
-/// The paths `first::…` in tokens, such as the arguments of a macro.
-pub fn paths(tokens: TokenStream) -> Vec<Vec<String>> {
-    let mut found = Vec::new();
-    let mut path: Vec<String> = Vec::new();
-    let mut colons = 0;
-    for token in tokens {
-        match token {
-            TokenTree::Punct(punct) if punct.as_char() == ':' && !path.is_empty() => colons += 1,
-            TokenTree::Ident(identifier) => {
-                if colons != 2 {
-                    found.push(std::mem::take(&mut path));
-                }
-                path.push(identifier.to_string());
-                colons = 0;
-            }
-            other => {
-                found.push(std::mem::take(&mut path));
-                colons = 0;
-                if let TokenTree::Group(group) = other {
-                    found.extend(paths(group.stream()));
-                }
-            }
-        }
-    }
-    found.push(path);
-    found.retain(|path| path.len() > 1);
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,13 +135,6 @@ mod tests {
             let item: syn::ItemFn = syn::parse_str(&format!("{attribute} fn f() {{}}")).unwrap();
             assert_eq!(is_for_tests(&item.attrs), expected, "{attribute}");
         }
-    }
-
-    #[test]
-    fn paths_are_found_in_the_arguments_of_macros() {
-        let tokens = "a, crate::b::c(super::d), x: y, [e::f { g::h }] i".parse().unwrap();
-        let found: Vec<_> = paths(tokens).into_iter().map(|path| path.join("::")).collect();
-        assert_eq!(found, ["crate::b::c", "super::d", "e::f", "g::h"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Debian packages, for programs that no other registry has.
+//! Programs from Debian packages, which no other registry has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -11,6 +11,62 @@ use crate::progress::{Progress, Task};
 
 /// A second installation would wait silently for dpkg's lock.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A program, and what has to be installed if it is missing.
+pub struct Program {
+    name: &'static str,
+    packages: &'static [&'static str],
+    /// The service that Debian starts after the installation. Only the program is needed.
+    service: Option<&'static str>,
+}
+
+/// The driver of headless Chromium. It finds the browser by itself.
+pub const CHROMEDRIVER: Program = program("chromedriver", &["chromium", "chromium-driver"]);
+pub const CURL: Program = program("curl", &["curl"]);
+pub const GO: Program = program("go", &["golang-go"]);
+/// Forwards to the primary of a replicated Redis.
+pub const HAPROXY: Program = program("haproxy", &["haproxy"]).of_service("haproxy");
+pub const IP: Program = program("ip", &["iproute2"]);
+pub const JAVA: Program = program("java", &["default-jre-headless"]);
+pub const JQ: Program = program("jq", &["jq"]);
+pub const NODE: Program = program("node", &["nodejs"]);
+pub const PROMTOOL: Program = program("promtool", &["prometheus"]).of_service("prometheus");
+/// The stack runs its own Redis with a password on another port.
+pub const REDIS: Program = program("redis-server", &["redis-server"]).of_service("redis-server");
+pub const SHELLCHECK: Program = program("shellcheck", &["shellcheck"]);
+
+const fn program(name: &'static str, packages: &'static [&'static str]) -> Program {
+    Program { name, packages, service: None }
+}
+
+impl Program {
+    const fn of_service(self, service: &'static str) -> Self {
+        Self { service: Some(service), ..self }
+    }
+
+    /// The program's path.
+    ///
+    /// # Errors
+    /// As [`install`].
+    pub fn ensure(&self, progress: &Progress) -> Result<PathBuf> {
+        if let Some(path) = self.find() {
+            return Ok(path);
+        }
+        let task = progress.task(self.name);
+        install(self.packages, &task)?;
+        if let Some(service) = self.service {
+            stop_service(service);
+        }
+        task.finish("Debian package");
+        self.find().with_context(|| format!("{} installed no {}", self.packages.join(" "), self.name))
+    }
+
+    /// Some programs are in an administrator's folder, which not every user has on the path.
+    fn find(&self) -> Option<PathBuf> {
+        let usual = Path::new("/usr/sbin").join(self.name);
+        find(self.name).or_else(|| usual.exists().then_some(usual))
+    }
+}
 
 /// Installs packages with apt-get.
 ///
@@ -34,27 +90,6 @@ pub fn install(packages: &[&str], task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// Ensures a program whose Debian package has the same name.
-///
-/// # Errors
-/// As [`install`].
-pub fn ensure(program: &str, progress: &Progress) -> Result<()> {
-    ensure_from(program, program, progress)
-}
-
-/// Ensures a program from a Debian package with another name.
-///
-/// # Errors
-/// As [`install`].
-pub fn ensure_from(package: &str, program: &str, progress: &Progress) -> Result<()> {
-    if find(program).is_none() {
-        let task = progress.task(program);
-        install(&[package], &task)?;
-        task.finish("Debian package");
-    }
-    Ok(())
-}
-
 fn apt_get(verb: &str, packages: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command
@@ -67,9 +102,9 @@ fn apt_get(verb: &str, packages: &[&str]) -> Command {
     command
 }
 
-/// Stops and disables a service. Debian starts the service of a package after the installation and at every boot, but
-/// only the program is needed here. Without a service manager this does nothing.
-pub fn stop_service(name: &str) {
+/// Stops and disables a service. Debian starts the service of a package after the installation and at every boot.
+/// Without a service manager this does nothing.
+fn stop_service(name: &str) {
     let unit = format!("{name}.service");
     let stop: &[&[&str]] = if Path::new("/run/systemd/system").exists() {
         &[&["systemctl", "disable", "--now", &unit]]

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
+use super::tool;
 use crate::command::run;
 use crate::progress::Progress;
 use crate::signals;
@@ -22,28 +23,24 @@ pub struct CargoTool<'a> {
 impl CargoTool<'_> {
     /// The program's path.
     pub fn ensure(&self, workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
-        let root = workspace.tools().join(format!("{}-{}", self.package, self.version));
-        let program = root.join("bin").join(self.program);
-        if program.is_file() {
-            return Ok(program);
-        }
-        let task = progress.task(format!("{} {}", self.package, self.version));
-        let install = |lock: &[&str]| {
-            let mut cargo = workspace.cargo();
-            cargo.args(["install", self.package, "--version", self.version, "--root"]).arg(&root).args(lock);
-            // The tool runs only for seconds, and a fully optimised build would take minutes longer.
-            cargo.envs([("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"), ("CARGO_PROFILE_RELEASE_LTO", "off")]);
-            run(&mut cargo, &task)
-        };
-        if install(&["--locked"]).is_err() {
-            // A mirror of crates.io may not have the newest version of a dependency yet. An older one is fine.
-            signals::check()?;
-            install(&[])?;
-        }
-        if !program.is_file() {
-            bail!("{} {} installs no program {}", self.package, self.version, self.program);
-        }
-        task.finish("from crates.io");
-        Ok(program)
+        let inside = format!("bin/{}", self.program);
+        tool(workspace, progress, self.package, self.version, &inside, |root, task| {
+            let install = |lock: &[&str]| {
+                let mut cargo = workspace.cargo();
+                cargo
+                    .args(["install", self.package, "--version", self.version, "--root"])
+                    .arg(root)
+                    .args(lock);
+                // The tool runs only for seconds, and a fully optimised build would take minutes longer.
+                cargo.envs([("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"), ("CARGO_PROFILE_RELEASE_LTO", "off")]);
+                run(&mut cargo, task)
+            };
+            if install(&["--locked"]).is_err() {
+                // A mirror of crates.io may not have the newest version of a dependency yet. An older one is fine.
+                signals::check()?;
+                install(&[])?;
+            }
+            Ok("from crates.io")
+        })
     }
 }

@@ -28,9 +28,7 @@ pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
         return Ok(folder);
     }
     let task = progress.task(format!("Keycloak {VERSION}"));
-    if find("java").is_none() {
-        apt::install(&["default-jre-headless"], &task)?;
-    }
+    apt::JAVA.ensure(progress)?;
     let archive = archive(workspace, &task)?;
     folder_at_once(&folder, |new| {
         task.detail("unpacking");
@@ -59,12 +57,12 @@ fn archive(workspace: &Workspace, task: &Task) -> Result<PathBuf> {
     }
     let by_maven = match find("mvn") {
         Some(maven) => copy_with_maven(&maven, &archive, task),
-        None => Err(anyhow::anyhow!("there is no mvn here")),
+        None => Err(anyhow::anyhow!("mvn is not installed")),
     };
     if let Err(maven) = by_maven {
         signals::check()?;
         download::fetch(&format!("{CENTRAL}/{VERSION}/{name}"), &archive, SHA256, task)
-            .with_context(|| format!("and before that Maven failed: {maven:#}"))?;
+            .with_context(|| format!("the download with Maven failed, too: {maven:#}"))?;
     }
     Ok(archive)
 }

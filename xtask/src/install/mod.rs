@@ -5,25 +5,42 @@
 
 pub mod apt;
 pub mod cargo_tool;
-pub mod chromium;
 pub mod envoy;
 pub mod go_tool;
-pub mod hadolint;
-pub mod haproxy;
 pub mod keycloak;
-pub mod kubectl_validate;
-pub mod kustomize;
 pub mod mlflow;
-pub mod promtool;
 pub mod python;
-pub mod redis;
 pub mod wasm;
 pub mod wheel;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+use crate::progress::{Progress, Task};
+use crate::workspace::Workspace;
+
+/// The path of a program in the folder of this tool and version. If it is missing, `make` fills the folder, and returns
+/// what the user is told about its source.
+fn tool(
+    workspace: &Workspace,
+    progress: &Progress,
+    name: &str,
+    version: &str,
+    program: &str,
+    make: impl FnOnce(&Path, &Task) -> Result<&'static str>,
+) -> Result<PathBuf> {
+    let folder = workspace.tools().join(format!("{name}-{version}"));
+    let path = folder.join(program);
+    if !path.is_file() {
+        let task = progress.task(format!("{name} {version}"));
+        let source = make(&folder, &task)?;
+        ensure!(path.is_file(), "{name} {version} has no program {program}");
+        task.finish(source);
+    }
+    Ok(path)
+}
 
 /// Extracts a zip archive, such as a wheel, with its Unix permissions.
 pub fn unzip(archive: &Path, into: &Path) -> Result<()> {

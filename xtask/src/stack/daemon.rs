@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use oidc_gate_testkit::process::tail;
+use process_wrap::std::{CommandWrap, ProcessSession};
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,10 +22,6 @@ use crate::{download, signals};
 const POLL: Duration = Duration::from_millis(50);
 /// How long a process may take to stop by itself.
 const STOP_BOUND: Duration = Duration::from_secs(15);
-/// How many lines of a log an error contains.
-const TAIL_LINES: usize = 30;
-/// How many characters of such a line.
-const TAIL_WIDTH: usize = 240;
 
 /// How a part is started.
 #[derive(Clone, Debug)]
@@ -108,7 +106,6 @@ impl Daemon {
 
     /// Starts it in a new session, so that neither Ctrl-C nor closing the terminal affects it.
     pub fn start(&self, launch: &Launch) -> Result<()> {
-        use std::os::unix::process::CommandExt as _;
         for path in [&self.record, &self.log] {
             fs::create_dir_all(path.parent().context("a daemon's files are in a folder")?)?;
         }
@@ -124,11 +121,8 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        // SAFETY: between fork and exec only async-signal-safe functions may be called, and setsid is one.
-        unsafe {
-            command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from));
-        }
-        let child = command.spawn().with_context(|| format!("cannot start {}", launch.program.display()))?;
+        let child = CommandWrap::from(command).wrap(ProcessSession).spawn();
+        let child = child.with_context(|| format!("cannot start {}", launch.program.display()))?;
         let pid = i32::try_from(child.id())?;
         let start_time =
             Process::new(pid).and_then(|process| process.stat()).map_or(0, |stat| stat.starttime);
@@ -173,7 +167,7 @@ impl Daemon {
                 }
             }
             if asked.elapsed() > STOP_BOUND * 2 {
-                bail!("{} (process {}) can't be ended", self.name, record.pid);
+                bail!("{} cannot be stopped: process {} is still running", self.name, record.pid);
             }
             std::thread::sleep(POLL);
         }
@@ -182,15 +176,7 @@ impl Daemon {
 
     /// The end of its log, for an error message.
     pub fn tail(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<String> = text.lines().map(|line| line.chars().take(TAIL_WIDTH).collect()).collect();
-        let last = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-        if last.is_empty() {
-            format!("; its log {} is empty", self.log.display())
-        } else {
-            format!("; the end of {}:\n    {}", self.log.display(), last.join("\n    "))
-        }
+        format!("; the end of {}:\n{}", self.log.display(), tail(&self.log))
     }
 
     fn record(&self) -> Option<Record> {
@@ -259,6 +245,8 @@ fn signal(pid: i32, signal: Signal) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use oidc_gate_testkit::process::wait_until;
+
     use super::*;
 
     const BOUND: Duration = Duration::from_secs(10);
@@ -272,12 +260,8 @@ mod tests {
         }
     }
 
-    fn wait(what: &str, condition: impl Fn() -> bool) {
-        let started = Instant::now();
-        while !condition() {
-            assert!(started.elapsed() < BOUND, "never happened: {what}");
-            std::thread::sleep(POLL);
-        }
+    fn wait(what: &str, condition: impl FnMut() -> bool) {
+        assert!(wait_until(BOUND, condition), "never happened: {what}");
     }
 
     #[test]

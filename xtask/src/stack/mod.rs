@@ -107,7 +107,7 @@ fn stop_parts_outside(instance: &Instance, progress: &Progress) -> Result<()> {
     for part in Part::of(other).iter().rev().filter(|part| !Part::of(instance.plan.mode).contains(part)) {
         let daemon = instance.daemon(*part);
         if daemon.state() != State::Stopped {
-            progress.note(format!("  {} is no part of this stack any more and ends", part.name()));
+            progress.note(format!("  {} does not belong to this stack: stopping it", part.name()));
             daemon.stop()?;
         }
     }
@@ -137,15 +137,16 @@ fn settle_ports(instance: &mut Instance) -> Result<()> {
         }
         for port in part.ports(instance).into_iter().filter(|port| !ports::is_free(*port)) {
             if well_known.contains(&port) {
-                let holder = ports::holder(port).map_or("something".to_owned(), |holder| holder.to_string());
-                taken.push(format!("port {port}, where {} belongs, is taken by {holder}", part.name()));
+                let holder =
+                    ports::holder(port).map_or("another process".to_owned(), |holder| holder.to_string());
+                taken.push(format!("port {port} of {} is in use by {holder}", part.name()));
             } else {
                 instance.plan.ports.replace_hidden(port, &free);
             }
         }
     }
     if !taken.is_empty() {
-        bail!("{}\nEnd it, or stop the stack that it belongs to, and run this again", taken.join("\n"));
+        bail!("{}\nStop that process, or the stack that it belongs to, and run this again", taken.join("\n"));
     }
     instance.save()
 }
@@ -154,8 +155,8 @@ fn install_all(workspace: &Workspace, instance: &Instance, progress: &Progress) 
     type Job<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
     let mut jobs: Vec<Job<'_>> = vec![
         Box::new(|| envoy::adopt(&install::wasm::build(workspace, progress)?, instance)),
-        Box::new(|| install::envoy::ensure(workspace, progress).map(drop)),
-        Box::new(|| install::redis::ensure(progress).map(drop)),
+        Box::new(|| install::envoy::CURRENT.ensure(workspace, progress).map(drop)),
+        Box::new(|| install::apt::REDIS.ensure(progress).map(drop)),
     ];
     if instance.plan.mode == Mode::Full {
         jobs.push(Box::new(|| install::keycloak::ensure(workspace, progress).map(drop)));

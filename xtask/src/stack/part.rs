@@ -79,14 +79,16 @@ impl Part {
     /// How it is started. Writes its configuration.
     pub fn launch(self, workspace: &Workspace, instance: &Instance, progress: &Progress) -> Result<Launch> {
         match self {
-            Self::Redis => redis::launch(&install::redis::ensure(progress)?, instance),
+            Self::Redis => redis::launch(&install::apt::REDIS.ensure(progress)?, instance),
             Self::Keycloak => {
                 keycloak::launch(&install::keycloak::ensure(workspace, progress)?, workspace, instance)
             }
             Self::Mlflow => mlflow::launch(&install::mlflow::ensure(workspace, progress)?, instance),
             Self::Provider => light::provider(instance),
             Self::Echo => light::echo(instance),
-            Self::Envoy => envoy::launch(&install::envoy::ensure(workspace, progress)?, workspace, instance),
+            Self::Envoy => {
+                envoy::launch(&install::envoy::CURRENT.ensure(workspace, progress)?, workspace, instance)
+            }
         }
     }
 

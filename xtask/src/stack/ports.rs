@@ -126,6 +126,8 @@ fn free(taken: &[u16]) -> Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use oidc_gate_testkit::process::wait_until;
+
     use super::*;
 
     #[test]
@@ -138,11 +140,8 @@ mod tests {
         assert!(holder.to_string().starts_with(&format!("process {} (", std::process::id())), "{holder}");
         drop(listener);
         // Between fork and exec, a process that another test starts has a copy of the listener.
-        let started = std::time::Instant::now();
-        while !is_free(port) {
-            assert!(started.elapsed() < std::time::Duration::from_secs(20), "{port} stays taken");
-            std::thread::yield_now();
-        }
+        let freed = wait_until(std::time::Duration::from_secs(20), || is_free(port));
+        assert!(freed, "{port} stays taken");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Runs, integration_tests};
 use crate::command::{find, output};
-use crate::install;
+use crate::install::{self, apt};
 use crate::progress::Progress;
 use crate::stack::ports::{self, Ports};
 use crate::workspace::{TESTS_PACKAGE, Workspace};
@@ -28,7 +28,7 @@ const PRINTED_PREFIX: &str = "mlflow";
 /// Why the tier cannot run here. `None` if it can.
 pub fn obstacle() -> Option<String> {
     if find("docker").is_none() {
-        return Some("there is no docker here".to_owned());
+        return Some("docker is not installed".to_owned());
     }
     for (words, what) in [
         (["compose", "version"], "Docker Compose v2 is missing"),
@@ -54,12 +54,12 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     }
     integration_tests(workspace, |name| name == TEST)?;
     let wasm = install::wasm::build(workspace, progress)?;
-    let chromedriver = install::chromium::ensure(progress)?;
+    let chromedriver = apt::CHROMEDRIVER.ensure(progress)?;
     let python = install::mlflow::ensure(workspace, progress)?;
-    let promtool = install::promtool::ensure(progress)?;
+    let promtool = apt::PROMTOOL.ensure(progress)?;
     let keycloak = install::keycloak::ensure(workspace, progress)?;
-    install::apt::ensure("curl", progress)?;
-    install::apt::ensure("jq", progress)?;
+    apt::CURL.ensure(progress)?;
+    apt::JQ.ensure(progress)?;
     let folder = workspace.state().join("test-compose");
     let checkout = checkout(workspace, &folder, &wasm)?;
     let plan = Plan::choose()?;

@@ -5,7 +5,8 @@ use anyhow::Result;
 
 use super::{Runs, compose, integration_tests, stack};
 use crate::install;
-use crate::install::envoy::{self, Release};
+use crate::install::wheel::WheelTool;
+use crate::install::{apt, envoy};
 use crate::progress::Progress;
 use crate::workspace::{TESTS_PACKAGE, Workspace};
 
@@ -25,20 +26,20 @@ pub fn run_older(workspace: &Workspace, progress: &Progress, runs: &mut Runs) ->
     Ok(())
 }
 
-fn run_with(release: &Release, workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
+fn run_with(release: &WheelTool, workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
     let tests = integration_tests(workspace, |name| ![stack::TEST, compose::TEST].contains(&name))?;
     let wasm = install::wasm::build(workspace, progress)?;
-    install::apt::ensure("curl", progress)?;
-    install::apt::ensure_from("iproute2", "ip", progress)?;
+    apt::CURL.ensure(progress)?;
+    apt::IP.ensure(progress)?;
     let mut cargo = workspace.cargo();
     cargo
         // The library is the shared fixture and oracle, which have tests too.
         .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--lib"])
         .args(tests.iter().flat_map(|name| ["--test", name]))
-        .env("OIDC_GATE_ENVOY", envoy::ensure_release(release, workspace, progress)?)
-        .env("OIDC_GATE_REDIS", install::redis::ensure(progress)?)
-        .env("OIDC_GATE_HAPROXY", install::haproxy::ensure(progress)?)
-        .env("OIDC_GATE_CHROMEDRIVER", install::chromium::ensure(progress)?)
+        .env("OIDC_GATE_ENVOY", release.ensure(workspace, progress)?)
+        .env("OIDC_GATE_REDIS", apt::REDIS.ensure(progress)?)
+        .env("OIDC_GATE_HAPROXY", apt::HAPROXY.ensure(progress)?)
+        .env("OIDC_GATE_CHROMEDRIVER", apt::CHROMEDRIVER.ensure(progress)?)
         .env("OIDC_GATE_WASM", wasm);
     let with = if release.version == envoy::CURRENT.version { "" } else { release.version };
     runs.cargo_test(&cargo, with, &["--test-threads", TEST_THREADS])

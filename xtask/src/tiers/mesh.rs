@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use oidc_gate_testkit::redis::Authority;
 use serde_json::{Value, json};
 
 use super::Runs;
 use crate::command::{find, output, run as run_to_end};
-use crate::install::{kubectl_validate, kustomize};
+use crate::install::go_tool;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
@@ -32,19 +35,19 @@ const TRANSLATION: &str = "tests/tests/mesh/envoy-gateway.json";
 
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
     if find("go").is_none() {
-        bail!("there is no Go here; it builds the validators of Istio and Envoy Gateway");
+        bail!("Go is not installed; it is needed to build the validators of Istio and Envoy Gateway");
     }
     let tools = workspace.tools().join("mesh");
     fs::create_dir_all(&tools)?;
     let istio = istio_validate(workspace, &tools, progress)?;
     let egctl = egctl(workspace, &tools, progress)?;
-    let kustomize = kustomize::ensure(workspace, progress)?;
-    let built = |base: &str| kustomize::build(&kustomize, &workspace.root().join("envoy").join(base));
-    let reader = kubectl_validate::ensure(workspace, progress)?;
+    let kustomize = go_tool::KUSTOMIZE.ensure(workspace, progress)?;
+    let built = |base: &str| go_tool::kustomize_build(&kustomize, &workspace.root().join("envoy").join(base));
+    let reader = go_tool::KUBECTL_VALIDATE.ensure(workspace, progress)?;
     for (base, module, crds) in
         [("istio", ISTIO, ISTIO_CRDS), ("envoy-gateway", ENVOY_GATEWAY, ENVOY_GATEWAY_CRDS)]
     {
-        runs.check(&format!("an API server would take {base}'s manifests"), || {
+        runs.check(&format!("the manifests of {base} are valid for an API server"), || {
             validate_schemas(&reader, module, crds, &tools.join("schemas").join(base), &built(base)?)
         });
     }
@@ -56,10 +59,10 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     runs.check("Envoy Gateway refuses a route to nowhere", || {
         let refused = translate(&egctl, &tools, &(built("envoy-gateway")? + TO_NOWHERE)).err();
         let said = refused.map(|error| error.to_string()).unwrap_or_default();
-        anyhow::ensure!(said.contains("does not accept"), "it does not: {said}");
+        anyhow::ensure!(said.contains("does not accept"), "it does not refuse it: {said}");
         Ok(())
     });
-    runs.check("the translation that the tests load is today's", || {
+    runs.check("the translation that the tests load is up to date", || {
         let file = workspace.root().join(TRANSLATION);
         let today = translated.as_ref().map_err(copy)?;
         let today = serde_json::to_string_pretty(today)? + "\n";
@@ -67,7 +70,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
             return Ok(());
         }
         fs::write(&file, today)?;
-        bail!("{TRANSLATION} was not; it is now: look at the difference, and run `cargo xtask test e2e`")
+        bail!("{TRANSLATION} was out of date and was rewritten: check the difference, and run `cargo xtask test e2e`")
     });
     Ok(())
 }
@@ -102,13 +105,13 @@ fn validate_schemas(
     }
     let file = folder.join("manifests.yaml");
     fs::write(&file, manifests)?;
-    kubectl_validate::validate(reader, &folders, &file)?;
+    go_tool::validate(reader, &folders, &file)?;
     for document in manifests.split("\n---\n").map(str::trim_start) {
         // A member that no kind has.
         fs::write(&file, format!("{document}\nplanted: true\n"))?;
         anyhow::ensure!(
-            kubectl_validate::validate(reader, &folders, &file).is_err(),
-            "one with an unknown member is taken as well:\n{document}"
+            go_tool::validate(reader, &folders, &file).is_err(),
+            "a manifest with an unknown member is accepted, too:\n{document}"
         );
     }
     Ok(())
@@ -124,7 +127,10 @@ fn validate_istio(validate: &Path, tools: &Path, manifests: &str) -> Result<()> 
     // Checks that everything was read: an error at the end is found.
     fs::write(&file, manifests.to_owned() + NO_DESTINATION)?;
     let refused = istio_says(validate, &file).err().map(|error| error.to_string());
-    anyhow::ensure!(refused.is_some_and(|said| said.contains("planted")), "a bad one is accepted as well");
+    anyhow::ensure!(
+        refused.is_some_and(|said| said.contains("planted")),
+        "an invalid manifest is accepted, too"
+    );
     Ok(())
 }
 
@@ -147,13 +153,13 @@ fn istio_says(validate: &Path, file: &Path) -> Result<String> {
 /// Envoy Gateway's translation of its manifests: listeners, routes and clusters, without secrets.
 fn translate(egctl: &Path, tools: &Path, manifests: &str) -> Result<Value> {
     let mut input = manifests.to_owned();
-    input += &stand_ins(tools)?;
+    input += &stand_ins()?;
     let file = tools.join("envoy-gateway.yaml");
     fs::write(&file, input)?;
     let mut command = Command::new(egctl);
     command.args(["experimental", "translate", "--from", "gateway-api", "--to", "gateway-api,xds"]);
     let answer = output(command.args(["--type", "all", "--output", "json", "--file"]).arg(&file))?;
-    let answer: Value = serde_json::from_str(&answer).context("egctl's answer is no JSON")?;
+    let answer: Value = serde_json::from_str(&answer).context("egctl's answer is not JSON")?;
     if let Some(refused) = refusals(&answer, "") {
         bail!("Envoy Gateway does not accept: {refused}");
     }
@@ -202,33 +208,15 @@ fn find_configs(value: &Value) -> Vec<&Value> {
 }
 
 /// Resources that the manifests refer to but do not contain, including a new certificate.
-fn stand_ins(tools: &Path) -> Result<String> {
-    let (key, certificate) = (tools.join("tls.key"), tools.join("tls.crt"));
-    let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=mlflow.example.com",
-    ]);
-    openssl
-        .args(["-addext", "subjectAltName=DNS:mlflow.example.com", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate);
-    output(&mut openssl)?;
-    let encoded = |path: &Path| output(Command::new("openssl").args(["base64", "-A", "-in"]).arg(path));
+fn stand_ins() -> Result<String> {
+    let certificate = Authority::new()?.issue(&["mlflow.example.com"])?;
+    let encoded = |path: &Path| anyhow::Ok(STANDARD.encode(fs::read(path)?));
     Ok(format!(
         "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: mlflow}}\n---\napiVersion: v1\nkind: Secret\n\
          metadata: {{name: mlflow-tls, namespace: mlflow}}\ntype: kubernetes.io/tls\n\
          data: {{tls.crt: {}, tls.key: {}}}\n",
-        encoded(&certificate)?.trim(),
-        encoded(&key)?.trim(),
+        encoded(&certificate.chain)?,
+        encoded(&certificate.key)?,
     ))
 }
 
@@ -247,7 +235,7 @@ fn egctl(workspace: &Workspace, tools: &Path, progress: &Progress) -> Result<Pat
         let text = fs::read_to_string(&file)?;
         let patched = text
             .replace("&gatewayapi.Translator{", "&gatewayapi.Translator{\n\t\tWasmCache: imagesUnfetched{},");
-        anyhow::ensure!(patched != text, "{} is not what it was", file.display());
+        anyhow::ensure!(patched != text, "{} has changed, and the patch does not apply", file.display());
         fs::write(&file, patched)?;
         fs::copy(workspace.root().join("xtask/mesh/egctl_wasm_cache.go"), package.join("wasm_cache.go"))?;
         Ok(())

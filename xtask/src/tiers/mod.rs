@@ -111,7 +111,7 @@ pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Pr
     }
     println!("\n{table}");
     if let Some(obstacle) = not_run {
-        println!("compose: NOT RUN, and nothing is known about docker-compose.yml: {obstacle}");
+        println!("compose: NOT RUN, docker-compose.yml is untested: {obstacle}");
     }
     println!("{sum}");
     signals::check()?;

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::counts::Counts;
-use crate::command::describe;
+use crate::command::{describe, each_line};
 use crate::signals;
 
 /// One test program, or the work before all of them.
@@ -86,36 +85,26 @@ impl Runs {
         signals::check()?;
         let shown = describe(command);
         println!("$ {shown}");
-        // On one stream cargo says which program it starts. On the other one the program says how it ended.
-        let (reader, writer) = std::io::pipe()?;
-        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
-        // The pipe ends only when all of its writers are closed, including those in this process.
-        command.stdout(Stdio::null()).stderr(Stdio::null());
         let before = self.counts();
         let mut started = Instant::now();
         let mut program = None;
-        let mut lines = BufReader::new(reader);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line)? > 0 {
-            let text = String::from_utf8_lossy(&line);
+        // On one stream cargo says which program it starts. On the other one the program says how it ended.
+        let status = each_line(command, |text| {
             print!("{text}");
-            if let Some(next) = program_of(&text) {
+            if let Some(next) = program_of(text) {
                 program = Some(next);
                 started = Instant::now();
             }
             if let Some(name) = text.strip_prefix("test ").and_then(|rest| rest.split(" ... ").next()) {
                 self.found.extend(self.only.iter().filter(|only| name.contains(only.as_str())).cloned());
             }
-            if let Some(counts) = Counts::of_result_line(&text) {
+            if let Some(counts) = Counts::of_result_line(text) {
                 self.part(program.as_deref().unwrap_or("tests"), with, started);
                 if let Some(part) = self.parts.last_mut() {
                     part.counts = counts;
                 }
             }
-            line.clear();
-        }
-        let status = child.wait()?;
+        })?;
         let (ran, failed) = (self.counts().ran() - before.ran(), self.counts().failed - before.failed);
         if ran == 0 && (self.is_whole() || !status.success()) {
             self.problems.push(format!("`{shown}` ran no test ({status})"));

@@ -19,7 +19,7 @@ pub const TEST: &str = "stack";
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
     integration_tests(workspace, |name| name == TEST)?;
     let _alone = alone(workspace)?;
-    let chromedriver = install::chromium::ensure(progress)?;
+    let chromedriver = install::apt::CHROMEDRIVER.ensure(progress)?;
     let folder = folder(workspace);
     // An interrupted run may have left parts running.
     stack::down(&folder)?;

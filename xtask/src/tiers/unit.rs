@@ -4,7 +4,6 @@
 use anyhow::Result;
 
 use super::Runs;
-use crate::command::find;
 use crate::install::cargo_tool::CargoTool;
 use crate::install::{apt, wasm};
 use crate::progress::Progress;
@@ -24,11 +23,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
 }
 
 fn under_node(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
-    if find("node").is_none() {
-        let task = progress.task("node");
-        apt::install(&["nodejs"], &task)?;
-        task.finish("Debian package");
-    }
+    apt::NODE.ensure(progress)?;
     wasm::ensure_target(workspace, NODE_TARGET, progress)?;
     // The runner and the library in the tests use a private protocol that changes with every version.
     let version = workspace.locked_version("wasm-bindgen")?;

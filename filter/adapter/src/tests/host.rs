@@ -2,13 +2,14 @@
 //! done to a stream while another context is effective fails the test.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use oidc_gate_core::host::*;
 use oidc_gate_core::jose::probe::vectors;
 use oidc_gate_core::time::Timestamp;
+use oidc_gate_envoy_model::SharedData;
 
 use crate::call::Answer;
 use crate::context::{HeaderMap, LocalReply, Owner, Refused, RootContext, StreamContext};
@@ -50,7 +51,7 @@ pub struct MemoryHost {
     next_stream: Cell<u32>,
     next_token: Cell<u32>,
     pub sent: RefCell<Vec<Sent>>,
-    shared: RefCell<BTreeMap<String, (Vec<u8>, u32)>>,
+    shared: SharedData,
     pub counters: RefCell<Vec<(String, u64)>>,
     pub log: RefCell<Vec<String>>,
     /// The requested tick.
@@ -98,7 +99,7 @@ impl MemoryHost {
             next_stream: Cell::new(2),
             next_token: Cell::default(),
             sent: RefCell::default(),
-            shared: RefCell::default(),
+            shared: SharedData::default(),
             counters: RefCell::default(),
             log: RefCell::default(),
             tick: Cell::default(),
@@ -204,37 +205,20 @@ impl RootContext for MemoryHost {
         Ok(())
     }
 
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable> {
-        let is_known = vectors().iter().any(|known| {
-            (known.algorithm, known.spki_der) == (algorithm, spki_der)
-                && (known.message, known.signature) == (signed, signature)
-        });
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
         match self.verdicts.get() {
-            Verdicts::Right => Ok(is_known || signature == GOOD_SIGNATURE),
+            Verdicts::Right => Ok(vectors().contains(check) || check.signature == GOOD_SIGNATURE),
             Verdicts::AlwaysGood => Ok(true),
             Verdicts::None => Err(CryptoUnavailable("there is no such function")),
         }
     }
 
     fn shared_get(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        self.shared.borrow().get(key).cloned()
+        self.shared.get(key)
     }
 
     fn shared_set(&self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), CasMismatch> {
-        let mut shared = self.shared.borrow_mut();
-        let current = shared.get(key).map_or(0, |(_, number)| *number);
-        // Like Envoy: 0 means that any version is overwritten.
-        if current != 0 && cas.is_some_and(|cas| cas != 0 && cas != current) {
-            return Err(CasMismatch);
-        }
-        shared.insert(key.to_owned(), (value.to_vec(), current + 1));
-        Ok(())
+        self.shared.set(key, value, cas).map_err(|_| CasMismatch)
     }
 
     fn define_counter(&self, name: &str) -> Option<u32> {

@@ -283,8 +283,7 @@ mod tests {
     use super::super::error::Report;
     use super::super::setting::Setting;
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[derive(Deserialize)]
     struct Outer {

@@ -112,8 +112,7 @@ mod tests {
 
     use super::super::error::Report;
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn environment(name: &str) -> Option<String> {
         match name {

@@ -189,8 +189,7 @@ pub(super) fn checked<T>(check: impl FnOnce(&Place<'_>) -> Result<T, Reported>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn errors(report: Report) -> String {
         report.finish::<()>(Err(Reported)).unwrap_err().to_string()

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use url::Url;
+use vec1::Vec1;
 
 pub use super::raw::{ClientAuthentication, EmailVerified, GroupsFormat, Preset, WithoutRefreshToken};
 use super::rule_name::{MAX_RULE_REASONS, RuleName};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::mark::AccessTokenMark;
 use crate::limit::Rate;
+use crate::methods::Method;
 use crate::secret::Secret;
 
 /// The configuration of one plugin instance (one tenant).
@@ -81,8 +83,8 @@ pub struct Issuer {
     pub refresh_interval: Duration,
     /// How long the last good keys are used while the provider is unreachable.
     pub max_stale: Duration,
-    /// The marks of access tokens, at least one. A token needs any one of them.
-    pub access_token_marks: Vec<AccessTokenMark>,
+    /// The marks of access tokens. A token needs any one of them.
+    pub access_token_marks: Vec1<AccessTokenMark>,
 }
 
 /// An origin of the provider, as `Url::origin` prints it, with the Envoy cluster that serves it.
@@ -143,7 +145,7 @@ pub struct Login {
     /// Longest time from redirect to callback. At most 10 min.
     pub timeout: Duration,
     /// Signature algorithms accepted for ID tokens.
-    pub id_token_algorithms: Vec<Algorithm>,
+    pub id_token_algorithms: Vec1<Algorithm>,
     /// Audiences that ID tokens and logout tokens may name besides our client. Compared exactly.
     pub trusted_audiences: Vec<String>,
     /// URLs to which a sign-out may lead, besides the gate's own page. Compared exactly.
@@ -154,7 +156,7 @@ pub struct Login {
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Sealing keys, newest first. Each has at least 32 bytes.
-    pub keys: Vec<Secret>,
+    pub keys: Vec1<Secret>,
     /// How long a session may stay unused.
     pub idle_timeout: Duration,
     /// How long a session may last after login, whether it is used or not.
@@ -193,10 +195,10 @@ pub struct Redis {
 /// Bearer tokens.
 #[derive(Clone, Debug)]
 pub struct Bearer {
-    /// Accepted audiences. Never empty.
-    pub audiences: Vec<String>,
-    /// Accepted signature algorithms. Never empty.
-    pub algorithms: Vec<Algorithm>,
+    /// Accepted audiences.
+    pub audiences: Vec1<String>,
+    /// Accepted signature algorithms.
+    pub algorithms: Vec1<Algorithm>,
     /// Longest accepted lifetime of a token (`exp` − `iat`).
     pub max_lifetime: Option<Duration>,
     /// Longest time between two introspections of a token in use (RFC 7662).
@@ -228,8 +230,8 @@ pub struct Identity {
 /// A signed statement to the application about the user of a request.
 #[derive(Clone, Debug)]
 pub struct Assertion {
-    /// The keys, at least one. The first one signs.
-    pub keys: Vec<Secret>,
+    /// The first one signs.
+    pub keys: Vec1<Secret>,
     /// `aud`.
     pub audience: String,
     /// `iss`.
@@ -264,7 +266,7 @@ pub struct Rule {
     /// The paths, in canonical form.
     pub path: PathMatch,
     /// The methods. Empty means all.
-    pub methods: Vec<String>,
+    pub methods: Vec<Method>,
     /// Who has access.
     pub access: Access,
 }

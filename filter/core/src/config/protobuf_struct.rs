@@ -75,10 +75,9 @@ fn value(message: Value) -> Tree {
 
 #[cfg(test)]
 mod tests {
+    use crate::testing::test;
     use prost_types::value::Kind;
     use serde_json::json;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::super::error::{Report, Reported};
     use super::{Json as Value, Message as _};

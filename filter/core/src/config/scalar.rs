@@ -235,8 +235,7 @@ mod tests {
     use super::super::environment::expand;
     use super::super::error::{Report, Reported, checked};
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, String> {
         let node = expand(value, &Report::default().root(), &|_| None);

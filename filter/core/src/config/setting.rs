@@ -82,8 +82,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Setting<T> {
 mod tests {
     use super::super::error::{Report, checked};
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn only_an_absence_is_reported_when_a_field_is_required() {

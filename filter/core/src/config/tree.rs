@@ -89,8 +89,7 @@ impl From<Vec<(String, Tree)>> for Tree {
 mod tests {
     use super::super::error::{Report, Reported};
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn read(text: &str) -> Result<Value, String> {
         let tree = Tree::from_json(text.as_bytes()).map_err(|error| error.to_string())?;

@@ -25,13 +25,10 @@ use super::Decision;
 use crate::config::{Config, Preset};
 use crate::http::reply::Reply;
 use crate::policy::{HeaderChange, Permit};
-use crate::testing::world::{World, callback, config, replied};
+use crate::testing::world::{OWN_FORM, World, callback, config, replied};
 
 /// The headers of a script's request.
 const API: &[(&str, &str)] = &[("accept", "*/*")];
-/// The headers of a browser that submits a form on the gate's own pages.
-const OWN_FORM: &[(&str, &str)] =
-    &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
 /// The headers of a browser whose user typed the address.
 const TYPED: &[(&str, &str)] = &[
     ("accept", "text/html"),
@@ -80,5 +77,5 @@ fn upstream(decision: Decision, name: &str) -> Option<String> {
 
 /// Whether a log line contains this text.
 fn said(world: &World, what: &str) -> bool {
-    world.host.log_lines().iter().any(|line| line.contains(what))
+    world.said(what) > 0
 }

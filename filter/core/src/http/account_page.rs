@@ -35,14 +35,12 @@ pub struct AccountPage<'a> {
 /// The whole HTML document.
 pub fn render(page: &AccountPage<'_>) -> String {
     let principal = page.principal;
-    let name =
-        principal.preferred_username.as_deref().or(principal.email.as_deref()).unwrap_or(&principal.subject);
     let body = html! {
         main {
             h1 { "Your account" }
             dl {
                 dt { "Signed in as" }
-                dd { strong { (printable(name)) } }
+                dd { strong { (printable(principal.display_name())) } }
                 @if let Some(full_name) = &principal.name { dt { "Name" } dd { (printable(full_name)) } }
                 @if let Some(email) = &principal.email { dt { "Email" } dd { (printable(email)) } }
                 dt { "Groups" }

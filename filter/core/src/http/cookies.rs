@@ -158,8 +158,7 @@ fn split_pair(segment: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
     use crate::http::request::tests::request;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn jar(secure: bool) -> GateCookies {
         let origin = if secure { "https://mlflow.example.com" } else { "http://localhost:5000" };

@@ -3,6 +3,7 @@
 
 use crate::error::Rejection;
 use crate::http::request::Request;
+use crate::methods::Method;
 
 /// The body types that a form can send without a script.
 const FORM_TYPES: [&str; 3] = ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"];
@@ -40,7 +41,7 @@ pub enum AskedBy {
 /// button. `Sec-Fetch-User` does not tell a clicked link from a refresh, because browsers send it for a few seconds
 /// after any click or key press on the page. A typed address has `Sec-Fetch-Site: none`, because no page started it.
 pub fn asked_by(request: &Request, origin: &str) -> AskedBy {
-    let posted = request.method() == "POST";
+    let posted = request.method() == Method::Post;
     let has_metadata = ["sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"]
         .iter()
         .any(|name| request.has_header(name));
@@ -81,8 +82,7 @@ fn is_form(request: &Request) -> bool {
 mod tests {
     use super::*;
     use crate::http::request::tests::request;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const ORIGIN: &str = "https://mlflow.example";
 

@@ -1,5 +1,7 @@
 //! The gate's own endpoints.
 
+use crate::methods::Method;
+
 /// One of the gate's own endpoints. Everything about it that does not need its handler is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -57,21 +59,16 @@ impl Endpoint {
         }
     }
 
-    /// Its methods, as an `Allow` header lists them.
-    pub const fn methods(self) -> &'static str {
+    /// Its methods, in the order of an `Allow` header.
+    pub const fn methods(self) -> &'static [Method] {
         match self {
-            Self::Login | Self::SignedOut | Self::Account => "GET, HEAD",
-            Self::Callback => "GET",
-            Self::Logout => "GET, POST",
+            Self::Login | Self::SignedOut | Self::Account => &[Method::Get, Method::Head],
+            Self::Callback => &[Method::Get],
+            Self::Logout => &[Method::Get, Method::Post],
             Self::AccountSignOut | Self::BackChannelLogout | Self::AdminLogout | Self::AdminNotBefore => {
-                "POST"
+                &[Method::Post]
             }
         }
-    }
-
-    /// Whether it has this method.
-    pub fn allows(self, method: &str) -> bool {
-        self.methods().split(", ").any(|allowed| allowed == method)
     }
 
     /// Whether it reads the body of a POST.
@@ -83,8 +80,7 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn cb15_an_endpoint_is_its_path_and_nothing_like_it() {
@@ -94,9 +90,9 @@ mod tests {
                 assert_eq!(Endpoint::at(&other.replace("{}", endpoint.path())), None, "{other} {endpoint:?}");
             }
             assert!(endpoint.path().starts_with("/oauth2/"), "no rule can be about it");
-            assert!(!endpoint.reads_body() || endpoint.methods() == "POST");
+            assert!(!endpoint.reads_body() || endpoint.methods() == [Method::Post]);
         }
-        assert!(Endpoint::Login.allows("HEAD") && !Endpoint::Login.allows("GET, HEAD"));
-        assert!(!Endpoint::Callback.allows("HEAD") && !Endpoint::Callback.allows(""));
+        assert!(Endpoint::Login.methods().contains(&Method::Head));
+        assert!(!Endpoint::Callback.methods().contains(&Method::Head));
     }
 }

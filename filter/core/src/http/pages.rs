@@ -261,12 +261,10 @@ pub fn document(title: &str, body: &Markup) -> String {
 }
 
 fn account(principal: &Principal, needed: &[String]) -> Markup {
-    let name =
-        principal.preferred_username.as_deref().or(principal.email.as_deref()).unwrap_or(&principal.subject);
     html! {
         dl {
             dt { "Signed in as" }
-            dd { strong { (printable(name)) } }
+            dd { strong { (printable(principal.display_name())) } }
             dt { "Your groups" }
             dd { (groups(principal, MAX_GROUPS)) }
             @if !needed.is_empty() {
@@ -322,10 +320,9 @@ const STYLE_SHA256: &str = "qSpQzztyouJU2ahZ1vYVMu5tX6rHJo/a5lIYMsx4CWw=";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::test;
     use base64::Engine as _;
     use sha2::{Digest, Sha256};
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn the_policy_names_the_very_style_of_the_page() {

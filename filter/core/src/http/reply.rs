@@ -181,7 +181,8 @@ pub fn refuse(rejection: &Rejection, asked: &Asked<'_>) -> Reply {
         reply.headers.push(("retry-after", RETRY_AFTER_SECS.to_string()));
     }
     if let Rejection::MethodNotAllowed(allow) = rejection {
-        reply.headers.push(("allow", (*allow).to_owned()));
+        let names: Vec<&str> = allow.iter().map(|method| method.label()).collect();
+        reply.headers.push(("allow", names.join(", ")));
     }
     reply
 }

@@ -3,7 +3,7 @@
 use crate::caller::Caller;
 use crate::error::Malformed;
 use crate::http::path::CanonicalPath;
-use crate::methods::METHODS;
+use crate::methods::Method;
 
 /// Placeholder for the id of a request that has none.
 pub const NO_REQUEST_ID: &str = "-";
@@ -12,7 +12,7 @@ pub const NO_REQUEST_ID: &str = "-";
 #[derive(Clone, Debug)]
 pub struct Request {
     headers: Vec<(String, Vec<u8>)>,
-    method: &'static str,
+    method: Method,
     path: String,
     query: Option<String>,
     canonical: CanonicalPath,
@@ -46,9 +46,7 @@ impl Unparsed {
 
     /// As [`Request::reader`].
     pub fn reader(&self) -> Audience {
-        let method = single(&self.headers, ":method").unwrap_or_default();
-        let method = METHODS.into_iter().find(|known| known.as_bytes() == method);
-        reader(&self.headers, method.unwrap_or_default())
+        reader(&self.headers, single(&self.headers, ":method").and_then(Method::parse))
     }
 
     /// The path as it was sent, for the log. The query is left out because it may contain an authorization code.
@@ -76,9 +74,9 @@ impl Request {
     /// The method, path, query and canonical path.
     fn line(
         headers: &[(String, Vec<u8>)],
-    ) -> Result<(&'static str, String, Option<String>, CanonicalPath), Malformed> {
+    ) -> Result<(Method, String, Option<String>, CanonicalPath), Malformed> {
         let method = single(headers, ":method").ok_or(Malformed::Method)?;
-        let method = METHODS.into_iter().find(|known| known.as_bytes() == method).ok_or(Malformed::Method)?;
+        let method = Method::parse(method).ok_or(Malformed::Method)?;
         // Envoy joins two Host headers to "a,b".
         let authority = single(headers, ":authority").ok_or(Malformed::Authority)?;
         if authority.is_empty() || authority.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b',') {
@@ -114,7 +112,7 @@ impl Request {
     }
 
     /// The method, one of those that may reach an application.
-    pub fn method(&self) -> &'static str {
+    pub fn method(&self) -> Method {
         self.method
     }
 
@@ -168,7 +166,7 @@ impl Request {
 
     /// Whether the method is safe (RFC 9110 9.2.1) and the request is not an upgrade to another protocol.
     pub fn is_safe(&self) -> bool {
-        matches!(self.method, "GET" | "HEAD" | "OPTIONS") && !self.has_header("upgrade")
+        matches!(self.method, Method::Get | Method::Head | Method::Options) && !self.has_header("upgrade")
     }
 
     /// Whether a browser prefetches or prerenders the page and the user has not opened it yet. `Sec-Purpose` is the
@@ -188,13 +186,13 @@ impl Request {
     /// Who reads the reply. Like [`Request::audience`], but a form sent by a user counts as a navigation too: it gets a
     /// page, and never a redirect to the login.
     pub fn reader(&self) -> Audience {
-        reader(&self.headers, self.method)
+        reader(&self.headers, Some(self.method))
     }
 
     /// What kind of reply the client can use. Only a top-level navigation is redirected to the login. To an upload, a
     /// login page would look like success.
     pub fn audience(&self) -> Audience {
-        audience(&self.headers, self.method)
+        audience(&self.headers, Some(self.method))
     }
 }
 
@@ -224,7 +222,7 @@ pub fn id(headers: &[(String, Vec<u8>)]) -> &str {
         .unwrap_or(NO_REQUEST_ID)
 }
 
-fn reader(headers: &[(String, Vec<u8>)], method: &str) -> Audience {
+fn reader(headers: &[(String, Vec<u8>)], method: Option<Method>) -> Audience {
     match (audience(headers, method), text(headers, "sec-fetch-dest"), text(headers, "sec-fetch-mode")) {
         (Audience::Api, Some("document"), None | Some("navigate"))
         | (Audience::Api, None, Some("navigate"))
@@ -236,11 +234,11 @@ fn reader(headers: &[(String, Vec<u8>)], method: &str) -> Audience {
     }
 }
 
-fn audience(headers: &[(String, Vec<u8>)], method: &str) -> Audience {
+fn audience(headers: &[(String, Vec<u8>)], method: Option<Method>) -> Audience {
     if text(headers, "content-type").is_some_and(|value| value.starts_with("application/grpc")) {
         return Audience::Grpc;
     }
-    let navigates = matches!(method, "GET" | "HEAD")
+    let navigates = matches!(method, Some(Method::Get | Method::Head))
         && !is_script(headers)
         && match (text(headers, "sec-fetch-dest"), text(headers, "sec-fetch-mode")) {
             (Some(dest), mode) => dest == "document" && mode.is_none_or(|mode| mode == "navigate"),
@@ -268,8 +266,7 @@ fn single<'a>(headers: &'a [(String, Vec<u8>)], name: &str) -> Option<&'a [u8]> 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     pub(crate) fn request(
         method: &str,

@@ -122,14 +122,6 @@ impl Claims {
         self.identifier("sid")
     }
 
-    /// How the user authenticated.
-    ///
-    /// # Errors
-    /// Wrong type.
-    pub fn acr(&self) -> Result<Option<&str>, ClaimError> {
-        self.string("acr")
-    }
-
     /// The token's own identifier.
     ///
     /// # Errors
@@ -157,14 +149,6 @@ impl Claims {
     /// Wrong type.
     pub fn string(&self, name: &'static str) -> Result<Option<&str>, ClaimError> {
         json::string(&self.0, name)
-    }
-
-    /// Another claim that is a boolean.
-    ///
-    /// # Errors
-    /// Wrong type.
-    pub fn boolean(&self, name: &'static str) -> Result<Option<bool>, ClaimError> {
-        json::boolean(&self.0, name)
     }
 
     /// Adds claims about the same subject from another trusted source (UserInfo). The caller must have compared the
@@ -256,9 +240,8 @@ pub fn require<T>(claim: &'static str, value: Option<T>) -> Result<T, ClaimError
 
 #[cfg(test)]
 mod tests {
+    use crate::testing::test;
     use serde_json::json;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
     use crate::jose::testing::claims;
@@ -268,11 +251,10 @@ mod tests {
     fn every_claim_is_absent_when_it_is_not_there() {
         let null = json!({
             "iss": null, "sub": null, "aud": null, "azp": null, "nonce": null, "exp": null, "nbf": null, "iat": null,
-            "auth_time": null, "at_hash": null, "sid": null, "acr": null, "jti": null, "events": null,
+            "auth_time": null, "at_hash": null, "sid": null, "jti": null, "events": null,
         });
         for none in [claims(json!({})), claims(null)] {
-            let texts =
-                [none.iss(), none.sub(), none.azp(), none.nonce(), none.at_hash(), none.sid(), none.acr()];
+            let texts = [none.iss(), none.sub(), none.azp(), none.nonce(), none.at_hash(), none.sid()];
             for text in texts {
                 assert_eq!(text, Ok(None));
             }
@@ -292,8 +274,8 @@ mod tests {
         let event = "http://schemas.openid.net/event/backchannel-logout";
         let token = claims(json!({
             "iss": "https://issuer", "sub": "s", "aud": "a", "azp": "z", "nonce": "n", "exp": 3, "nbf": 1, "iat": 2,
-            "auth_time": 1, "at_hash": "h", "sid": "session", "acr": "1", "jti": "j", "events": {event: {}},
-            "cnf": null, "email_verified": true, "name": "N",
+            "auth_time": 1, "at_hash": "h", "sid": "session", "jti": "j", "events": {event: {}},
+            "cnf": null, "name": "N",
         }));
         assert_eq!(token.iss(), Ok(Some("https://issuer")));
         assert_eq!(token.require_subject(), Ok("s"));
@@ -306,11 +288,9 @@ mod tests {
         assert_eq!(token.auth_time(), Some(Timestamp::from_secs(1)));
         assert_eq!(token.at_hash(), Ok(Some("h")));
         assert_eq!(token.sid(), Ok(Some("session")));
-        assert_eq!(token.acr(), Ok(Some("1")));
         assert_eq!(token.jti(), Ok(Some("j")));
         assert!(token.events().unwrap().unwrap().contains_key(event));
         assert!(token.is_sender_constrained());
-        assert_eq!(token.boolean("email_verified"), Ok(Some(true)));
         assert_eq!(token.string("name"), Ok(Some("N")));
     }
 
@@ -318,7 +298,7 @@ mod tests {
     #[test]
     fn a_claim_of_the_wrong_type_is_an_error() {
         type Read = fn(&Claims) -> Option<ClaimError>;
-        let table: [(&'static str, Value, ClaimProblem, Read); 17] = [
+        let table: [(&'static str, Value, ClaimProblem, Read); 16] = [
             ("sub", json!(123), WrongType, |c| c.sub().err()),
             ("sub", json!(""), Malformed, |c| c.sub().err()),
             ("iss", json!(["https://issuer"]), WrongType, |c| c.iss().err()),
@@ -335,7 +315,6 @@ mod tests {
             ("sid", json!(7), WrongType, |c| c.sid().err()),
             ("sid", json!(""), Malformed, |c| c.sid().err()),
             ("events", json!("http://…"), WrongType, |c| c.events().err()),
-            ("email_verified", json!("true"), WrongType, |c| c.boolean("email_verified").err()),
         ];
         for (name, value, problem, read) in table {
             let error = read(&claims(json!({ name: value.clone() })));

@@ -1,5 +1,7 @@
 //! What marks a token as an access token. RFC 9068 is the standard, but most providers use other marks.
 
+use vec1::{Vec1, vec1};
+
 /// One way to tell an access token from the other tokens of the same issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessTokenMark {
@@ -14,8 +16,8 @@ pub enum AccessTokenMark {
 /// A rule over claims that distinguishes an issuer's access tokens from its other tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRule {
-    /// Claims that must be present. Never empty.
-    pub present: Vec<RequiredClaim>,
+    /// Claims that must be present.
+    pub present: Vec1<RequiredClaim>,
     /// Claims that must be absent, each as a path of member names.
     pub absent: Vec<Vec<String>>,
 }
@@ -31,7 +33,9 @@ pub struct RequiredClaim {
 
 impl AccessTokenMark {
     /// The marks that apply if none are configured.
-    pub const DEFAULT: [Self; 2] = [Self::Rfc9068, Self::Keycloak];
+    pub fn defaults() -> Vec1<Self> {
+        vec1![Self::Rfc9068, Self::Keycloak]
+    }
 }
 
 /// Claims that state the kind of a token, and the values that access tokens have there, case-insensitive. A rule may

@@ -5,21 +5,9 @@
 
 use super::algorithm::HostSignature;
 use super::signature::SignatureVerifier;
+use crate::host::SignatureCheck;
 
 const MESSAGE: &[u8] = b"oidc-gate signature probe";
-
-/// A known good signature.
-#[derive(Clone, Copy, Debug)]
-pub struct Vector {
-    /// The algorithm, as the host knows it.
-    pub algorithm: HostSignature,
-    /// The public key: SubjectPublicKeyInfo in DER.
-    pub spki_der: &'static [u8],
-    /// The signed message.
-    pub message: &'static [u8],
-    /// The signature. For ECDSA it is ASN.1 DER.
-    pub signature: &'static [u8],
-}
 
 /// Why the host's signature check cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,11 +23,15 @@ pub enum ProbeError {
     AcceptedBad(HostSignature),
 }
 
-/// One vector for each [`HostSignature`].
-pub const fn vectors() -> [Vector; 6] {
+/// One known good signature for each [`HostSignature`].
+pub const fn vectors() -> [SignatureCheck<'static>; 6] {
     const RSA: &[u8] = include_bytes!("probe/rsa.spki.der");
-    const fn vector(algorithm: HostSignature, spki_der: &'static [u8], signature: &'static [u8]) -> Vector {
-        Vector { algorithm, spki_der, message: MESSAGE, signature }
+    const fn vector(
+        algorithm: HostSignature,
+        spki_der: &'static [u8],
+        signature: &'static [u8],
+    ) -> SignatureCheck<'static> {
+        SignatureCheck { algorithm, spki_der, signed: MESSAGE, signature }
     }
     [
         vector(HostSignature::RsaPkcs1Sha256, RSA, include_bytes!("probe/rs256.sig")),
@@ -72,21 +64,21 @@ pub fn check(
     verifier: &(impl SignatureVerifier + ?Sized),
 ) -> Result<(), ProbeError> {
     let known = vectors().into_iter().find(|vector| vector.algorithm == algorithm);
-    let vector = known.ok_or(ProbeError::Unavailable(algorithm))?;
-    let verdict = |message: &[u8], signature: &[u8]| {
-        verifier
-            .verify_signature(algorithm, vector.spki_der, message, signature)
-            .map_err(|_| ProbeError::Unavailable(algorithm))
+    let good = known.ok_or(ProbeError::Unavailable(algorithm))?;
+    let verdict = |check: SignatureCheck<'_>| {
+        verifier.verify_signature(&check).map_err(|_| ProbeError::Unavailable(algorithm))
     };
-    let mut flipped = vector.signature.to_vec();
+    let mut flipped = good.signature.to_vec();
     // The last octet always belongs to the number, never to the DER encoding.
     if let Some(last) = flipped.last_mut() {
         *last ^= 1;
     }
-    if !verdict(vector.message, vector.signature)? {
+    if !verdict(good)? {
         return Err(ProbeError::RefusedGood(algorithm));
     }
-    if verdict(vector.message, &flipped)? || verdict(b"another message", vector.signature)? {
+    if verdict(SignatureCheck { signature: &flipped, ..good })?
+        || verdict(SignatureCheck { signed: b"another message", ..good })?
+    {
         return Err(ProbeError::AcceptedBad(algorithm));
     }
     Ok(())
@@ -94,26 +86,19 @@ pub fn check(
 
 #[cfg(test)]
 mod tests {
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     use super::*;
     use crate::host::CryptoUnavailable;
     use crate::jose::algorithm::Algorithm;
     use crate::jose::testing::Verifier;
 
-    /// A host whose verdict is what the function returns for message and signature.
+    /// A host whose verdict is what the function returns.
     struct Broken<F>(F);
 
-    impl<F: Fn(&[u8], &[u8]) -> Result<bool, CryptoUnavailable>> SignatureVerifier for Broken<F> {
-        fn verify_signature(
-            &self,
-            _: HostSignature,
-            _: &[u8],
-            signed: &[u8],
-            signature: &[u8],
-        ) -> Result<bool, CryptoUnavailable> {
-            self.0(signed, signature)
+    impl<F: Fn(&SignatureCheck<'_>) -> Result<bool, CryptoUnavailable>> SignatureVerifier for Broken<F> {
+        fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+            self.0(check)
         }
     }
 
@@ -132,18 +117,19 @@ mod tests {
                 (Ok(false), ProbeError::RefusedGood(algorithm)),
                 (Err(CryptoUnavailable("none")), ProbeError::Unavailable(algorithm)),
             ] {
-                assert_eq!(check(algorithm, &Broken(|_: &[u8], _: &[u8]| verdict)), Err(expected));
+                assert_eq!(check(algorithm, &Broken(|_: &SignatureCheck<'_>| verdict)), Err(expected));
             }
         }
     }
 
     #[test]
     fn a_host_that_checks_only_half_is_found_out() {
-        for Vector { algorithm, message, signature, .. } in vectors() {
-            let only_message = Broken(|signed: &[u8], _: &[u8]| Ok(signed == message));
-            assert_eq!(check(algorithm, &only_message), Err(ProbeError::AcceptedBad(algorithm)));
-            let only_signature = Broken(|_: &[u8], given: &[u8]| Ok(given == signature));
-            assert_eq!(check(algorithm, &only_signature), Err(ProbeError::AcceptedBad(algorithm)));
+        for good in vectors() {
+            let found_out = Err(ProbeError::AcceptedBad(good.algorithm));
+            let only_message = Broken(|given: &SignatureCheck<'_>| Ok(given.signed == good.signed));
+            assert_eq!(check(good.algorithm, &only_message), found_out);
+            let only_signature = Broken(|given: &SignatureCheck<'_>| Ok(given.signature == good.signature));
+            assert_eq!(check(good.algorithm, &only_signature), found_out);
         }
     }
 }

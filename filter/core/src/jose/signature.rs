@@ -2,35 +2,22 @@
 
 use std::borrow::Cow;
 
-use super::algorithm::HostSignature;
 use super::der;
 use super::jwk::KeyType;
-use crate::host::{CryptoUnavailable, Host};
+use crate::host::{CryptoUnavailable, Host, SignatureCheck};
 
 /// Checks signatures. Every [`Host`] implements this.
 pub trait SignatureVerifier {
-    /// Checks `signature` over `signed` with a public key (SPKI in DER). ECDSA signatures are ASN.1 DER here.
+    /// Checks a signature.
     ///
     /// # Errors
     /// [`CryptoUnavailable`] if there is no verdict. A key or signature that cannot be parsed is `Ok(false)`.
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable>;
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable>;
 }
 
 impl<H: Host + ?Sized> SignatureVerifier for H {
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable> {
-        Host::verify_signature(self, algorithm, spki_der, signed, signature)
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+        Host::verify_signature(self, check)
     }
 }
 

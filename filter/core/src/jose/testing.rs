@@ -11,7 +11,7 @@ use super::claims::Claims;
 use super::jwk_set::JwkSet;
 use super::signature::SignatureVerifier;
 use crate::encoding::base64url;
-use crate::host::CryptoUnavailable;
+use crate::host::{CryptoUnavailable, SignatureCheck};
 
 /// A key pair that is used only in tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,27 +183,14 @@ fn parse_jwk_set(set: &Value) -> JwkSet {
 pub struct Verifier;
 
 impl SignatureVerifier for Verifier {
-    fn verify_signature(
-        &self,
-        algorithm: HostSignature,
-        spki_der: &[u8],
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, CryptoUnavailable> {
-        verify_signature(algorithm, spki_der, signed, signature)
+    fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+        Ok(is_good(check))
     }
 }
 
-/// Checks a signature in pure Rust, for a test's own `Host`. A key or signature that cannot be parsed is `Ok(false)`.
-///
-/// # Errors
-/// Never. The return type is the host's.
-pub fn verify_signature(
-    algorithm: HostSignature,
-    spki_der: &[u8],
-    signed: &[u8],
-    signature: &[u8],
-) -> Result<bool, CryptoUnavailable> {
+/// Checks a signature in pure Rust. A key or signature that cannot be parsed is not good.
+fn is_good(check: &SignatureCheck<'_>) -> bool {
+    let SignatureCheck { algorithm, spki_der, signed, signature } = *check;
     macro_rules! rsa {
         ($hash:ty) => {
             rsa::PublicKey::from_public_key_der(spki_der).ok().and_then(|key| {
@@ -228,5 +215,5 @@ pub fn verify_signature(
         HostSignature::EcdsaSha384 => ec!(p384),
         HostSignature::EcdsaSha512 => ec!(p521),
     };
-    Ok(verdict.is_some())
+    verdict.is_some()
 }

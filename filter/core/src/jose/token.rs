@@ -11,6 +11,7 @@ use super::jwk_set::JwkSet;
 use super::kind::TokenKind;
 use super::signature::{SignatureVerifier, for_host};
 use crate::encoding::from_base64url;
+use crate::host::SignatureCheck;
 use crate::json::{self, ClaimProblem};
 
 /// A well-formed token. Nothing else about it has been checked.
@@ -111,8 +112,13 @@ impl<'a> UntrustedToken<'a> {
 
     fn signed_by(&self, key: &Jwk, verifier: &(impl SignatureVerifier + ?Sized)) -> Result<(), TokenError> {
         let signature = for_host(key.key_type(), &self.signature).ok_or(TokenError::MalformedSignature)?;
-        let algorithm = self.algorithm.host_signature();
-        match verifier.verify_signature(algorithm, key.spki_der(), self.signed.as_bytes(), &signature) {
+        let check = SignatureCheck {
+            algorithm: self.algorithm.host_signature(),
+            spki_der: key.spki_der(),
+            signed: self.signed.as_bytes(),
+            signature: &signature,
+        };
+        match verifier.verify_signature(&check) {
             Ok(true) => Ok(()),
             Ok(false) => Err(TokenError::BadSignature),
             Err(_) => Err(TokenError::CryptoUnavailable),

@@ -67,9 +67,8 @@ impl Validity {
 
 #[cfg(test)]
 mod tests {
+    use crate::testing::test;
     use serde_json::{Value, json};
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
     use crate::jose::testing::claims;

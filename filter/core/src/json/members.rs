@@ -86,14 +86,6 @@ pub fn string<'a>(
     typed(members, name, Value::as_str)
 }
 
-/// A boolean. The string `"true"` is not one.
-///
-/// # Errors
-/// Wrong type.
-pub fn boolean(members: &Map<String, Value>, name: &'static str) -> Result<Option<bool>, ClaimError> {
-    typed(members, name, Value::as_bool)
-}
-
 /// An object.
 ///
 /// # Errors
@@ -226,9 +218,8 @@ pub fn bounded<'a>(entry: &'a str, name: &(impl ToString + ?Sized)) -> Result<&'
 
 #[cfg(test)]
 mod tests {
+    use crate::testing::test;
     use serde_json::json;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
     use ClaimProblem::{OutOfRange, TooLong, TooMany, WrongType};
@@ -242,7 +233,6 @@ mod tests {
     fn f102_a_member_that_is_null_is_absent_and_one_of_another_wrong_type_is_an_error() {
         for nothing in [Map::new(), with(json!(null))] {
             assert_eq!(string(&nothing, "x"), Ok(None));
-            assert_eq!(boolean(&nothing, "x"), Ok(None));
             assert_eq!(object(&nothing, "x"), Ok(None));
             assert_eq!(numeric_date(&nothing, "x"), Ok(None));
             assert_eq!(string_or_list(&nothing, "x"), Ok(None));
@@ -252,9 +242,8 @@ mod tests {
 
         let samples = [json!(true), json!(1), json!("s"), json!([]), json!([1]), json!({})];
         type Refuses = fn(&Map<String, Value>) -> bool;
-        let readers: [(&str, Refuses, &[usize]); 6] = [
+        let readers: [(&str, Refuses, &[usize]); 5] = [
             ("string", |m| string(m, "x") == Err(WrongType.of("x")), &[2]),
-            ("boolean", |m| boolean(m, "x") == Err(WrongType.of("x")), &[0]),
             ("object", |m| object(m, "x") == Err(WrongType.of("x")), &[5]),
             ("numeric_date", |m| numeric_date(m, "x") == Err(WrongType.of("x")), &[1]),
             ("string_or_list", |m| string_or_list(m, "x") == Err(WrongType.of("x")), &[2, 3]),

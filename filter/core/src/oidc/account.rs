@@ -145,17 +145,14 @@ async fn others(
         .map(|listed| listed.name)
         .collect();
     if !gone.is_empty() {
-        let (issuer, subject) = (record.principal.issuer.clone(), record.principal.subject.clone());
+        let principal = record.principal.clone();
         login.host.spawn(Box::pin(async move {
-            let _ = sessions.index.forget(SessionOwner::User(&issuer, &subject), &gone).await;
+            let _ = sessions.index.forget(SessionOwner::user(&principal), &gone).await;
         }));
     }
     Ok(existing.into_iter().map(|listed| (listed.name, listed.created)).collect())
 }
 
 async fn listed(login: &BrowserLogin, record: &Record) -> Result<Vec<Listed>, Rejection> {
-    let principal = &record.principal;
-    let owner = SessionOwner::User(&principal.issuer, &principal.subject);
-    let listed = login.sessions.index.list(owner).await;
-    listed.map_err(|error| Dependency::Redis(error.text()).into())
+    Ok(login.sessions.index.list(SessionOwner::user(&record.principal)).await?)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::error::{Dependency, Malformed, Rejection};
+use crate::error::{Malformed, Rejection};
 use crate::host::Level;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
@@ -24,8 +24,10 @@ use crate::metrics::{self, Logout};
 use crate::oidc::backchannel::{self, failed};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::logout_notification;
-use crate::oidc::verify::{VerifyError, verify};
+use crate::oidc::verify::verify;
+use crate::principal::Sid;
 use crate::revocation::memory::Revocation;
+use crate::secret::SecretText;
 use crate::session::replay::Message;
 use crate::time::Timestamp;
 
@@ -55,9 +57,9 @@ pub async fn receive(login: &Rc<BrowserLogin>, action: CallbackKind, body: Body)
 
 async fn carry_out(login: &Rc<BrowserLogin>, action: CallbackKind, body: Body) -> Result<Reply, Rejection> {
     let body = body.read(&*login.host).await?;
-    let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii().to_owned();
-    logout_notification::receive(login, token, move |login, token| {
-        Box::pin(async move { end(&login, action, &token).await })
+    let token = std::str::from_utf8(&body).map_err(|_| Malformed::Body)?.trim_ascii();
+    logout_notification::receive(login, SecretText::new(token), move |login, token| {
+        Box::pin(async move { end(&login, action, token.expose()).await })
     })
     .await
 }
@@ -66,11 +68,9 @@ async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<
     // Keycloak signs these messages with RS256, whatever algorithm the client's tokens use.
     let mut algorithms = login.settings.id_token_algorithms.clone();
     algorithms.push(Algorithm::Rs256);
-    let verified =
-        verify(&login.client, token, &AdminAction, &algorithms).await.map_err(|error| match error {
-            VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
-            VerifyError::Unavailable(rejection) => rejection,
-        })?;
+    let verified = verify(&login.client, token, &AdminAction, &algorithms)
+        .await
+        .map_err(|error| error.into_rejection(Rejection::InvalidLogoutToken))?;
     let members = verified.claims().members();
     let scope = scope(login, action, members).map_err(Rejection::InvalidLogoutToken)?;
     let id = text(members, "id").and_then(non_empty).map_err(Rejection::InvalidLogoutToken)?;
@@ -107,7 +107,7 @@ async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<
     let told = sessions.log.append(revocations).await;
     login.host.count(metrics::logout(by));
     login.host.log(Level::Warn, &format!("the provider {what}"));
-    told.map_err(|error| Dependency::Redis(error.text()))?;
+    told?;
     sessions.done(&message).await;
     Ok(Reply::done())
 }
@@ -115,7 +115,7 @@ async fn end(login: &BrowserLogin, action: CallbackKind, token: &str) -> Result<
 /// What a message ends.
 enum Scope {
     /// These sessions at the provider.
-    Sessions(Vec<String>),
+    Sessions(Vec<Sid>),
     /// Everything that was issued before this time.
     Everyone { before: Timestamp },
 }
@@ -168,22 +168,22 @@ fn scope(
 
 /// The sessions that a "Logout" names. `None` if it names none and means all users. Keycloak omits both lists for
 /// "Logout all" and otherwise sends both. A list that cannot be read must never mean all users.
-fn named_sessions(members: &Map<String, Value>) -> Result<Option<Vec<String>>, TokenError> {
+fn named_sessions(members: &Map<String, Value>) -> Result<Option<Vec<Sid>>, TokenError> {
     let sids = list(members, "keycloakSessionIds")?;
     // Ids that one of Keycloak's own adapters assigned. This gate assigns none, so none of them is ours.
     let of_an_adapter = list(members, "adapterSessionIds")?;
     Ok(sids.or(of_an_adapter.map(|_| Vec::new())))
 }
 
-/// A list of strings. Null is an error; it does not count as absent.
-fn list(members: &Map<String, Value>, name: &'static str) -> Result<Option<Vec<String>>, TokenError> {
+/// A list of session ids. Null is an error; it does not count as absent.
+fn list(members: &Map<String, Value>, name: &'static str) -> Result<Option<Vec<Sid>>, TokenError> {
     let Some(value) = members.get(name) else { return Ok(None) };
     let wrong_type = || TokenError::from(ClaimProblem::WrongType.of(name));
     let entries = value.as_array().ok_or_else(wrong_type)?;
     if entries.len() > MAX_SESSIONS {
         return Err(ClaimProblem::TooMany.of(name).into());
     }
-    let texts = entries.iter().map(|entry| entry.as_str().map(str::to_owned).ok_or_else(wrong_type));
+    let texts = entries.iter().map(|entry| entry.as_str().map(Sid::from).ok_or_else(wrong_type));
     texts.collect::<Result<_, _>>().map(Some)
 }
 

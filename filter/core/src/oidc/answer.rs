@@ -2,6 +2,7 @@
 //! whose words. An operator has nothing else to go by, so it goes into the log: bounded, and without the secrets of the
 //! call, which a provider may repeat.
 
+use std::fmt::Display;
 use std::rc::Rc;
 
 use serde_json::{Map, Value};
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::encoding::{base64, base64url, from_base64};
 use crate::error::Trouble;
 use crate::host::{Callout, CalloutError, CalloutReply, Host};
-use crate::json;
+use crate::json::{self, JsonError};
 
 /// Most of a body that is quoted in the log, and the longest body that is parsed for `error`; in bytes.
 const MAX_TEXT_LEN: usize = 2 * 1024;
@@ -58,7 +59,7 @@ impl ProviderEndpoint {
     }
 
     /// A problem with a reply, worded for the log.
-    pub fn says(self, what: &str) -> Rc<str> {
+    pub fn says(self, what: impl Display) -> Rc<str> {
         format!("{}: {what}", self.name()).into()
     }
 }
@@ -98,10 +99,10 @@ pub async fn ask(
 fn no_answer(endpoint: ProviderEndpoint, error: CalloutError, cluster: &str) -> Trouble {
     match error {
         CalloutError::UnknownCluster => {
-            Trouble::lasting(endpoint.says(&format!("Envoy has no cluster {cluster}: unknown cluster")))
+            Trouble::lasting(endpoint.says(format!("Envoy has no cluster {cluster}: unknown cluster")))
         }
         CalloutError::NotSent => Trouble::passing(
-            endpoint.says(&format!("not sent: no healthy host in cluster {cluster}, or too many requests")),
+            endpoint.says(format!("not sent: no healthy host in cluster {cluster}, or too many requests")),
         ),
         CalloutError::Reset => Trouble::passing(endpoint.says("the connection was lost before an answer")),
     }
@@ -112,7 +113,7 @@ fn refusal(endpoint: ProviderEndpoint, reply: &CalloutReply, secrets: &Secrets) 
     let body = reply.body.get(..MAX_TEXT_LEN).unwrap_or(&reply.body);
     let text = secrets.redact(&String::from_utf8_lossy(body));
     if let Some(words) = envoys_own(reply, &text) {
-        let detail = endpoint.says(&format!("status {status} from Envoy: {words}"));
+        let detail = endpoint.says(format!("status {status} from Envoy: {words}"));
         // Waiting does not make a certificate valid.
         let trouble = if words.contains("CERTIFICATE_VERIFY_FAILED") {
             Trouble::lasting(detail)
@@ -133,7 +134,7 @@ fn refusal(endpoint: ProviderEndpoint, reply: &CalloutReply, secrets: &Secrets) 
         (None, _) => other_words(reply, &text, secrets),
     };
     let words = words.map(|words| format!(", {words}")).unwrap_or_default();
-    let detail = endpoint.says(&format!("status {status}{words}"));
+    let detail = endpoint.says(format!("status {status}{words}"));
     // RFC 9110 15.5.9, RFC 8470 5.2, RFC 6585 4: these statuses invite a retry.
     let passes = matches!(status, 408 | 425 | 429 | 500..);
     let trouble = if passes { Trouble::passing(detail) } else { Trouble::lasting(detail) };
@@ -162,17 +163,28 @@ fn other_words(reply: &CalloutReply, text: &str, secrets: &Secrets) -> Option<St
     }
 }
 
-/// The JSON object of a reply, or a description of what it holds instead.
+/// Why a reply with status 200 is not a JSON object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoObject {
+    /// The content type is another one, or missing.
+    #[error("content type is not JSON: {0}")]
+    ContentType(String),
+    /// The body is not an object that [`json::parse_object`] accepts.
+    #[error("not a JSON object ({0})")]
+    Json(JsonError),
+}
+
+/// The JSON object of a reply.
 ///
 /// # Errors
-/// The content type is not JSON, or the body is not an object that [`json::parse_object`] accepts.
-pub fn object(reply: &CalloutReply, most: usize) -> Result<Map<String, Value>, String> {
+/// See [`NoObject`].
+pub fn object(reply: &CalloutReply, most: usize) -> Result<Map<String, Value>, NoObject> {
     let media_type = reply.header("content-type").unwrap_or("missing");
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(format!("content type is not JSON: {}", cut(media_type, MAX_ERROR_CHARS)));
+        return Err(NoObject::ContentType(cut(media_type, MAX_ERROR_CHARS)));
     }
-    json::parse_object(&reply.body, most).map_err(|error| format!("not a JSON object ({error})"))
+    json::parse_object(&reply.body, most).map_err(NoObject::Json)
 }
 
 /// Puts the text on one line and cuts it.

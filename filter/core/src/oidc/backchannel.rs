@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::{Dependency, Malformed, Rejection};
+use crate::error::{Malformed, Rejection};
 use crate::host::Level;
 use crate::http::body::Body;
 use crate::http::reply::Reply;
@@ -25,10 +25,12 @@ use crate::json::ClaimProblem;
 use crate::metrics::{self, Logout};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::logout_notification;
-use crate::oidc::verify::{VerifyError, verify};
+use crate::oidc::verify::verify;
+use crate::principal::{Sid, Subject};
 use crate::quote::quote;
 use crate::record_name::RecordName;
 use crate::revocation::memory::Revocation;
+use crate::secret::SecretText;
 use crate::session::index::SessionOwner;
 use crate::session::replay::Message;
 use crate::session::store::Store;
@@ -43,8 +45,8 @@ const SAME_MOMENT: Duration = Duration::from_secs(2);
 
 /// The content of a validated logout token.
 struct Announced {
-    subject: Option<String>,
-    sid: Option<String>,
+    subject: Option<Subject>,
+    sid: Option<Sid>,
     jti: String,
     issued: Timestamp,
 }
@@ -71,7 +73,7 @@ async fn end_announced(login: &Rc<BrowserLogin>, request: &Request, body: Body) 
     let body = body.read(&*login.host).await?;
     let token = logout_token(request, &body)?;
     logout_notification::receive(login, token, |login, token| {
-        Box::pin(async move { end(&login, &token).await })
+        Box::pin(async move { end(&login, token.expose()).await })
     })
     .await
 }
@@ -116,7 +118,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
         Level::Info,
         &format!(
             "signed out by the provider: sub={}",
-            quote(logout.subject.as_deref().unwrap_or("-"), MAX_IDENTIFIER_CHARS)
+            quote(logout.subject.as_ref().map_or("-", Subject::as_str), MAX_IDENTIFIER_CHARS)
         ),
     );
     let (store, sid) = (sessions.clone(), logout.sid);
@@ -128,7 +130,7 @@ async fn end(login: &BrowserLogin, token: &str) -> Result<Reply, Rejection> {
         // Only tidies up: the sessions are revoked already.
         let _ = store.remove(&names).await;
     }));
-    told.and(listed_all).map_err(|error| Dependency::Redis(error.text()))?;
+    told.and(listed_all)?;
     sessions.done(&message).await;
     Ok(Reply::done())
 }
@@ -139,7 +141,7 @@ async fn listed(sessions: &Store, owner: SessionOwner<'_>) -> Vec<RecordName> {
 }
 
 /// 2.5: a form with one `logout_token`; other parameters are ignored.
-fn logout_token(request: &Request, body: &[u8]) -> Result<String, Malformed> {
+fn logout_token(request: &Request, body: &[u8]) -> Result<SecretText, Malformed> {
     let content_type = request.header("content-type").and_then(|value| value.split(';').next());
     if !content_type
         .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
@@ -148,7 +150,7 @@ fn logout_token(request: &Request, body: &[u8]) -> Result<String, Malformed> {
     }
     let mut tokens = form_urlencoded::parse(body).filter(|(name, _)| name == "logout_token");
     match (tokens.next(), tokens.next()) {
-        (Some((_, token)), None) => Ok(token.into_owned()),
+        (Some((_, token)), None) => Ok(SecretText::new(token)),
         _ => Err(Malformed::Parameters),
     }
 }
@@ -158,11 +160,9 @@ async fn validate(login: &BrowserLogin, token: &str) -> Result<Announced, Reject
     let algorithms = &login.settings.id_token_algorithms;
     // (1)-(3) not encrypted; signed like an ID token, never with `none`; (typ) a logout token by its header or its
     // event.
-    let verified =
-        verify(&login.client, token, &LogoutToken, algorithms).await.map_err(|error| match error {
-            VerifyError::Token(error) => Rejection::InvalidLogoutToken(error),
-            VerifyError::Unavailable(rejection) => rejection,
-        })?;
+    let verified = verify(&login.client, token, &LogoutToken, algorithms)
+        .await
+        .map_err(|error| error.into_rejection(Rejection::InvalidLogoutToken))?;
     check(login, verified.claims(), &login.settings.trusted_audiences).map_err(Rejection::InvalidLogoutToken)
 }
 
@@ -185,7 +185,7 @@ fn check(login: &BrowserLogin, claims: &Claims, trusted: &[String]) -> Result<An
     {
         return Err(ClaimProblem::WrongType.of(null).into());
     }
-    let (subject, sid) = (claims.sub()?.map(str::to_owned), claims.sid()?.map(str::to_owned));
+    let (subject, sid) = (claims.sub()?.map(Subject::from), claims.sid()?.map(Sid::from));
     if subject.is_none() && sid.is_none() {
         return Err(TokenError::NobodyNamed);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, Config};
+use crate::encoding::length_prefixed;
 use crate::error::{Rejection, SessionEnd};
 use crate::host::Host;
 use crate::http::cookies::GateCookies;
@@ -112,7 +113,6 @@ fn endings_matter(session: &config::Session, bearer: Option<&config::Bearer>) ->
 /// Everything that distinguishes this gate from another one with the same keys, so that neither opens what the other
 /// sealed.
 fn tenant(config: &Config, session: &config::Session) -> Vec<u8> {
-    let mut hash = Sha256::new();
     let parts = [
         &config.public_url.origin,
         &config.issuer.url,
@@ -120,9 +120,5 @@ fn tenant(config: &Config, session: &config::Session) -> Vec<u8> {
         &session.redis.prefix,
         &session.cookie_name,
     ];
-    for part in parts {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.finalize().to_vec()
+    Sha256::digest(length_prefixed(&parts.map(|part| part.as_bytes()))).to_vec()
 }

@@ -13,6 +13,7 @@ use crate::oidc::authorization;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::exchanges::Turn;
 use crate::oidc::flow::Flow;
+use crate::oidc::token_endpoint::NoTokens;
 use crate::oidc::{id_token, logout, refresh, token_endpoint, userinfo};
 use crate::principal::{self, Principal};
 use crate::secret::SecretText;
@@ -136,10 +137,9 @@ async fn exchange(
     let asked = login.host.now();
     let tokens = token_endpoint::exchange_code(&login.client, &code, &flow).await?;
     turn.accepted();
-    let id_token = tokens
-        .id_token
-        .clone()
-        .ok_or_else(|| LoginError::TokenResponse(ProviderEndpoint::Token.says("id_token is missing")))?;
+    let id_token = tokens.id_token.clone().ok_or_else(|| {
+        LoginError::TokenResponse(ProviderEndpoint::Token.says(NoTokens::Missing("id_token")))
+    })?;
     let validated = id_token::validate(&login, &id_token, &tokens, &flow, asked).await?;
     let access_until = tokens.access_until(Some(validated.expires), asked);
     let (issued, claims) = (validated.issued, validated.claims);
@@ -174,7 +174,8 @@ fn end_previous_session(login: &Rc<BrowserLogin>, request: &Request) {
         let job = login.clone();
         login.host.spawn(Box::pin(async move {
             let Err(failed) = job.sessions.delete(&ticket).await else { return };
-            let (why, detail) = (failed.rejection.label(), failed.rejection.detail().unwrap_or_default());
+            let (why, detail) =
+                (failed.rejection.reason().label(), failed.rejection.detail().unwrap_or_default());
             let next = if failed.name.is_some() { "retrying" } else { "not retried" };
             let line = "signed in, but this browser's previous session could not be deleted from Redis";
             job.host.log(Level::Warn, &format!("{line}; {next}: {why} {detail:?}"));

@@ -114,8 +114,7 @@ mod tests {
 
     use super::*;
     use crate::testing::TestHost;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const PATIENCE: Duration = Duration::from_millis(100);
 

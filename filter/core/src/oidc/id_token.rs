@@ -13,7 +13,7 @@ use crate::jose::validity::{Clock, Validity};
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::flow::Flow;
 use crate::oidc::token_endpoint::Tokens;
-use crate::oidc::verify::{VerifyError, verify};
+use crate::oidc::verify::verify;
 use crate::secret::SecretText;
 use crate::session::record::Record;
 use crate::time::Timestamp;
@@ -100,7 +100,7 @@ pub async fn validate_refreshed(
     verified(login, id_token, tokens, |claims, validity| {
         let issued = require("iat", validity.issued)?;
         // iss must be the configured issuer, as always. sub must be the same:
-        if claims.require_subject()? != record.principal.subject {
+        if claims.require_subject()? != record.principal.subject.as_str() {
             return Err(TokenError::OtherLogin);
         }
         // iat must not be before that of the previous ID token.
@@ -139,10 +139,7 @@ async fn verified(
     let algorithms = &login.settings.id_token_algorithms;
     let kind = IdToken(&login.config.issuer.access_token_marks);
     let verdict = verify(&login.client, id_token.expose(), &kind, algorithms).await;
-    let token = verdict.map_err(|error| match error {
-        VerifyError::Token(error) => LoginError::IdToken(error).into(),
-        VerifyError::Unavailable(rejection) => rejection,
-    })?;
+    let token = verdict.map_err(|error| error.into_rejection(|error| LoginError::IdToken(error).into()))?;
     let claims = token.claims();
     let validity = check(login, claims, &login.settings.trusted_audiences).map_err(LoginError::IdToken)?;
     let issued = check_login(claims, &validity).map_err(LoginError::IdToken)?;

@@ -140,7 +140,7 @@ fn chosen_url<'a>(login: &'a BrowserLogin, state: &str) -> Option<&'a str> {
 fn revoke(login: &Rc<BrowserLogin>, grant: Option<&Grant>) {
     let Some(refresh_token) = grant.and_then(|grant| grant.refresh_token.clone()) else { return };
     let has_end_session =
-        login.client.provider.now().is_some_and(|known| known.metadata.end_session_endpoint().is_some());
+        login.client.provider.now().is_some_and(|known| known.metadata.end_session_endpoint.is_ok());
     let is_offline = login.settings.scope.split(' ').any(|scope| scope == "offline_access");
     if is_offline || !has_end_session {
         token_revocation::revoke_later(&login.client, refresh_token);
@@ -163,7 +163,7 @@ async fn end_session_location(
 ) -> Result<Option<(String, String)>, Rejection> {
     // Right after a start, this worker may not know the provider yet, so wait for it.
     let known = login.client.provider.current().await.ok();
-    let Some(mut url) = known.and_then(|known| known.metadata.end_session_endpoint().cloned()) else {
+    let Some(mut url) = known.and_then(|known| known.metadata.end_session_endpoint.clone().ok()) else {
         return Ok(None);
     };
     let mut bytes = [0; 16];

@@ -13,6 +13,7 @@ use crate::http::reply::Reply;
 use crate::jose::error::TokenError;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::provider::Provider;
+use crate::secret::SecretText;
 use crate::sync::finish;
 
 /// The outcome of processing a message.
@@ -22,9 +23,9 @@ type Answer = Result<Reply, Rejection>;
 ///
 /// # Errors
 /// As the first call of `read`.
-pub async fn receive<R>(login: &Rc<BrowserLogin>, message: String, read: R) -> Answer
+pub async fn receive<R>(login: &Rc<BrowserLogin>, message: SecretText, read: R) -> Answer
 where
-    R: Fn(Rc<BrowserLogin>, String) -> LocalFuture<'static, Answer> + 'static,
+    R: Fn(Rc<BrowserLogin>, SecretText) -> LocalFuture<'static, Answer> + 'static,
 {
     let provider = login.client.provider.now();
     // Runs on the root context: the sender may disconnect, and the logout still takes effect.
@@ -58,7 +59,11 @@ where
                 true => match read(job.clone(), message).await {
                     Ok(_) => "processed".to_owned(),
                     Err(rejection) => {
-                        format!("refused: {} {:?}", rejection.label(), rejection.detail().unwrap_or_default())
+                        format!(
+                            "refused: {} {:?}",
+                            rejection.reason().label(),
+                            rejection.detail().unwrap_or_default()
+                        )
                     }
                 },
             };

@@ -24,15 +24,22 @@ pub struct Metadata {
     /// Whether every authorization response carries `iss` (RFC 9207 3).
     pub iss_parameter_supported: bool,
     authorization_endpoint: Found<Url>,
-    token_endpoint: Found<Called>,
-    userinfo_endpoint: Found<Called>,
-    end_session_endpoint: Found<Url>,
-    revocation_endpoint: Found<Called>,
-    introspection_endpoint: Found<Called>,
+    /// Where codes and refresh tokens are exchanged.
+    pub token_endpoint: Found<Called>,
+    /// Where claims about the signed-in user are fetched.
+    pub userinfo_endpoint: Found<Called>,
+    /// Where browsers are sent to sign out (RP-Initiated Logout 1.0 2.1). If there is none, signing out ends only the
+    /// session at this gate.
+    pub end_session_endpoint: Found<Url>,
+    /// Where tokens are revoked (RFC 7009).
+    pub revocation_endpoint: Found<Called>,
+    /// Where tokens are introspected (RFC 7662).
+    pub introspection_endpoint: Found<Called>,
     /// Requirements of the authorization request: PKCE with S256, and no pushed requests.
     request: Result<(), MetadataError>,
 }
 
+/// An endpoint, or why it can't be used.
 type Found<T> = Result<T, MetadataError>;
 
 /// An endpoint that the gate calls itself, with the cluster that serves its origin. Requests to it carry secrets and
@@ -105,7 +112,7 @@ pub enum MetadataError {
 /// Lasts until an administrator or the provider corrects the metadata.
 impl From<&MetadataError> for Dependency {
     fn from(error: &MetadataError) -> Self {
-        Self::ProviderMetadata(Trouble::lasting(ProviderEndpoint::Discovery.says(&error.to_string())))
+        Self::ProviderMetadata(Trouble::lasting(ProviderEndpoint::Discovery.says(error)))
     }
 }
 
@@ -143,46 +150,11 @@ impl Metadata {
     /// The first problem that prevents a login.
     pub fn login(&self, login: &Login) -> Result<&Url, &MetadataError> {
         self.request.as_ref()?;
-        self.token_endpoint()?;
+        self.token_endpoint.as_ref()?;
         if login.userinfo {
-            self.userinfo_endpoint()?;
+            self.userinfo_endpoint.as_ref()?;
         }
         self.authorization_endpoint.as_ref()
-    }
-
-    /// Where codes and refresh tokens are exchanged.
-    ///
-    /// # Errors
-    /// The endpoint is missing or unusable.
-    pub fn token_endpoint(&self) -> Result<&Called, &MetadataError> {
-        self.token_endpoint.as_ref()
-    }
-
-    /// Where claims about the signed-in user are fetched.
-    ///
-    /// # Errors
-    /// The endpoint is missing or unusable.
-    pub fn userinfo_endpoint(&self) -> Result<&Called, &MetadataError> {
-        self.userinfo_endpoint.as_ref()
-    }
-
-    /// Where tokens are introspected (RFC 7662).
-    ///
-    /// # Errors
-    /// The endpoint is missing or unusable.
-    pub fn introspection_endpoint(&self) -> Result<&Called, &MetadataError> {
-        self.introspection_endpoint.as_ref()
-    }
-
-    /// Where browsers are sent to sign out (RP-Initiated Logout 1.0 2.1). If there is none, signing out ends only the
-    /// session at this gate.
-    pub fn end_session_endpoint(&self) -> Option<&Url> {
-        self.end_session_endpoint.as_ref().ok()
-    }
-
-    /// Where tokens are revoked (RFC 7009).
-    pub fn revocation_endpoint(&self) -> Option<&Called> {
-        self.revocation_endpoint.as_ref().ok()
     }
 
     /// What the configuration needs and cannot use, each with its effect.
@@ -284,10 +256,10 @@ fn cluster<'a>(url: &Url, issuer: &'a Issuer) -> Option<&'a str> {
 mod tests {
     use super::*;
     use crate::config::ServedOrigin;
+    use crate::jose::mark::AccessTokenMark;
+    use crate::testing::test;
     use serde_json::json;
     use std::time::Duration;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const ALL: Needs = Needs { login: true, userinfo: true, introspection: true };
     const NOTHING: Needs = Needs { login: false, userinfo: false, introspection: false };
@@ -308,7 +280,7 @@ mod tests {
             startup_wait: Duration::from_secs(5),
             refresh_interval: Duration::from_secs(300),
             max_stale: Duration::from_secs(3600),
-            access_token_marks: vec![],
+            access_token_marks: AccessTokenMark::defaults(),
         }
     }
 
@@ -339,9 +311,13 @@ mod tests {
         let own = parse(json!({})).unwrap();
         assert_eq!(own.jwks_uri.cluster, "keycloak");
         assert!(
-            [own.token_endpoint(), own.userinfo_endpoint(), own.introspection_endpoint()]
-                .iter()
-                .all(|endpoint| endpoint.unwrap().cluster == "keycloak")
+            [
+                own.token_endpoint.as_ref(),
+                own.userinfo_endpoint.as_ref(),
+                own.introspection_endpoint.as_ref()
+            ]
+            .iter()
+            .all(|endpoint| endpoint.unwrap().cluster == "keycloak")
         );
 
         // Browsers may be sent there, but the gate has no cluster to reach it.
@@ -362,10 +338,10 @@ mod tests {
             "authorization_endpoint": elsewhere, "end_session_endpoint": elsewhere,
         }))
         .unwrap();
-        assert_eq!(metadata.introspection_endpoint(), Err(&no_cluster("introspection_endpoint")));
-        assert_eq!(metadata.revocation_endpoint(), None);
+        assert_eq!(metadata.introspection_endpoint.as_ref(), Err(&no_cluster("introspection_endpoint")));
+        assert_eq!(metadata.revocation_endpoint.as_ref().ok(), None);
         assert_eq!(metadata.login(&login()).map(Url::as_str), Ok(elsewhere));
-        assert_eq!(metadata.end_session_endpoint().map(Url::as_str), Some(elsewhere));
+        assert_eq!(metadata.end_session_endpoint.as_ref().ok().map(Url::as_str), Some(elsewhere));
         assert_eq!(metadata.missing(ALL).len(), 1);
         assert!(metadata.ignored(ALL)[0].starts_with("revocation_endpoint can't be called: its origin"));
     }
@@ -415,11 +391,11 @@ mod tests {
             }));
             let metadata = metadata.unwrap();
             assert_eq!(
-                (metadata.end_session_endpoint(), metadata.revocation_endpoint()),
+                (metadata.end_session_endpoint.as_ref().ok(), metadata.revocation_endpoint.as_ref().ok()),
                 (None, None),
                 "{url}"
             );
-            assert!(metadata.introspection_endpoint().is_err(), "{url}");
+            assert!(metadata.introspection_endpoint.as_ref().is_err(), "{url}");
         }
     }
 

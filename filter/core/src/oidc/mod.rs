@@ -9,6 +9,7 @@ pub mod backchannel;
 pub mod browser_login;
 pub mod callback;
 pub mod exchanges;
+pub mod fetch;
 pub mod flow;
 pub mod id_token;
 pub mod introspection;

@@ -127,8 +127,7 @@ impl Pace {
 mod tests {
     use super::*;
     use crate::testing::TestHost;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn f703_the_pause_grows_with_jitter_and_who_waits_is_served_sooner() {

@@ -9,24 +9,21 @@ use std::time::Duration;
 use futures_util::future::select;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use url::Position;
 
 use crate::config::Issuer;
 use crate::encoding::base64url;
 use crate::error::{Dependency, Outlook, Rejection, Trouble};
-use crate::host::{Callout, Host, Level};
+use crate::host::{Host, Level};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jwk_set::JwkSet;
 use crate::lease::Lease;
-use crate::oidc::answer::{self, ProviderEndpoint};
-use crate::oidc::metadata::{Called, Metadata, MetadataError, Needs};
+use crate::oidc::fetch::{self, FetchError};
+use crate::oidc::metadata::{Metadata, Needs};
 use crate::oidc::pace::{AWAITED_PAUSE, Failure, Pace, Urgency};
 use crate::quote::quote;
 use crate::sync::{Event, Room, within};
 use crate::time::Timestamp;
 
-/// Our `User-Agent` (RFC 9110 10.1.5): some firewalls refuse requests without one.
-const USER_AGENT: &str = concat!("oidc-gate/", env!("CARGO_PKG_VERSION"));
 /// Refetches for an unknown `kid` are at least this far apart.
 const MIN_REFETCH: Duration = Duration::from_secs(10);
 /// For how long the last failed refresh explains the failure of another session's refresh.
@@ -369,7 +366,7 @@ impl ProviderCache {
             let now = self.host.now().as_millis().to_string();
             let _ = self.host.shared_set(&format!("{}.refetched", self.shared_key), now.as_bytes(), None);
         }
-        match self.fetch().await {
+        match self.fetch().await.map_err(Trouble::from) {
             Ok(shared) => {
                 if let Ok(bytes) = serde_json::to_vec(&shared) {
                     let _ = self.host.shared_set(&self.shared_key, &bytes, None);
@@ -403,32 +400,12 @@ impl ProviderCache {
         }
     }
 
-    async fn fetch(&self) -> Result<Shared, Trouble> {
+    async fn fetch(&self) -> Result<Shared, FetchError> {
         // Use the start of the fetch: a change at the provider after this moment may be missing.
         let began = self.host.now();
-        let mut well_known = self.issuer.parsed.clone();
-        let path = format!("{}/.well-known/openid-configuration", well_known.path().trim_end_matches('/'));
-        well_known.set_path(&path);
-        let well_known = Called { url: well_known, cluster: self.issuer.cluster.clone() };
-        let document = self.get_json(&well_known, ProviderEndpoint::Discovery).await?;
-        let metadata = Metadata::parse(document.as_bytes(), &self.issuer).map_err(|error| {
-            let detail = ProviderEndpoint::Discovery.says(&error.to_string());
-            match error {
-                // It may be an error page of a proxy in front of the provider.
-                MetadataError::Json(_) => Trouble::passing(detail),
-                _ => Trouble::lasting(detail),
-            }
-        })?;
+        let (document, metadata) = fetch::metadata(&*self.host, &self.issuer).await?;
         self.tell(&metadata);
-        let jwks = self.get_json(&metadata.jwks_uri, ProviderEndpoint::Jwks).await?;
-        let keys = JwkSet::parse(jwks.as_bytes())
-            .map_err(|error| Trouble::passing(ProviderEndpoint::Jwks.says(&error.to_string())))?;
-        if keys.is_empty() {
-            let reasons = keys.reasons();
-            return Err(Trouble::lasting(
-                ProviderEndpoint::Jwks.says(&format!("no key can verify signatures: {reasons}")),
-            ));
-        }
+        let (jwks, keys) = fetch::keys(&*self.host, &self.issuer, &metadata).await?;
         if !keys.serves_any(&self.algorithms) {
             let names: Vec<&str> = self.algorithms.iter().map(|algorithm| algorithm.name()).collect();
             self.host.log(
@@ -461,39 +438,8 @@ impl ProviderCache {
         }
     }
 
-    async fn get_json(&self, called: &Called, endpoint: ProviderEndpoint) -> Result<String, Trouble> {
-        let callout = callout(&self.issuer, "GET", called, Vec::new());
-        let reply = answer::ask(&*self.host, endpoint, callout).await.map_err(|refusal| {
-            let Trouble { detail, outlook } = refusal.trouble;
-            Trouble { detail: format!("{detail} ({})", called.url).into(), outlook }
-        })?;
-        String::from_utf8(reply.body).map_err(|_| Trouble::passing(endpoint.says("not UTF-8")))
-    }
-
     fn publish(&self, provider: Provider) {
         *self.current.borrow_mut() = Some(Rc::new(provider));
         self.changed.notify();
-    }
-}
-
-/// A request to the provider, through the cluster of its origin. `:authority` is the URL's, because a provider may
-/// derive its issuer from it.
-pub fn callout(issuer: &Issuer, method: &str, Called { url, cluster }: &Called, body: Vec<u8>) -> Callout {
-    let authority = &url[Position::BeforeHost..Position::AfterPort];
-    let target = &url[Position::BeforePath..Position::AfterQuery];
-    Callout {
-        cluster: cluster.clone(),
-        headers: [
-            (":method", method),
-            (":path", target),
-            (":authority", authority),
-            (":scheme", url.scheme()),
-            ("accept", "application/json"),
-            ("user-agent", USER_AGENT),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec(),
-        body,
-        timeout: issuer.timeout,
     }
 }

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use crate::config::{ClientAuthentication, Config};
 use crate::encoding::base64;
 use crate::host::{Callout, Host};
+use crate::oidc::fetch;
 use crate::oidc::metadata::{Called, Needs};
-use crate::oidc::provider::{self, ProviderCache};
+use crate::oidc::provider::ProviderCache;
 
 /// The gate as one client of one provider, in one worker. Browser login and bearer tokens both need it.
 pub struct ProviderClient {
@@ -30,7 +31,7 @@ impl ProviderClient {
     /// The origin of the provider's `end_session_endpoint`, to which the sign-out form redirects.
     pub fn form_origin(&self) -> Option<String> {
         let provider = self.provider.now()?;
-        provider.metadata.end_session_endpoint().map(|url| url.origin().ascii_serialization())
+        provider.metadata.end_session_endpoint.as_ref().ok().map(|url| url.origin().ascii_serialization())
     }
 
     /// A form POST to one of the provider's endpoints, with client authentication (RFC 6749 2.3.1).
@@ -42,8 +43,7 @@ impl ProviderClient {
         if client.authentication == ClientAuthentication::ClientSecretPost {
             form.append_pair("client_id", &client.id).append_pair("client_secret", secret);
         }
-        let mut callout =
-            provider::callout(&self.config.issuer, "POST", endpoint, form.finish().into_bytes());
+        let mut callout = fetch::callout(&self.config.issuer, "POST", endpoint, form.finish().into_bytes());
         callout.headers.push(("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()));
         if client.authentication == ClientAuthentication::ClientSecretBasic {
             // RFC 6749 2.3.1: id and secret are form-encoded before they are joined.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::{Dependency, LoginError, Outlook, Rejection, Trouble};
 use crate::host::CalloutReply;
 use crate::json;
-use crate::oidc::answer::{self, ProviderEndpoint, Refusal};
+use crate::oidc::answer::{self, NoObject, ProviderEndpoint, Refusal};
 use crate::oidc::authorization::redirect_uri;
 use crate::oidc::flow::Flow;
 use crate::oidc::provider_client::ProviderClient;
@@ -62,9 +62,26 @@ pub enum Failure {
     /// The client id or secret is wrong.
     ClientRefused(Rc<str>),
     /// The reply is not a token response.
-    NoTokens(Rc<str>),
+    NoTokens(NoTokens),
     /// No reply, or a refusal that says nothing about the code, the refresh token or the client.
     Trouble(Trouble),
+}
+
+/// Why a reply with status 200 is not a token response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoTokens {
+    /// It is not a JSON object.
+    #[error(transparent)]
+    NoObject(#[from] NoObject),
+    /// A member is not a string.
+    #[error("{0} is not text")]
+    NotText(&'static str),
+    /// A required member is missing.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// RFC 6749 7.1: a token of an unknown type must not be used.
+    #[error("token_type is not Bearer")]
+    NotBearer,
 }
 
 /// Exchanges an authorization code.
@@ -88,7 +105,7 @@ pub async fn exchange_code(
         Failure::ClientRefused(words) | Failure::RequestRefused(words) => {
             LoginError::ClientRefused(words).into()
         }
-        Failure::NoTokens(what) => LoginError::TokenResponse(ProviderEndpoint::Token.says(&what)).into(),
+        Failure::NoTokens(what) => LoginError::TokenResponse(ProviderEndpoint::Token.says(what)).into(),
         Failure::Trouble(trouble) => Dependency::Provider(trouble).into(),
     })
 }
@@ -113,26 +130,25 @@ async fn request(
     parameters: &[(&str, &str)],
 ) -> Result<Result<Tokens, Failure>, Rejection> {
     let known = client.provider.current().await?;
-    let endpoint = known.metadata.token_endpoint().map_err(Dependency::from)?;
+    let endpoint = known.metadata.token_endpoint.as_ref().map_err(Dependency::from)?;
     let callout = client.post(endpoint, parameters);
     Ok(match answer::ask(&*client.host, ProviderEndpoint::Token, callout).await {
-        Ok(reply) => parse(&reply, client.host.now()),
+        Ok(reply) => parse(&reply, client.host.now()).map_err(Failure::NoTokens),
         Err(refusal) => Err(failure(refusal)),
     })
 }
 
 /// RFC 6749 5.1
-fn parse(reply: &CalloutReply, received: Timestamp) -> Result<Tokens, Failure> {
-    let response = answer::object(reply, MAX_RESPONSE_LEN).map_err(|what| no_tokens(&what))?;
+fn parse(reply: &CalloutReply, received: Timestamp) -> Result<Tokens, NoTokens> {
+    let response = answer::object(reply, MAX_RESPONSE_LEN)?;
     // Null and an empty string count as absent.
     let optional = |name: &'static str| match json::string(&response, name) {
         Ok(text) => Ok(text.filter(|text| !text.is_empty()).map(SecretText::new)),
-        Err(_) => Err(no_tokens(&format!("{name} is not text"))),
+        Err(_) => Err(NoTokens::NotText(name)),
     };
-    let required = |name| optional(name)?.ok_or_else(|| no_tokens(&format!("{name} is missing")));
-    // RFC 6749 7.1: a token of an unknown type must not be used.
+    let required = |name| optional(name)?.ok_or(NoTokens::Missing(name));
     if !required("token_type")?.expose().eq_ignore_ascii_case("bearer") {
-        return Err(no_tokens("token_type is not Bearer"));
+        return Err(NoTokens::NotBearer);
     }
     Ok(Tokens {
         received,
@@ -144,10 +160,6 @@ fn parse(reply: &CalloutReply, received: Timestamp) -> Result<Tokens, Failure> {
         refresh_expires_in: lifetime(response.get("refresh_expires_in"), MAX_REFRESH_LIFETIME)
             .filter(|left| !left.is_zero()),
     })
-}
-
-fn no_tokens(what: &str) -> Failure {
-    Failure::NoTokens(what.into())
 }
 
 /// In seconds. Some providers send a string. A value that is not a number counts as absent.
@@ -184,10 +196,9 @@ fn failure(Refusal { status, error, trouble }: Refusal) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
-    fn parse(body: &[u8]) -> Result<Tokens, Failure> {
+    fn parse(body: &[u8]) -> Result<Tokens, NoTokens> {
         let headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
         super::parse(&CalloutReply { status: 200, headers, body: body.to_vec() }, Timestamp::default())
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::error::{Dependency, LoginError, Outlook, Rejection};
 use crate::jose::claims::Claims;
 use crate::oidc::answer::{self, ProviderEndpoint};
-use crate::oidc::provider;
+use crate::oidc::fetch;
 use crate::oidc::provider_client::ProviderClient;
 use crate::oidc::token_endpoint::Tokens;
 
@@ -22,9 +22,8 @@ const PROTOCOL_CLAIMS: [&str; 10] =
 /// subject.
 pub async fn merge(client: &ProviderClient, tokens: &Tokens, claims: Claims) -> Result<Claims, Rejection> {
     let known = client.provider.current().await?;
-    let wrong = |what: &str| LoginError::UserInfo(ProviderEndpoint::UserInfo.says(what));
-    let endpoint = known.metadata.userinfo_endpoint().map_err(Dependency::from)?;
-    let mut callout = provider::callout(&client.config.issuer, "GET", endpoint, Vec::new());
+    let endpoint = known.metadata.userinfo_endpoint.as_ref().map_err(Dependency::from)?;
+    let mut callout = fetch::callout(&client.config.issuer, "GET", endpoint, Vec::new());
     callout.headers.push(("authorization".to_owned(), format!("Bearer {}", tokens.access_token.expose())));
     let reply =
         answer::ask(&*client.host, ProviderEndpoint::UserInfo, callout).await.map_err(
@@ -33,7 +32,8 @@ pub async fn merge(client: &ProviderClient, tokens: &Tokens, claims: Claims) -> 
                 Outlook::Lasting => LoginError::UserInfo(refusal.trouble.detail).into(),
             },
         )?;
-    let userinfo = answer::object(&reply, MAX_RESPONSE_LEN).map_err(|what| wrong(&what))?;
+    let userinfo = answer::object(&reply, MAX_RESPONSE_LEN)
+        .map_err(|error| LoginError::UserInfo(ProviderEndpoint::UserInfo.says(error)))?;
     // 5.3.2: sub must be present and equal to the ID token's.
     if userinfo.get("sub").is_none() || userinfo.get("sub") != claims.members().get("sub") {
         return Err(LoginError::UserInfoOfAnother.into());

@@ -21,6 +21,16 @@ pub enum VerifyError {
     Unavailable(Rejection),
 }
 
+impl VerifyError {
+    /// The refusal. `invalid` makes one for an invalid token.
+    pub fn into_rejection(self, invalid: impl FnOnce(TokenError) -> Rejection) -> Rejection {
+        match self {
+            Self::Token(error) => invalid(error),
+            Self::Unavailable(rejection) => rejection,
+        }
+    }
+}
+
 /// Verifies `text` as a token of this kind. For an unknown key, asks for newer keys once: the provider may just have
 /// rotated them (JW09).
 ///
@@ -34,15 +44,15 @@ pub async fn verify<K: TokenKind>(
 ) -> Result<VerifiedToken<K>, VerifyError> {
     // Check the form first: garbage must not cause a wait or a fetch.
     let token = UntrustedToken::parse(text).map_err(VerifyError::Token)?;
-    let (host, keeper) = (&*client.host, &client.provider);
-    let provider = keeper.current().await.map_err(VerifyError::Unavailable)?;
+    let (host, provider_cache) = (&*client.host, &client.provider);
+    let provider = provider_cache.current().await.map_err(VerifyError::Unavailable)?;
     let mut result = token.verify(kind, &provider.keys, algorithms, host);
     if matches!(result, Err(TokenError::UnknownKey)) {
-        match keeper.newer(&provider).await {
+        match provider_cache.newer(&provider).await {
             Newer::Keys(newer) => result = token.verify(kind, &newer.keys, algorithms, host),
             Newer::None => {}
             Newer::Unanswered => {
-                return Err(VerifyError::Unavailable(keeper.missing().into()));
+                return Err(VerifyError::Unavailable(provider_cache.missing().into()));
             }
         }
     }

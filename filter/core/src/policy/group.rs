@@ -13,8 +13,7 @@ fn without_leading_slash(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn bt16_groups_match_whole_or_not_at_all() {

@@ -152,7 +152,7 @@ impl Headers {
                 changes.push(HeaderChange::Set(name.into(), value.into_bytes()));
             }
         };
-        set(USER, Some(&principal.subject));
+        set(USER, Some(principal.subject.as_str()));
         // RFC 9068 5: a client must not be mistaken for a person with the same name.
         if principal.kind == Kind::Person {
             set(PREFERRED_USERNAME, principal.preferred_username.as_deref());
@@ -199,8 +199,7 @@ fn encode(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn hd05_claims_become_plain_header_values_that_decode_to_themselves() {

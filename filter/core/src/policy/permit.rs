@@ -3,12 +3,13 @@
 use crate::http::request::Request;
 use crate::policy::header_change::HeaderChange;
 use crate::policy::identity::{Audience, Headers, User};
+use crate::principal::Subject;
 
 /// Permission to forward one request. Only [`crate::policy`] can create it.
 #[derive(Debug)]
 pub struct Permit {
     changes: Vec<HeaderChange>,
-    subject: Option<String>,
+    subject: Option<Subject>,
 }
 
 impl Permit {
@@ -30,6 +31,6 @@ impl Permit {
 
     /// The subject for the access log. `None` on a public path.
     pub fn subject(&self) -> Option<&str> {
-        self.subject.as_deref()
+        self.subject.as_ref().map(Subject::as_str)
     }
 }

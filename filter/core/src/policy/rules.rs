@@ -2,6 +2,7 @@
 
 use crate::config::{self, Access, PathMatch, Preset, Rule, RuleName};
 use crate::http::request::Request;
+use crate::methods::Method;
 use crate::policy::mlflow::Routes;
 
 #[derive(Clone, Debug)]
@@ -31,15 +32,15 @@ impl Rules {
         let mlflow = config.preset.map(|Preset::Mlflow| Routes::new(&config.static_prefix));
         // Without a preset, the configured groups may access all paths that no rule matches.
         if mlflow.is_none() {
-            let members = |methods: &[&str], access| Rule {
+            let members = |methods: &[Method], access| Rule {
                 name: RuleName::Own("members".to_owned()),
                 path: PathMatch::Prefix("/".to_owned()),
-                methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+                methods: methods.to_vec(),
                 access,
             };
             if !config.viewers.is_empty() {
                 // GET includes HEAD. These methods are safe (RFC 9110 9.2.1).
-                rules.push(members(&["GET", "OPTIONS"], Access::Viewers));
+                rules.push(members(&[Method::Get, Method::Options], Access::Viewers));
             }
             if [&config.users, &config.admins, &config.viewers].iter().any(|groups| !groups.is_empty()) {
                 rules.push(members(&[], Access::Users));
@@ -69,8 +70,9 @@ impl Rules {
 
 fn applies(rule: &Rule, request: &Request, path: &str) -> bool {
     let method = request.method();
-    let method_applies = rule.methods.is_empty()
-        || rule.methods.iter().any(|wanted| wanted == method || (wanted == "GET" && method == "HEAD"));
+    // GET includes HEAD.
+    let is_method = |wanted: &Method| *wanted == method || (*wanted == Method::Get && method == Method::Head);
+    let method_applies = rule.methods.is_empty() || rule.methods.iter().any(is_method);
     // Over a connection that was upgraded, a client can do more than read.
     let only_reads = rule.access == Access::Viewers && !rule.methods.is_empty();
     method_applies && (request.is_safe() || !only_reads) && path_applies(&rule.path, path)

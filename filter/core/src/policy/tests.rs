@@ -8,9 +8,8 @@ use crate::http::request::tests::request;
 use crate::principal::{Kind, Principal};
 use crate::reserved::Reserved;
 use crate::secret::Secret;
+use crate::testing::test;
 use crate::time::Timestamp;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn policy(config: config::Policy) -> Policy {
     let url = PublicUrl {
@@ -63,7 +62,7 @@ fn member(groups: &[&str]) -> Principal {
 
 fn assertion() -> Option<identity::AssertionHeader> {
     let signer = Signer::new(&config::Assertion {
-        keys: vec![Secret::new("an assertion key of the unit tests, 44 bytes")],
+        keys: vec1::vec1![Secret::new("an assertion key of the unit tests, 44 bytes")],
         audience: "mlflow".into(),
         issuer: "oidc-gate".into(),
         header: "x-mlflow-authorization".into(),

@@ -69,9 +69,8 @@ fn is_elsewhere(claims: &Map<String, Value>, path: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::testing::test;
     use serde_json::json;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
     use crate::json::MAX_LIST_ENTRY_LEN;

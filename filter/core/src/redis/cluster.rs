@@ -193,8 +193,7 @@ pub fn redirection(error: &[u8]) -> Option<Redirection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn slots_are_those_of_redis() {

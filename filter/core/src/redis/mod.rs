@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::config;
-use crate::host::{Callout, CalloutError, Host, Level};
+use crate::host::{Callout, Host, Level};
 use crate::secret::Secret;
 use crate::sync::Role;
 use cluster::{Endpoint, Nodes, Redirection, Slots, slot};
@@ -90,10 +90,10 @@ impl Redis {
         }
         let known = slot.and_then(|slot| self.slots.node(slot));
         let mut target = known.map_or(Target::Any, Target::Node);
-        let mut failure = RedisError("too many redirections");
+        let mut failure = RedisError::TooManyRedirections;
         for _ in 0..=MAX_REDIRECTIONS {
             let cluster = if matches!(target, Target::Any) { &self.config.cluster } else { nodes };
-            let Failed { error, redirection } = match self.send(commands, cluster, target).await {
+            let NoReplies { error, redirection } = match self.send(commands, cluster, target).await {
                 Ok(replies) => return Ok(replies),
                 Err(failed) => failed,
             };
@@ -156,12 +156,13 @@ impl Redis {
             .map_err(|failed| failed.error);
         let learned = asked.and_then(|replies| match replies.as_slice() {
             [Value::Bulk(answer)] if self.nodes.learn(answer, self.host.now()) => Ok(()),
-            _ => Err(RedisError("wrong type of reply")),
+            _ => Err(RedisError::WrongType),
         });
         match learned {
             Ok(()) => self.slots.keep(&self.nodes),
-            Err(RedisError(what)) => {
-                self.host.log(Level::Warn, &format!("CLUSTER NODES failed, keeping the known nodes: {what}"));
+            Err(error) => {
+                self.host
+                    .log(Level::Warn, &format!("CLUSTER NODES failed, keeping the known nodes: {error}"));
             }
         }
     }
@@ -181,8 +182,12 @@ impl Redis {
         Ok(replies)
     }
 
-    async fn send(&self, commands: &[Command], cluster: &str, target: Target) -> Result<Vec<Value>, Failed> {
-        let failed = |what| Failed { error: RedisError(what), redirection: None };
+    async fn send(
+        &self,
+        commands: &[Command],
+        cluster: &str,
+        target: Target,
+    ) -> Result<Vec<Value>, NoReplies> {
         let mut body = Vec::new();
         let mut expected = commands.len();
         if let Some(password) = &self.config.password {
@@ -203,7 +208,7 @@ impl Redis {
         }
         // The random word proves that the replies belong to this pipeline.
         let mut nonce = [0; 9];
-        self.host.random(&mut nonce).map_err(|_| failed("no randomness"))?;
+        self.host.random(&mut nonce).map_err(|_| RedisError::NoRandomness)?;
         let nonce = crate::encoding::base64url(nonce);
         Command::new("ECHO").arg(nonce.as_bytes()).encode(&mut body);
         expected = expected.saturating_add(1);
@@ -217,23 +222,16 @@ impl Redis {
             headers.push((NODE_HEADER.to_owned(), node.to_string()));
         }
         let callout = Callout { cluster: cluster.to_owned(), headers, body, timeout: self.config.timeout };
-        let reply = self.host.call(callout).await.map_err(|error| {
-            failed(match error {
-                CalloutError::UnknownCluster => "unknown cluster",
-                CalloutError::NotSent => "no healthy host",
-                CalloutError::Reset => "connection lost",
-            })
-        })?;
+        let reply = self.host.call(callout).await.map_err(RedisError::from)?;
         match reply.status {
             // Envoy makes up this status once it is connected. It says nothing about Redis.
             200 => {}
-            504 => return Err(failed("timeout")),
-            _ => return Err(failed("can't connect")),
+            504 => return Err(RedisError::Timeout.into()),
+            _ => return Err(RedisError::CannotConnect.into()),
         }
-        let mut replies = resp::parse_exactly(&reply.body, expected)
-            .map_err(|NoReplies { error, redirection }| Failed { error, redirection })?;
+        let mut replies = resp::parse_exactly(&reply.body, expected)?;
         if replies.pop() != Some(Value::Bulk(nonce.into_bytes())) {
-            return Err(failed("reply of another request"));
+            return Err(RedisError::OfAnotherRequest.into());
         }
         if self.config.password.is_some() {
             replies.remove(0);
@@ -243,11 +241,6 @@ impl Redis {
         }
         Ok(replies)
     }
-}
-
-struct Failed {
-    error: RedisError,
-    redirection: Option<Redirection>,
 }
 
 /// One command with its arguments.

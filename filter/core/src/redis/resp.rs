@@ -2,7 +2,7 @@
 //! The parser must not recurse without a limit or allocate what a peer's numbers say.
 
 use crate::redis::cluster::{Redirection, redirection};
-use crate::redis::error::RedisError;
+use crate::redis::error::{ErrorReply, RedisError};
 
 /// Deepest nesting of arrays in an expected reply (`EXEC` around one list).
 const MAX_DEPTH: usize = 4;
@@ -52,7 +52,7 @@ pub fn parse_exactly(bytes: &[u8], count: usize) -> Result<Vec<Value>, NoReplies
             Err(error) => return Err(NoReplies { error, redirection: reader.redirection }),
         }
     }
-    if reader.rest.is_empty() { Ok(replies) } else { Err(RedisError("more replies than commands").into()) }
+    if reader.rest.is_empty() { Ok(replies) } else { Err(RedisError::TooManyReplies.into()) }
 }
 
 struct Reader<'a> {
@@ -66,25 +66,25 @@ impl<'a> Reader<'a> {
     fn value(&mut self, depth: usize) -> Result<Value, RedisError> {
         self.elements = self.elements.saturating_add(1);
         if depth > MAX_DEPTH || self.elements > MAX_ELEMENTS {
-            return Err(RedisError("reply too deep or too long"));
+            return Err(RedisError::TooLarge);
         }
-        let (kind, line) = self.line()?.split_first().ok_or(RedisError("malformed reply"))?;
+        let (kind, line) = self.line()?.split_first().ok_or(RedisError::Malformed)?;
         match kind {
             b'+' => text(line).map(Value::Simple),
             b'-' => {
                 // Only a reply to a command redirects. An error inside an array is a script's result.
                 self.redirection = if depth == 0 { redirection(line) } else { None };
-                Err(RedisError(error_kind(line)))
+                Err(RedisError::Refused(ErrorReply::parse(line)))
             }
             b':' => number(line).map(Value::Integer),
             b'$' => match number(line)? {
                 -1 => Ok(Value::Nil),
-                len => self.bulk(usize::try_from(len).map_err(|_| RedisError("malformed reply"))?),
+                len => self.bulk(usize::try_from(len).map_err(|_| RedisError::Malformed)?),
             },
             b'*' => match number(line)? {
                 -1 => Ok(Value::Nil),
                 len => {
-                    let len = usize::try_from(len).map_err(|_| RedisError("malformed reply"))?;
+                    let len = usize::try_from(len).map_err(|_| RedisError::Malformed)?;
                     let mut items = Vec::new();
                     for _ in 0..len {
                         items.push(self.value(depth.saturating_add(1))?);
@@ -92,78 +92,37 @@ impl<'a> Reader<'a> {
                     Ok(Value::Array(items))
                 }
             },
-            _ => Err(RedisError("malformed reply")),
+            _ => Err(RedisError::Malformed),
         }
     }
 
     fn line(&mut self) -> Result<&'a [u8], RedisError> {
-        let end =
-            self.rest.windows(2).position(|pair| pair == b"\r\n").ok_or(RedisError("incomplete reply"))?;
-        let (line, rest) = self.rest.split_at_checked(end).ok_or(RedisError("incomplete reply"))?;
-        self.rest = rest.strip_prefix(b"\r\n").ok_or(RedisError("incomplete reply"))?;
+        let end = self.rest.windows(2).position(|pair| pair == b"\r\n").ok_or(RedisError::Incomplete)?;
+        let (line, rest) = self.rest.split_at_checked(end).ok_or(RedisError::Incomplete)?;
+        self.rest = rest.strip_prefix(b"\r\n").ok_or(RedisError::Incomplete)?;
         Ok(line)
     }
 
     fn bulk(&mut self, len: usize) -> Result<Value, RedisError> {
-        let (value, rest) = self.rest.split_at_checked(len).ok_or(RedisError("incomplete reply"))?;
-        self.rest = rest.strip_prefix(b"\r\n").ok_or(RedisError("incomplete reply"))?;
+        let (value, rest) = self.rest.split_at_checked(len).ok_or(RedisError::Incomplete)?;
+        self.rest = rest.strip_prefix(b"\r\n").ok_or(RedisError::Incomplete)?;
         Ok(Value::Bulk(value.to_vec()))
     }
 }
 
 fn text(line: &[u8]) -> Result<String, RedisError> {
-    String::from_utf8(line.to_vec()).map_err(|_| RedisError("malformed reply"))
+    String::from_utf8(line.to_vec()).map_err(|_| RedisError::Malformed)
 }
 
 fn number(line: &[u8]) -> Result<i64, RedisError> {
-    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(RedisError("malformed reply"))
-}
-
-/// The first words of error replies, with the words for the log.
-const KINDS: [(&str, &str); 17] = [
-    ("LOADING", "LOADING: Redis is still reading its data"),
-    ("READONLY", "READONLY: this Redis is a replica"),
-    ("MOVED", "MOVED: the key lives on another cluster node"),
-    ("ASK", "ASK: the key is moving to another cluster node"),
-    ("CLUSTERDOWN", "CLUSTERDOWN"),
-    ("TRYAGAIN", "TRYAGAIN"),
-    ("OOM", "OOM: Redis is out of memory"),
-    ("MISCONF", "MISCONF: Redis can't save to its disk and refuses writes"),
-    ("NOREPLICAS", "NOREPLICAS: Redis has too few replicas and refuses writes"),
-    ("NOAUTH", "NOAUTH: Redis requires a password, but none is configured"),
-    ("WRONGPASS", "WRONGPASS: Redis refuses the password"),
-    ("NOPERM", "NOPERM: the Redis user lacks permission for the command or the key"),
-    ("WRONGTYPE", "WRONGTYPE: the key has another type"),
-    ("NOSCRIPT", "NOSCRIPT"),
-    ("BUSY", "BUSY: a script is running"),
-    ("MASTERDOWN", "MASTERDOWN: replica without its primary"),
-    ("EXECABORT", "EXECABORT"),
-];
-const OTHER: &str = "ERR: Redis refuses the command";
-
-/// Whether these words stand for an error reply: Redis was reachable but refused the command.
-pub fn is_refusal(what: &str) -> bool {
-    what == OTHER || KINDS.iter().any(|(_, message)| *message == what)
-}
-
-/// Keeps only the kind, because the rest of the message could quote what was sent.
-fn error_kind(line: &[u8]) -> &'static str {
-    let message =
-        |word: &[u8]| KINDS.iter().find(|(kind, _)| kind.as_bytes() == word).map(|(_, message)| *message);
-    let mut words = line.split(|byte| *byte == b' ');
-    let first = words.next().unwrap_or_default();
-    // Before version 7, Redis wraps the error of a command in a script: `ERR Error running script (…): … -OOM …`.
-    let wrapped = || words.find_map(|word| message(word.strip_prefix(b"-")?));
-    let is_wrapped = line.starts_with(b"ERR Error running script ");
-    message(first).or_else(|| is_wrapped.then(wrapped)?).unwrap_or(OTHER)
+    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(RedisError::Malformed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::redis::cluster::Endpoint;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn replies_of_every_kind_are_read() {
@@ -208,10 +167,11 @@ mod tests {
             ("*1\r\n-OOM x\r\n", "OOM"),
             ("-ERR unknown command 'secret'\r\n", "ERR"),
         ] {
-            let RedisError(message) = parse_exactly(reply.as_bytes(), 1).unwrap_err().error;
+            let error = parse_exactly(reply.as_bytes(), 1).unwrap_err().error;
+            let message = error.to_string();
             assert!(
                 message.starts_with(kind)
-                    && is_refusal(message)
+                    && matches!(error, RedisError::Refused(_))
                     && !message.contains("secret")
                     && !message.contains("10."),
                 "{message}"

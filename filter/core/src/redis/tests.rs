@@ -4,9 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::testing::test;
 use oidc_gate_redis_model::resp::{Reply, Words, take_command};
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 use crate::host::CalloutReply;
@@ -114,7 +113,7 @@ fn f1205_a_redirection_to_an_address_that_is_not_of_the_cluster_is_not_followed(
                 "{kind} {address}: the password went to {:?}",
                 cluster.reached()
             );
-            assert!(refused.text().starts_with(kind), "{refused:?}");
+            assert!(refused.to_string().starts_with(kind), "{refused:?}");
         }
     }
 }

@@ -187,9 +187,9 @@ impl RevocationLog {
                     (Level::Info, "revocation stream can be read again: reading it from the start".to_owned())
                 }),
             ),
-            (Err(RedisError(what)), trouble) => {
+            (Err(error), trouble) => {
                 self.host.count(metrics::log_read(LogRead::Failed));
-                self.host.log(Level::Debug, &format!("revocation stream not read: {what}"));
+                self.host.log(Level::Debug, &format!("revocation stream not read: {error}"));
                 let now = self.host.now();
                 let since = trouble.map_or(now, |trouble| trouble.since.min(now));
                 let was_said = trouble.is_some_and(|trouble| trouble.is_lasting);
@@ -197,7 +197,7 @@ impl RevocationLog {
                 let line = "revocation stream can't be read: this Envoy misses revocations from other Envoys";
                 (
                     Trouble { since, is_lasting: was_said || is_time }.encode(),
-                    is_time.then(|| (Level::Error, format!("{line}: {what}"))),
+                    is_time.then(|| (Level::Error, format!("{line}: {error}"))),
                 )
             }
         };
@@ -297,12 +297,12 @@ impl RevocationLog {
 
     /// Rewrites the stream. Redis adds no entry after an id that is ahead of its clock.
     async fn put_right(&self) {
-        if let Err(RedisError(what)) = self.write(&[]).await {
+        if let Err(error) = self.write(&[]).await {
             self.host.count(metrics::log_read(LogRead::Ahead));
             self.host.log(
                 Level::Warn,
                 &format!(
-                    "revocation stream has ids ahead of Redis' clock; rewriting it failed, retrying: {what}"
+                    "revocation stream has ids ahead of Redis' clock; rewriting it failed, retrying: {error}"
                 ),
             );
         }

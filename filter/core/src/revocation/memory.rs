@@ -14,7 +14,9 @@ use std::rc::Rc;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
+use crate::encoding::length_prefixed;
 use crate::host::{Host, shared_or};
+use crate::principal::{Sid, Subject};
 use crate::record_name::RecordName;
 use crate::time::Timestamp;
 
@@ -75,14 +77,14 @@ impl Revocation {
     }
 
     /// A session at the provider ended, and with it all sessions and tokens that carry its `sid`.
-    pub fn provider_session(issuer: &str, sid: &str) -> Self {
-        let key = hash(&[b"provider session", issuer.as_bytes(), sid.as_bytes()]);
+    pub fn provider_session(issuer: &str, sid: &Sid) -> Self {
+        let key = hash(&[b"provider session", issuer.as_bytes(), sid.as_str().as_bytes()]);
         Self { kind: RevocationKind::ProviderSession, key, before: Timestamp::default() }
     }
 
     /// Everything that was issued to a user before `before` is revoked.
-    pub fn user(issuer: &str, subject: &str, before: Timestamp) -> Self {
-        let key = hash(&[b"user", issuer.as_bytes(), subject.as_bytes()]);
+    pub fn user(issuer: &str, subject: &Subject, before: Timestamp) -> Self {
+        let key = hash(&[b"user", issuer.as_bytes(), subject.as_str().as_bytes()]);
         Self { kind: RevocationKind::User, key, before }
     }
 
@@ -148,7 +150,7 @@ enum SameSecond {
 
 impl RevocationKeys {
     /// For a session that was issued by `issuer` to `subject` at `issued` (its `iat`), in the provider session `sid`.
-    pub fn new(issuer: &str, subject: &str, sid: Option<&str>, issued: Timestamp) -> Self {
+    pub fn new(issuer: &str, subject: &Subject, sid: Option<&Sid>, issued: Timestamp) -> Self {
         Self {
             same_second: SameSecond::GoesOn,
             session: None,
@@ -374,12 +376,7 @@ pub fn session_id_hash(name: &RecordName) -> Key {
 }
 
 fn hash(parts: &[&[u8]]) -> Key {
-    let mut hash = Sha256::new();
-    hash.update(b"oidc-gate/ending/1");
-    for part in parts {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part);
-    }
+    let hash = Sha256::new().chain_update(b"oidc-gate/ending/1").chain_update(length_prefixed(parts));
     hash.finalize().first_chunk().copied().unwrap_or_default()
 }
 

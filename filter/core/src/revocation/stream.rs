@@ -10,7 +10,7 @@ use crate::encoding::{base64url, from_base64url};
 use crate::redis::resp::Value;
 use crate::redis::{Command, Redis, RedisError};
 use crate::revocation::memory::{MAX_KNOWN, Revocation};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, millis};
 
 /// How far an id may be ahead of Redis' clock. It covers the difference between the clocks of a primary and the replica
 /// that replaces it.
@@ -160,8 +160,8 @@ impl Stream {
             .number(millis(self.keep));
         let command = revocations.iter().fold(command, |command, one| command.arg(base64url(one.encode())));
         let replies = self.redis.run(&[command]).await?;
-        let [Value::Array(parts)] = replies.as_slice() else { return Err(wrong_type()) };
-        let [newest, Value::Integer(put_right)] = parts.as_slice() else { return Err(wrong_type()) };
+        let [Value::Array(parts)] = replies.as_slice() else { return Err(RedisError::WrongType) };
+        let [newest, Value::Integer(put_right)] = parts.as_slice() else { return Err(RedisError::WrongType) };
         let how = if *put_right == 1 { How::PutRight } else { How::Added };
         Ok(Written { newest: optional(newest)?, how })
     }
@@ -176,13 +176,13 @@ impl Stream {
             Id(millis, number) => format!("({millis}-{number}"),
         };
         let replies = self.redis.run(&[self.eval(READ).arg(from).number(millis(MARGIN))]).await?;
-        let [Value::Array(parts)] = replies.as_slice() else { return Err(wrong_type()) };
+        let [Value::Array(parts)] = replies.as_slice() else { return Err(RedisError::WrongType) };
         let [Value::Integer(now), first, last, seen, Value::Integer(more), Value::Array(values)] =
             parts.as_slice()
         else {
-            return Err(wrong_type());
+            return Err(RedisError::WrongType);
         };
-        let now = Timestamp::from_millis(u64::try_from(*now).map_err(|_| wrong_type())?);
+        let now = Timestamp::from_millis(u64::try_from(*now).map_err(|_| RedisError::WrongType)?);
         let latest = now.saturating_add(MAX_AHEAD);
         Ok(Page {
             now,
@@ -229,20 +229,12 @@ impl Id {
 fn optional(id: &Value) -> Result<Option<Id>, RedisError> {
     match id {
         Value::Bulk(none) if none.is_empty() => Ok(None),
-        Value::Bulk(id) => Id::parse(id).map(Some).ok_or_else(wrong_type),
-        _ => Err(wrong_type()),
+        Value::Bulk(id) => Id::parse(id).map(Some).ok_or(RedisError::WrongType),
+        _ => Err(RedisError::WrongType),
     }
 }
 
 fn revocation(value: &Value) -> Option<Revocation> {
     let Value::Bulk(value) = value else { return None };
     Revocation::decode(&from_base64url(value).ok()?)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn wrong_type() -> RedisError {
-    RedisError("wrong type of reply")
 }

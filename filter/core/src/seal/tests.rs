@@ -1,13 +1,13 @@
 //! Which values can be opened, and which cannot.
 
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 use super::*;
 use crate::testing::TestHost;
 
 fn ring(keys: &[&[u8; 32]], tenant: &[u8]) -> KeyRing {
-    KeyRing::new(keys.iter().map(|key| Secret::new(**key)).collect(), tenant)
+    let keys = keys.iter().map(|key| Secret::new(**key)).collect::<Vec<_>>();
+    KeyRing::new(keys.try_into().unwrap(), tenant)
 }
 
 const KEY: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";

@@ -80,8 +80,7 @@ fn cost(value: &impl Weigh) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     impl Weigh for &'static str {
         fn weight(&self) -> usize {

@@ -64,8 +64,7 @@ impl Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn f901_an_end_is_remembered_of_the_whole_ticket_and_for_a_moment() {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::encoding::base64url;
+use crate::encoding::{base64url, length_prefixed};
+use crate::principal::{Principal, Sid, Subject};
 use crate::record_name::RecordName;
 use crate::redis::resp::Value;
 use crate::redis::{Command, Redis, RedisError};
 use crate::session::record::Record;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, millis};
 
 /// Most sessions in one index, the latest ones.
 const MAX_ENTRIES: i64 = 100;
@@ -25,9 +26,16 @@ pub struct Index {
 #[derive(Clone, Copy, Debug)]
 pub enum SessionOwner<'a> {
     /// The user with this issuer and `sub`.
-    User(&'a str, &'a str),
+    User(&'a str, &'a Subject),
     /// The provider's session with this issuer and `sid`.
-    ProviderSession(&'a str, &'a str),
+    ProviderSession(&'a str, &'a Sid),
+}
+
+impl<'a> SessionOwner<'a> {
+    /// The user behind a session.
+    pub fn user(principal: &'a Principal) -> Self {
+        Self::User(&principal.issuer, &principal.subject)
+    }
 }
 
 /// One session in an index.
@@ -51,7 +59,7 @@ impl Index {
     /// Redis did not take it.
     pub async fn add(&self, record: &Record, name: &RecordName) -> Result<(), RedisError> {
         let oldest = record.created.saturating_sub(self.keep).as_millis().to_string();
-        let keep = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
+        let keep = millis(self.keep);
         for owner in owners(record) {
             let key = self.key(owner);
             self.redis
@@ -105,7 +113,7 @@ impl Index {
             .arg("WITHSCORES");
         let replies = self.redis.run(&[range]).await?;
         let [Value::Array(entries)] = replies.as_slice() else {
-            return Err(RedisError("wrong type of reply"));
+            return Err(RedisError::WrongType);
         };
         // Members that are not record names are skipped.
         Ok(entries.as_chunks::<2>().0.iter().filter_map(listed).collect())
@@ -114,24 +122,19 @@ impl Index {
     /// The key holds a hash, so that it reveals neither `sub` nor `sid`.
     fn key(&self, owner: SessionOwner<'_>) -> String {
         let (kind, issuer, id) = match owner {
-            SessionOwner::User(issuer, subject) => ("sub", issuer, subject),
-            SessionOwner::ProviderSession(issuer, sid) => ("sid", issuer, sid),
+            SessionOwner::User(issuer, subject) => ("sub", issuer, subject.as_str()),
+            SessionOwner::ProviderSession(issuer, sid) => ("sid", issuer, sid.as_str()),
         };
-        let mut hash = Sha256::new();
-        hash.update(b"oidc-gate/index/1");
-        for part in [kind, issuer, id] {
-            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(part);
-        }
+        let parts = length_prefixed(&[kind, issuer, id].map(str::as_bytes));
+        let hash = Sha256::new().chain_update(b"oidc-gate/index/1").chain_update(parts);
         self.redis.key(&[kind, &base64url(hash.finalize())])
     }
 }
 
 fn owners(record: &Record) -> impl Iterator<Item = SessionOwner<'_>> {
     let principal = &record.principal;
-    let user = SessionOwner::User(&principal.issuer, &principal.subject);
-    let session = principal.sid.as_deref().map(|sid| SessionOwner::ProviderSession(&principal.issuer, sid));
-    [Some(user), session].into_iter().flatten()
+    let session = principal.sid.as_ref().map(|sid| SessionOwner::ProviderSession(&principal.issuer, sid));
+    [Some(SessionOwner::user(principal)), session].into_iter().flatten()
 }
 
 fn listed([name, score]: &[Value; 2]) -> Option<Listed> {

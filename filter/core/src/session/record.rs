@@ -168,12 +168,7 @@ impl Record {
     /// The keys under which a revocation of this session is found.
     pub fn revocation_keys(&self) -> RevocationKeys {
         let principal = &self.principal;
-        RevocationKeys::new(
-            &principal.issuer,
-            &principal.subject,
-            principal.sid.as_deref(),
-            self.grant.issued,
-        )
+        RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_ref(), self.grant.issued)
     }
 }
 
@@ -197,8 +192,7 @@ mod tests {
     use super::*;
     use crate::principal::Kind;
     use crate::testing;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
 

@@ -22,12 +22,14 @@ use std::time::Duration;
 use crate::encoding::base64url;
 use crate::error::{Dependency, Rejection};
 use crate::host::Host;
+use crate::redis::RedisError;
 use crate::redis::resp::Value;
 use crate::session::entry::Entry;
 use crate::session::record::Record;
 use crate::session::script;
-use crate::session::store::{ScriptReply, Store, millis, wrong_type};
+use crate::session::store::{ScriptReply, Store};
 use crate::session::ticket::Ticket;
+use crate::time::millis;
 
 /// Longest pause between two tries to write the result of a refresh.
 pub const COMMIT_PAUSE: Duration = Duration::from_secs(1);
@@ -97,9 +99,9 @@ impl Store {
                 "yours" => Ok(LeaseOutcome::Ours(Fence(number))),
                 "held" => Ok(LeaseOutcome::Theirs(Duration::from_millis(number))),
                 "later" => Ok(LeaseOutcome::Later(Duration::from_millis(number))),
-                _ => Err(wrong_type()),
+                _ => Err(RedisError::WrongType.into()),
             },
-            ScriptReply::Word(_) => Err(wrong_type()),
+            ScriptReply::Word(_) => Err(RedisError::WrongType.into()),
         }
     }
 
@@ -141,7 +143,7 @@ impl Store {
         match reply {
             Value::Integer(1) => Ok(Some(self.remember(self.entry(ticket, record.clone(), version, size)))),
             Value::Integer(_) => Ok(None),
-            _ => Err(wrong_type()),
+            _ => Err(RedisError::WrongType.into()),
         }
     }
 
@@ -163,7 +165,7 @@ impl Store {
             .await?;
         match reply {
             Value::Integer(pause) => Ok(Duration::from_millis(u64::try_from(pause).unwrap_or_default())),
-            _ => Err(wrong_type()),
+            _ => Err(RedisError::WrongType.into()),
         }
     }
 
@@ -177,7 +179,7 @@ impl Store {
             .await?;
         match reply {
             Value::Integer(ended) => Ok(ended == 1),
-            _ => Err(wrong_type()),
+            _ => Err(RedisError::WrongType.into()),
         }
     }
 }

@@ -6,9 +6,10 @@ use sha2::{Digest, Sha256};
 
 use crate::encoding::base64url;
 use crate::error::{Dependency, LoginError, Rejection};
-use crate::redis::Command;
 use crate::redis::resp::Value;
-use crate::session::store::{Store, millis, wrong_type};
+use crate::redis::{Command, RedisError};
+use crate::session::store::Store;
+use crate::time::millis;
 
 /// A logout token, identified by its `jti`.
 pub struct Message {
@@ -75,9 +76,9 @@ impl Store {
             Value::Nil => match self.run_one(Command::new("GET").arg(key)).await? {
                 Value::Bulk(first) => Ok(first == ours.as_bytes()),
                 Value::Nil => Ok(false),
-                _ => Err(wrong_type()),
+                _ => Err(RedisError::WrongType.into()),
             },
-            _ => Err(wrong_type()),
+            _ => Err(RedisError::WrongType.into()),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::session::script;
 use crate::session::ticket::{Origin, Ticket};
 use crate::session::unwritten::Unwritten;
 use crate::sync::{Flights, Role, within};
+use crate::time::millis;
 
 /// Most bytes of session entries that one worker caches.
 const CACHE_CAPACITY: usize = 16 * 1024 * 1024;
@@ -107,7 +108,7 @@ impl Store {
     pub(crate) async fn create_for(&self, ticket: &Ticket, record: &Record) -> Result<(), Rejection> {
         let sealed = self.seal(ticket, record, 1)?;
         // Write the indexes first: a logout a moment later must find the session.
-        self.index.add(record, &ticket.record_name()).await.map_err(unavailable)?;
+        self.index.add(record, &ticket.record_name()).await?;
         let ttl = self.ttl(record);
         let size = sealed.len();
         let reply = self
@@ -116,7 +117,7 @@ impl Store {
             })
             .await?;
         if reply != Value::Integer(1) {
-            return Err(wrong_type());
+            return Err(RedisError::WrongType.into());
         }
         self.remember(self.entry(ticket, record.clone(), 1, size));
         Ok(())
@@ -252,7 +253,7 @@ impl Store {
     /// Redis did not confirm it. This Envoy rejects the sessions anyway.
     pub async fn end(&self, names: &[RecordName], mut revocations: Vec<Revocation>) -> Result<(), Rejection> {
         revocations.extend(names.iter().map(Revocation::session));
-        let logged = self.log.append(revocations).await.map_err(unavailable);
+        let logged = self.log.append(revocations).await.map_err(Rejection::from);
         self.catch_up();
         self.remove(names).await.and(logged)
     }
@@ -263,7 +264,7 @@ impl Store {
     /// Redis did not confirm it.
     pub async fn remove(&self, names: &[RecordName]) -> Result<(), Rejection> {
         let deletions = names.iter().map(|name| Command::new("DEL").arg(self.key(name))).collect();
-        self.redis.run_each(deletions).await.map(drop).map_err(unavailable)
+        Ok(self.redis.run_each(deletions).await.map(drop)?)
     }
 
     /// Drops cached sessions that other workers revoked or changed.
@@ -381,7 +382,7 @@ impl Store {
     async fn fetch_admitted(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
         let key = self.key(&ticket.record_name());
         let reply = self.run_one(Command::new("HMGET").arg(key).arg("ver").arg("rec")).await?;
-        let Value::Array(fields) = reply else { return Err(wrong_type()) };
+        let Value::Array(fields) = reply else { return Err(RedisError::WrongType.into()) };
         match fields.as_slice() {
             [Value::Nil, Value::Nil] => Err(self.gone(ticket)),
             [Value::Bulk(version), Value::Bulk(sealed)] => self.opened(ticket, version, sealed),
@@ -390,13 +391,13 @@ impl Store {
                 Err(Rejection::SessionEnded(SessionEnd::Unreadable))
             }
             // Not a reply to this command.
-            _ => Err(wrong_type()),
+            _ => Err(RedisError::WrongType.into()),
         }
     }
 
     /// Parses the reply of one of our scripts: a word, a word and a number, or a newer record.
     pub(super) fn outcome(&self, ticket: &Ticket, reply: Value) -> Result<ScriptReply, Rejection> {
-        let Value::Array(parts) = reply else { return Err(wrong_type()) };
+        let Value::Array(parts) = reply else { return Err(RedisError::WrongType.into()) };
         match parts.as_slice() {
             [Value::Bulk(word)] if word == b"gone" => Err(self.gone(ticket)),
             [Value::Bulk(word), Value::Bulk(version), Value::Bulk(sealed)] if word == b"changed" => {
@@ -407,7 +408,7 @@ impl Store {
                 String::from_utf8_lossy(word).into_owned(),
                 u64::try_from(*number).unwrap_or_default(),
             )),
-            _ => Err(wrong_type()),
+            _ => Err(RedisError::WrongType.into()),
         }
     }
 
@@ -484,8 +485,8 @@ impl Store {
     }
 
     pub(super) async fn run_one(&self, command: Command) -> Result<Value, Rejection> {
-        let mut replies = self.redis.run(&[command]).await.map_err(unavailable)?;
-        replies.pop().ok_or(Rejection::Unavailable(Dependency::Redis("incomplete reply")))
+        let mut replies = self.redis.run(&[command]).await?;
+        replies.pop().ok_or(RedisError::Incomplete.into())
     }
 
     /// Those of the given sessions that exist and are not idle.
@@ -494,7 +495,7 @@ impl Store {
     /// Redis is unavailable.
     pub async fn existing(&self, names: Vec<RecordName>) -> Result<Vec<RecordName>, Rejection> {
         let command = |name| Command::new("HMGET").arg(self.key(name)).arg("ver").arg("idle");
-        let replies = self.redis.run_each(names.iter().map(command).collect()).await.map_err(unavailable)?;
+        let replies = self.redis.run_each(names.iter().map(command).collect()).await?;
         let (now, is_known) = (self.host.now().as_millis(), !self.unwritten.was_refused());
         let is_idle = |idle: &[u8]| {
             let idle: Option<u64> = std::str::from_utf8(idle).ok().and_then(|idle| idle.parse().ok());
@@ -542,16 +543,4 @@ pub(super) enum ScriptReply {
     Number(String, u64),
     /// Another worker wrote the record in the meantime.
     Changed(Rc<Entry>),
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(super) fn wrong_type() -> Rejection {
-    Dependency::Redis("wrong type of reply").into()
-}
-
-pub(super) fn unavailable(error: RedisError) -> Rejection {
-    Rejection::Unavailable(Dependency::Redis(error.text()))
 }

@@ -131,14 +131,14 @@ pub(crate) mod tests {
     use super::*;
     use crate::secret::Secret;
     use crate::testing::TestHost;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const KEY: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
     const NEXT: &[u8; 32] = b"ZYXWVUTSRQPONMLKJIHGFEDCBA543210";
 
     fn ring(keys: &[&[u8; 32]], tenant: &[u8]) -> KeyRing {
-        KeyRing::new(keys.iter().map(|key| Secret::new(**key)).collect(), tenant)
+        let keys = keys.iter().map(|key| Secret::new(**key)).collect::<Vec<_>>();
+        KeyRing::new(keys.try_into().unwrap(), tenant)
     }
 
     pub(crate) fn keys() -> KeyRing {

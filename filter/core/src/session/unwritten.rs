@@ -11,7 +11,7 @@ use lru::LruCache;
 use crate::error::Dependency;
 use crate::host::{Host, Level, shared_or};
 use crate::metrics;
-use crate::redis::resp::is_refusal;
+use crate::redis::RedisError;
 use crate::revocation::memory::session_id_hash;
 use crate::session::entry::Entry;
 use crate::session::ticket::Ticket;
@@ -65,17 +65,17 @@ impl Unwritten {
 
     /// Call when Redis failed to record a use, even though it may serve reads.
     pub fn refused(&self, problem: Dependency) {
-        let Dependency::Redis(what) = problem else { return };
-        if !is_refusal(what) {
+        let Dependency::Redis(error) = problem else { return };
+        if !matches!(error, RedisError::Refused(_)) {
             // No reply: the use may have been written. It is retried.
             let line = "session last-used time not written to Redis, retrying";
-            return self.host.log(Level::Warn, &format!("{line}: {what}"));
+            return self.host.log(Level::Warn, &format!("{line}: {error}"));
         }
         let now = self.host.now();
         if self.tell(Refusals { last: now, go_on: true }).is_some_and(|before| !before.is_within(GRACE, now))
         {
             let line = "session last-used times can't be written to Redis: idle timeouts are suspended";
-            self.host.log(Level::Error, &format!("{line}: {what}"));
+            self.host.log(Level::Error, &format!("{line}: {error}"));
         }
     }
 

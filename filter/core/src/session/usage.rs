@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use crate::error::{Rejection, SessionEnd};
-use crate::redis::resp::is_refusal;
+use crate::error::{Dependency, Rejection, SessionEnd};
+use crate::redis::RedisError;
 use crate::revocation::memory::session_id_hash;
 use crate::session::entry::Entry;
 use crate::session::record::touch_interval;
 use crate::session::script;
-use crate::session::store::{ScriptReply, Store, wrong_type};
+use crate::session::store::{ScriptReply, Store};
 use crate::session::ticket::Ticket;
 use crate::session::unwritten::{PAUSE, Use};
 use crate::time::Timestamp;
@@ -89,7 +89,7 @@ impl Store {
             let ended =
                 self.eval(script::END_UNUSED, &entry.name, |command| command.number(entry.version)).await;
             let reply = match ended {
-                Err(Rejection::Unavailable(problem)) if is_refusal(problem.redis()) => {
+                Err(Rejection::Unavailable(problem @ Dependency::Redis(RedisError::Refused(_)))) => {
                     self.unwritten.refused(problem);
                     continue;
                 }
@@ -108,7 +108,7 @@ impl Store {
                     return Ok(entry);
                 }
                 ScriptReply::Changed(newer) => entry = newer,
-                _ => return Err(wrong_type()),
+                _ => return Err(RedisError::WrongType.into()),
             }
             if !self.looks_idle(&entry) {
                 break;
@@ -150,7 +150,7 @@ impl Store {
                 ScriptReply::Word(word) if word == "busy" => return Ok(self.remember((*entry).clone())),
                 // Another worker wrote the record since, but its last use may be long ago.
                 ScriptReply::Changed(newer) => entry = newer,
-                _ => return Err(wrong_type()),
+                _ => return Err(RedisError::WrongType.into()),
             }
             if used.duration_since(entry.record.last_used) < touch_interval(&self.config) {
                 break;

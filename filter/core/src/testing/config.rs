@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use url::Url;
+use vec1::vec1;
 
 use crate::config::*;
 use crate::jose::algorithm::Algorithm;
@@ -29,7 +30,7 @@ pub fn config() -> Config {
             startup_wait: Duration::from_secs(5),
             refresh_interval: Duration::from_secs(300),
             max_stale: Duration::from_secs(86_400),
-            access_token_marks: AccessTokenMark::DEFAULT.to_vec(),
+            access_token_marks: AccessTokenMark::defaults(),
         },
         client: Client {
             id: "mlflow".into(),
@@ -41,12 +42,12 @@ pub fn config() -> Config {
                 scope: "openid profile email".into(),
                 userinfo: false,
                 timeout: Duration::from_secs(600),
-                id_token_algorithms: vec![Algorithm::Rs256],
+                id_token_algorithms: vec1![Algorithm::Rs256],
                 trusted_audiences: vec![],
                 logout_return_urls: vec![],
             },
             session: Session {
-                keys: vec![Secret::new(*b"0123456789abcdefghijklmnopqrstuv")],
+                keys: vec1![Secret::new(*b"0123456789abcdefghijklmnopqrstuv")],
                 idle_timeout: Duration::from_secs(3600),
                 absolute_timeout: Duration::from_secs(12 * 3600),
                 cache_ttl: Duration::from_secs(5),
@@ -65,8 +66,8 @@ pub fn config() -> Config {
             },
         }),
         bearer: Some(Bearer {
-            audiences: vec!["mlflow".into()],
-            algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
+            audiences: vec1!["mlflow".into()],
+            algorithms: vec1![Algorithm::Rs256, Algorithm::Es256],
             max_lifetime: None,
             check_interval: None,
             basic: false,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde_json::Value;
 use url::Url;
 
 use super::TestHost;
@@ -35,6 +36,10 @@ pub struct World {
 /// The headers of a browser that follows a link.
 pub const NAVIGATION: &[(&str, &str)] = &[("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")];
 
+/// The headers of a browser that submits a form on the gate's own pages.
+pub const OWN_FORM: &[(&str, &str)] =
+    &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+
 impl World {
     pub fn new() -> Self {
         Self::with(config())
@@ -44,6 +49,26 @@ impl World {
         let host = TestHost::new();
         let provider = MemoryProvider::new(host.now().as_secs());
         Self::around(host, MemoryRedis::new(), provider, config)
+    }
+
+    /// With a configuration that differs in this.
+    pub fn changed(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config();
+        change(&mut config);
+        Self::with(config)
+    }
+
+    /// With a browser that is signed in.
+    pub fn signed_in() -> Self {
+        let world = Self::new();
+        world.log_in("/");
+        world
+    }
+
+    /// The same world with the cookies of another one's browser.
+    pub fn with_cookies_of(self, other: &Self) -> Self {
+        self.cookies.replace(other.cookies.borrow().clone());
+        self
     }
 
     /// Another Envoy with the same configuration, Redis and provider, at the same time.
@@ -102,6 +127,46 @@ impl World {
     pub fn send_with(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Body) -> Decision {
         let gate = self.gate.borrow().clone();
         self.host.run(gate.decide(self.head(method, target, headers), body, self.caller.get()))
+    }
+
+    /// Sends a request with this bearer token.
+    pub fn present(&self, token: &str) -> Decision {
+        self.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])
+    }
+
+    /// Sends a request with an access token that differs in this.
+    pub fn bearer(&self, changes: Value) -> Decision {
+        self.present(&self.provider.access_token(self.now(), changes))
+    }
+
+    /// Whether an API client's request with the browser's cookies is forwarded.
+    pub fn is_in(&self) -> bool {
+        matches!(self.browse("GET", "/", &[("accept", "*/*")]), Decision::Forward { .. })
+    }
+
+    /// The status of the reply to an API client's request with the browser's cookies.
+    pub fn status(&self) -> u16 {
+        replied(self.browse("GET", "/", &[("accept", "*/*")])).status
+    }
+
+    /// Presses the sign-out button.
+    pub fn sign_out(&self) -> Reply {
+        replied(self.browse("POST", "/oauth2/logout", OWN_FORM))
+    }
+
+    /// Lets time pass while jobs run.
+    pub fn sleep(&self, duration: Duration) {
+        self.host.run(self.host.clone().sleep_for(duration));
+    }
+
+    /// The number of sessions in Redis.
+    pub fn sessions(&self) -> usize {
+        self.redis.keys().iter().filter(|key| key.contains(":s:")).count()
+    }
+
+    /// How many log lines contain this text.
+    pub fn said(&self, what: &str) -> usize {
+        self.host.log_lines().iter().filter(|line| line.contains(what)).count()
     }
 
     /// The request headers, as Envoy passes them on.

@@ -9,10 +9,9 @@ use crate::world::{Act, World};
 
 /// Performs an action now and then while users use the gate.
 pub async fn run(world: Rc<World>) {
-    let mean = u64::try_from(world.plan.people.administrator.as_millis()).unwrap_or(10_000);
     let mut rotated = None;
     loop {
-        world.executor.sleep(Duration::from_millis(world.rng.between(1, 2 * mean))).await;
+        world.pause_about(world.plan.people.administrator).await;
         if world.act() != Act::Use {
             return;
         }
@@ -30,8 +29,8 @@ pub async fn run(world: Rc<World>) {
             .trace
             .event(now, "administrator", announced.len() as u64, || format!("{action:?} {announced:?}"));
         // One after another; each waits for its reply.
-        for sid in announced {
-            announce(&world, &sid).await;
+        for ended in announced {
+            announce(&world, &ended).await;
         }
         if !world.plan.provider.admin_url {
             continue;

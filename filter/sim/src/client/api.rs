@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::exchange::{Ask, exchange};
 use crate::ledger::Rule;
-use crate::provider::AUTHORITY;
 use crate::world::{Act, World};
 
 /// How often the final request is repeated if the provider is slow.
@@ -17,8 +16,7 @@ pub async fn run(world: Rc<World>, number: usize) {
     let user = number % world.plan.people.users;
     let mut token: Option<String> = None;
     loop {
-        let mean = u64::try_from(world.plan.people.think.as_millis()).unwrap_or(1_000);
-        world.executor.sleep(Duration::from_millis(world.rng.between(1, 2 * mean))).await;
+        world.pause_about(world.plan.people.think).await;
         match world.act() {
             Act::Use => {}
             Act::Wait => continue,
@@ -26,7 +24,7 @@ pub async fn run(world: Rc<World>, number: usize) {
             Act::Leave => return,
         }
         if token.is_none() && !world.faults.provider_is_away(world.executor.now()) {
-            token = world.provider.grant(user, world.executor.now()).map(|(access, _)| access);
+            token = world.provider.grant(user, world.executor.now());
         }
         let Some(text) = token.clone() else { continue };
         let refused = ask(&world, &text).await == Some(401);
@@ -42,14 +40,12 @@ async fn ask(world: &Rc<World>, token: &str) -> Option<u16> {
         ("POST", "/api/2.0/mlflow/runs/log-metric"),
         ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/model.bin"),
     ]);
-    let ask = Ask::new(world, method, target)
-        .header(":authority", AUTHORITY)
-        .header("authorization", format!("Bearer {token}"));
+    let ask = Ask::new(world, method, target).header("authorization", format!("Bearer {token}"));
     exchange(world, world.any_worker(None), ask).await.map(|seen| seen.status())
 }
 
 async fn show(world: &Rc<World>, user: usize) {
-    let Some((token, _)) = world.provider.grant(user, world.executor.now()) else { return };
+    let Some(token) = world.provider.grant(user, world.executor.now()) else { return };
     let mut status = ask(world, &token).await;
     // The provider may be slow, within its limits, so repeat the request.
     for _ in 0..SHOW_TRIES {

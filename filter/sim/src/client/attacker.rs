@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::exchange::{Ask, exchange};
 use crate::ledger::SESSION_COOKIE;
-use crate::provider::{AUTHORITY, CLIENT, ISSUER, Key};
-use crate::world::{Act, World, epoch_secs};
+use crate::provider::{CLIENT, ISSUER, Key};
+use crate::world::{Act, World, epoch_secs, subject};
 
 /// Tries one attack after another while users use the gate.
 pub async fn run(world: Rc<World>) {
@@ -25,14 +25,14 @@ pub async fn run(world: Rc<World>) {
 }
 
 fn attempt(world: &World) -> Ask {
-    let ask = |method: &str, target: &str| Ask::new(world, method, target).header(":authority", AUTHORITY);
+    let ask = |method: &str, target: &str| Ask::new(world, method, target);
     let now = epoch_secs(world.executor.now());
     // A different key under the real key's id.
     let mut forger = Key::new(1_000 + world.rng.below(1_000));
     forger.id = "key-0".to_owned();
     let someone = world.ledger.some_session(&world.rng);
     let sid = someone.as_ref().map(|(_, sid)| sid.clone()).unwrap_or_default();
-    let subject = format!("subject-{}", world.rng.index(world.plan.people.users));
+    let subject = subject(world.rng.index(world.plan.people.users));
     match world.rng.below(6) {
         0 => {
             let mut ticket = [0; 48];

@@ -9,8 +9,7 @@ use super::jar::Jar;
 use crate::executor::Moment;
 use crate::ledger::{Rule, SESSION_COOKIE};
 use crate::plan::FaultProfile;
-use crate::provider::endpoints::Authorized;
-use crate::provider::{AUTHORITY, ISSUER, ORIGIN, announce};
+use crate::provider::{Authorized, ISSUER, ORIGIN, announce};
 use crate::sync::within;
 use crate::world::{Act, World};
 
@@ -106,8 +105,7 @@ impl Browser {
     }
 
     async fn think(&self) {
-        let mean = u64::try_from(self.world.plan.people.think.as_millis()).unwrap_or(1_000);
-        self.world.executor.sleep(Duration::from_millis(self.world.rng.between(1, 2 * mean))).await;
+        self.world.pause_about(self.world.plan.people.think).await;
     }
 
     async fn use_it(self: &Rc<Self>) {
@@ -146,11 +144,7 @@ impl Browser {
             ("GET", "/ajax-api/2.0/mlflow/runs/get?run_id=1"),
             ("POST", "/ajax-api/2.0/mlflow/runs/search"),
         ]);
-        let ask = Ask::new(world, method, target)
-            .header(":authority", AUTHORITY)
-            .header("sec-fetch-site", "same-origin")
-            .header("sec-fetch-mode", "cors")
-            .header("sec-fetch-dest", "empty");
+        let ask = Ask::new(world, method, target).fetch_metadata("same-origin", "cors", "empty");
         if world.rng.permille(world.plan.people.abort) {
             let patience = Duration::from_micros(world.rng.between(100, 20_000));
             within(&world.executor, patience, self.send(ask)).await;
@@ -176,10 +170,7 @@ impl Browser {
 
     fn navigation(&self, target: &str, site: &str) -> Ask {
         Ask::new(&self.world, "GET", target)
-            .header(":authority", AUTHORITY)
-            .header("sec-fetch-site", site)
-            .header("sec-fetch-mode", "navigate")
-            .header("sec-fetch-dest", "document")
+            .fetch_metadata(site, "navigate", "document")
             .header("accept", "text/html")
     }
 
@@ -268,13 +259,14 @@ impl Browser {
         };
         world.executor.sleep(Duration::from_millis(world.rng.between(2, 40))).await;
         let sso = self.sso.borrow().clone();
-        let logged_out = world.provider.end_session_request(query, sso.as_deref(), world.executor.now());
+        let (ended, location) =
+            world.provider.end_session_request(query, sso.as_deref(), world.executor.now());
         // The provider redirects the browser only after it has notified the gate.
-        for sid in &logged_out.announce {
-            announce(world, sid).await;
+        if let Some(ended) = ended {
+            announce(world, &ended).await;
         }
         *self.sso.borrow_mut() = None;
-        if let Some(location) = logged_out.location {
+        if let Some(location) = location {
             let target = location.strip_prefix(ORIGIN).unwrap_or(&location).to_owned();
             self.send(self.navigation(&target, "cross-site")).await;
         }
@@ -295,12 +287,11 @@ impl Browser {
         } else {
             format!("/oauth2/account/sign-out?session={}", self.world.rng.pick(&others))
         };
-        let ask = Ask::new(&self.world, "POST", &target)
-            .header(":authority", AUTHORITY)
-            .header("origin", ORIGIN)
-            .header("sec-fetch-site", "same-origin")
-            .header("sec-fetch-mode", "navigate")
-            .header("sec-fetch-dest", "document");
+        let ask = Ask::new(&self.world, "POST", &target).header("origin", ORIGIN).fetch_metadata(
+            "same-origin",
+            "navigate",
+            "document",
+        );
         if let Some(seen) = self.send(ask).await {
             self.follow_to_end_session(&seen).await;
         }
@@ -345,7 +336,6 @@ impl Browser {
         let now = || world.executor.now();
         for _ in 0..world.plan.worker_count() * 2 {
             let ask = Ask::new(world, "GET", "/ajax-api/2.0/mlflow/runs/get")
-                .header(":authority", AUTHORITY)
                 .header("sec-fetch-site", "same-origin")
                 .header("sec-fetch-dest", "empty");
             let status = self.send(ask).await.map_or(0, |seen| seen.status());

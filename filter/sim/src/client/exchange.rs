@@ -11,6 +11,7 @@ use crate::contexts::{Decided, Reply};
 use crate::envoy::WorkerId;
 use crate::executor::{Moment, Span};
 use crate::ledger::{SESSION_COOKIE, session_cookie};
+use crate::provider::AUTHORITY;
 use crate::sabotage::Sabotage;
 use crate::worker::Request;
 use crate::world::World;
@@ -47,13 +48,8 @@ impl Seen {
     }
 
     /// A header of the gate's reply.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        match self {
-            Self::Served => None,
-            Self::Answered(reply) => {
-                reply.headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
-            }
-        }
+    pub fn header<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.headers(name).next()
     }
 
     /// All values of a header of the gate's reply.
@@ -74,6 +70,7 @@ impl Ask {
             (":method", method.to_owned()),
             (":path", target.to_owned()),
             ("x-request-id", format!("request-{number}")),
+            (":authority", AUTHORITY.to_owned()),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
         Self { number, headers, body: Vec::new(), address: "192.0.2.1:40000".to_owned() }
@@ -84,6 +81,14 @@ impl Ask {
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Adds the headers by which a browser says what the request is for (Fetch Metadata).
+    #[must_use]
+    pub fn fetch_metadata(self, site: &str, mode: &str, destination: &str) -> Self {
+        self.header("sec-fetch-site", site)
+            .header("sec-fetch-mode", mode)
+            .header("sec-fetch-dest", destination)
     }
 
     /// Sets the client's address.
@@ -119,6 +124,17 @@ impl Ask {
     pub fn path(&self) -> &str {
         self.get(":path").and_then(|target| target.split('?').next()).unwrap_or_default()
     }
+
+    /// The query.
+    pub fn query(&self) -> &str {
+        self.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query)
+    }
+}
+
+/// A parameter of a query.
+pub fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(candidate, _)| candidate == name).map(|(_, value)| value.into_owned())
 }
 
 /// Sends a request to a worker. `None` if no worker runs, or it crashed before it replied. Dropping the future means

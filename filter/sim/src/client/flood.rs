@@ -7,10 +7,10 @@ use std::time::Duration;
 use oidc_gate_core::encoding::{base64url, from_base64url};
 use oidc_gate_core::session::ticket::UntrustedTicket;
 
-use super::exchange::{Ask, Seen, exchange};
+use super::exchange::{Ask, Seen, exchange, parameter};
 use crate::envoy::WorkerId;
 use crate::ledger::SESSION_COOKIE;
-use crate::provider::{AUTHORITY, ISSUER};
+use crate::provider::ISSUER;
 use crate::world::{Act, World};
 
 /// The network of all strangers.
@@ -70,7 +70,6 @@ async fn ticket(world: &Rc<World>, at: WorkerId, address: String, kind: Ticket) 
     }
     let targets = ["/models", "/oauth2/account", "/oauth2/logout", "/ajax-api/2.0/mlflow/runs/get"];
     let ask = Ask::new(world, "GET", world.rng.pick::<&str>(&targets))
-        .header(":authority", AUTHORITY)
         .header("cookie", format!("{SESSION_COOKIE}={value}"))
         .from_address(address);
     exchange(world, at, ask).await;
@@ -79,15 +78,12 @@ async fn ticket(world: &Rc<World>, at: WorkerId, address: String, kind: Ticket) 
 /// Begins a login and returns at once with everything except a valid code.
 async fn callback(world: &Rc<World>, at: WorkerId, address: String) {
     let ask = Ask::new(world, "GET", "/oauth2/login")
-        .header(":authority", AUTHORITY)
         .header("sec-fetch-mode", "navigate")
         .header("sec-fetch-dest", "document")
         .from_address(address.clone());
     let Some(seen @ Seen::Answered(_)) = exchange(world, at, ask).await else { return };
-    let state = seen.header("location").and_then(|location| {
-        let (_, query) = location.split_once('?')?;
-        form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "state").map(|(_, state)| state)
-    });
+    let query = seen.header("location").and_then(|location| location.split_once('?'));
+    let state = query.and_then(|(_, query)| parameter(query, "state"));
     let cookie = seen.headers("set-cookie").find_map(|cookie| cookie.split(';').next());
     let (Some(state), Some(cookie)) = (state, cookie) else { return };
     let query = form_urlencoded::Serializer::new(String::new())
@@ -96,7 +92,6 @@ async fn callback(world: &Rc<World>, at: WorkerId, address: String) {
         .append_pair("iss", ISSUER)
         .finish();
     let ask = Ask::new(world, "GET", &format!("/oauth2/callback?{query}"))
-        .header(":authority", AUTHORITY)
         .header("sec-fetch-mode", "navigate")
         .header("sec-fetch-dest", "document")
         .header("cookie", cookie)

@@ -1,7 +1,10 @@
 //! The sessions, tokens and codes that clients and attackers choose from.
 
-use super::{Issued, Ledger, Moment, TokenKind};
+use oidc_gate_provider_model::Kind;
+
+use super::{Issued, Ledger, Moment};
 use crate::rng::Rng;
+use crate::world::subject;
 
 /// Credentials that an observer may have seen.
 impl Ledger {
@@ -9,7 +12,7 @@ impl Ledger {
     pub fn some_session(&self, rng: &Rng) -> Option<(String, String)> {
         let tickets = self.tickets.borrow();
         let all: Vec<_> = tickets.iter().map(|(value, ticket)| (value.clone(), ticket.sid.clone())).collect();
-        (!all.is_empty()).then(|| rng.pick(&all).clone())
+        rng.pick_any(&all).cloned()
     }
 
     /// The cookie of one of the three sessions that ended last.
@@ -25,7 +28,7 @@ impl Ledger {
             .collect();
         ended.sort();
         let latest = ended.len().saturating_sub(3);
-        (!ended.is_empty()).then(|| rng.pick(&ended[latest..]).1.clone())
+        rng.pick_any(&ended[latest..]).map(|(_, value)| (*value).clone())
     }
 
     /// An access token that has not expired, although its session has ended.
@@ -34,13 +37,11 @@ impl Ledger {
         let tokens = self.tokens.borrow();
         let is_ended = |issued: &Issued| {
             let session = issued.sid.as_ref().and_then(|sid| sessions.get(sid));
-            issued.kind == TokenKind::Access
-                && now < issued.ends
-                && session.is_some_and(|s| s.ended.is_some())
+            issued.kind == Kind::Access && now < issued.ends && session.is_some_and(|s| s.ended.is_some())
         };
         let ended: Vec<&String> =
             tokens.iter().filter(|(_, issued)| is_ended(issued)).map(|(text, _)| text).collect();
-        (!ended.is_empty()).then(|| (*rng.pick(&ended)).clone())
+        rng.pick_any(&ended).map(|text| (*text).clone())
     }
 
     /// When the latest access token of a session at the gate expires.
@@ -55,20 +56,20 @@ impl Ledger {
     pub fn some_id_token(&self, rng: &Rng) -> Option<String> {
         let tokens = self.tokens.borrow();
         let all: Vec<_> =
-            tokens.iter().filter(|(_, token)| token.kind == TokenKind::Id).map(|(text, _)| text).collect();
-        (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
+            tokens.iter().filter(|(_, token)| token.kind == Kind::Id).map(|(text, _)| text).collect();
+        rng.pick_any(&all).map(|text| (*text).clone())
     }
 
     /// A random code.
     pub fn some_code(&self, rng: &Rng) -> Option<String> {
         let codes = self.codes.borrow();
         let all: Vec<_> = codes.keys().collect();
-        (!all.is_empty()).then(|| (*rng.pick(&all)).clone())
+        rng.pick_any(&all).map(|text| (*text).clone())
     }
 
     /// Whether a user's rights have ever changed.
     pub fn user_is_disturbed(&self, user: usize) -> bool {
-        let subject = format!("subject-{user}");
+        let subject = subject(user);
         self.ever_lacked.borrow().contains(&subject) || self.ever_disabled.borrow().contains(&subject)
     }
 

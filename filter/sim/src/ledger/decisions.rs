@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use oidc_gate_core::session::ticket::UntrustedTicket;
+use oidc_gate_provider_model::Kind;
 
-use super::{
-    Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, TokenKind, bump, session_cookie, short,
-};
-use crate::client::exchange::Ask;
+use super::{Issued, Ledger, Rule, SAME_SECOND, SESSION_COOKIE, Ticket, session_cookie, short};
+use crate::client::exchange::{Ask, parameter};
 use crate::client::flood::NETWORK;
 use crate::contexts::{Decided, Reply, Upstream};
 use crate::envoy::WorkerId;
@@ -64,12 +63,12 @@ impl Ledger {
         let now = world.executor.now();
         match decided {
             Decided::Forwarded(upstream) => {
-                bump(&self.counts.forwarded);
+                self.count(|tally| tally.forwarded += 1);
                 self.check_upstream(ask, upstream, now);
                 self.check_forward(world, ask, at, arrived, upstream.subject.as_deref(), now);
             }
             Decided::Answered(reply) => {
-                bump(&self.counts.answered);
+                self.count(|tally| tally.answered += 1);
                 self.check_turn(world, ask, at, reason, now);
                 // A 403 means that the session was recognised, which counts as a use.
                 let mut tickets = self.tickets.borrow_mut();
@@ -95,7 +94,7 @@ impl Ledger {
         if let Some(value) = ask.get("authorization") {
             let token = value.strip_prefix("Bearer ").unwrap_or_default();
             return match self.tokens.borrow().get(token) {
-                Some(issued) if issued.kind == TokenKind::Access => Truth::Bearer(issued.clone()),
+                Some(issued) if issued.kind == Kind::Access => Truth::Bearer(issued.clone()),
                 _ => Truth::Nobody,
             };
         }
@@ -153,7 +152,7 @@ impl Ledger {
                 }
             }
             Truth::Bearer(token) => {
-                let end = token.ends.saturating_add(LEEWAY + self.facts.skew + SLACK);
+                let end = token.ends.saturating_add(LEEWAY + self.plan.skew + SLACK);
                 if world.envoys[at.envoy].clock_is_right() && arrived > end {
                     dead(token.ends, "the token's end");
                 }
@@ -180,7 +179,7 @@ impl Ledger {
         };
         // The login may have been in progress when its session ended.
         let since = if begun <= ended { ended } else { announced };
-        !self.facts.announces_sid && since.duration_since(begun) < SAME_SECOND
+        !self.plan.provider.announces_sid && since.duration_since(begun) < SAME_SECOND
     }
 
     /// Whether an Envoy must know by now what was written to the revocation log. A fault that prevents reading extends
@@ -188,7 +187,7 @@ impl Ledger {
     fn must_know(&self, world: &World, at: WorkerId, since: Moment, arrived: Moment) -> bool {
         let now = world.executor.now();
         let quiet = world.faults.last_of(at.envoy);
-        let redis = self.facts.redis_timeout;
+        let redis = self.plan.redis_timeout;
         // A worker may have crashed while it read. Until its lease expires, no other worker reads.
         let repaired = PROMPT + redis * 3 + Duration::from_secs(2);
         // Revocations that were only in Redis are lost with its data.
@@ -205,10 +204,9 @@ impl Ledger {
     /// entries yet. If workers crash or cannot write, that may never happen.
     fn may_be_lost(&self, world: &World, since: Moment, arrived: Moment) -> bool {
         let Some(lost) = self.stream_lost.get().filter(|lost| *lost >= since) else { return false };
-        let again = lost
-            .max(world.faults.last_refusal())
-            .saturating_add(WRITTEN_AGAIN + self.facts.redis_timeout * 3);
-        self.facts.fault_profile != FaultProfile::Pressure
+        let again =
+            lost.max(world.faults.last_refusal()).saturating_add(WRITTEN_AGAIN + self.plan.redis_timeout * 3);
+        self.plan.fault_profile != FaultProfile::Pressure
             || arrived <= again
             || world.faults.writes_are_refused(world.executor.now())
     }
@@ -222,11 +220,11 @@ impl Ledger {
         arrived: Moment,
         dead: &dyn Fn(Moment, &str),
     ) {
-        let facts = &self.facts;
+        let plan = &self.plan;
         if let Some((signed_out, by)) = ticket.signed_out {
             // The workers of the same Envoy know at once. Another Envoy may have read the session just before and
             // cached it.
-            let remembered = facts.cache_ttl + facts.redis_timeout + SLACK;
+            let remembered = plan.cache_ttl + plan.redis_timeout + SLACK;
             let stalled = world.faults.stalled_since(at.envoy, at.worker, signed_out);
             let knows = if by == Some(at.envoy) {
                 world.faults.last_of(at.envoy) < signed_out
@@ -238,34 +236,35 @@ impl Ledger {
                 dead(signed_out, "its sign-out was confirmed");
             }
         }
-        let asks = facts
+        let asks = plan
             .check_interval
-            .map_or(facts.access_lifetime, |interval| interval.min(facts.access_lifetime));
-        let asked = asks + facts.skew * 2 + SLACK;
+            .map_or(plan.provider.access_lifetime, |interval| interval.min(plan.provider.access_lifetime));
+        let asked = asks + plan.skew * 2 + SLACK;
         let ended = self.sessions.borrow().get(&ticket.sid).and_then(|session| session.ended);
         if let Some(ended) = ended
-            && (facts.refresh_tokens || !facts.keeps_without_refresh)
+            && (plan.provider.refresh_tokens || !plan.keep_without_refresh)
             && world.faults.clocks_were_right()
-            && arrived > ended.saturating_add(facts.access_lifetime.max(asked) + facts.skew * 2 + SLACK)
+            && arrived
+                > ended.saturating_add(plan.provider.access_lifetime.max(asked) + plan.skew * 2 + SLACK)
             && !world.faults.any_since(ended)
         {
             dead(ended, "the provider ended its session, without a word");
         }
         if let Some(taken) = self.groups_taken.borrow().get(&ticket.subject)
-            && facts.refresh_tokens
+            && plan.provider.refresh_tokens
             && world.faults.clocks_were_right()
-            && arrived > taken.saturating_add(asked + PROMPT + facts.redis_timeout)
+            && arrived > taken.saturating_add(asked + PROMPT + plan.redis_timeout)
             && !world.faults.any_since(*taken)
         {
             dead(*taken, "the group was taken away");
         }
         if world.faults.clocks_were_right() {
-            let tolerance = facts.skew * 2 + SLACK;
-            if arrived > ticket.created.saturating_add(facts.absolute_timeout + tolerance) {
+            let tolerance = plan.skew * 2 + SLACK;
+            if arrived > ticket.created.saturating_add(plan.absolute_timeout + tolerance) {
                 dead(ticket.created, "it began");
             }
             // A refresh counts as a use when it ends.
-            let lag = facts.slow_call + facts.redis_timeout;
+            let lag = plan.slow_call() + plan.redis_timeout;
             let stalled = world.faults.any_stall_since(ticket.tried);
             let trouble = world.faults.last_of(at.envoy).max(world.faults.last_refusal());
             let refused = world.faults.redis_is_away(at.envoy, world.executor.now())
@@ -273,7 +272,7 @@ impl Ledger {
                 || (trouble > Moment::ZERO && arrived.duration_since(trouble) < NOBODY_IS_IDLE);
             if !stalled
                 && !refused
-                && arrived > ticket.tried.saturating_add(facts.idle_timeout + tolerance + lag)
+                && arrived > ticket.tried.saturating_add(plan.idle_timeout + tolerance + lag)
             {
                 dead(ticket.tried, "it was used last");
             }
@@ -314,12 +313,9 @@ impl Ledger {
             (name == "set-cookie").then(|| value.split(';').next().unwrap_or_default())
         });
         let Some(value) = cookie.filter(|value| !value.is_empty()) else { return };
-        bump(&self.counts.logins);
-        let query = ask.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
-        let code =
-            form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "code").map(|(_, code)| code);
+        self.count(|tally| tally.logins += 1);
         let codes = self.codes.borrow();
-        let Some(code) = code.and_then(|code| codes.get(&*code)) else {
+        let Some(code) = parameter(ask.query(), "code").and_then(|code| codes.get(&code)) else {
             return self.violate(
                 Rule::PermitOfItsOwn,
                 now,
@@ -354,7 +350,7 @@ impl Ledger {
             && let Some(value) = session_cookie(ask)
             && let Some(ticket) = self.tickets.borrow_mut().get_mut(value)
         {
-            bump(&self.counts.sign_outs);
+            self.count(|tally| tally.sign_outs += 1);
             ticket.signed_out.get_or_insert((now, Some(at.envoy)));
         }
     }
@@ -366,9 +362,8 @@ impl Ledger {
         if reply.status != 303 {
             return;
         }
-        bump(&self.counts.sign_outs);
-        let query = ask.get(":path").and_then(|target| target.split_once('?')).map_or("", |(_, query)| query);
-        let named = query.strip_prefix("session=");
+        self.count(|tally| tally.sign_outs += 1);
+        let named = ask.query().strip_prefix("session=");
         for (value, ticket) in self.tickets.borrow_mut().iter_mut() {
             let is_meant = match named {
                 Some(name) => {
@@ -388,7 +383,7 @@ impl Ledger {
     /// Callbacks of legitimate users must not be refused because of strangers.
     fn check_turn(&self, world: &World, ask: &Ask, at: WorkerId, reason: &str, now: Moment) {
         let kept_out = reason == "login_over_limit" && !ask.address.starts_with(NETWORK);
-        let steady = matches!(self.facts.fault_profile, FaultProfile::Calm | FaultProfile::Pressure);
+        let steady = matches!(self.plan.fault_profile, FaultProfile::Calm | FaultProfile::Pressure);
         // A login that Redis does not accept is retried many times, which uses up the limit.
         if kept_out && steady && now.duration_since(world.faults.last_refusal()) > RELEASE_AFTER {
             let what = format!("request {} at {at}: strangers have all turns", ask.number);
@@ -406,8 +401,8 @@ impl Ledger {
         reply: &Reply,
         now: Moment,
     ) {
-        let facts = &self.facts;
-        let lenient = match facts.fault_profile {
+        let plan = &self.plan;
+        let lenient = match plan.fault_profile {
             FaultProfile::Calm => false,
             // A worker that has just started, or whose neighbour crashed during a shared task, may lack data and reply
             // with 503. But it must not end a session.
@@ -434,7 +429,7 @@ impl Ledger {
             }
             Truth::Bearer(token) => {
                 let weakened = token.sid.is_some_and(|sid| self.is_weakened(&sid, now));
-                let over = now.saturating_add(facts.skew + SLACK) >= token.ends;
+                let over = now.saturating_add(plan.skew + SLACK) >= token.ends;
                 let unknown = self.keys_are_new(now);
                 if weakened || over || unknown || self.lacks_group(&token.subject) {
                     return;
@@ -456,10 +451,11 @@ impl Ledger {
         let refused = world.faults.writes_are_refused(now)
             || refusal > Moment::ZERO && now.duration_since(refusal) < RELEASE_AFTER;
         let Truth::Session(ticket) = self.truth(ask) else { return false };
-        let facts = &self.facts;
-        let asks =
-            facts.check_interval.map_or(facts.access_lifetime, |every| every.min(facts.access_lifetime));
-        let tolerance = facts.skew * 2 + SLACK + facts.slow_call;
+        let plan = &self.plan;
+        let asks = plan
+            .check_interval
+            .map_or(plan.provider.access_lifetime, |every| every.min(plan.provider.access_lifetime));
+        let tolerance = plan.skew * 2 + SLACK + plan.slow_call();
         refused && now.saturating_add(tolerance) >= ticket.created.saturating_add(asks)
     }
 
@@ -467,8 +463,8 @@ impl Ledger {
         let sessions = self.sessions.borrow();
         sessions.get(sid).is_none_or(|session| {
             session.weakened.is_some()
-                || now.saturating_add(SLACK * 2 + self.facts.skew + self.facts.slow_call)
-                    >= session.opened.saturating_add(self.facts.sso_max)
+                || now.saturating_add(SLACK * 2 + self.plan.skew + self.plan.slow_call())
+                    >= session.opened.saturating_add(self.plan.provider.sso_max)
         })
     }
 
@@ -478,21 +474,21 @@ impl Ledger {
     }
 
     fn may_be_gone(&self, ticket: &Ticket, now: Moment) -> bool {
-        let facts = &self.facts;
-        let tolerance = facts.skew * 2 + SLACK;
+        let plan = &self.plan;
+        let tolerance = plan.skew * 2 + SLACK;
         let near =
             |since: Moment, limit: Duration| now.saturating_add(tolerance) >= since.saturating_add(limit);
         // Uses are recorded only at intervals, so the session may count as idle that much earlier.
-        let lag = (facts.idle_timeout / 10).clamp(Duration::from_secs(1), Duration::from_secs(60));
+        let lag = (plan.idle_timeout / 10).clamp(Duration::from_secs(1), Duration::from_secs(60));
         ticket.weakened.is_some()
             || ticket.signed_out.is_some()
             || self.is_weakened(&ticket.sid, now)
-            || near(ticket.begun, facts.absolute_timeout)
-            || near(ticket.used, facts.idle_timeout.saturating_sub(lag))
-            || near(ticket.used, facts.sso_idle.saturating_sub(facts.access_lifetime + facts.slow_call))
+            || near(ticket.begun, plan.absolute_timeout)
+            || near(ticket.used, plan.idle_timeout.saturating_sub(lag))
+            || near(ticket.used, plan.provider.sso_idle.saturating_sub(plan.provider.access_lifetime + plan.slow_call()))
             // Lifetimes count from before the call that returned the token, and that call may have been slow.
-            || (!facts.refresh_tokens
-                && !facts.keeps_without_refresh
-                && near(ticket.begun, facts.access_lifetime.saturating_sub(facts.slow_call)))
+            || (!plan.provider.refresh_tokens
+                && !plan.keep_without_refresh
+                && near(ticket.begun, plan.provider.access_lifetime.saturating_sub(plan.slow_call())))
     }
 }

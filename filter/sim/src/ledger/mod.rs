@@ -12,12 +12,15 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use oidc_gate_provider_model::Kind;
 pub use presentations::Presentation;
+use serde_json::Value;
 
 use crate::client::exchange::Ask;
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
-use crate::plan::{FaultProfile, Plan};
+use crate::plan::Plan;
+use crate::world::Tally;
 
 /// The session cookie's name.
 pub const SESSION_COOKIE: &str = "__Host-oidc-gate";
@@ -75,20 +78,11 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The purpose of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenKind {
-    /// An access token.
-    Access,
-    /// An ID token.
-    Id,
-}
-
 /// A token that the provider issued.
 #[derive(Clone, Debug)]
 pub struct Issued {
     /// Its purpose.
-    pub kind: TokenKind,
+    pub kind: Kind,
     /// Its subject.
     pub subject: String,
     /// Its session at the provider.
@@ -101,7 +95,7 @@ pub struct Issued {
 
 /// The true state of one run.
 pub struct Ledger {
-    facts: Facts,
+    plan: Plan,
     tokens: RefCell<BTreeMap<String, Issued>>,
     codes: RefCell<BTreeMap<String, Code>>,
     sessions: RefCell<BTreeMap<String, Session>>,
@@ -122,45 +116,8 @@ pub struct Ledger {
     /// When the revocation stream was last removed.
     stream_lost: Cell<Option<Moment>>,
     violation: RefCell<Option<Violation>>,
-    counts: Counts,
-}
-
-/// Event counts, to see whether a run was worthwhile.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Requests that reached the application.
-    pub forwarded: Cell<u64>,
-    /// Requests to which the gate replied itself.
-    pub answered: Cell<u64>,
-    /// Completed logins.
-    pub logins: Cell<u64>,
-    /// Refresh tokens presented to the provider.
-    pub refreshes: Cell<u64>,
-    /// Confirmed sign-outs.
-    pub sign_outs: Cell<u64>,
-    /// Confirmed logout notifications.
-    pub announcements: Cell<u64>,
-}
-
-/// The parts of the plan that the rules need.
-struct Facts {
-    fault_profile: FaultProfile,
-    rotation: bool,
-    cache_ttl: Duration,
-    redis_timeout: Duration,
-    /// Longest time from the moment when a callback took its flow in Redis to the arrival of its code at the provider.
-    callback: Duration,
-    idle_timeout: Duration,
-    absolute_timeout: Duration,
-    access_lifetime: Duration,
-    sso_idle: Duration,
-    sso_max: Duration,
-    refresh_tokens: bool,
-    skew: Duration,
-    keeps_without_refresh: bool,
-    check_interval: Option<Duration>,
-    announces_sid: bool,
-    slow_call: Duration,
+    /// Counted events, to see whether a run was worthwhile.
+    tally: Cell<Tally>,
 }
 
 struct Code {
@@ -208,24 +165,7 @@ impl Ledger {
     /// A ledger without any events.
     pub fn new(plan: &Plan) -> Rc<Self> {
         Rc::new(Self {
-            facts: Facts {
-                fault_profile: plan.fault_profile,
-                rotation: plan.provider.rotation,
-                cache_ttl: plan.cache_ttl,
-                redis_timeout: plan.redis_timeout,
-                callback: plan.redis_timeout + plan.issuer_timeout,
-                idle_timeout: plan.idle_timeout,
-                absolute_timeout: plan.absolute_timeout,
-                access_lifetime: plan.provider.access_lifetime,
-                sso_idle: plan.provider.sso_idle,
-                sso_max: plan.provider.sso_max,
-                refresh_tokens: plan.provider.refresh_tokens,
-                skew: plan.skew,
-                keeps_without_refresh: plan.keep_without_refresh,
-                check_interval: plan.check_interval,
-                announces_sid: plan.provider.announces_sid,
-                slow_call: plan.issuer_timeout * 8 / 10,
-            },
+            plan: plan.clone(),
             tokens: RefCell::default(),
             codes: RefCell::default(),
             sessions: RefCell::default(),
@@ -242,13 +182,19 @@ impl Ledger {
             forgotten: Cell::default(),
             rotated: Cell::default(),
             violation: RefCell::default(),
-            counts: Counts::default(),
+            tally: Cell::default(),
         })
     }
 
     /// The event counts.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    pub fn tally(&self) -> Tally {
+        self.tally.get()
+    }
+
+    fn count(&self, event: impl FnOnce(&mut Tally)) {
+        let mut tally = self.tally.get();
+        event(&mut tally);
+        self.tally.set(tally);
     }
 
     /// Records a broken rule. Only the first one is kept.
@@ -272,21 +218,19 @@ impl Ledger {
 
     // What the provider did.
 
-    /// The provider issued a token.
-    pub fn issued(&self, text: &str, kind: TokenKind, whose: (&str, &str), from: Moment, ends: Moment) {
-        let (subject, sid) = (whose.0.to_owned(), Some(whose.1.to_owned()));
-        let issued = Issued { kind, subject, sid, issued: from, ends };
+    /// The provider issued a token with these claims.
+    pub fn issued(&self, text: &str, kind: Kind, claims: &Value, now: Moment) {
+        let claimed = |name: &str| claims[name].as_str().map(str::to_owned);
+        let secs = |name: &str| claims[name].as_u64().unwrap_or_default();
+        let lifetime = Duration::from_secs(secs("exp").saturating_sub(secs("iat")));
+        let issued = Issued {
+            kind,
+            subject: claimed("sub").unwrap_or_default(),
+            sid: claimed("sid"),
+            issued: now,
+            ends: now.saturating_add(lifetime),
+        };
         self.tokens.borrow_mut().insert(text.to_owned(), issued);
-    }
-
-    /// The access token with this text, if there is one.
-    pub fn access_token(&self, text: &str) -> Option<Issued> {
-        self.tokens.borrow().get(text).filter(|issued| issued.kind == TokenKind::Access).cloned()
-    }
-
-    /// The ID token with this text, if there is one.
-    pub fn id_token(&self, text: &str) -> Option<Issued> {
-        self.tokens.borrow().get(text).filter(|issued| issued.kind == TokenKind::Id).cloned()
     }
 
     /// The provider issued a code.
@@ -302,7 +246,7 @@ impl Ledger {
             && self
                 .forgotten
                 .get()
-                .is_none_or(|forgotten| forgotten.saturating_add(self.facts.callback) < first)
+                .is_none_or(|forgotten| forgotten.saturating_add(self.plan.longest_callback()) < first)
         {
             self.violate(
                 Rule::CodeOnce,
@@ -380,7 +324,7 @@ impl Ledger {
 
     /// The gate confirmed a logout notification for a session.
     pub fn announced(&self, sid: &str, now: Moment) {
-        bump(&self.counts.announcements);
+        self.count(|tally| tally.announcements += 1);
         if let Some(session) = self.sessions.borrow_mut().get_mut(sid) {
             session.announced.get_or_insert(now);
         }
@@ -469,10 +413,6 @@ impl Ledger {
 
 fn short(value: &str) -> &str {
     value.get(..6).unwrap_or(value)
-}
-
-fn bump(counter: &Cell<u64>) {
-    counter.set(counter.get() + 1);
 }
 
 /// The session cookie of a request.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Ledger, Rule, bump};
+use oidc_gate_provider_model::{Grant, Request};
+
+use super::{Ledger, Rule};
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
 use crate::faults::Faults;
@@ -92,24 +94,28 @@ impl Ledger {
         self.refresh.tokens.borrow_mut().insert(text.to_owned(), token);
     }
 
-    /// A worker sends this body to the provider. If it carries a refresh token, the call is recorded until it ends.
+    /// The chain and the number of the refresh token that follows this code or refresh token.
+    pub fn next_in_chain(&self, spent: &str) -> Option<(u64, u64)> {
+        if let Some(code) = self.codes.borrow().get(spent) {
+            return Some((code.chain, 0));
+        }
+        self.refresh.tokens.borrow().get(spent).map(|token| (token.chain, token.number + 1))
+    }
+
+    /// A worker sends this to the provider. If it carries a refresh token, the call is recorded until it ends.
     pub fn presenting(
         &self,
-        body: &[u8],
+        request: &Request,
         from: WorkerId,
         now: Moment,
         clock: Rc<dyn Fn() -> Moment>,
     ) -> Option<Presentation> {
-        let form: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
-        let get = |name: &str| {
-            form.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
-        };
-        if get("grant_type") != Some("refresh_token") {
+        if request.grant() != Some(Grant::RefreshToken) {
             return None;
         }
         let mut tokens = self.refresh.tokens.borrow_mut();
-        let token = tokens.get_mut(get("refresh_token")?)?;
-        bump(&self.counts.refreshes);
+        let token = tokens.get_mut(request.form_field("refresh_token")?)?;
+        self.count(|tally| tally.refreshes += 1);
         let under_way: Vec<(WorkerId, Moment)> = {
             let calls = self.refresh.calls.borrow();
             let others = calls.values().filter(|call| call.chain == token.chain && call.over.is_none());
@@ -145,7 +151,7 @@ impl Ledger {
         for ticket in self.tickets.borrow_mut().values_mut().filter(|ticket| ticket.chain == chain) {
             ticket.tried = ticket.tried.max(now);
         }
-        if token.arrived > 1 && self.facts.rotation && !self.refresh.excused(&token.calls) {
+        if token.arrived > 1 && self.plan.provider.rotation && !self.refresh.excused(&token.calls) {
             let (chain, number) = (token.chain, token.number);
             let by: Vec<String> = token.calls.iter().map(|(by, at)| format!("{by} at {at}")).collect();
             self.violate(

@@ -1,8 +1,9 @@
 //! Actions of an administrator at the provider.
 
+use oidc_gate_provider_model::{OldKeys, Session};
+
 use super::{GROUP, Key, Provider};
 use crate::executor::Moment;
-use crate::world::epoch_secs;
 
 /// One action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,40 +40,31 @@ pub const ACTIONS: [Action; 9] = [
 impl Provider {
     /// Performs an action on a random user or session. Returns the sessions for which logout tokens must be sent, one
     /// after the other.
-    pub fn administer(&self, action: Action, now: Moment) -> Vec<String> {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let chosen = self.rng.index(state.users.len());
-        let of_user: Vec<String> = state
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.alive && session.user == chosen)
-            .map(|(sid, _)| sid.clone())
-            .collect();
+    pub fn administer(&self, action: Action, now: Moment) -> Vec<Session> {
+        let realm = &mut *self.realm(now);
+        let chosen = realm.environment.rng.index(realm.users.len());
+        let username = realm.users[chosen].username.clone();
+        let mut of_user = realm.sessions_of(&username);
+        of_user.sort_by(|one, other| one.sid.cmp(&other.sid));
+        let mut ended = Vec::new();
         match action {
             Action::LogOutUser => {
-                state.users[chosen].not_before = epoch_secs(now);
-                of_user.into_iter().filter(|sid| self.end_session(state, sid, now)).collect()
+                ended = realm.log_out_user(&username);
+                ended.sort_by(|one, other| one.sid.cmp(&other.sid));
             }
             Action::DeleteSession => {
-                let one = (!of_user.is_empty()).then(|| self.rng.pick(&of_user).clone());
-                one.into_iter().filter(|sid| self.end_session(state, sid, now)).collect()
-            }
-            Action::LogOutAll => {
-                let all: Vec<String> = state.sessions.keys().cloned().collect();
-                for sid in all {
-                    self.end_session(state, &sid, now);
+                if !of_user.is_empty() {
+                    let one = realm.environment.rng.pick(&of_user);
+                    ended.extend(realm.end_session(&one.sid));
                 }
-                Vec::new()
             }
+            Action::LogOutAll => realm.log_out_all(),
             Action::PushNotBefore => {
-                state.not_before = epoch_secs(now);
-                let all: Vec<String> = state.sessions.keys().cloned().collect();
-                all.iter().for_each(|sid| self.ledger.session_weakened(sid, now));
-                Vec::new()
+                realm.not_before = realm.now.secs();
+                realm.sessions.keys().for_each(|sid| self.ledger.session_weakened(sid, now));
             }
             Action::ChangeGroups => {
-                let user = &mut state.users[chosen];
+                let user = &mut realm.users[chosen];
                 if user.groups.is_empty() {
                     user.groups = vec![GROUP.to_owned()];
                     self.ledger.group_given(&user.subject);
@@ -80,29 +72,28 @@ impl Provider {
                     user.groups.clear();
                     self.ledger.group_taken(&user.subject, now);
                 }
-                Vec::new()
             }
             Action::DisableUser => {
-                let user = &mut state.users[chosen];
+                let user = &mut realm.users[chosen];
                 user.enabled = !user.enabled;
                 if !user.enabled {
                     self.ledger.user_disabled(&user.subject);
-                    of_user.iter().for_each(|sid| self.ledger.session_weakened(sid, now));
+                    of_user.iter().for_each(|session| self.ledger.session_weakened(&session.sid, now));
                 }
-                Vec::new()
             }
             Action::RotateKeys => {
-                state.keys.push(Key::new(state.keys.len() as u64));
+                let new = Key::new(realm.keys.listed.len() as u64);
+                realm.keys.rotate(vec![new], OldKeys::StayListed);
                 self.ledger.keys_rotated(now);
-                Vec::new()
             }
         }
+        ended.retain(|session| session.attached);
+        ended
     }
 
     /// Restores all rights that were taken away, so that every user can show that the gate works.
     pub fn pardon(&self) {
-        let mut state = self.state.borrow_mut();
-        for user in &mut state.users {
+        for user in &mut self.realm.borrow_mut().users {
             user.enabled = true;
             if user.groups.is_empty() {
                 user.groups = vec![GROUP.to_owned()];

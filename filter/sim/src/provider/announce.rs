@@ -3,16 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::json;
+use oidc_gate_provider_model::{Kind, Session};
 
-use super::{AUTHORITY, CLIENT, ISSUER};
 use crate::client::exchange::{Ask, exchange};
 use crate::envoy::WorkerId;
 use crate::executor::Moment;
 use crate::ledger::Rule;
 use crate::plan::FaultProfile;
 use crate::sync::within;
-use crate::world::{World, epoch_secs};
+use crate::world::World;
 
 /// The gate's endpoint.
 const PATH: &str = "/oauth2/backchannel-logout";
@@ -27,18 +26,17 @@ pub async fn tell_admin_url(world: &Rc<World>, path: &str, action: &str) -> bool
         return false;
     }
     let token = world.provider.admin_token(action, world.executor.now());
-    let ask = Ask::new(world, "POST", path).header(":authority", AUTHORITY).body(token.into_bytes());
     let at = world.any_worker(None);
-    let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
-    let status = answered.flatten().map_or(0, |seen| seen.status());
-    world.trace.event(world.executor.now(), "announced", u64::from(status), || format!("{action}: {status}"));
+    let ask = Ask::new(world, "POST", path).body(token.into_bytes());
+    let is_confirmed = post(world, at, ask, action).await;
     // Whether something was issued "until now" depends on the clocks.
-    matches!(status, 200 | 204) && world.envoys[at.envoy].clock_is_right()
+    is_confirmed && world.envoys[at.envoy].clock_is_right()
 }
 
 /// Sends logout tokens for a session: to a random worker, or to one worker of each Envoy. Returns when all have replied
 /// or timed out, like Keycloak.
-pub async fn announce(world: &Rc<World>, sid: &str) {
+pub async fn announce(world: &Rc<World>, ended: &Session) {
+    let sid = ended.sid.as_str();
     let to_each = world.plan.provider.announces_to_each;
     let one = world.rng.index(world.plan.envoys);
     for envoy in 0..world.plan.envoys {
@@ -52,7 +50,7 @@ pub async fn announce(world: &Rc<World>, sid: &str) {
         if !world.plan.provider.announces_sid {
             world.ledger.user_of_session_weakened(sid, world.executor.now());
         }
-        let token = world.provider.logout_token(sid, world.executor.now());
+        let token = world.provider.realm(world.executor.now()).logout_token(&ended.subject, sid);
         let is_confirmed = deliver(world, at, sid, &token).await;
         if !world.plan.provider.announces_sid {
             world.ledger.user_of_session_weakened(sid, world.executor.now());
@@ -88,49 +86,29 @@ async fn announce_again(world: Rc<World>, sid: String, token: String, was_confir
 async fn deliver(world: &Rc<World>, at: WorkerId, sid: &str, token: &str) -> bool {
     let body = form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", token).finish();
     let ask = Ask::new(world, "POST", PATH)
-        .header(":authority", AUTHORITY)
         .header("content-type", "application/x-www-form-urlencoded")
         .body(body.into_bytes());
-    let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
-    let status = answered.flatten().map_or(0, |seen| seen.status());
-    let now = world.executor.now();
-    world.trace.event(now, "announced", u64::from(status), || format!("end of {sid} to {at}: {status}"));
-    let is_confirmed = matches!(status, 200 | 204);
+    let is_confirmed = post(world, at, ask, &format!("end of {sid} to {at}")).await;
     if is_confirmed {
-        world.ledger.announced(sid, now);
+        world.ledger.announced(sid, world.executor.now());
     }
     is_confirmed
 }
 
-impl super::Provider {
-    /// A logout token in Keycloak's form, with its additional member in `events`.
-    fn logout_token(&self, sid: &str, now: Moment) -> String {
-        let mut state = self.state.borrow_mut();
-        state.serial += 1;
-        let subject = state.sessions.get(sid).map(|session| state.users[session.user].subject.clone());
-        let iat = epoch_secs(now);
-        let mut claims = json!({
-            "iss": ISSUER, "aud": CLIENT, "sub": subject, "sid": sid, "iat": iat, "exp": iat + 120,
-            "jti": format!("logout-{}", state.serial), "typ": "Logout",
-            "events": {
-                "http://schemas.openid.net/event/backchannel-logout": {}, "revoke_offline_access": true,
-            },
-        });
-        if !self.plan.announces_sid {
-            claims.as_object_mut().map(|members| members.remove("sid"));
-        }
-        state.keys[state.keys.len() - 1].sign("logout+jwt", &claims)
-    }
+/// Sends a message and waits for the reply. True if the worker confirmed it.
+async fn post(world: &Rc<World>, at: WorkerId, ask: Ask, what: &str) -> bool {
+    let answered = within(&world.executor, PATIENCE, exchange(world, at, ask)).await;
+    let status = answered.flatten().map_or(0, |seen| seen.status());
+    world.trace.event(world.executor.now(), "announced", u64::from(status), || format!("{what}: {status}"));
+    matches!(status, 200 | 204)
+}
 
-    /// Keycloak's message to a client's admin URL: a bare token without issuer and audience.
+impl super::Provider {
+    /// Keycloak's message to a client's admin URL.
     fn admin_token(&self, action: &str, now: Moment) -> String {
-        let mut state = self.state.borrow_mut();
-        state.serial += 1;
-        let not_before = if action == "PUSH_NOT_BEFORE" { state.not_before } else { epoch_secs(now) };
-        let claims = json!({
-            "id": format!("admin-{}", state.serial), "expiration": epoch_secs(now) + 30, "resource": CLIENT,
-            "action": action, "notBefore": not_before,
-        });
-        state.keys[state.keys.len() - 1].sign("JWT", &claims)
+        let mut realm = self.realm(now);
+        let not_before = realm.not_before;
+        let claims = realm.callback_claims(action, not_before);
+        realm.sign(Kind::Callback, claims)
     }
 }

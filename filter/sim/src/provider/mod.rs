@@ -1,24 +1,27 @@
-//! An OpenID provider that behaves like Keycloak: sessions, rotating refresh tokens whose reuse detaches the client,
-//! changing groups, and ends of sessions, only some of which cause a logout token.
+//! The provider: the model of Keycloak that the test kit serves, too, in virtual time and with cheap signatures.
 
 pub mod admin;
 mod announce;
-pub mod endpoints;
+mod environment;
 mod sign;
-mod token;
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
 pub use announce::{announce, tell_admin_url};
+use oidc_gate_provider_model::{
+    COOKIE, Client, Content, Grant, Holder, KeyRing, REALM, Realm, RealmSettings, Reply, Request, Session,
+    Time, User,
+};
 pub use sign::{Key, verify};
 
 use crate::executor::Moment;
 use crate::ledger::Ledger;
 use crate::plan::ProviderPlan;
 use crate::rng::Rng;
+use crate::world::{EPOCH_MILLIS, subject};
+use environment::Simulated;
 
 /// The issuer.
 pub const ISSUER: &str = "https://idp.example/realms/mlflow";
@@ -32,126 +35,145 @@ pub const GROUP: &str = "/mlflow_users";
 pub const ORIGIN: &str = "https://mlflow.example";
 /// The gate's host.
 pub const AUTHORITY: &str = "mlflow.example";
-/// The lifetime of a code.
-const CODE_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The provider.
 pub struct Provider {
-    plan: ProviderPlan,
-    rng: Rng,
+    realm: RefCell<Realm<Simulated>>,
     ledger: Rc<Ledger>,
-    state: RefCell<State>,
-    requests: Cell<u64>,
 }
 
-#[derive(Default)]
-struct State {
-    users: Vec<User>,
-    sessions: BTreeMap<String, Session>,
-    codes: BTreeMap<String, Code>,
-    refresh: BTreeMap<String, Refresh>,
-    /// Chain of refresh tokens → the number of the valid one.
-    chains: BTreeMap<u64, u64>,
-    keys: Vec<Key>,
-    /// Tokens of the realm that were issued before this time are refused; in whole seconds.
-    not_before: u64,
-    serial: u64,
-}
-
-struct User {
-    subject: String,
-    name: String,
-    groups: Vec<String>,
-    enabled: bool,
-    not_before: u64,
-}
-
-/// A session at the provider. Browsers and clients may share it.
-struct Session {
-    user: usize,
-    started: Moment,
-    refreshed: Moment,
-    /// Whether the gate's client takes part in it.
-    attached: bool,
-    alive: bool,
-}
-
-struct Code {
-    sid: String,
-    nonce: String,
-    challenge: String,
-    redirect_uri: String,
-    issued: Moment,
-    used: bool,
-    chain: u64,
-}
-
-struct Refresh {
-    sid: String,
-    chain: u64,
-    number: u64,
-    issued: Moment,
-    expires: Moment,
+/// The response of the authorization endpoint to a browser.
+pub enum Authorized {
+    /// A redirect back with a code. `sid` is the browser's session at the provider from now on.
+    Back {
+        /// The redirect's target.
+        location: String,
+        /// The provider's session cookie.
+        sid: String,
+    },
+    /// The user must enter a password first.
+    AskPassword,
+    /// An error page without a redirect.
+    Error,
 }
 
 impl Provider {
     /// A provider with this many users.
-    pub fn new(plan: ProviderPlan, users: usize, rng: Rng, ledger: Rc<Ledger>) -> Self {
-        let users = (0..users).map(|number| User {
-            subject: format!("subject-{number}"),
-            name: format!("person{number}"),
-            groups: vec![GROUP.to_owned()],
-            enabled: true,
-            not_before: 0,
-        });
-        let state = State { users: users.collect(), keys: vec![Key::new(0)], ..State::default() };
-        Self { plan, rng, ledger, state: RefCell::new(state), requests: Cell::default() }
+    pub fn new(plan: &ProviderPlan, users: usize, rng: Rng, ledger: Rc<Ledger>) -> Self {
+        let users = (0..users)
+            .map(|number| User { subject: subject(number), ..User::new(&username(number), &[GROUP]) });
+        let client = Client {
+            id: CLIENT.to_owned(),
+            secret: SECRET.to_owned(),
+            redirect_uris: vec![format!("{ORIGIN}/*")],
+        };
+        let keys = KeyRing::new(vec![Key::new(0)], Vec::new());
+        let environment = Simulated::new(rng, ledger.clone());
+        let mut realm = Realm::new(ISSUER, client, users.collect(), keys, environment);
+        let secs = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        realm.settings = RealmSettings {
+            revoke_refresh_token: plan.rotation,
+            access_token_lifespan: secs(plan.access_lifetime),
+            sso_session_idle_timeout: secs(plan.sso_idle),
+            sso_session_max_lifespan: secs(plan.sso_max),
+            use_refresh_tokens: plan.refresh_tokens,
+            backchannel_logout_session_required: plan.announces_sid,
+            shares_sessions: true,
+            ..RealmSettings::default()
+        };
+        realm.lenient = true;
+        Self { realm: RefCell::new(realm), ledger }
     }
 
-    /// The number of requests so far.
-    pub fn requests(&self) -> u64 {
-        self.requests.get()
+    /// The realm at this time.
+    fn realm(&self, now: Moment) -> RefMut<'_, Realm<Simulated>> {
+        let mut realm = self.realm.borrow_mut();
+        let micros = EPOCH_MILLIS * 1000 + now.micros();
+        realm.now = Time::from_micros(i64::try_from(micros).unwrap_or(i64::MAX));
+        realm.environment.now = now;
+        realm
     }
 
-    fn random(&self) -> String {
-        let mut bytes = [0; 18];
-        self.rng.fill(&mut bytes);
-        oidc_gate_core::encoding::base64url(bytes)
-    }
-
-    /// Whether a session is alive and within its own limits.
-    fn is_alive(&self, state: &State, sid: &str, now: Moment) -> bool {
-        state.sessions.get(sid).is_some_and(|session| {
-            session.alive
-                && now.duration_since(session.started) < self.plan.sso_max
-                && now.duration_since(session.refreshed) < self.plan.sso_idle
-        })
-    }
-
-    /// Opens a session for a user.
-    fn open_session(&self, state: &mut State, user: usize, now: Moment) -> String {
-        let sid = self.random();
-        let session = Session { user, started: now, refreshed: now, attached: true, alive: true };
-        state.sessions.insert(sid.clone(), session);
-        self.ledger.session_opened(&sid, &state.users[user].subject, now);
-        sid
-    }
-
-    /// Ends a session. True if the gate's client took part in it, so that a logout token must be sent.
-    fn end_session(&self, state: &mut State, sid: &str, now: Moment) -> bool {
-        let Some(session) = state.sessions.get_mut(sid) else { return false };
-        let told = session.alive && session.attached;
-        session.alive = false;
-        self.ledger.session_ended(sid, now);
-        told
-    }
-
-    /// Detaches the client from a session, as after the reuse of a refresh token or code: all its tokens in that
-    /// session become invalid.
-    fn detach(&self, state: &mut State, sid: &str, now: Moment) {
-        if let Some(session) = state.sessions.get_mut(sid) {
-            session.attached = false;
+    /// Handles a request of the gate.
+    pub fn handle(&self, request: &Request, now: Moment) -> Reply {
+        if request.grant() == Some(Grant::AuthorizationCode) {
+            self.ledger.code_presented(request.form_field("code").unwrap_or_default(), now);
         }
-        self.ledger.session_weakened(sid, now);
+        let reply = self.realm(now).respond(request);
+        if request.grant() == Some(Grant::RefreshToken) {
+            self.ledger.presented(request.form_field("refresh_token").unwrap_or_default(), now);
+        }
+        reply
     }
+
+    /// Handles an authorization request of a browser. `sso` is its session cookie. Without a session, the result is
+    /// [`Authorized::AskPassword`], and the browser repeats the request with `password`, the number of its user.
+    pub fn authorize(
+        &self,
+        query: &str,
+        sso: Option<&str>,
+        password: Option<usize>,
+        now: Moment,
+    ) -> Authorized {
+        let mut realm = self.realm(now);
+        let is_signed_in = sso.is_some_and(|sid| realm.browser_session(sid).is_some());
+        let page =
+            if password.is_some() { "login-actions/authenticate" } else { "protocol/openid-connect/auth" };
+        let form = password.map(|user| format!("username={}&password=password123", username(user)));
+        let request = from_browser(page, query, sso, form);
+        match request.map(|request| realm.respond(&request).content) {
+            Some(Content::Redirect(to, parameters)) => {
+                let sid = parameters.iter().find(|(name, _)| name == "session_state");
+                let sid = sid.map(|(_, sid)| sid.clone());
+                let location = Reply::new(302, Content::Redirect(to, parameters)).location();
+                match (location, sid) {
+                    (Some(location), Some(sid)) => Authorized::Back { location, sid },
+                    _ => Authorized::Error,
+                }
+            }
+            // A user whose account is disabled gets the form in spite of the session, and gives up.
+            Some(Content::Html(_)) if password.is_none() && !is_signed_in => Authorized::AskPassword,
+            _ => Authorized::Error,
+        }
+    }
+
+    /// Handles a sign-out request of a browser (RP-Initiated Logout). If Keycloak asks for a confirmation, the user
+    /// confirms. Returns the session for which logout tokens must be sent before the redirect, and the redirect's
+    /// target.
+    pub fn end_session_request(
+        &self,
+        query: &str,
+        sso: Option<&str>,
+        now: Moment,
+    ) -> (Option<Session>, Option<String>) {
+        let confirmation = sso.map(|_| "confirmLogout=yes".to_owned());
+        let Some(request) = from_browser("protocol/openid-connect/logout", query, sso, confirmation) else {
+            return (None, None);
+        };
+        let reply = self.realm(now).respond(&request);
+        let location = reply.location();
+        (reply.ended.filter(|session| session.attached), location)
+    }
+
+    /// Issues an access token to an API client, in a session for it alone (password grant).
+    pub fn grant(&self, user: usize, now: Moment) -> Option<String> {
+        let mut realm = self.realm(now);
+        let user = realm.users.get(user).filter(|user| user.enabled).cloned()?;
+        let sid = realm.begin_session(&user, None);
+        let auth_time = Some(realm.now);
+        let holder = Holder { auth_time, ..Holder::new(&user, Some(&sid), "openid profile email") };
+        realm.token_response(&holder)["access_token"].as_str().map(str::to_owned)
+    }
+}
+
+fn username(number: usize) -> String {
+    format!("person{number}")
+}
+
+/// A request of a browser with this session cookie. With a form it is posted.
+fn from_browser(page: &str, query: &str, sso: Option<&str>, form: Option<String>) -> Option<Request> {
+    let method = if form.is_some() { "POST" } else { "GET" };
+    let cookie = sso.map(|sid| ("cookie".to_owned(), format!("{COOKIE}={sid}")));
+    let target = format!("{REALM}/{page}?{query}");
+    Request::new(method, &target, cookie.into_iter().collect(), form.unwrap_or_default().as_bytes())
 }

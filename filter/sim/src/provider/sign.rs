@@ -38,19 +38,24 @@ impl Key {
         Self { id: format!("key-{number}"), modulus }
     }
 
-    /// The public key as a JWK.
-    pub fn jwk(&self) -> Value {
-        json!({
-            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.id, "e": "AQAB", "n": base64url(&self.modulus),
-        })
-    }
-
     /// A token with this `typ` and these claims.
     pub fn sign(&self, media_type: &str, claims: &Value) -> String {
         let header = json!({"alg": "RS256", "typ": media_type, "kid": self.id});
         let signed = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
         let signature = signature(&self.modulus, signed.as_bytes());
         format!("{signed}.{}", base64url(signature))
+    }
+}
+
+impl oidc_gate_provider_model::Key for Key {
+    fn algorithm(&self) -> &'static str {
+        "RS256"
+    }
+
+    fn jwk(&self) -> Value {
+        json!({
+            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.id, "e": "AQAB", "n": base64url(&self.modulus),
+        })
     }
 }
 
@@ -69,14 +74,10 @@ fn signature(modulus: &[u8], signed: &[u8]) -> Vec<u8> {
     hash.iter().copied().cycle().take(MODULUS_LEN).collect()
 }
 
-/// OIDC Core 3.1.3.6 for RS256: the left half of the hash.
-pub fn at_hash(access_token: &str) -> String {
-    base64url(&Sha256::digest(access_token)[..16])
-}
-
 #[cfg(test)]
 mod tests {
     use oidc_gate_core::jose::jwk_set::JwkSet;
+    use oidc_gate_provider_model::Key as _;
 
     use super::*;
 

@@ -17,9 +17,7 @@ const SHARE: u64 = 4;
 
 /// The configuration that docs/production.md describes for a proxy that terminates TLS.
 fn behind_a_proxy(config: EnvoyConfig) -> EnvoyConfig {
-    config.bootstrap(|bootstrap| {
-        let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0];
-        let manager = &mut manager["typed_config"];
+    config.manager(|manager| {
         manager["xff_num_trusted_hops"] = json!(1);
         let early = &mut manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"];
         let mutations = early.as_array_mut().unwrap();
@@ -72,8 +70,7 @@ fn f902_behind_a_proxy_the_address_is_the_one_that_it_says() {
     let most = (CODES.at_once + CODES.per_second * (began.elapsed().as_secs() + 1)) / SHARE;
     assert!(asked <= most, "{asked} of {most}");
     // Other users can sign in while this client is refused.
-    let other = Client::new();
-    let callback = gate.callback_of(&other, "mlflow_user", "/");
+    let (other, callback) = gate.at_callback("mlflow_user", "/");
     let back = of(other.navigation("GET", &callback), "10.0.0.1, 198.51.100.9").send().unwrap();
     assert_eq!(back.status, 303, "{back}");
     let callback = gate.callback_of(&Client::new(), "mlflow_user", "/");

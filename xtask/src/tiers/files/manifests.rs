@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Source, lay};
-use crate::install::kustomize::build;
+use crate::install::go_tool::kustomize_build as build;
 
 /// Kind and name, which identify a resource here.
 type Identity = (String, String);
@@ -44,7 +44,7 @@ pub fn control(kustomize: &Path) -> Result<()> {
     let built = build(kustomize, folder.path())?;
     compare(&built, std::slice::from_ref(&named))?;
     let error = compare(&built, &[named, forgotten]).err().map(|error| error.to_string());
-    ensure!(error.is_some_and(|said| said.contains("forgotten")), "nothing is missed");
+    ensure!(error.is_some_and(|said| said.contains("forgotten")), "the omission is not detected");
     Ok(())
 }
 
@@ -61,13 +61,13 @@ fn compare(built: &str, manifests: &[String]) -> Result<()> {
         written.extend(self::resources(manifest)?.iter().map(identity));
     }
     if let Some((kind, name)) = written.symmetric_difference(&built).next() {
-        bail!("{kind} {name} is in the folder or in what is built of it, but not in both");
+        bail!("{kind} {name} is in the folder or in the built manifests, but not in both");
     }
     Ok(())
 }
 
 fn resources(text: &str) -> Result<Vec<Value>> {
-    serde_saphyr::from_multiple(text).context("this is no YAML")
+    serde_saphyr::from_multiple(text).context("this is not YAML")
 }
 
 fn identity(resource: &Value) -> Identity {

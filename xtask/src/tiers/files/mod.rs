@@ -12,14 +12,11 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Runs;
-use crate::install::go_tool::GoTool;
-use crate::install::{apt, hadolint, kustomize};
+use crate::install::apt;
+use crate::install::go_tool::{GITLEAKS, KUSTOMIZE};
+use crate::install::wheel::HADOLINT;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
-
-/// Searches files and history for secrets.
-const GITLEAKS: GoTool =
-    GoTool { module: "github.com/zricethezav/gitleaks/v8", version: "v8.30.1", program: "gitleaks" };
 
 /// A file that is tracked by git or not ignored.
 struct Source {
@@ -39,34 +36,32 @@ impl Source {
 }
 
 pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Result<()> {
-    apt::ensure("shellcheck", progress)?;
-    let hadolint = hadolint::ensure(workspace, progress)?;
+    apt::SHELLCHECK.ensure(progress)?;
+    let hadolint = HADOLINT.ensure(workspace, progress)?;
     let gitleaks = GITLEAKS.ensure(workspace, progress)?;
-    let kustomize = kustomize::ensure(workspace, progress)?;
+    let kustomize = KUSTOMIZE.ensure(workspace, progress)?;
     let root = workspace.root();
     let sources = sources(workspace)?;
     runs.check("shellcheck finds nothing in any script", || scripts::check(&scripts::scripts(&sources)));
     runs.check("shellcheck finds nothing in any printed command", || {
         scripts::check(&scripts::printed(&sources))
     });
-    runs.check("shellcheck finds what is planted in a script and in a printed command", scripts::control);
+    runs.check("shellcheck finds planted problems in a script and in a printed command", scripts::control);
     runs.check("hadolint finds nothing in any Dockerfile", || dockerfiles::check(&hadolint, &sources));
-    runs.check("hadolint finds what is planted, and no comment silences it", || {
+    runs.check("hadolint finds planted problems, and comments do not silence it", || {
         dockerfiles::control(&hadolint)
     });
-    runs.check("no file and no commit has a secret that is not known to be none", || {
-        secrets::check(&gitleaks, root, &sources)
-    });
+    runs.check("no file and no commit contains a secret", || secrets::check(&gitleaks, root, &sources));
     runs.check("every secret of a generated .env is found", || secrets::control_settings(&gitleaks, root));
-    runs.check("a secret is found among known ones, under a comment, and after its removal", || {
+    runs.check("secrets are found beside known texts, under a comment, and after their removal", || {
         secrets::control_places(&gitleaks)
     });
     for base in ["envoy/istio", "envoy/envoy-gateway"] {
-        runs.check(&format!("kustomize builds {base} with all that lies there"), || {
+        runs.check(&format!("kustomize builds {base} with every file in its folder"), || {
             manifests::check(&kustomize, root, base, &sources)
         });
     }
-    runs.check("a manifest that a base leaves out is missed", || manifests::control(&kustomize));
+    runs.check("a manifest that a base leaves out is detected", || manifests::control(&kustomize));
     Ok(())
 }
 

@@ -97,7 +97,7 @@ impl Finding {
 pub fn check(gitleaks: &Path, root: &Path, sources: &[Source]) -> Result<()> {
     // gitleaks cannot be told to ignore this file.
     let exceptions = sources.iter().find(|source| source.file_name() == ".gitleaksignore");
-    ensure!(exceptions.is_none(), "exceptions belong into {}, with a reason", file!());
+    ensure!(exceptions.is_none(), "add exceptions to the list in {}, with a reason", file!());
     let folder = tempfile::tempdir()?;
     lay(folder.path(), sources.iter().map(|source| (source.name.as_str(), source.content.as_slice())))?;
     let mut found = in_files(gitleaks, folder.path())?;
@@ -106,7 +106,7 @@ pub fn check(gitleaks: &Path, root: &Path, sources: &[Source]) -> Result<()> {
     ensure!(secrets.is_empty(), "these look like secrets:\n{}", secrets.join("\n"));
     for known in &KNOWN {
         let gone = !found.iter().any(|finding| finding.is(known));
-        ensure!(!gone, "{} ({}) is not found any more: take it off the list", known.file, known.why);
+        ensure!(!gone, "{} ({}) is no longer found: remove it from the list", known.file, known.why);
     }
     Ok(())
 }
@@ -221,5 +221,5 @@ fn search(command: &mut Command) -> Result<Vec<Finding>> {
     let answer = command.stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&answer.stderr);
     ensure!(answer.status.success() && said.is_empty(), "gitleaks ended with {}: {said}", answer.status);
-    serde_json::from_slice(&answer.stdout).context("gitleaks' report is no JSON")
+    serde_json::from_slice(&answer.stdout).context("gitleaks' report is not JSON")
 }

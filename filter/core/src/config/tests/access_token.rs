@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{errors, load_text, with};
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 /// If ID tokens match a rule too, each of them becomes a credential.
 #[test]

@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::*;
 use super::{FULL, KEY, MINIMAL, environment, errors, load_text, with};
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 #[test]
 fn a_configuration_with_many_mistakes_gives_exactly_that_many_errors() {

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::jose::algorithm::Algorithm;
+use crate::methods::Method;
 use crate::secret::Secret;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 const KEY: &str = "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=";
 
@@ -144,7 +144,7 @@ fn a_full_configuration_arrives_field_by_field() {
     assert!(matches!(&docs.path, PathMatch::Prefix(path) if path == "/docs"));
     assert_eq!(
         (docs.name.as_str(), docs.methods.as_slice(), &docs.access),
-        ("docs", &["GET".to_owned()][..], &Access::Public)
+        ("docs", &[Method::Get][..], &Access::Public)
     );
     assert!(
         matches!(&team.path, PathMatch::Regex(regex) if regex.is_match("/team/red") && !regex.is_match("/team/"))

@@ -1,6 +1,8 @@
 //! `issuer.access_token_marks`: what marks an access token. A rule that ID tokens match too is refused, because it
 //! would turn every ID token into a credential.
 
+use vec1::Vec1;
+
 use super::entries::every;
 use super::groups::claim_path;
 use super::text;
@@ -85,26 +87,23 @@ const OTHER_KINDS: [&str; 7] =
 
 pub(super) fn marks(
     field: Field<'_, Vec<Setting<raw::AccessTokenMark>>>,
-) -> Result<Vec<AccessTokenMark>, Reported> {
+) -> Result<Vec1<AccessTokenMark>, Reported> {
     let marks = field.optional(|written, place| {
-        if written.is_empty() {
-            return Err(place.refuse("is empty: no token could be accepted; remove it to use the default"));
-        }
-        every(written, place, |mark, at| match mark {
+        let marks = every(written, place, |mark, at| match mark {
             raw::AccessTokenMark::Rfc9068 => Ok(AccessTokenMark::Rfc9068),
             raw::AccessTokenMark::Keycloak => Ok(AccessTokenMark::Keycloak),
             raw::AccessTokenMark::Claims(raw) => rule(raw, &at.field("claims")).map(AccessTokenMark::Claims),
-        })
+        });
+        Vec1::try_from_vec(marks?)
+            .map_err(|_| place.refuse("is empty: no token could be accepted; remove it to use the default"))
     });
-    Ok(marks?.unwrap_or_else(|| AccessTokenMark::DEFAULT.to_vec()))
+    Ok(marks?.unwrap_or_else(|| AccessTokenMark::defaults()))
 }
 
 fn rule(raw: raw::ClaimRule, place: &Place<'_>) -> Result<ClaimRule, Reported> {
     let present = field!(raw.present, place).required(|written, at| {
-        if written.is_empty() {
-            return Err(at.refuse("is empty: every token would be an access token"));
-        }
-        every(written, at, required_claim)
+        let present = every(written, at, required_claim)?;
+        Vec1::try_from_vec(present).map_err(|_| at.refuse("is empty: every token would be an access token"))
     });
     let absent = field!(raw.absent, place).or(Vec::new(), |written, at| every(written, at, claim_path));
     Ok(ClaimRule { present: present?, absent: absent? })
@@ -114,13 +113,12 @@ fn required_claim(raw: raw::RequiredClaim, place: &Place<'_>) -> Result<Required
     let claim = field!(raw.claim, place).required(claim_path);
     let values = field!(raw.values, place);
     let values_place = values.place.clone();
-    let values = text::filled_list_or(
+    let values = text::optional_filled_list(
         values,
-        [],
         "no token has such a claim; remove it to allow any value",
         text::name,
     );
-    let (claim, values) = (claim?, values?);
+    let (claim, values) = (claim?, values?.map_or_else(Vec::new, Vec1::into_vec));
     let tells_the_kind = |name: &String| KIND_CLAIMS.iter().any(|(known, _)| known == name);
     if let ([name], Some(value)) = (claim.as_slice(), values.iter().find(|value| is_other_kind(value)))
         && tells_the_kind(name)

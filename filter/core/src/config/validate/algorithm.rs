@@ -31,8 +31,7 @@ fn refusal(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn read(name: &str) -> Result<Algorithm, String> {
         checked(|place| algorithm(name.to_owned(), place))

@@ -1,5 +1,7 @@
 //! `bearer`: access tokens of scripts and services.
 
+use vec1::{Vec1, vec1};
+
 use super::algorithm::algorithm;
 use super::text;
 use super::timing::limits;
@@ -11,7 +13,9 @@ use crate::config::scalar::Flag;
 use crate::jose::algorithm::Algorithm;
 
 /// RFC 9068 4 requires RS256. Recent Keycloak realms may sign with ES256.
-pub(in crate::config) const DEFAULT_ALGORITHMS: [Algorithm; 2] = [Algorithm::Rs256, Algorithm::Es256];
+pub(in crate::config) fn default_algorithms() -> Vec1<Algorithm> {
+    vec1![Algorithm::Rs256, Algorithm::Es256]
+}
 
 pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Reported> {
     // RFC 9068 4: a token for another audience must be refused.
@@ -20,18 +24,14 @@ pub(super) fn bearer(raw: raw::Bearer, place: &Place<'_>) -> Result<Bearer, Repo
         "no token could be accepted; name the audience that your tokens carry",
         text::without_wildcard,
     );
-    let algorithms = text::filled_list_or(
-        field!(raw.algorithms, place),
-        DEFAULT_ALGORITHMS,
-        "no token could be accepted",
-        algorithm,
-    );
+    let algorithms =
+        text::optional_filled_list(field!(raw.algorithms, place), "no token could be accepted", algorithm);
     let max_lifetime = limits::MAX_LIFETIME.read_optional(field!(raw.max_lifetime, place));
     let check_interval = limits::CHECK_INTERVAL.read_optional(field!(raw.check_interval, place));
     let basic = raw.basic.or_else(|| Ok(Flag(false)));
     Ok(Bearer {
         audiences: audiences?,
-        algorithms: algorithms?,
+        algorithms: algorithms?.unwrap_or_else(default_algorithms),
         max_lifetime: max_lifetime?,
         check_interval: check_interval?,
         basic: basic?.0,
@@ -44,8 +44,7 @@ mod tests {
     use crate::config::error::checked;
     use crate::config::scalar::{List, Text};
     use crate::config::setting::Setting;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn list(items: &[&str]) -> Setting<List<Text>> {
         Setting::Given(List(
@@ -82,7 +81,7 @@ mod tests {
 
     #[test]
     fn algorithms_have_a_default_but_no_empty_list() {
-        assert_eq!(read(list(&["mlflow"]), Setting::Absent).unwrap().algorithms, DEFAULT_ALGORITHMS);
+        assert_eq!(read(list(&["mlflow"]), Setting::Absent).unwrap().algorithms, default_algorithms());
         let error = read(list(&["mlflow"]), list(&[])).unwrap_err();
         assert_eq!(error, "here.algorithms: is empty: no token could be accepted");
     }

@@ -60,8 +60,7 @@ mod tests {
     use crate::config::error::checked;
     use crate::config::scalar::{SecretText, Text};
     use crate::config::setting::Setting;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn read(secret: Setting<SecretText>, need: Secret) -> Result<Client, String> {
         let raw = raw::Client {

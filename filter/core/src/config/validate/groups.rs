@@ -62,8 +62,7 @@ mod tests {
     use super::*;
     use crate::config::error::checked;
     use crate::config::setting::Setting;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn dotted(text: &str) -> Result<Vec<String>, String> {
         checked(|place| claim_path(ClaimPath::Dotted(text.to_owned()), place))

@@ -91,8 +91,7 @@ fn trusted_header(name: String, place: &Place<'_>) -> Result<String, Reported> {
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn read(name: &str) -> Result<String, String> {
         checked(|place| trusted_header(name.to_owned(), place))

@@ -81,8 +81,7 @@ mod tests {
     use crate::config::error::checked;
     use crate::config::scalar::{Span, Text};
     use crate::config::setting::Setting;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn raw(url: &str) -> raw::Issuer {
         raw::Issuer {

@@ -1,5 +1,7 @@
 //! `login`: browser login.
 
+use vec1::{Vec1, vec1};
+
 use super::algorithm::algorithm;
 use super::text;
 use super::timing::limits;
@@ -15,15 +17,16 @@ use crate::jose::algorithm::Algorithm;
 pub(in crate::config) const DEFAULT_SCOPE: &str = "openid profile email";
 
 /// OIDC Core 3.1.3.7 (7): the default for a registered client.
-pub(in crate::config) const DEFAULT_ID_TOKEN_ALGORITHMS: [Algorithm; 1] = [Algorithm::Rs256];
+pub(in crate::config) fn default_id_token_algorithms() -> Vec1<Algorithm> {
+    vec1![Algorithm::Rs256]
+}
 
 pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) -> Result<Login, Reported> {
     let scope = field!(raw.scope, place).text().or(DEFAULT_SCOPE, |text, at| scope(&text, at));
     let userinfo = raw.userinfo.or_else(|| Ok(Flag(false)));
     let timeout = limits::LOGIN_TIMEOUT.read(field!(raw.timeout, place));
-    let id_token_algorithms = text::filled_list_or(
+    let id_token_algorithms = text::optional_filled_list(
         field!(raw.id_token_algorithms, place),
-        DEFAULT_ID_TOKEN_ALGORITHMS,
         "no ID token could be accepted",
         algorithm,
     );
@@ -35,7 +38,7 @@ pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) ->
         scope: scope?,
         userinfo: userinfo?.0,
         timeout: timeout?,
-        id_token_algorithms: id_token_algorithms?,
+        id_token_algorithms: id_token_algorithms?.unwrap_or_else(default_id_token_algorithms),
         trusted_audiences: trusted_audiences?,
         logout_return_urls: logout_return_urls?,
     })
@@ -59,8 +62,7 @@ fn scope(written: &str, place: &Place<'_>) -> Result<String, Reported> {
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn scopes_are_separated_by_spaces_and_contain_openid() {

@@ -94,8 +94,7 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn read(raw: raw::PathMatch) -> Result<PathMatch, String> {
         checked(|place| path(raw, place))

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use vec1::Vec1;
+
 use super::entries::each;
 use super::{path, text};
 use crate::config::error::{Place, Reported, quote};
@@ -10,7 +12,7 @@ use crate::config::model::{Access, Policy, Preset, Rule};
 use crate::config::raw;
 use crate::config::rule_name::{MAX_RULE_REASONS, RuleName};
 use crate::config::setting::Setting;
-use crate::methods::METHODS;
+use crate::methods::Method;
 
 const MAX_RULE_NAME_LEN: usize = 64;
 
@@ -92,9 +94,8 @@ fn rule(
     let path_place = path.place.clone();
     let path = path.required(path::path);
     // An empty list must not mean "all", especially if it comes from an empty default.
-    let methods = text::filled_list_or(
+    let methods = text::optional_filled_list(
         field!(raw.methods, place),
-        [],
         "the rule would match no method; remove it to match all",
         method,
     );
@@ -103,7 +104,7 @@ fn rule(
         path::refuse_public_reserved(path, access, &path_place)?;
     }
     let name = name?.unwrap_or_else(|| RuleName::Own(format!("rules[{index}]")));
-    Ok(Rule { name, path: path?, methods: methods?, access: access? })
+    Ok(Rule { name, path: path?, methods: methods?.map_or_else(Vec::new, Vec1::into_vec), access: access? })
 }
 
 /// Rules may share a name, and then share a label. Two names with the same label are refused, because the metric could
@@ -130,19 +131,19 @@ fn rule_name(name: String, labels: &mut Labels, place: &Place<'_>) -> Result<Rul
 }
 
 /// A method that the gate lets through. A rule for any other method would never match.
-fn method(name: String, place: &Place<'_>) -> Result<String, Reported> {
+fn method(name: String, place: &Place<'_>) -> Result<Method, Reported> {
     let name = text::without_wildcard(name, place)?;
-    if METHODS.contains(&name.as_str()) {
-        return Ok(name);
+    if let Some(method) = Method::parse(name.as_bytes()) {
+        return Ok(method);
     }
     let upper = name.to_ascii_uppercase();
-    if METHODS.contains(&upper.as_str()) {
+    if Method::parse(upper.as_bytes()).is_some() {
         return Err(place.refuse(format!("is not a method: names are case-sensitive, write {upper}")));
     }
     Err(place.refuse(format!(
         "is {}, which the gate refuses with 400 before any rule applies; it allows {}",
         quote(&name),
-        METHODS.join(", ")
+        Method::ALL.iter().map(|method| method.label()).collect::<Vec<_>>().join(", ")
     )))
 }
 
@@ -166,7 +167,7 @@ fn access(raw: raw::Access, named: &Named, place: &Place<'_>) -> Result<Access, 
         raw::Access::Groups(groups) => {
             let groups = Field { setting: Setting::Given(groups), place: place.field("groups") };
             let nobody = "nobody would have access; write deny if that is intended";
-            text::filled_list(groups, nobody, group).map(Access::Groups)
+            text::filled_list(groups, nobody, group).map(Vec1::into_vec).map(Access::Groups)
         }
     }
 }
@@ -204,8 +205,7 @@ fn rules_serve_somebody(policy: &Policy, place: &Place<'_>) -> Result<(), Report
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn groups_have_a_name_and_no_wildcard() {
@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn f204_methods_are_those_that_the_gate_lets_through() {
-        for good in METHODS {
-            assert!(checked(|place| method(good.to_owned(), place)).is_ok(), "{good}");
+        for good in Method::ALL {
+            assert_eq!(checked(|place| method(good.label().to_owned(), place)), Ok(*good));
         }
         for wrong in ["", "*", "GET\r\n", " GET"] {
             assert!(checked(|place| method(wrong.to_owned(), place)).is_err(), "{wrong:?}");

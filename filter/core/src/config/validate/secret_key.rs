@@ -1,5 +1,7 @@
 //! Checks that the keys of the gate are long enough and appear random.
 
+use vec1::Vec1;
+
 use crate::config::error::Reported;
 use crate::config::field::Field;
 use crate::config::scalar::{List, SecretText};
@@ -45,7 +47,7 @@ enum Weakness {
 const HOW: &str = "make one with: openssl rand -base64 32";
 
 /// Checks a list of keys. `nothing` says what an empty list would mean.
-pub(super) fn keys(field: Field<'_, List<SecretText>>, nothing: &str) -> Result<Vec<Secret>, Reported> {
+pub(super) fn keys(field: Field<'_, List<SecretText>>, nothing: &str) -> Result<Vec1<Secret>, Reported> {
     field.required(|list, place| {
         let mut keys: Vec<Result<Secret, Reported>> = Vec::with_capacity(list.0.len());
         for (index, setting) in list.0 {
@@ -59,10 +61,8 @@ pub(super) fn keys(field: Field<'_, List<SecretText>>, nothing: &str) -> Result<
             });
             keys.push(key);
         }
-        if keys.is_empty() {
-            return Err(place.refuse(format!("is empty: {nothing}")));
-        }
-        keys.into_iter().collect()
+        let keys = keys.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Vec1::try_from_vec(keys).map_err(|_| place.refuse(format!("is empty: {nothing}")))
     })
 }
 
@@ -119,8 +119,7 @@ fn is_sequence(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn weakness(key: &str) -> Option<Weakness> {
         check(&Secret::new(key)).err()

@@ -123,8 +123,7 @@ fn key_prefix(prefix: String, place: &Place<'_>) -> Result<String, Reported> {
 mod tests {
     use super::*;
     use crate::config::error::checked;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     #[test]
     fn cookie_names_are_tokens_without_a_browsers_prefix() {

@@ -1,5 +1,7 @@
 //! Texts and lists of texts: the rules that apply to all of them.
 
+use vec1::Vec1;
+
 use crate::config::error::{Place, Reported};
 use crate::config::field::Field;
 use crate::config::scalar::{List, Text};
@@ -35,21 +37,27 @@ pub(super) fn filled_list<T: PartialEq>(
     field: Field<'_, List<Text>>,
     nobody: &str,
     check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
-) -> Result<Vec<T>, Reported> {
-    field.required(|list, place| {
-        let items = items(list, place, check)?;
-        if items.is_empty() { Err(place.refuse(format!("is empty: {nobody}"))) } else { Ok(items) }
-    })
+) -> Result<Vec1<T>, Reported> {
+    field.required(|list, place| filled(list, place, nobody, check))
 }
 
-/// Like [`filled_list`], with a default if the list is absent.
-pub(super) fn filled_list_or<T: PartialEq>(
+/// Like [`filled_list`], but the list may be absent.
+pub(super) fn optional_filled_list<T: PartialEq>(
     field: Field<'_, List<Text>>,
-    default: impl Into<Vec<T>>,
     nobody: &str,
     check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
-) -> Result<Vec<T>, Reported> {
-    if field.setting.is_absent() { Ok(default.into()) } else { filled_list(field, nobody, check) }
+) -> Result<Option<Vec1<T>>, Reported> {
+    field.optional(|list, place| filled(list, place, nobody, check))
+}
+
+fn filled<T: PartialEq>(
+    list: List<Text>,
+    place: &Place<'_>,
+    nobody: &str,
+    check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
+) -> Result<Vec1<T>, Reported> {
+    let items = items(list, place, check)?;
+    Vec1::try_from_vec(items).map_err(|_| place.refuse(format!("is empty: {nobody}")))
 }
 
 /// Checks every item. A repeated item is left out.
@@ -90,8 +98,7 @@ mod tests {
     use super::*;
     use crate::config::error::checked;
     use crate::config::setting::Setting;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn given(items: &[&str]) -> List<Text> {
         List(items.iter().map(|item| Setting::Given(Text((*item).to_owned()))).enumerate().collect())
@@ -135,7 +142,7 @@ mod tests {
             let read = checked(|place| {
                 filled_list(Field { setting, place: place.clone() }, "nobody would have access", name)
             });
-            assert_eq!(read, Err(error.to_owned()));
+            assert_eq!(read.map(Vec1::into_vec), Err(error.to_owned()));
         }
     }
 }

@@ -80,8 +80,7 @@ mod tests {
     use super::*;
     use crate::config::error::checked;
     use crate::config::setting::Setting;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     fn read(timing: Timing, setting: Setting<Span>) -> Result<Duration, String> {
         checked(|place| timing.read(Field { setting, place: place.clone() }))

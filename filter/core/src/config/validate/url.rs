@@ -168,8 +168,7 @@ fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
     use crate::config::error::{ConfigErrors, Report};
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
+    use crate::testing::test;
 
     const STRICT: Transport = Transport { allow_insecure: false };
     const INSECURE: Transport = Transport { allow_insecure: true };

@@ -7,8 +7,7 @@ use crate::testing::world::{World, config, header, replied};
 
 /// Two sessions of one user: one in the world's cookies, the other in the returned cookies.
 fn twice() -> (World, std::collections::BTreeMap<String, String>) {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let first = world.cookies.take();
     world.log_in("/");
     (world, first)
@@ -59,7 +58,7 @@ fn one_of_the_other_sessions_can_be_ended() {
     assert_eq!((reply.status, header(&reply, "location")), (303, Some("/oauth2/account")));
     forwarded(world.navigate("/"));
     let second = world.cookies.replace(first);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
     world.cookies.replace(second);
     assert!(replied(world.navigate("/oauth2/account")).body.contains("You have no other sessions"));
 }
@@ -114,8 +113,7 @@ fn the_page_shows_sessions_that_live_and_says_how_many_more_there_are() {
 /// Each refresh moves the expiry of the refresh token, and the session goes on.
 #[test]
 fn the_page_says_when_a_session_ends_at_the_latest_also_where_its_refresh_token_ends_sooner() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     world.host.advance(std::time::Duration::from_secs(301));
     let (provider, now) = (world.provider.clone(), world.now());
     *world.provider.token_override.borrow_mut() = Some(Box::new(move || {
@@ -182,7 +180,7 @@ fn signing_out_everywhere_ends_all_sessions_and_leads_to_the_provider() {
     assert!(header(&reply, "location").unwrap().contains("/protocol/openid-connect/logout?id_token_hint="));
     for cookies in [first, second] {
         world.cookies.replace(cookies);
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+        assert_eq!(world.status(), 401);
     }
     world.cookies.take();
     world.log_in("/");
@@ -200,7 +198,7 @@ fn signing_out_everywhere_goes_by_the_providers_clock() {
         world.log_in("/");
         world.host.advance(std::time::Duration::from_millis(500));
         let token = world.provider.access_token(clock(), json!({"exp": world.now() + 300}));
-        let bearer = || world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]);
+        let bearer = || world.present(&token);
         forwarded(bearer());
         world.host.advance(std::time::Duration::from_millis(650));
         let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM));
@@ -225,7 +223,7 @@ fn signing_out_everywhere_ends_ones_own_session_also_when_it_is_not_listed() {
     let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM));
     assert_eq!(reply.status, 303, "{reply:?}");
     world.cookies.replace(cookies);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
@@ -260,19 +258,18 @@ fn where_the_provider_has_no_end_session_the_refresh_token_is_revoked() {
     let world = World::new();
     world.provider.metadata.borrow_mut()["end_session_endpoint"] = json!(null);
     world.log_in("/");
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
+    let reply = world.sign_out();
     assert_eq!((reply.status, header(&reply, "location")), (303, Some("/oauth2/signed-out")));
-    world.host.run(async { world.host.clone().sleep_for(std::time::Duration::from_millis(50)).await });
+    world.sleep(std::time::Duration::from_millis(50));
     assert_eq!(*world.provider.revoked.borrow(), ["refresh-secret-1"]);
 
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     world.redis.set_down(Some(crate::host::CalloutError::Reset));
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
+    let reply = world.sign_out();
     assert_eq!((reply.status, header(&reply, "retry-after")), (503, Some("5")), "ss06");
     assert!(reply.body.contains("not signed out yet") && reply.body.contains("href=\"/oauth2/logout\""));
     world.redis.set_down(None);
     world.browse("POST", "/oauth2/logout", OWN_FORM);
-    world.host.run(async { world.host.clone().sleep_for(std::time::Duration::from_millis(50)).await });
+    world.sleep(std::time::Duration::from_millis(50));
     assert!(world.provider.revoked.borrow().is_empty(), "end_session does it");
 }

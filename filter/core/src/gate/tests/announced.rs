@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::back_channel::{FORM, PATH, admin, bearer, is_in, log_in_again, logout, post, signed_in, sleep};
+use super::back_channel::{FORM, PATH, admin, log_in_again, logout, post, sleep};
 use super::{OWN_FORM, forwarded};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::testing::{TestKey, sign};
@@ -23,16 +23,16 @@ fn with_header(world: &World, header: Value, changes: Value) -> u16 {
 fn f304_a_logout_token_with_a_plain_type_or_none_ends_the_session() {
     for typ in [json!({}), json!({"typ": "JWT"}), json!({"typ": "jwt"}), json!({"typ": "application/jwt"})] {
         for mark in [json!({"typ": null}), json!({"typ": "Logout"})] {
-            let world = signed_in();
+            let world = World::signed_in();
             assert_eq!(with_header(&world, typ.clone(), mark.clone()), 200, "{typ} {mark}");
-            assert!(!is_in(&world), "{typ} {mark}");
+            assert!(!world.is_in(), "{typ} {mark}");
         }
     }
 }
 
 #[test]
 fn f304_a_type_of_another_kind_ends_nothing_and_neither_does_a_plain_token_without_the_event() {
-    let world = signed_in();
+    let world = World::signed_in();
     for typ in ["at+jwt", "secevent+jwt", "dpop+jwt", "logout", "JOSE", ""] {
         assert_eq!(with_header(&world, json!({ "typ": typ }), json!({"typ": null})), 400, "{typ}");
     }
@@ -54,10 +54,10 @@ fn f304_a_type_of_another_kind_ends_nothing_and_neither_does_a_plain_token_witho
             assert_eq!(with_header(&world, header.clone(), changes.clone()), 400, "{header} {changes}");
         }
     }
-    assert!(is_in(&world));
+    assert!(world.is_in());
     // It is not accepted as a token of another kind either.
     let token = world.provider.logout_token_with(TestKey::Rsa.key_id(), json!({}), world.now(), json!({}));
-    assert_eq!(replied(world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])).status, 401);
+    assert_eq!(replied(world.present(&token)).status, 401);
     assert_eq!(post(&world, ADMIN, &[], &token).status, 400);
     let world = World::new();
     *world.provider.raw_id_token.borrow_mut() = Some(token);
@@ -78,7 +78,7 @@ fn k_logout(world: &World, id: &str, members: Value) -> u16 {
 
 #[test]
 fn f1002_a_list_of_sessions_that_cannot_be_read_never_means_everybody() {
-    let world = signed_in();
+    let world = World::signed_in();
     let old = json!({"iat": world.now() - 5});
     let many: Vec<String> = (0..1001).map(|number| number.to_string()).collect();
     for (index, wrong) in [
@@ -101,13 +101,13 @@ fn f1002_a_list_of_sessions_that_cannot_be_read_never_means_everybody() {
             assert_eq!(k_logout(&world, &format!("{id}-both"), both), 400, "{name}: {wrong:.50}");
         }
     }
-    assert!(is_in(&world));
-    forwarded(bearer(&world, old));
+    assert!(world.is_in());
+    forwarded(world.bearer(old));
 }
 
 #[test]
 fn f1002_null_in_a_logout_token_never_means_all_sessions_of_a_user() {
-    let world = signed_in();
+    let world = World::signed_in();
     for name in ["sid", "sub"] {
         let now = world.now();
         let mut claims = json!({
@@ -119,12 +119,12 @@ fn f1002_null_in_a_logout_token_never_means_all_sessions_of_a_user() {
         let token = sign(Algorithm::Rs256, Some(TestKey::Rsa.key_id()), header, claims);
         assert_eq!(post(&world, PATH, &[FORM], &format!("logout_token={token}")).status, 400, "{name}");
     }
-    assert!(is_in(&world));
+    assert!(world.is_in());
 }
 
 #[test]
 fn f1002_a_list_that_names_no_session_of_ours_ends_nobody() {
-    let world = signed_in();
+    let world = World::signed_in();
     for (index, nobody) in [
         json!({"keycloakSessionIds": []}),
         json!({"adapterSessionIds": []}),
@@ -136,22 +136,22 @@ fn f1002_a_list_that_names_no_session_of_ours_ends_nobody() {
     .enumerate()
     {
         assert_eq!(k_logout(&world, &index.to_string(), nobody.clone()), 200, "{nobody}");
-        assert!(is_in(&world), "{nobody}");
-        forwarded(bearer(&world, json!({"iat": world.now() - 5})));
+        assert!(world.is_in(), "{nobody}");
+        forwarded(world.bearer(json!({"iat": world.now() - 5})));
     }
     let ours = json!({"adapterSessionIds": ["x"], "keycloakSessionIds": ["sid-1"]});
     assert_eq!(k_logout(&world, "ours", ours), 200);
-    assert!(!is_in(&world));
-    forwarded(bearer(&world, json!({"iat": world.now() - 5, "sid": "sid-3"})));
+    assert!(!world.is_in());
+    forwarded(world.bearer(json!({"iat": world.now() - 5, "sid": "sid-3"})));
 }
 
 /// The first delivery fails because Redis is unavailable. The provider, or a proxy, delivers the token again.
 #[test]
 fn f1003_a_logout_whose_first_delivery_failed_is_carried_out_by_the_second() {
-    let world = signed_in();
+    let world = World::signed_in();
     let other = world.other_envoy();
     let token = json!({"sid": "sid-1"});
-    forwarded(bearer(&world, token.clone()));
+    forwarded(world.bearer(token.clone()));
     sleep(&other, 1);
     let message = world.provider.logout_token(world.now(), json!({}));
     let form = format!("logout_token={message}");
@@ -162,15 +162,15 @@ fn f1003_a_logout_whose_first_delivery_failed_is_carried_out_by_the_second() {
     // That Envoy stops before it can retry.
     drop(other);
     world.redis.refuse_nothing();
-    assert!(is_in(&world), "this one has heard of nothing");
+    assert!(world.is_in(), "this one has heard of nothing");
     assert_eq!(post(&world, PATH, &[FORM], &form).status, 200);
-    assert!(!is_in(&world));
-    assert_eq!(replied(bearer(&world, token)).status, 401);
+    assert!(!world.is_in());
+    assert_eq!(replied(world.bearer(token)).status, 401);
 }
 
 #[test]
 fn f1003_a_message_of_keycloaks_whose_first_delivery_failed_is_carried_out_by_the_second() {
-    let world = signed_in();
+    let world = World::signed_in();
     let other = world.other_envoy();
     let message = world.provider.admin_action(world.now(), "LOGOUT", json!({}));
     world.redis.refuse(b"XADD");
@@ -178,41 +178,41 @@ fn f1003_a_message_of_keycloaks_whose_first_delivery_failed_is_carried_out_by_th
     drop(other);
     world.redis.refuse_nothing();
     assert_eq!(post(&world, ADMIN, &[], &message).status, 200);
-    assert!(!is_in(&world));
+    assert!(!world.is_in());
     // A replay of a processed message does not end newer sessions.
     world.host.advance(Duration::from_secs(1));
     log_in_again(&world);
     assert_eq!(post(&world, ADMIN, &[], &message).status, 200);
-    assert!(is_in(&world));
+    assert!(world.is_in());
 }
 
 /// Without `sid`, sessions of the same second are ended by name. If Redis cannot list them, the logout fails.
 #[test]
 fn f1003_a_logout_whose_sessions_could_not_be_listed_is_not_done() {
-    let world = signed_in();
+    let world = World::signed_in();
     let by_user = world.provider.logout_token(world.now(), json!({"sid": null}));
     let form = format!("logout_token={by_user}");
     world.redis.refuse(b"ZREVRANGE");
     assert_eq!(post(&world, PATH, &[FORM], &form).status, 400);
     world.redis.refuse_nothing();
     assert_eq!(post(&world, PATH, &[FORM], &form).status, 200);
-    assert!(!is_in(&world));
+    assert!(!world.is_in());
 }
 
 /// `iat` counts whole seconds, so it does not tell which came first.
 #[test]
 fn f1004_a_token_of_the_very_second_of_a_logout_of_its_user_ends_on_every_envoy() {
-    let world = signed_in();
+    let world = World::signed_in();
     world.host.advance(Duration::from_secs(2));
     let other = world.other_envoy();
     let same = json!({"iat": world.now()});
-    forwarded(bearer(&world, same.clone()));
+    forwarded(world.bearer(same.clone()));
     assert_eq!(logout(&world, json!({"sid": null})).status, 200);
     sleep(&other, 1);
     for envoy in [&world, &other] {
         let ended = |changes: &Value| {
             let token = world.provider.access_token(world.now(), changes.clone());
-            let decision = envoy.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]);
+            let decision = envoy.present(&token);
             matches!(decision, crate::gate::Decision::Reply { .. })
         };
         assert!(ended(&same) && ended(&json!({"iat": world.now() - 1})));
@@ -224,29 +224,30 @@ fn f1004_a_token_of_the_very_second_of_a_logout_of_its_user_ends_on_every_envoy(
 /// Sessions of that second are ended by name. So a new session lives, and the login does not loop.
 #[test]
 fn f1004_a_login_in_the_very_second_of_a_logout_of_its_user_lives() {
-    let world = signed_in();
+    let world = World::signed_in();
     world.host.advance(Duration::from_secs(2));
     assert_eq!(logout(&world, json!({"sid": null})).status, 200);
-    assert!(!is_in(&world));
+    assert!(!world.is_in());
     log_in_again(&world);
-    let other = world.other_envoy();
-    other.cookies.replace(world.cookies.borrow().clone());
+    let other = world.other_envoy().with_cookies_of(&world);
     sleep(&other, 1);
-    assert!(is_in(&world) && is_in(&other));
+    assert!(world.is_in() && other.is_in());
 }
 
 #[test]
 fn f1004_tokens_of_the_second_in_which_somebody_signs_out_everywhere_end() {
-    let world = signed_in();
-    let reply = replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM));
-    assert_eq!(reply.status, 303);
-    assert_eq!(replied(bearer(&world, json!({"iat": world.now()}))).status, 401);
-    forwarded(bearer(&world, json!({"iat": world.now() + 1})));
+    let world = World::signed_in();
+    assert_eq!(
+        replied(world.browse("POST", "/oauth2/account/sign-out?everywhere=true", OWN_FORM)).status,
+        303
+    );
+    assert_eq!(replied(world.bearer(json!({"iat": world.now()}))).status, 401);
+    forwarded(world.bearer(json!({"iat": world.now() + 1})));
 }
 
 #[test]
 fn f1002_logout_all_still_means_everybody() {
-    let world = signed_in();
+    let world = World::signed_in();
     assert_eq!(admin(&world, ADMIN, "LOGOUT", json!({})).status, 200);
-    assert!(!is_in(&world));
+    assert!(!world.is_in());
 }

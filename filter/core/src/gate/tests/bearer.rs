@@ -49,8 +49,7 @@ fn bearer_tokens_are_checked_whole() {
 
 #[test]
 fn bt12_a_bad_bearer_never_falls_back_to_the_cookie() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     for value in ["Bearer bad", "Basic dTpw", "Bearer x, Bearer y"] {
         let headers = [NAVIGATION, &[("authorization", value)]].concat();
         assert_eq!(replied(world.browse("GET", "/", &headers)).status, 401, "{value}");
@@ -61,15 +60,14 @@ fn bt12_a_bad_bearer_never_falls_back_to_the_cookie() {
 fn bt15_a_verdict_belongs_to_the_whole_token_and_ends_with_it() {
     let world = World::new();
     let token = world.provider.access_token(world.now(), json!({}));
-    let send = |token: &str| world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]);
-    forwarded(send(&token));
+    forwarded(world.present(&token));
     let (signed, _) = token.rsplit_once('.').unwrap();
     let other = world.provider.access_token(world.now(), json!({"sub": "s-2"}));
     let grafted = format!("{signed}.{}", other.rsplit_once('.').unwrap().1);
-    assert_eq!(replied(send(&grafted)).status, 401);
-    forwarded(send(&token));
+    assert_eq!(replied(world.present(&grafted)).status, 401);
+    forwarded(world.present(&token));
     world.host.advance(Duration::from_secs(361));
-    assert_eq!(replied(send(&token)).status, 401);
+    assert_eq!(replied(world.present(&token)).status, 401);
 }
 
 #[test]
@@ -85,7 +83,7 @@ fn jw09_a_key_that_is_new_is_fetched_once() {
                 "iss": ISSUER, "sub": "s-1", "aud": "mlflow", "exp": world.now() + 300, "groups": ["/mlflow_users"],
             }),
         );
-        world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])
+        world.present(&token)
     };
     forwarded(send("rsa"));
     assert_eq!(world.provider.jwks_requests.get(), 1);
@@ -109,7 +107,7 @@ fn jw13_a_token_whose_key_cannot_be_asked_for_is_503_and_not_refused() {
             "iss": ISSUER, "sub": "s-1", "aud": "mlflow", "exp": world.now() + 300, "groups": ["/mlflow_users"],
         });
         let token = sign(Algorithm::Rs256, Some(kid), json!({"typ": "at+jwt"}), claims);
-        world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])
+        world.present(&token)
     };
     forwarded(send("rsa"));
     world.provider.down.set(true);
@@ -125,10 +123,7 @@ fn jw13_a_token_whose_key_cannot_be_asked_for_is_503_and_not_refused() {
 #[test]
 fn jw05_the_last_good_keys_serve_while_the_provider_is_down() {
     let world = World::new();
-    let send = || {
-        let token = world.provider.access_token(world.now(), json!({}));
-        world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])
-    };
+    let send = || world.bearer(json!({}));
     forwarded(send());
     world.provider.down.set(true);
     world.host.advance(Duration::from_secs(3600));

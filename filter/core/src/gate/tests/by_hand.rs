@@ -1,6 +1,6 @@
 //! What happens only when a person wants it: not ahead of time, and not because of what stands in a page.
 
-use super::{API, OWN_FORM, TYPED, forwarded};
+use super::{API, TYPED, forwarded};
 use crate::gate::Decision;
 use crate::http::reply::Reply;
 use crate::testing::world::{NAVIGATION, World, callback, header, replied};
@@ -33,8 +33,7 @@ fn get_ahead(world: &World, target: &str, purpose: (&str, &str), site: &str) -> 
 
 #[test]
 fn f501_what_a_browser_loads_ahead_of_time_ends_nothing_and_the_click_that_follows_does() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     for purpose in AHEAD {
         for site in ["same-origin", "none"] {
             for path in ["/oauth2/logout", "/oauth2/signed-out", "/oauth2/account", "/oauth2/login"] {
@@ -45,9 +44,8 @@ fn f501_what_a_browser_loads_ahead_of_time_ends_nothing_and_the_click_that_follo
         }
         forwarded(world.browse("GET", "/", API));
     }
-    let reply = replied(world.browse("GET", "/oauth2/logout", TYPED));
-    assert_eq!(reply.status, 303);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(replied(world.browse("GET", "/oauth2/logout", TYPED)).status, 303);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
@@ -90,8 +88,7 @@ fn f501_a_callback_loaded_ahead_of_time_spends_no_code_and_works_afterwards() {
 
 #[test]
 fn f1201_a_sign_out_that_nobody_clicked_on_asks_first() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     // A refresh in a page, a bookmark that a browser opens by itself, a browser without `Sec-Fetch-User`.
     let refresh = without_click();
     // The same within seconds after a click or a key press on the page.
@@ -103,14 +100,13 @@ fn f1201_a_sign_out_that_nobody_clicked_on_asks_first() {
         assert!(reply.body.contains("<form method=\"post\" action=\"/oauth2/logout\">"));
         forwarded(world.browse("GET", "/", API));
     }
-    assert_eq!(replied(world.browse("POST", "/oauth2/logout", OWN_FORM)).status, 303);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.sign_out().status, 303);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
 fn f1201_nothing_that_a_page_sends_by_itself_signs_anybody_out() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let from =
         |mode, dest| [("sec-fetch-site", "same-origin"), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
     for target in ["/oauth2/logout", "/oauth2/account/sign-out?everywhere=true"] {

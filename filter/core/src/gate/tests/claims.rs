@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::back_channel::logout;
 use super::{API, forwarded, log_in, said, upstream};
 use crate::config::{Config, GroupsFormat};
 use crate::gate::Decision;
@@ -90,14 +91,9 @@ fn f102_what_only_describes_is_left_out_where_it_cannot_be_used() {
         assert_eq!(upstream(world.navigate("/"), "x-forwarded-user").as_deref(), Some("s-1"), "{odd}");
         assert_eq!(upstream(present(&world, &members), "x-forwarded-email"), None, "{odd}");
         world.host.advance(Duration::from_secs(1));
-        let token = world.provider.logout_token(world.now(), json!({"sid": null}));
-        let form =
-            form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", &token).finish();
-        let headers = [("content-type", "application/x-www-form-urlencoded")];
-        let body = crate::http::body::Body::of(form);
-        let reply = replied(world.send_with("POST", "/oauth2/backchannel-logout", &headers, body));
+        let reply = logout(&world, json!({"sid": null}));
         assert_eq!(reply.status, 200, "{odd}: {reply:?}");
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{odd}");
+        assert_eq!(world.status(), 401, "{odd}");
     }
 }
 
@@ -128,9 +124,7 @@ fn f102_a_claim_that_decides_is_still_refused_when_it_is_null_or_of_another_type
 
 #[test]
 fn f102_what_is_null_in_userinfo_leaves_what_the_id_token_says() {
-    let mut config = config();
-    config.browser.as_mut().unwrap().login.userinfo = true;
-    let world = World::with(config);
+    let world = World::changed(|config| config.browser.as_mut().unwrap().login.userinfo = true);
     *world.provider.userinfo.borrow_mut() = json!({"sub": "s-1", "groups": null, "preferred_username": null, "email": "mona@example.com", "name": 7});
     assert_eq!(log_in(&world, &json!({})).status, 303);
     let permit = world.navigate("/");
@@ -151,11 +145,7 @@ fn f103_a_refresh_token_that_is_null_or_empty_is_none() {
         assert_eq!(log_in(&world, &json!({})).status, 303, "{none}: {:#?}", world.host.log_lines());
         forwarded(world.navigate("/"));
         world.host.advance(Duration::from_secs(301));
-        assert_eq!(
-            replied(world.browse("GET", "/", API)).status,
-            401,
-            "{none}: it ends with its access token"
-        );
+        assert_eq!(world.status(), 401, "{none}: it ends with its access token");
         assert_eq!(world.provider.refreshes(), 0);
     }
 }
@@ -163,8 +153,7 @@ fn f103_a_refresh_token_that_is_null_or_empty_is_none() {
 #[test]
 fn f103_at_a_refresh_too_none_is_none_and_the_old_refresh_token_goes_on() {
     for none in [json!(null), json!("")] {
-        let world = World::new();
-        world.log_in("/");
+        let world = World::signed_in();
         *world.provider.token_members.borrow_mut() = json!({
             "refresh_token": none, "id_token": none, "refresh_expires_in": none, "expires_in": "300", "scope": none,
         });
@@ -237,9 +226,7 @@ fn f401_the_log_names_the_claim_and_never_its_value() {
         assert_eq!(lines.iter().filter(|line| line.contains(named)).count(), 2, "{named}: {lines:#?}");
         assert!(!lines.concat().contains("s3cret-value"), "{named}");
     }
-    let mut config = config();
-    config.groups.claim = vec!["realm_access".into(), "roles".into()];
-    let world = World::with(config);
+    let world = World::changed(|config| config.groups.claim = vec!["realm_access".into(), "roles".into()]);
     assert_eq!(log_in(&world, &json!({"realm_access": {"roles": 7}})).status, 503);
     assert!(said(&world, "claim_wrong_type: realm_access.roles"), "{:#?}", world.host.log_lines());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::refresh::{advance, answers, asks_for_the_lease, signed_in};
+use super::refresh::{advance, answers, asks_for_the_lease};
 use super::{API, forwarded};
 use crate::caller::Caller;
 use crate::host::CalloutError;
@@ -14,7 +14,7 @@ use crate::testing::world::{World, config, replied};
 
 #[test]
 fn many_requests_at_once_are_one_refresh() {
-    let world = signed_in();
+    let world = World::signed_in();
     advance(&world, 301);
     let cookie = world.cookies.borrow().iter().map(|(n, v)| format!("{n}={v}")).next().unwrap();
     let requests = (0..50).map(|_| {
@@ -29,7 +29,7 @@ fn many_requests_at_once_are_one_refresh() {
 
 #[test]
 fn rf02_a_lease_whose_holder_is_gone_is_taken_over_after_its_holder_had_a_last_chance() {
-    let world = signed_in();
+    let world = World::signed_in();
     advance(&world, 301);
     world.redis.set_field("fence", "7");
     world.redis.set_field("until", &(world.host.now_millis() + 2000).to_string());
@@ -55,8 +55,7 @@ fn a_request_that_waits_for_a_refresh_longer_than_the_idle_timeout_is_not_idle()
     let before = world.host.now_millis();
     forwarded(world.browse("GET", "/", API));
     assert!(world.host.now_millis() - before > 8000, "it waited");
-    let worker = world.other_worker();
-    worker.cookies.replace(world.cookies.borrow().clone());
+    let worker = world.other_worker().with_cookies_of(&world);
     for other in [&world, &worker] {
         forwarded(other.browse("GET", "/", API));
     }
@@ -65,7 +64,7 @@ fn a_request_that_waits_for_a_refresh_longer_than_the_idle_timeout_is_not_idle()
 /// A worker stalled after it got the lease. Another one may have refreshed since.
 #[test]
 fn rf02_a_lease_that_came_too_late_is_not_used() {
-    let world = signed_in();
+    let world = World::signed_in();
     advance(&world, 301);
     let [host, clock] = [(); 2].map(|()| std::rc::Rc::downgrade(&world.host));
     let (redis, leases) = (world.redis.clone(), std::rc::Rc::new(std::cell::Cell::new(0)));
@@ -88,7 +87,7 @@ fn rf02_a_lease_that_came_too_late_is_not_used() {
 /// Redis granted the lease, but the reply was lost. The same owner asks again and gets it.
 #[test]
 fn rf05_a_lease_whose_answer_was_lost_keeps_nobody_waiting() {
-    let world = signed_in();
+    let world = World::signed_in();
     advance(&world, 301);
     let clock = std::rc::Rc::downgrade(&world.host);
     let (redis, lost) = (world.redis.clone(), std::rc::Rc::new(std::cell::Cell::new(2)));
@@ -110,7 +109,7 @@ fn rf05_a_lease_whose_answer_was_lost_keeps_nobody_waiting() {
 
 #[test]
 fn ss08_a_session_that_was_signed_out_while_it_was_renewed_stays_signed_out() {
-    let world = signed_in();
+    let world = World::signed_in();
     advance(&world, 301);
     let redis = world.redis.clone();
     // While the provider answers, the record goes: another Envoy has signed the session out.
@@ -122,6 +121,6 @@ fn ss08_a_session_that_was_signed_out_while_it_was_renewed_stays_signed_out() {
             json!({"token_type": "Bearer", "access_token": "a", "expires_in": 300, "id_token": id_token});
         Ok(reply(200, &body))
     });
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
     assert_eq!(world.redis.keys(), [""; 0], "nothing is written");
 }

@@ -20,8 +20,7 @@ fn a_login_lands_on_the_deep_link_that_started_it() {
 
 #[test]
 fn the_client_secret_is_form_encoded_before_it_is_sent() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let calls = world.host.calls();
     let token = calls.iter().find(|call| call.headers[1].1.ends_with("/token")).unwrap();
     let sent = token.headers.iter().find(|(name, _)| name == "authorization").unwrap();
@@ -218,8 +217,7 @@ fn a_gate_without_login_offers_browsers_none() {
 
 #[test]
 fn every_reply_is_private_and_leaks_nothing() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let replies = [
         world.send("GET", "/", NAVIGATION),
         world.send("GET", "/", API),

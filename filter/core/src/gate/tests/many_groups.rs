@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{OWN_FORM, forwarded, log_in};
+use super::{forwarded, log_in};
 use crate::policy::{HeaderChange, Permit};
 use crate::testing::world::{World, header, replied};
 
@@ -36,8 +36,7 @@ fn f601_five_hundred_long_groups_sign_in_are_renewed_and_sign_out() {
     // If the list is too long for the application's server, it gets only the groups that the policy names.
     assert_eq!(groups_header(&permit), "/mlflow_users");
     // Another worker reads the record from Redis.
-    let other = world.other_worker();
-    *other.cookies.borrow_mut() = world.cookies.borrow().clone();
+    let other = world.other_worker().with_cookies_of(&world);
     forwarded(other.navigate("/x"));
     world.host.advance(std::time::Duration::from_secs(301));
     {
@@ -48,7 +47,7 @@ fn f601_five_hundred_long_groups_sign_in_are_renewed_and_sign_out() {
     forwarded(world.navigate("/x"));
     assert_eq!(world.host.counted(crate::metrics::refresh(crate::metrics::Refresh::Renewed)), 1);
     // The ID token is too long for a hint, so it was not stored. Signing out works without it.
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
+    let reply = world.sign_out();
     let location = header(&reply, "location").unwrap();
     assert!(location.contains("client_id=mlflow&post_logout_redirect_uri="), "{location}");
     assert!(!location.contains("id_token_hint"), "{location}");
@@ -83,8 +82,7 @@ fn f601_what_does_not_fit_is_refused_with_its_size_and_the_limit() {
     assert_eq!(page.status, 503, "{page:?}");
     let token = world.provider.access_token(world.now(), json!({"groups": groups(2000)}));
     let bearer = format!("Bearer {token}");
-    let reply = replied(world.send("GET", "/x", &[("authorization", &bearer)]));
-    assert_eq!(reply.status, 401);
+    assert_eq!(replied(world.send("GET", "/x", &[("authorization", &bearer)])).status, 401);
     let log = world.host.log_lines().join("\n");
     let said = format!("token_too_long: {} bytes, the limit is 98304", token.len());
     assert!(log.contains(&said), "{said}: {log}");

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vec1::vec1;
 
-use super::{API, OWN_FORM, forwarded, log_in, said, upstream};
+use super::back_channel::logout;
+use super::{OWN_FORM, forwarded, log_in, said, upstream};
 use crate::config::{Config, ServedOrigin};
 use crate::gate::Decision;
-use crate::http::body::Body;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::mark::{AccessTokenMark, ClaimRule, RequiredClaim};
 use crate::jose::testing::{TestKey, sign};
@@ -55,7 +56,7 @@ fn f301_an_id_token_that_is_back_dated_by_minutes_signs_in_and_one_of_yesterday_
     let path = "/oauth2/account/sign-out?everywhere=true";
     assert_eq!(replied(world.browse("POST", path, OWN_FORM)).status, 303);
     let after = world.cookies.replace(before);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
     world.cookies.replace(after);
     let at = world.now() - 300;
     assert_eq!(
@@ -75,9 +76,9 @@ fn with_rule() -> Config {
         values: values.iter().map(|value| (*value).to_owned()).collect(),
     };
     let mut config = config();
-    let present = vec![required("token_use", &["access"]), required("scp", &[])];
+    let present = vec1![required("token_use", &["access"]), required("scp", &[])];
     config.issuer.access_token_marks =
-        vec![AccessTokenMark::Claims(ClaimRule { present, absent: vec![vec!["hint".into()]] })];
+        vec1![AccessTokenMark::Claims(ClaimRule { present, absent: vec![vec!["hint".into()]] })];
     config
 }
 
@@ -113,7 +114,7 @@ fn f302_what_is_an_access_token_by_the_rule_is_no_id_token() {
     world.log_in("/");
     *world.provider.refreshed.borrow_mut() = json!({"typ": null, "token_use": "access", "scp": "read"});
     world.host.advance(Duration::from_secs(301));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "at a refresh, which has no nonce");
+    assert_eq!(world.status(), 401, "at a refresh, which has no nonce");
     assert!(said(&world, "wrong_token_kind"));
 }
 
@@ -181,17 +182,11 @@ fn f305_another_audience_is_named_in_the_log_and_allowed_where_the_operator_trus
     *world.provider.refreshed.borrow_mut() = several.clone();
     world.host.advance(Duration::from_secs(301));
     forwarded(world.navigate("/"));
-    let announce = |world: &World, aud: Value| {
-        let token = world.provider.logout_token(world.now(), json!({ "aud": aud }));
-        let form =
-            form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", &token).finish();
-        let headers = [("content-type", "application/x-www-form-urlencoded")];
-        replied(world.send_with("POST", "/oauth2/backchannel-logout", &headers, Body::of(form))).status
-    };
+    let announce = |world: &World, aud: Value| logout(world, json!({ "aud": aud })).status;
     assert_eq!(announce(&world, json!(["mlflow", "evil"])), 400);
     forwarded(world.navigate("/"));
     assert_eq!(announce(&world, json!(["mlflow", "327683"])), 200);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
     assert_eq!(announce(&World::new(), json!(["mlflow", "327683"])), 400, "not by default");
 
     // An untrusted audience at a refresh ends the session. Its name is escaped and cut in the log.
@@ -200,7 +195,7 @@ fn f305_another_audience_is_named_in_the_log_and_allowed_where_the_operator_trus
     let long = format!("\n\u{202e}{}", "x".repeat(500));
     *world.provider.refreshed.borrow_mut() = json!({"aud": ["mlflow", long]});
     world.host.advance(Duration::from_secs(301));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
     let lines = world.host.log_lines();
     let line = lines.iter().find(|line| line.contains("foreign_audience")).unwrap();
     assert!(line.contains("\\n\\u{202e}xxx") && !line.contains(&"x".repeat(100)), "{line}");
@@ -276,8 +271,7 @@ fn f201_an_endpoint_that_is_used_is_refused_where_it_would_be_used() {
             true => drop(forwarded(bearer)),
             false => assert_eq!(replied(bearer).status, 503, "{name}"),
         }
-        let login = replied(world.navigate("/"));
-        assert_eq!(login.status, if logs_in { 302 } else { 503 }, "{name}");
+        assert_eq!(replied(world.navigate("/")).status, if logs_in { 302 } else { 503 }, "{name}");
         let line = format!("{name} \"https://elsewhere.example/x\" is not within the issuer's origin");
         assert!(said(&world, &line), "{name}: {:#?}", world.host.log_lines());
         assert!(world.provider.token_requests.borrow().is_empty(), "{name}: nobody is asked there");
@@ -393,8 +387,7 @@ fn f702_nothing_is_sent_where_no_cluster_serves_the_origin() {
 #[test]
 fn f702_what_differs_only_inside_goes_by_the_issuers_name_through_its_cluster() {
     // Keycloak at an internal address: requests carry the public host name, so its metadata shows the public origin.
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let calls = world.host.calls();
     let to_provider: Vec<_> = calls.iter().filter(|callout| callout.cluster == "keycloak").collect();
     assert!(to_provider.len() >= 3);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{API, forwarded, mlflow};
-use crate::config::{Access, Config, PathMatch, Preset, Rule, RuleName};
+use crate::config::{Access, Config, PathMatch, Rule, RuleName};
+use crate::error::Reason;
 use crate::gate::Decision;
 use crate::host::CalloutError;
 use crate::http::reply::Reply;
@@ -185,7 +186,7 @@ fn f206_the_rule_that_denied_is_in_the_log_in_the_metrics_reason_and_in_the_deni
         assert_eq!(shown, !name.is_empty() && page.body.contains(&format!("<dd>{escaped}</dd>")), "{path}");
         assert!(!page.body.contains("rules[") && !page.body.contains("not_allowed"), "{path}: {}", page.body);
     }
-    assert_eq!(world.host.counted(metrics::decision(Outcome::Refused, "not_found")), 0);
+    assert_eq!(world.host.counted(metrics::decision(Outcome::Refused(Reason::NotFound))), 0);
 }
 
 #[test]
@@ -196,10 +197,7 @@ fn f206_a_preset_names_its_rules_in_the_log_only() {
     let reply = replied(world.send("GET", "/", &[("authorization", &bearer)]));
     assert_eq!((reply.status, json_of(&reply).get("rule")), (403, None));
     let log = log(&world);
-    assert!(
-        log.contains("reason=not_allowed method=GET path=\"/\" rule=\"mlflow.read\" detail="),
-        "{log}"
-    );
+    assert!(log.contains("reason=not_allowed method=GET path=\"/\" rule=\"mlflow.read\" detail="), "{log}");
     assert!(!reply.body.contains("mlflow.read"), "{}", reply.body);
 }
 
@@ -349,10 +347,10 @@ fn f703_a_provider_that_is_down_is_asked_by_one_worker_with_growing_pauses() {
     let world = World::new();
     world.provider.down.set(true);
     let calls = |world: &World| world.host.calls().iter().filter(|call| call.cluster == "keycloak").count();
-    world.host.run(world.host.clone().sleep_for(Duration::from_millis(50)));
+    world.sleep(Duration::from_millis(50));
     let others = [world.other_worker(), world.other_worker(), world.other_worker()];
     // No request needs the provider.
-    world.host.run(world.host.clone().sleep_for(Duration::from_secs(40)));
+    world.sleep(Duration::from_secs(40));
     let quiet = calls(&world);
     assert!(
         (4..=8).contains(&quiet),

@@ -12,19 +12,13 @@ use crate::session::ticket::UntrustedTicket;
 use crate::testing::provider::reply;
 use crate::testing::world::{World, config, header, replied};
 
-pub(super) fn signed_in() -> World {
-    let world = World::new();
-    world.log_in("/");
-    world
-}
-
 pub(super) fn advance(world: &World, seconds: u64) {
     world.host.advance(Duration::from_secs(seconds));
 }
 
 /// Lets the jobs of the root context finish.
 pub(super) fn settle(world: &World) {
-    world.host.run(async { world.host.clone().sleep_for(Duration::from_millis(200)).await });
+    world.sleep(Duration::from_millis(200));
 }
 
 pub(super) fn asks_for_the_lease(callout: &Callout) -> bool {
@@ -37,7 +31,7 @@ pub(super) fn answers(world: &World, answer: impl Fn() -> Result<CalloutReply, C
 
 #[test]
 fn a_session_is_renewed_in_the_background_while_its_access_token_is_still_good() {
-    let world = signed_in();
+    let world = World::signed_in();
     advance(&world, 269);
     forwarded(world.navigate("/"));
     settle(&world);
@@ -54,7 +48,7 @@ fn a_session_is_renewed_in_the_background_while_its_access_token_is_still_good()
 
 #[test]
 fn rf06_an_expired_access_token_is_renewed_before_the_request_goes_on_and_each_refresh_token_is_used_once() {
-    let world = signed_in();
+    let world = World::signed_in();
     for round in 1..=3 {
         advance(&world, 301);
         forwarded(world.navigate("/"));
@@ -73,7 +67,7 @@ fn rf06_an_expired_access_token_is_renewed_before_the_request_goes_on_and_each_r
 
 #[test]
 fn rf06_without_a_new_refresh_token_the_old_one_goes_on() {
-    let world = signed_in();
+    let world = World::signed_in();
     let old = world.provider.refresh_token.borrow().clone();
     answers(&world, || {
         Ok(reply(200, &json!({"token_type": "Bearer", "access_token": "a", "expires_in": 300})))
@@ -88,15 +82,15 @@ fn rf06_without_a_new_refresh_token_the_old_one_goes_on() {
 
 #[test]
 fn rf04_invalid_grant_ends_the_session_now_everywhere() {
-    let world = signed_in();
+    let world = World::signed_in();
     world.provider.refresh_token.replace("another".into());
     advance(&world, 275);
     forwarded(world.navigate("/"));
     settle(&world);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "though the access token is still good");
+    assert_eq!(world.status(), 401, "though the access token is still good");
     assert_eq!(replied(world.navigate("/")).status, 302);
     assert_eq!(world.provider.refreshes(), 1, "and it is not tried again");
-    assert!(!world.redis.keys().iter().any(|key| key.starts_with("mlflow:s:")), "nothing is left");
+    assert_eq!(world.sessions(), 0, "nothing is left");
 }
 
 #[test]
@@ -119,7 +113,7 @@ fn rf05_a_provider_that_is_away_delays_and_does_not_end() {
         (false, || Err(CalloutError::UnknownCluster)),
     ];
     for (passes, answer) in broken {
-        let world = signed_in();
+        let world = World::signed_in();
         answers(&world, answer);
         advance(&world, 275);
         for _ in 0..20 {
@@ -161,9 +155,9 @@ fn rf03_a_refreshed_id_token_of_another_login_ends_the_session() {
         world.log_in("/");
         *world.provider.refreshed.borrow_mut() = change.clone();
         advance(&world, 301);
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{change}");
+        assert_eq!(world.status(), 401, "{change}");
         *world.provider.refreshed.borrow_mut() = json!({});
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{change}: and stays ended");
+        assert_eq!(world.status(), 401, "{change}: and stays ended");
         assert_eq!(world.provider.refreshes(), 1);
     }
     for good in [json!({}), json!({"auth_time": null}), json!({"sid": null})] {
@@ -174,17 +168,17 @@ fn rf03_a_refreshed_id_token_of_another_login_ends_the_session() {
         advance(&world, 301);
         forwarded(world.navigate("/"));
     }
-    let world = signed_in();
+    let world = World::signed_in();
     *world.provider.raw_id_token.borrow_mut() = Some("a.b.c".into());
     advance(&world, 301);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "bad signature");
+    assert_eq!(world.status(), 401, "bad signature");
 }
 
 /// One Envoy with a wrong clock must not sign users out of all others.
 #[test]
 fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
     for (iat, exp) in [(1, 301), (2000, 2300)] {
-        let world = signed_in();
+        let world = World::signed_in();
         let login = world.now();
         advance(&world, 1000);
         // The token response of a provider whose clock is a quarter of an hour behind ours, or ahead of it.
@@ -213,12 +207,12 @@ fn rf03_a_clock_that_is_wrong_lets_nobody_in_and_ends_no_session() {
     for (iat, exp, nbf) in
         [(-61, 300, -61), (-30, 300, -30), (0, 300, 0), (1, 1, 1), (1, -300, 1), (1, 300, 2)]
     {
-        let world = signed_in();
+        let world = World::signed_in();
         let at = |moment: i64| i64::try_from(world.now()).unwrap() + moment;
         *world.provider.refreshed.borrow_mut() = json!({"iat": at(iat), "exp": at(exp), "nbf": at(nbf)});
         advance(&world, 1000);
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "{iat} {exp} {nbf}");
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+        assert_eq!(world.status(), 401, "{iat} {exp} {nbf}");
+        assert_eq!(world.status(), 401);
     }
 }
 
@@ -227,7 +221,7 @@ fn an_envoy_whose_clock_is_wrong_signs_nobody_out_of_the_others() {
     for (wrong, right, told_before) in
         [(301, 1301, true), (301, 1301, false), (1301, 301, true), (1301, 301, false)]
     {
-        let world = signed_in();
+        let world = World::signed_in();
         let answer = |now: u64, refresh_expires_in: u64| {
             let provider = world.provider.clone();
             answers(&world, move || {
@@ -241,13 +235,12 @@ fn an_envoy_whose_clock_is_wrong_signs_nobody_out_of_the_others() {
             answer(world.now(), 1800);
             forwarded(world.navigate("/"));
         }
-        let other = world.other_envoy();
-        other.cookies.replace(world.cookies.borrow().clone());
+        let other = world.other_envoy().with_cookies_of(&world);
         advance(&world, wrong);
         advance(&other, right);
         // The provider's clock agrees with the other Envoy's. By the wrong clock, its tokens may have expired already.
         answer(other.now(), 600);
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+        assert_eq!(world.status(), 503);
         *world.provider.token_override.borrow_mut() = None;
         forwarded(other.navigate("/"));
         let asked = world.provider.token_requests.borrow().last().unwrap().clone();
@@ -257,13 +250,13 @@ fn an_envoy_whose_clock_is_wrong_signs_nobody_out_of_the_others() {
 
 #[test]
 fn rf08_groups_are_those_of_the_latest_refresh() {
-    let world = signed_in();
+    let world = World::signed_in();
     *world.provider.refreshed.borrow_mut() = json!({"groups": ["/others"]});
     advance(&world, 301);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 403);
+    assert_eq!(world.status(), 403);
     *world.provider.refreshed.borrow_mut() = json!({"groups": null});
     advance(&world, 301);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 403, "no groups at all");
+    assert_eq!(world.status(), 403, "no groups at all");
     *world.provider.refreshed.borrow_mut() = json!({"groups": ["mlflow_admins"]});
     advance(&world, 301);
     forwarded(world.browse("GET", "/", API));
@@ -271,9 +264,9 @@ fn rf08_groups_are_those_of_the_latest_refresh() {
 
 #[test]
 fn with_a_check_interval_the_provider_is_asked_sooner_and_is_not_missed_when_it_is_away() {
-    let mut config = config();
-    config.browser.as_mut().unwrap().session.check_interval = Some(Duration::from_secs(20));
-    let world = World::with(config);
+    let world = World::changed(|config| {
+        config.browser.as_mut().unwrap().session.check_interval = Some(Duration::from_secs(20))
+    });
     world.log_in("/");
     advance(&world, 21);
     world.provider.down.set(true);
@@ -281,15 +274,14 @@ fn with_a_check_interval_the_provider_is_asked_sooner_and_is_not_missed_when_it_
     world.provider.down.set(false);
     advance(&world, 31);
     *world.provider.refreshed.borrow_mut() = json!({"groups": []});
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 403);
+    assert_eq!(world.status(), 403);
 }
 
 #[test]
 fn without_a_refresh_token_a_session_ends_with_its_access_token_unless_it_is_told_to_go_on() {
     for (policy, expected) in [(WithoutRefreshToken::End, false), (WithoutRefreshToken::Keep, true)] {
-        let mut config = config();
-        config.browser.as_mut().unwrap().session.without_refresh_token = policy;
-        let world = World::with(config);
+        let world =
+            World::changed(|config| config.browser.as_mut().unwrap().session.without_refresh_token = policy);
         let request = world.begin_login("/");
         let mut claims = world.provider.id_token.borrow().clone();
         claims["nonce"] = Value::from(request["nonce"].clone());
@@ -310,7 +302,7 @@ fn without_a_refresh_token_a_session_ends_with_its_access_token_unless_it_is_tol
 
 #[test]
 fn rf07_what_a_spent_refresh_token_bought_is_kept_although_redis_was_away_for_a_while() {
-    let world = signed_in();
+    let world = World::signed_in();
     advance(&world, 301);
     let (redis, provider) = (world.redis.clone(), world.provider.clone());
     let now = world.now();
@@ -321,7 +313,7 @@ fn rf07_what_a_spent_refresh_token_bought_is_kept_although_redis_was_away_for_a_
         assert_eq!(spent.get(), 1, "spent twice");
         Ok(provider.refreshed_at(now, json!({"refresh_token": "new"})))
     });
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+    assert_eq!(world.status(), 503);
     world.redis.set_down(None);
     settle(&world);
     advance(&world, 2);
@@ -331,7 +323,7 @@ fn rf07_what_a_spent_refresh_token_bought_is_kept_although_redis_was_away_for_a_
 
 #[test]
 fn a_refresh_that_cannot_be_checked_yet_ends_nothing_and_spends_no_token_twice() {
-    let world = signed_in();
+    let world = World::signed_in();
     let foreign = crate::jose::testing::sign(
         crate::jose::algorithm::Algorithm::Rs256,
         Some("a key of tomorrow"),
@@ -342,7 +334,7 @@ fn a_refresh_that_cannot_be_checked_yet_ends_nothing_and_spends_no_token_twice()
     advance(&world, 301);
     // The keys are unavailable.
     let keys = world.provider.keys.replace(json!("no keys"));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+    assert_eq!(world.status(), 503);
     for _ in 0..200 {
         settle(&world);
     }
@@ -360,7 +352,7 @@ fn a_refresh_that_cannot_be_checked_yet_ends_nothing_and_spends_no_token_twice()
 /// While keys are awaited time passes, and an ID token may live for seconds only.
 #[test]
 fn rf07_an_id_token_that_expires_while_keys_are_awaited_renews_the_session_all_the_same() {
-    let world = signed_in();
+    let world = World::signed_in();
     let mut claims = world.provider.id_token.borrow().clone();
     advance(&world, 301);
     // By the clock leeway of a minute it is good for three seconds more.
@@ -387,7 +379,7 @@ fn rf07_an_id_token_that_expires_while_keys_are_awaited_renews_the_session_all_t
 
 #[test]
 fn rf03_a_key_that_is_still_unknown_after_the_keys_were_fetched_again_ends_the_session() {
-    let world = signed_in();
+    let world = World::signed_in();
     let foreign = crate::jose::testing::sign(
         crate::jose::algorithm::Algorithm::Rs256,
         Some("nobody's key"),
@@ -396,12 +388,12 @@ fn rf03_a_key_that_is_still_unknown_after_the_keys_were_fetched_again_ends_the_s
     );
     *world.provider.raw_id_token.borrow_mut() = Some(foreign);
     advance(&world, 301);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
 fn a_session_that_ends_while_a_request_waits_for_its_renewal_lets_nobody_in() {
-    let world = signed_in();
+    let world = World::signed_in();
     advance(&world, 301);
     let revocations = crate::revocation::memory::Revocations::new(
         world.host.clone(),
@@ -419,7 +411,7 @@ fn a_session_that_ends_while_a_request_waits_for_its_renewal_lets_nobody_in() {
         )]);
         Ok(provider.refreshed_at(now, json!({})))
     });
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
@@ -433,7 +425,7 @@ fn cf08_a_renewed_session_is_sealed_with_the_newest_key() {
     world.replace_gate(rotated.clone());
     advance(&world, 301);
     forwarded(world.navigate("/"));
-    rotated.browser.as_mut().unwrap().session.keys.pop();
+    rotated.browser.as_mut().unwrap().session.keys.pop().unwrap();
     world.replace_gate(rotated);
     forwarded(world.navigate("/"));
     assert!(UntrustedTicket::parse(world.cookies.borrow().values().next().unwrap()).is_some());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::back_channel::{bearer, is_in, logout, signed_in, sleep};
+use super::back_channel::{logout, sleep};
 use super::forwarded;
 use crate::encoding::base64url;
 use crate::gate::Decision;
@@ -25,16 +25,12 @@ fn entry(revocation: &Revocation) -> Vec<Vec<u8>> {
     vec![b"e".to_vec(), base64url(revocation.encode()).into_bytes()]
 }
 
-fn said(world: &World, what: &str) -> usize {
-    world.host.log_lines().iter().filter(|line| line.contains(what)).count()
-}
-
 fn counted(world: &World, what: LogRead) -> u64 {
     world.host.counted(metrics::log_read(what))
 }
 
 fn is_good(world: &World, sid: &str) -> bool {
-    matches!(bearer(world, json!({ "sid": sid })), Decision::Forward { .. })
+    matches!(world.bearer(json!({ "sid": sid })), Decision::Forward { .. })
 }
 
 /// Ends a provider session at one Envoy. True if the other Envoy applies that within a second.
@@ -48,7 +44,7 @@ fn is_heard_of(here: &World, there: &World, sid: &str) -> bool {
 
 /// Two Envoys that have read the log.
 fn two_envoys() -> (World, World) {
-    let here = signed_in();
+    let here = World::signed_in();
     let there = here.other_envoy();
     assert!(is_heard_of(&here, &there, "before"));
     (here, there)
@@ -65,14 +61,14 @@ fn f1001_an_entry_with_the_largest_id_hides_no_revocation() {
     sleep(&there, 1);
     assert!(is_heard_of(&here, &there, "meanwhile"), "nothing could be added behind it");
     assert!(counted(&here, LogRead::Ahead) + counted(&there, LogRead::Ahead) >= 1);
-    assert!(said(&there, "ids ahead of Redis' clock") + said(&here, "ids ahead of Redis' clock") >= 1);
+    assert!(there.said("ids ahead of Redis' clock") + here.said("ids ahead of Redis' clock") >= 1);
     assert!(is_heard_of(&here, &there, "afterwards"));
     let late = here.other_envoy();
     sleep(&late, 1);
     for sid in ["before", "meanwhile", "afterwards"] {
         assert!(!is_good(&late, sid), "{sid}: an Envoy that starts later hears of all");
     }
-    assert!(is_in(&here), "nobody else");
+    assert!(here.is_in(), "nobody else");
 }
 
 /// Redis continues from the last id that it assigned, even if that entry was deleted.
@@ -99,7 +95,7 @@ fn f1001_after_the_poisoned_stream_was_deleted_the_next_revocation_arrives_withi
     here.redis.drop_log();
     here.redis.refuse_nothing();
     sleep(&there, 1);
-    assert_eq!((counted(&there, LogRead::Reset), said(&there, "was reset or trimmed")), (1, 1));
+    assert_eq!((counted(&there, LogRead::Reset), there.said("was reset or trimmed")), (1, 1));
     assert!(is_heard_of(&here, &there, "next"));
 }
 
@@ -107,7 +103,7 @@ fn f1001_after_the_poisoned_stream_was_deleted_the_next_revocation_arrives_withi
 fn f1001_ids_ahead_of_the_clock_are_no_position_and_what_they_say_is_heard_once() {
     let (here, there) = two_envoys();
     let ahead = millis(&here) + 61_000;
-    here.redis.poison_log((ahead, 0), &entry(&Revocation::provider_session(ISSUER, "late")));
+    here.redis.poison_log((ahead, 0), &entry(&Revocation::provider_session(ISSUER, &"late".into())));
     here.redis.poison_log((ahead + 1, 0), &junk());
     assert!(is_good(&there, "late"));
     sleep(&there, 1);
@@ -141,10 +137,10 @@ fn f1001_a_stream_that_is_deleted_again_and_again_is_noticed_and_heals() {
         }
         here.redis.drop_log();
         for world in [&here, &there] {
-            world.host.run(async { world.host.clone().sleep_for(Duration::from_millis(300)).await });
+            world.sleep(Duration::from_millis(300));
         }
     }
-    assert!(counted(&there, LogRead::Reset) >= 1 && said(&there, "was reset or trimmed") >= 1);
+    assert!(counted(&there, LogRead::Reset) >= 1 && there.said("was reset or trimmed") >= 1);
     assert!(counted(&there, LogRead::Reset) <= 20, "no more often than somebody deletes it");
     // The Envoy that wrote it has noticed that it may be lost.
     sleep(&here, 6);
@@ -163,8 +159,8 @@ fn f1001_another_type_in_its_place_is_a_read_that_fails_and_not_an_answer() {
     assert!(!is_good(&here, "meanwhile"), "but counts here");
     sleep(&there, 7);
     assert!(is_good(&there, "meanwhile"), "as documented for an Envoy that can't read");
-    assert_eq!(said(&there, "Error revocation stream can't be read"), 1);
-    assert!(said(&there, "WRONGTYPE") >= 1 && counted(&there, LogRead::Failed) > 5);
+    assert_eq!(there.said("Error revocation stream can't be read"), 1);
+    assert!(there.said("WRONGTYPE") >= 1 && counted(&there, LogRead::Failed) > 5);
     here.redis.drop_log();
     sleep(&here, 6);
     there.host.advance(here.host.now().duration_since(there.host.now()));
@@ -181,12 +177,12 @@ fn f1001_a_log_that_could_not_be_read_for_long_is_read_from_its_beginning() {
     // Meanwhile the stream was replaced by one with an older entry that nobody has read.
     let old = millis(&here) - 600_000;
     here.redis.drop_log();
-    here.redis.poison_log((old, 0), &entry(&Revocation::provider_session(ISSUER, "old")));
+    here.redis.poison_log((old, 0), &entry(&Revocation::provider_session(ISSUER, &"old".into())));
     here.redis.poison_log((millis(&here) + 30_000, 0), &junk());
     there.redis.refuse_nothing();
     sleep(&there, 1);
     assert!(!is_good(&there, "old"));
-    assert_eq!(said(&there, "can be read again: reading it from the start"), 1);
+    assert_eq!(there.said("can be read again: reading it from the start"), 1);
 }
 
 #[test]
@@ -205,7 +201,7 @@ fn f1001_any_number_of_entries_that_are_no_endings_hides_none() {
     }
     here.redis.poison_log((now + 5001, 0), &vec![b"x".to_vec(); 100_000]);
     assert!(is_heard_of(&here, &there, "next"));
-    assert!(is_in(&here));
+    assert!(here.is_in());
 }
 
 /// Anybody who can write to Redis can sign users out, but not for ever.
@@ -214,18 +210,18 @@ fn f1001_an_ending_of_the_far_future_reaches_ten_minutes_ahead_at_most() {
     let (here, there) = two_envoys();
     let never = Timestamp::from_millis(u64::MAX);
     here.redis.poison_log((millis(&here) + 5000, 0), &entry(&Revocation::everyone(ISSUER, never)));
-    here.redis.poison_log((millis(&here) + 5000, 1), &entry(&Revocation::user(ISSUER, "s-1", never)));
+    here.redis.poison_log((millis(&here) + 5000, 1), &entry(&Revocation::user(ISSUER, &"s-1".into(), never)));
     sleep(&there, 1);
     assert!(!is_good(&there, "x"), "what is issued now");
     there.host.advance(Duration::from_secs(602));
-    forwarded(bearer(&there, json!({"sid": "x"})));
+    forwarded(there.bearer(json!({"sid": "x"})));
 }
 
 /// The Envoy has just started, and Redis' health check is not complete, or Redis starts later. A revoked token must not
 /// be accepted meanwhile.
 #[test]
 fn f1005_the_first_requests_wait_for_a_read_of_the_log_that_succeeds() {
-    let here = signed_in();
+    let here = World::signed_in();
     assert_eq!(logout(&here, json!({"sid": "gone", "jti": "gone"})).status, 200);
     let token = here.provider.access_token(here.now(), json!({"sid": "gone"}));
     let authorization = format!("Bearer {token}");
@@ -235,8 +231,7 @@ fn f1005_the_first_requests_wait_for_a_read_of_the_log_that_succeeds() {
     let redis = starting.redis.clone();
     starting.host.spawn_after(Duration::from_secs(3), move || redis.set_down(None));
     let begin = starting.host.now();
-    let reply = replied(starting.send("GET", "/", &[("authorization", &authorization)]));
-    assert_eq!(reply.status, 401);
+    assert_eq!(replied(starting.send("GET", "/", &[("authorization", &authorization)])).status, 401);
     let waited = starting.host.now().duration_since(begin);
     assert!((3000..3500).contains(&waited.as_millis()), "{waited:?}: tried again at once");
     assert!((15..=60).contains(&counted(&starting, LogRead::Failed)), "and not all the time");
@@ -244,17 +239,17 @@ fn f1005_the_first_requests_wait_for_a_read_of_the_log_that_succeeds() {
 
 #[test]
 fn f1005_a_redis_that_stays_away_holds_requests_up_once_and_for_five_seconds_at_most() {
-    let here = signed_in();
+    let here = World::signed_in();
     let starting = here.other_envoy();
     starting.redis.set_down(Some(CalloutError::NotSent));
     let waited = |changes| {
         let begin = starting.host.now();
-        forwarded(bearer(&starting, changes));
+        forwarded(starting.bearer(changes));
         starting.host.now().duration_since(begin)
     };
     let first = waited(json!({"sid": "a"}));
     assert!((4900..5300).contains(&first.as_millis()), "{first:?}");
-    assert_eq!(said(&starting, "could not be read since the start"), 1);
+    assert_eq!(starting.said("could not be read since the start"), 1);
     assert!(waited(json!({"sid": "b"})) < Duration::from_millis(100));
     starting.redis.set_down(None);
     assert!(is_heard_of(&here, &starting, "next"));
@@ -263,9 +258,9 @@ fn f1005_a_redis_that_stays_away_holds_requests_up_once_and_for_five_seconds_at_
 /// A first read that fails halfway does not count.
 #[test]
 fn f1005_half_a_first_read_is_none() {
-    let here = signed_in();
+    let here = World::signed_in();
     for number in 0..600 {
-        let revocation = Revocation::provider_session(ISSUER, &format!("sid-of-{number}"));
+        let revocation = Revocation::provider_session(ISSUER, &format!("sid-of-{number}").as_str().into());
         here.redis.poison_log((millis(&here), number), &entry(&revocation));
     }
     let starting = here.other_envoy();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use vec1::vec1;
 
 use super::{API, OWN_FORM, forwarded};
 use crate::gate::{Decision, Gate};
@@ -12,8 +13,7 @@ use crate::testing::world::{NAVIGATION, World, config, header, replied};
 
 #[test]
 fn ss04_redis_down_is_503_and_never_a_login_nor_anonymous() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     world.host.advance(Duration::from_secs(6));
     world.redis.set_down(Some(CalloutError::Reset));
     for headers in [NAVIGATION, API] {
@@ -21,16 +21,14 @@ fn ss04_redis_down_is_503_and_never_a_login_nor_anonymous() {
         assert_eq!((reply.status, header(&reply, "retry-after")), (503, Some("5")));
         assert_eq!(header(&reply, "set-cookie"), None, "the session is not given up");
     }
-    let token = world.provider.access_token(world.now(), json!({}));
-    forwarded(world.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]));
+    forwarded(world.bearer(json!({})));
     world.redis.set_down(None);
     forwarded(world.navigate("/"));
 }
 
 #[test]
 fn with_redis_down_a_cached_session_serves_until_its_time() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     forwarded(world.navigate("/"));
     world.redis.set_down(Some(CalloutError::NotSent));
     forwarded(world.navigate("/"));
@@ -49,29 +47,26 @@ fn ss05_a_record_that_was_changed_in_redis_is_no_session() {
         |record| *record = b"{\"schema\":1}".to_vec(),
     ];
     for change in changes {
-        let world = World::new();
-        world.log_in("/");
+        let world = World::signed_in();
         world.redis.tamper(change);
         world.host.advance(Duration::from_secs(6));
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+        assert_eq!(world.status(), 401);
         assert_eq!(replied(world.navigate("/")).status, 302);
     }
 }
 
 #[test]
 fn ck09_sessions_end_when_idle_when_old_and_when_signed_out() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     for _ in 0..10 {
         world.host.advance(Duration::from_secs(3000));
         forwarded(world.navigate("/"));
         world.host.run_jobs();
     }
     world.host.advance(Duration::from_secs(3601));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "idle");
+    assert_eq!(world.status(), 401, "idle");
 
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     for _ in 0..20 {
         world.host.advance(Duration::from_secs(2200));
         if matches!(world.browse("GET", "/", API), Decision::Reply { .. }) {
@@ -79,12 +74,11 @@ fn ck09_sessions_end_when_idle_when_old_and_when_signed_out() {
         }
         world.host.run_jobs();
     }
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "absolute");
+    assert_eq!(world.status(), 401, "absolute");
 
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let captured = world.cookies.borrow().clone();
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
+    let reply = world.sign_out();
     let location = url::Url::parse(header(&reply, "location").unwrap()).unwrap();
     assert_eq!(location.path(), "/realms/mlflow/protocol/openid-connect/logout");
     let query: std::collections::BTreeMap<_, _> = location.query_pairs().into_owned().collect();
@@ -92,14 +86,13 @@ fn ck09_sessions_end_when_idle_when_old_and_when_signed_out() {
     assert!(query["id_token_hint"].starts_with("ey") && query["state"].len() >= 22);
     assert!(!world.cookies.borrow().contains_key("__Host-oidc-gate"));
     *world.cookies.borrow_mut() = captured;
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "a captured cookie is worth nothing");
+    assert_eq!(world.status(), 401, "a captured cookie is worth nothing");
     assert_eq!(replied(world.navigate("/oauth2/signed-out?state=wrong")).status, 200, "LO17");
 }
 
 #[test]
 fn lo16_another_site_cannot_sign_anybody_out() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     for (method, headers) in [
         ("POST", &[("sec-fetch-site", "cross-site")][..]),
         ("POST", &[("origin", "https://evil.example")]),
@@ -130,22 +123,19 @@ fn lo16_another_site_cannot_sign_anybody_out() {
 
 #[test]
 fn ss06_a_sign_out_that_redis_did_not_confirm_says_so_and_is_completed_later() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     world.redis.set_down(Some(CalloutError::Reset));
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(reply.status, 503);
+    assert_eq!(world.sign_out().status, 503);
     world.redis.set_down(None);
     for _ in 0..100 {
         world.host.run_jobs();
     }
-    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")));
+    assert_eq!(world.sessions(), 0);
 }
 
 #[test]
 fn ck07_who_signs_out_with_something_that_only_looks_like_a_ticket_writes_nothing() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let before = (world.redis.keys(), world.redis.log_len());
     for number in 0..100 {
         let ticket = crate::encoding::base64url([number; 48]);
@@ -158,13 +148,11 @@ fn ck07_who_signs_out_with_something_that_only_looks_like_a_ticket_writes_nothin
 
 #[test]
 fn a_sign_out_on_one_worker_is_one_on_all() {
-    let world = World::new();
-    world.log_in("/");
-    let other = world.other_worker();
-    *other.cookies.borrow_mut() = world.cookies.borrow().clone();
+    let world = World::signed_in();
+    let other = world.other_worker().with_cookies_of(&world);
     forwarded(other.navigate("/"));
-    replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "though it was in that worker's cache");
+    world.sign_out();
+    assert_eq!(other.status(), 401, "though it was in that worker's cache");
 }
 
 /// Found by the simulator (seed 7278): users were told that they were signed out, but their sessions lived on until the
@@ -180,7 +168,7 @@ fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_tha
         let asked = if known_where_they_sign_out { world } else { remembers.other_worker() };
         *asked.cookies.borrow_mut() = remembers.cookies.borrow().clone();
         asked.redis.forget_everything();
-        let out = replied(asked.browse("POST", "/oauth2/logout", OWN_FORM));
+        let out = asked.sign_out();
         assert_eq!(out.status, 303);
         let hinted = header(&out, "location").is_some_and(|location| location.contains("id_token_hint="));
         assert_eq!(
@@ -188,17 +176,15 @@ fn ss03_whoever_signs_out_after_redis_lost_everything_is_out_on_every_worker_tha
             "the provider is told whose session ends where that is known"
         );
         assert_eq!(asked.redis.log_len() > 0, known_where_they_sign_out, "and other Envoys too");
-        assert_eq!(replied(remembers.browse("GET", "/", API)).status, 401, "{known_where_they_sign_out}");
+        assert_eq!(remembers.status(), 401, "{known_where_they_sign_out}");
     }
 }
 
 /// Anybody can send such requests, so made-up tickets must not make workers drop valid sessions.
 #[test]
 fn lo16_whoever_signs_out_with_made_up_tickets_costs_others_nothing() {
-    let world = World::new();
-    world.log_in("/");
-    let idle = world.other_worker();
-    *idle.cookies.borrow_mut() = world.cookies.borrow().clone();
+    let world = World::signed_in();
+    let idle = world.other_worker().with_cookies_of(&world);
     forwarded(idle.navigate("/"));
     let workers = [world.other_worker(), world.other_worker()];
     for number in 0..100 {
@@ -219,12 +205,11 @@ fn lo16_whoever_signs_out_with_made_up_tickets_costs_others_nothing() {
 /// Found by the simulator (seed 6993): a worker that did not know of another worker's write recorded no use.
 #[test]
 fn whoever_uses_a_session_on_several_envoys_keeps_it() {
-    let mut config = config();
-    config.browser.as_mut().unwrap().session.idle_timeout = Duration::from_secs(40);
-    let world = World::with(config);
+    let world = World::changed(|config| {
+        config.browser.as_mut().unwrap().session.idle_timeout = Duration::from_secs(40)
+    });
     world.log_in("/");
-    let other = world.other_envoy();
-    *other.cookies.borrow_mut() = world.cookies.borrow().clone();
+    let other = world.other_envoy().with_cookies_of(&world);
     let pass = |seconds: u64| {
         for world in [&world, &other] {
             world.host.advance(Duration::from_secs(seconds));
@@ -242,17 +227,14 @@ fn whoever_uses_a_session_on_several_envoys_keeps_it() {
 /// Found by the simulator (seed 460): a second try was reported as done although other Envoys knew nothing of it.
 #[test]
 fn ss06_a_second_try_to_sign_out_is_not_done_because_the_first_one_failed() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     world.redis.set_read_only(true);
     for _ in 0..2 {
-        let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-        assert_eq!(reply.status, 503);
+        assert_eq!(world.sign_out().status, 503);
     }
     world.redis.set_read_only(false);
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(reply.status, 303);
-    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")));
+    assert_eq!(world.sign_out().status, 303);
+    assert_eq!(world.sessions(), 0);
 }
 
 /// Found by the simulator (seed 1441): a user was told that they were signed out, but the session lived on.
@@ -266,17 +248,15 @@ fn a_sign_out_ends_the_session_even_where_the_clock_says_that_it_is_over() {
     world.provider.id_token.borrow_mut()["exp"] = json!(now + 300);
     world.log_in("/");
     *behind.cookies.borrow_mut() = world.cookies.borrow().clone();
-    assert_eq!(replied(behind.browse("GET", "/", API)).status, 401, "a session from the future");
-    let out = replied(behind.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(out.status, 303);
+    assert_eq!(behind.status(), 401, "a session from the future");
+    assert_eq!(behind.sign_out().status, 303);
     world.host.advance(Duration::from_secs(6));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
 fn ck15_an_unsafe_request_with_a_cookie_must_come_from_our_own_pages() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     for headers in [
         &[("sec-fetch-site", "cross-site")][..],
         &[("sec-fetch-site", "same-site")],
@@ -305,9 +285,8 @@ fn ck15_an_unsafe_request_with_a_cookie_must_come_from_our_own_pages() {
 fn cf08_an_old_key_still_opens_and_a_removed_one_does_not() {
     let old = Secret::new(*b"0123456789abcdefghijklmnopqrstuv");
     let new = Secret::new(*b"ZYXWVUTSRQPONMLKJIHGFEDCBA543210");
-    for (keys, opens) in [(vec![new.clone(), old], true), (vec![new], false)] {
-        let world = World::new();
-        world.log_in("/");
+    for (keys, opens) in [(vec1![new.clone(), old], true), (vec1![new], false)] {
+        let world = World::signed_in();
         let mut rotated = config();
         rotated.browser.as_mut().unwrap().session.keys = keys;
         let gate = Gate::new(rotated, world.host.clone());
@@ -327,7 +306,7 @@ fn ss03_with_redis_away_at_the_start_no_worker_makes_every_request_wait() {
     let ask = |worker: &World| {
         let token = worker.provider.access_token(worker.now(), json!({}));
         let began = worker.host.now();
-        forwarded(worker.send("GET", "/", &[("authorization", &format!("Bearer {token}"))]));
+        forwarded(worker.present(&token));
         worker.host.now().duration_since(began)
     };
     for _ in 0..5 {
@@ -342,8 +321,7 @@ fn ss03_with_redis_away_at_the_start_no_worker_makes_every_request_wait() {
 
 #[test]
 fn a_session_that_can_be_read_is_served_although_its_use_cannot_be_written_down() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     forwarded(world.navigate("/"));
     world.redis.set_read_only(true);
     for _ in 0..3 {
@@ -355,14 +333,12 @@ fn a_session_that_can_be_read_is_served_although_its_use_cannot_be_written_down(
 /// While keys are rotated, another Envoy may have sealed the record with a key that this Envoy does not have yet.
 #[test]
 fn signing_out_ends_a_session_also_where_its_record_cannot_be_opened() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let mut rotated = config();
-    rotated.browser.as_mut().unwrap().session.keys = vec![Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")];
+    rotated.browser.as_mut().unwrap().session.keys = vec1![Secret::new(*b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")];
     world.replace_gate(rotated);
-    let reply = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(reply.status, 303);
-    assert!(!world.redis.keys().iter().any(|key| key.starts_with("mlflow:s:")), "{:?}", world.redis.keys());
+    assert_eq!(world.sign_out().status, 303);
+    assert_eq!(world.sessions(), 0, "{:?}", world.redis.keys());
 }
 
 #[test]
@@ -370,13 +346,13 @@ fn keys_that_are_added_last_put_first_and_then_removed_cost_nobody_a_session_on_
     let [old, new] = [&b"0123456789abcdefghijklmnopqrstuv"[..], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"];
     let with = |keys: &[&[u8]]| {
         let mut config = config();
-        config.browser.as_mut().unwrap().session.keys = keys.iter().map(|key| Secret::new(*key)).collect();
+        let keys: Vec<_> = keys.iter().map(|key| Secret::new(*key)).collect();
+        config.browser.as_mut().unwrap().session.keys = keys.try_into().unwrap();
         config
     };
     let world = World::with(with(&[old]));
     world.log_in("/");
-    let other = world.other_envoy();
-    other.cookies.replace(world.cookies.borrow().clone());
+    let other = world.other_envoy().with_cookies_of(&world);
     for keys in [&[old, new][..], &[new, old], &[new]] {
         for changed in [&world, &other] {
             changed.replace_gate(with(keys));
@@ -391,8 +367,7 @@ fn keys_that_are_added_last_put_first_and_then_removed_cost_nobody_a_session_on_
 
 #[test]
 fn ss05_a_record_of_another_schema_is_no_session() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let gate = world.gate.borrow().clone();
     let sessions = gate.login.as_ref().unwrap().sessions.clone();
     let cookie = world.cookies.borrow().values().next().unwrap().clone();

@@ -69,8 +69,7 @@ fn unsigned_session(world: &World) -> String {
 
 #[test]
 fn f901_a_ticket_that_is_not_ours_has_nobody_asked_at_any_door() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let ours = from_base64url(cookie_of(&world)).unwrap();
     let other_gate = {
         let mut config = config();
@@ -99,7 +98,7 @@ fn f901_a_ticket_that_is_not_ours_has_nobody_asked_at_any_door() {
         }
     }
     assert_eq!(asked(&world), before);
-    assert!(world.host.log_lines().iter().any(|line| line.contains("reason=session_forged")));
+    assert!(world.said("reason=session_forged") > 0);
     forwarded(world.navigate("/"));
 }
 
@@ -108,8 +107,7 @@ fn f901_a_new_login_ends_no_session_of_a_ticket_that_is_not_ours() {
     let world = World::new();
     let request = world.begin_login("/");
     let mut forged = from_base64url({
-        let other = World::new();
-        other.log_in("/");
+        let other = World::signed_in();
         cookie_of(&other)
     })
     .unwrap();
@@ -123,8 +121,7 @@ fn f901_a_new_login_ends_no_session_of_a_ticket_that_is_not_ours() {
 
 #[test]
 fn f901_tickets_from_before_they_were_signed_are_good_until_they_end() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let old = unsigned_session(&world);
     for worker in [&world, &world.other_worker(), &world.other_envoy()] {
         worker.cookies.borrow_mut().insert(COOKIE.into(), old.clone());
@@ -134,16 +131,14 @@ fn f901_tickets_from_before_they_were_signed_are_good_until_they_end() {
             forwarded(worker.browse("GET", "/", API));
         }
     }
-    let out = replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(out.status, 303);
+    assert_eq!(world.sign_out().status, 303);
     world.cookies.borrow_mut().insert(COOKIE.into(), old);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
+    assert_eq!(world.status(), 401);
 }
 
 #[test]
 fn f901_tickets_that_only_redis_could_tell_about_have_it_asked_within_a_limit() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let limit = world.config.limits.unknown_tickets;
     let old = unsigned_session(&world);
     let (before, mut statuses) = (asked(&world), std::collections::BTreeMap::<_, u32>::new());
@@ -170,8 +165,7 @@ fn f901_tickets_that_only_redis_could_tell_about_have_it_asked_within_a_limit() 
 
 #[test]
 fn f901_when_no_ticket_from_before_can_live_any_more_none_is_looked_for() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     world.host.advance(world.config.browser.as_ref().unwrap().session.absolute_timeout);
     let before = asked(&world);
     for text in [base64url([7; 48]), base64url([7; 84])] {
@@ -183,12 +177,11 @@ fn f901_when_no_ticket_from_before_can_live_any_more_none_is_looked_for() {
 #[test]
 fn f901_a_session_that_has_ended_is_not_looked_for_again_and_again() {
     for how in ["signed out", "lost by Redis", "ended at the provider"] {
-        let world = World::new();
-        world.log_in("/");
+        let world = World::signed_in();
         let cookie = cookie_of(&world);
         match how {
             "signed out" => {
-                replied(world.browse("POST", "/oauth2/logout", OWN_FORM));
+                world.sign_out();
             }
             "lost by Redis" => {
                 world.redis.forget_everything();
@@ -218,8 +211,7 @@ fn f901_a_session_that_has_ended_is_not_looked_for_again_and_again() {
 
 #[test]
 fn f901_what_is_remembered_of_an_end_hides_no_session_that_lives() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     let cookie = cookie_of(&world);
     let record = {
         let gate = world.gate.borrow().clone();
@@ -244,21 +236,18 @@ fn f901_what_is_remembered_of_an_end_hides_no_session_that_lives() {
 
 #[test]
 fn f901_whoever_signs_out_while_redis_is_away_is_signed_out_later_on_every_worker() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     // A worker that has never seen the session. The signature shows that the session may exist.
-    let other = world.other_worker();
-    other.cookies.replace(world.cookies.borrow().clone());
+    let other = world.other_worker().with_cookies_of(&world);
     world.redis.set_down(Some(crate::host::CalloutError::Reset));
-    let out = replied(other.browse("POST", "/oauth2/logout", OWN_FORM));
-    assert_eq!(out.status, 503);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401, "over on this Envoy at once");
+    assert_eq!(other.sign_out().status, 503);
+    assert_eq!(world.status(), 401, "over on this Envoy at once");
     world.redis.set_down(None);
     (0..200).for_each(|_| {
         world.host.advance(Duration::from_millis(50));
         world.host.run_jobs();
     });
-    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")), "and then in Redis");
+    assert_eq!(world.sessions(), 0, "and then in Redis");
 }
 
 #[test]
@@ -266,7 +255,8 @@ fn f901_a_key_that_was_taken_away_too_early_leaves_what_was_sealed_since() {
     let [old, new] = [&b"0123456789abcdefghijklmnopqrstuv"[..], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"];
     let with = |keys: &[&[u8]]| {
         let mut config = config();
-        config.browser.as_mut().unwrap().session.keys = keys.iter().map(|key| Secret::new(*key)).collect();
+        let keys: Vec<_> = keys.iter().map(|key| Secret::new(*key)).collect();
+        config.browser.as_mut().unwrap().session.keys = keys.try_into().unwrap();
         config
     };
     let world = World::with(with(&[old]));
@@ -298,8 +288,7 @@ fn f901_a_callback_of_the_back_button_with_a_forged_session_asks_nobody() {
     world.host.advance(world.config.browser.as_ref().unwrap().session.absolute_timeout);
     let cookie = format!("{COOKIE}={}", base64url(bytes));
     let headers = [NAVIGATION, &[("cookie", cookie.as_str())]].concat();
-    let reply = replied(world.send("GET", &callback("0123456789abcdef", "code"), &headers));
-    assert_eq!(reply.status, 400);
+    assert_eq!(replied(world.send("GET", &callback("0123456789abcdef", "code"), &headers)).status, 400);
     assert_eq!(asked(&world), before);
 }
 
@@ -444,9 +433,7 @@ fn f902_what_is_kept_of_a_flow_ends_with_it() {
 
 #[test]
 fn f902_requests_that_wait_for_the_provider_leave_places_to_others() {
-    let mut config = config();
-    config.issuer.startup_wait = Duration::from_millis(100);
-    let world = World::with(config);
+    let world = World::changed(|config| config.issuer.startup_wait = Duration::from_millis(100));
     world.provider.down.set(true);
     let began = world.host.now_millis();
     let answers = Rc::new(RefCell::new(Vec::new()));
@@ -460,7 +447,7 @@ fn f902_requests_that_wait_for_the_provider_leave_places_to_others() {
     }
     world.host.run_jobs();
     assert_eq!(answers.borrow().len(), 76, "there is no place for them");
-    world.host.run(world.host.clone().sleep_for(Duration::from_millis(200)));
+    world.sleep(Duration::from_millis(200));
     let answers = answers.take();
     assert!(answers.iter().all(|(status, _)| *status == 503));
     let late = answers.iter().filter(|(_, after)| *after >= 95).count();

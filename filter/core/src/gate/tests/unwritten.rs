@@ -36,11 +36,7 @@ fn pass(worlds: &[&World], time: Duration) {
 
 /// Lets the background jobs continue.
 fn settle(world: &World) {
-    world.host.run(async { world.host.clone().sleep_for(Duration::from_secs(3)).await });
-}
-
-fn said(world: &World, text: &str) -> usize {
-    world.host.log_lines().iter().filter(|line| line.contains(text)).count()
+    world.sleep(Duration::from_secs(3));
 }
 
 #[test]
@@ -61,12 +57,12 @@ fn f904_a_session_whose_use_cannot_be_written_goes_on_until_its_absolute_end() {
         for other in [&worker, &envoy] {
             forwarded(other.browse("GET", "/", API));
         }
-        assert_eq!(said(&world, "idle timeouts are suspended"), 1 + 68, "{refusal}");
+        assert_eq!(world.said("idle timeouts are suspended"), 1 + 68, "{refusal}");
         let kind = refusal.split(' ').next().unwrap();
-        assert!(said(&world, kind) > 0, "the log says {kind}");
+        assert!(world.said(kind) > 0, "the log says {kind}");
         pass(&[&world, &envoy], HOUR / 2);
         for other in [&world, &worker, &envoy] {
-            assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "{refusal}: its absolute end");
+            assert_eq!(other.status(), 401, "{refusal}: its absolute end");
             assert_eq!(replied(other.browse("GET", "/", NAVIGATION)).status, 302);
         }
     }
@@ -77,8 +73,7 @@ fn f904_a_session_whose_use_cannot_be_written_goes_on_until_its_absolute_end() {
 fn f904_another_envoy_that_was_not_refused_yet_ends_no_session_whose_use_could_not_be_written() {
     for refusal in REFUSALS {
         let world = signed_in();
-        let envoy = world.other_envoy();
-        envoy.cookies.replace(world.cookies.borrow().clone());
+        let envoy = world.other_envoy().with_cookies_of(&world);
         world.redis.refuse_writes(Some(refusal));
         for _ in 0..6 {
             pass(&[&world, &envoy], HOUR / 4);
@@ -86,15 +81,14 @@ fn f904_another_envoy_that_was_not_refused_yet_ends_no_session_whose_use_could_n
         }
         forwarded(envoy.browse("GET", "/", API));
         forwarded(world.browse("GET", "/", API));
-        assert!(world.redis.keys().iter().any(|key| key.contains(":s:")), "{refusal}");
+        assert!(world.sessions() > 0, "{refusal}");
     }
 }
 
 #[test]
 fn f904_what_could_not_be_written_is_written_when_redis_takes_it_again() {
     let world = signed_in();
-    let envoy = world.other_envoy();
-    envoy.cookies.replace(world.cookies.borrow().clone());
+    let envoy = world.other_envoy().with_cookies_of(&world);
     world.redis.refuse_writes(Some(REFUSALS[0]));
     for _ in 0..10 {
         pass(&[&world, &envoy], HOUR / 6);
@@ -102,15 +96,15 @@ fn f904_what_could_not_be_written_is_written_when_redis_takes_it_again() {
     }
     world.redis.refuse_writes(None);
     settle(&world);
-    assert_eq!(said(&world, "session last-used times are written to Redis again: idle timeouts resume"), 1);
+    assert_eq!(world.said("session last-used times are written to Redis again: idle timeouts resume"), 1);
     // The other Envoy knows nothing of this.
     pass(&[&world, &envoy], HOUR * 9 / 10);
     forwarded(envoy.browse("GET", "/", API));
     pass(&[&world, &envoy], HOUR);
     for other in [&world, &envoy] {
-        assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "and then it is idle");
+        assert_eq!(other.status(), 401, "and then it is idle");
     }
-    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")), "and gone");
+    assert_eq!(world.sessions(), 0, "and gone");
 }
 
 #[test]
@@ -134,15 +128,14 @@ fn f904_an_idle_session_ends_where_redis_takes_writes_and_where_it_is_away_nobod
     let world = signed_in();
     pass(&[&world], HOUR);
     world.redis.set_down(Some(CalloutError::Reset));
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 503);
+    assert_eq!(world.status(), 503);
     world.redis.set_down(None);
-    assert_eq!(replied(world.browse("GET", "/", API)).status, 401);
-    assert!(!world.redis.keys().iter().any(|key| key.contains(":s:")), "it does not lie about until its end");
+    assert_eq!(world.status(), 401);
+    assert_eq!(world.sessions(), 0, "it does not lie about until its end");
 
     // A session that was used elsewhere meanwhile does not end.
     let world = signed_in();
-    let envoy = world.other_envoy();
-    envoy.cookies.replace(world.cookies.borrow().clone());
+    let envoy = world.other_envoy().with_cookies_of(&world);
     forwarded(envoy.browse("GET", "/", API));
     pass(&[&world, &envoy], HOUR * 9 / 10);
     forwarded(world.browse("GET", "/", API));
@@ -153,19 +146,18 @@ fn f904_an_idle_session_ends_where_redis_takes_writes_and_where_it_is_away_nobod
 
 #[test]
 fn f904_a_sign_in_or_a_renewal_that_redis_does_not_take_is_503_and_signs_nobody_out() {
-    let world = World::new();
-    world.log_in("/");
+    let world = World::signed_in();
     world.redis.refuse_writes(Some(REFUSALS[2]));
     pass(&[&world], Duration::from_secs(301));
     for _ in 0..3 {
-        assert_eq!(replied(world.browse("GET", "/", API)).status, 503, "it has to be renewed");
+        assert_eq!(world.status(), 503, "it has to be renewed");
         pass(&[&world], HOUR * 9 / 10);
     }
     assert_eq!(world.provider.refreshes(), 0, "no refresh token is spent whose successor could not be kept");
     let cookies = world.cookies.take();
     let request = world.begin_login("/");
     assert_eq!(replied(world.finish_login(&request, "code")).status, 503);
-    assert!(said(&world, "MISCONF") > 0);
+    assert!(world.said("MISCONF") > 0);
     world.cookies.replace(cookies);
     world.redis.refuse_writes(None);
     forwarded(world.browse("GET", "/", API));
@@ -195,8 +187,7 @@ fn f904_the_account_page_lists_what_is_in_use() {
 #[test]
 fn f1204_the_session_before_a_new_login_ends_also_where_redis_does_not_do_it_at_first() {
     for refuses in ["DEL", "HMGET", "XADD"] {
-        let world = World::new();
-        world.log_in("/");
+        let world = World::signed_in();
         let before = world.cookies.borrow().clone();
         // A worker that has never seen the session.
         let worker = world.other_worker();
@@ -209,7 +200,7 @@ fn f1204_the_session_before_a_new_login_ends_also_where_redis_does_not_do_it_at_
         // A session that cannot be read can still be ended by its name.
         let expected = usize::from(refuses != "HMGET");
         let line = "this browser's previous session could not be deleted from Redis; retrying";
-        assert_eq!(said(&world, line), expected, "{refuses:?}");
+        assert_eq!(world.said(line), expected, "{refuses:?}");
         world.redis.refuse_nothing();
         settle(&world);
         let sessions = world.redis.keys().iter().filter(|key| key.contains(":s:")).count();
@@ -218,17 +209,15 @@ fn f1204_the_session_before_a_new_login_ends_also_where_redis_does_not_do_it_at_
         let envoy = world.other_envoy();
         for other in [&world, &envoy] {
             other.cookies.replace(before.clone());
-            assert_eq!(replied(other.browse("GET", "/", API)).status, 401, "{refuses:?}");
+            assert_eq!(other.status(), 401, "{refuses:?}");
         }
     }
 }
 
 #[test]
 fn f1204_who_signs_out_again_and_again_while_redis_is_away_begins_nothing_new() {
-    let world = World::new();
-    world.log_in("/");
-    let other = world.other_worker();
-    other.cookies.replace(world.cookies.borrow().clone());
+    let world = World::signed_in();
+    let other = world.other_worker().with_cookies_of(&world);
     world.redis.set_down(Some(CalloutError::NotSent));
     let calls = |worker: &World| {
         let before = worker.host.calls().len();

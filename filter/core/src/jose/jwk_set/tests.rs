@@ -1,8 +1,7 @@
 //! Which keys of a JWK set are used (JW07, RX02, RX05), and for which tokens.
 
+use crate::testing::test;
 use serde_json::{Value, json};
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 use crate::encoding::{base64url, from_base64url};

@@ -1,9 +1,9 @@
 //! Every kind of token is tried as every other kind, in the forms of several providers, and under every rule that the
 //! documentation shows.
 
+use crate::testing::test;
 use serde_json::json;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use vec1::vec1;
 
 use super::*;
 
@@ -25,7 +25,7 @@ const HEADERS: [Option<&str>; 14] = [
 ];
 const TYPES: [Option<&str>; 7] =
     [None, Some("ID"), Some("Bearer"), Some("Logout"), Some("Refresh"), Some("bearer"), Some("")];
-const DEFAULT: [AccessTokenMark; 2] = AccessTokenMark::DEFAULT;
+const DEFAULT: [AccessTokenMark; 2] = [AccessTokenMark::Rfc9068, AccessTokenMark::Keycloak];
 
 type Pair = (Option<&'static str>, Option<&'static str>);
 
@@ -82,7 +82,7 @@ fn rule(present: &Value, absent: &[&str]) -> AccessTokenMark {
         values: value.as_str().map(str::to_owned).into_iter().collect(),
     });
     AccessTokenMark::Claims(ClaimRule {
-        present: present.collect(),
+        present: present.collect::<Vec<_>>().try_into().unwrap(),
         absent: absent.iter().map(|name| claim(name)).collect(),
     })
 }
@@ -174,7 +174,7 @@ fn f302_a_rule_is_followed_as_a_whole() {
         assert!(!follows(other.clone()), "{other}");
     }
     let nested = [AccessTokenMark::Claims(ClaimRule {
-        present: vec![RequiredClaim {
+        present: vec1![RequiredClaim {
             claim: vec!["a.b".into(), "c".into()],
             values: vec!["true".into(), "7".into()],
         }],
@@ -351,7 +351,7 @@ fn documented() -> Vec<Vec<AccessTokenMark>> {
                 "access_token_marks": written["issuer"]["access_token_marks"],
             },
         });
-        crate::config::load(config.to_string().as_bytes(), &|_| None).unwrap().issuer.access_token_marks
+        crate::config::load(config.to_string().as_bytes(), &|_| None).unwrap().issuer.access_token_marks.into_vec()
     });
     marks.collect()
 }

@@ -1,20 +1,18 @@
 //! Which signatures verify: keys, algorithms and signatures that do not belong together are refused (BT05, IT17, IT18,
 //! JW07, JW12).
 
+use crate::testing::test;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 use sha2::Sha256;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::tests::{es256, verify};
 use super::*;
 use crate::encoding::{base64, base64url};
-use crate::host::{CryptoUnavailable, Host};
+use crate::host::{CryptoUnavailable, Host, SignatureCheck};
 use crate::jose::algorithm::Algorithm::{Es256, Es384, Rs256, Rs512};
-use crate::jose::algorithm::HostSignature;
 use crate::jose::kind::IdToken;
-use crate::jose::testing::{self, TestKey, Verifier, jwk_set, jwk_set_of, sign, sign_text};
+use crate::jose::testing::{TestKey, Verifier, jwk_set, jwk_set_of, sign, sign_text};
 
 /// The gate verifies through `&dyn Host`, so this must compile.
 #[expect(dead_code, reason = "it only has to compile")]
@@ -196,13 +194,7 @@ fn a_point_off_the_curve_verifies_nothing() {
 fn without_a_verdict_of_the_host_no_token_is_good_and_none_is_called_bad() {
     struct Silent;
     impl SignatureVerifier for Silent {
-        fn verify_signature(
-            &self,
-            _: HostSignature,
-            _: &[u8],
-            _: &[u8],
-            _: &[u8],
-        ) -> Result<bool, CryptoUnavailable> {
+        fn verify_signature(&self, _: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
             Err(CryptoUnavailable("test"))
         }
     }
@@ -213,17 +205,11 @@ fn without_a_verdict_of_the_host_no_token_is_good_and_none_is_called_bad() {
     /// A host that has no verdict on one of the two keys.
     struct HalfSilent;
     impl SignatureVerifier for HalfSilent {
-        fn verify_signature(
-            &self,
-            algorithm: HostSignature,
-            spki_der: &[u8],
-            signed: &[u8],
-            signature: &[u8],
-        ) -> Result<bool, CryptoUnavailable> {
-            if spki_der == TestKey::OtherP256.spki_der() {
+        fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoUnavailable> {
+            if check.spki_der == TestKey::OtherP256.spki_der() {
                 return Err(CryptoUnavailable("test"));
             }
-            testing::verify_signature(algorithm, spki_der, signed, signature)
+            Verifier.verify_signature(check)
         }
     }
     let (known, silent) = (TestKey::P256.jwk("p256"), TestKey::OtherP256.jwk("p256"));

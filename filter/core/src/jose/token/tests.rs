@@ -1,9 +1,8 @@
 //! The form and kind of a token: what is refused before its signature is checked, or although it is good (BT02 to BT04,
 //! IT19, IT25, RX01 to RX03).
 
+use crate::testing::test;
 use serde_json::json;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use super::*;
 use crate::encoding::base64url;
@@ -282,7 +281,7 @@ fn a_token_of_one_kind_is_none_of_the_others() {
         assert!(matches!(verdict, Ok(_) | Err(TokenError::WrongKind)), "{verdict:?}");
         verdict.is_ok()
     }
-    let marks = AccessTokenMark::DEFAULT;
+    let marks = AccessTokenMark::defaults();
     for (header, payload, expected) in [
         ("JWT", "ID", [true, false, false]),
         ("JWT", "Bearer", [false, true, false]),

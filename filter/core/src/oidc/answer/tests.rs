@@ -3,8 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::error::Outlook;
 use crate::testing::TestHost;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 const CODE: &str = "c0de+with/odd=characters";
 const SECRET: &str = "client-s3cret+%";

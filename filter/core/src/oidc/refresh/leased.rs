@@ -11,6 +11,7 @@ use crate::oidc::refresh::flights::{MAX_PAUSE, RefreshOutcome};
 use crate::oidc::refresh::response;
 use crate::oidc::token_endpoint::{self, Failure, Tokens};
 use crate::quote::quote;
+use crate::redis::RedisError;
 use crate::revocation::memory::{Revocation, session_id_hash};
 use crate::session::entry::Entry;
 use crate::session::record::{Freshness, Record};
@@ -64,8 +65,8 @@ impl<'a> Leased<'a> {
                         &format!(
                             "session not refreshed: its new tokens could not be verified ({}): {}; \
                              retrying later {who}",
-                            dependency.label(),
-                            quote(dependency.detail().unwrap_or_default(), MAX_LOGGED)
+                            dependency.reason().label(),
+                            quote(&dependency.detail().unwrap_or_default(), MAX_LOGGED)
                         ),
                     );
                     let record = response::unchecked(&entry.record, tokens, self.asked);
@@ -110,7 +111,7 @@ impl<'a> Leased<'a> {
                 return self.end(SessionEnd::RefreshRefused).await;
             }
             Err(Failure::ClientRefused(words)) => Trouble::lasting(words),
-            Err(Failure::NoTokens(what)) => Trouble::lasting(ProviderEndpoint::Token.says(&what)),
+            Err(Failure::NoTokens(what)) => Trouble::lasting(ProviderEndpoint::Token.says(what)),
             Err(Failure::Trouble(trouble)) => trouble,
         };
         // RF05: the session goes on until its access token expires.
@@ -147,7 +148,7 @@ impl<'a> Leased<'a> {
     async fn persist(&self, record: Record, counted: Refresh) -> RefreshOutcome {
         let Self { login, entry, ticket, fence, .. } = *self;
         let sessions = &login.sessions;
-        let mut why = Dependency::Redis("not written");
+        let mut why = Dependency::Redis(RedisError::NotWritten);
         for attempt in 0..COMMIT_TRIES {
             match sessions.commit(ticket, entry, fence, &record).await {
                 Ok(Some(renewed)) => {
@@ -161,7 +162,8 @@ impl<'a> Leased<'a> {
                 // The user was signed out, an earlier try was written and its reply lost, or another worker was faster.
                 Ok(None) => return self.reread().await,
                 Err(rejection @ Rejection::Login(_)) => {
-                    let (label, detail) = (rejection.label(), rejection.detail().unwrap_or_default());
+                    let (label, detail) =
+                        (rejection.reason().label(), rejection.detail().unwrap_or_default());
                     login.host.log(
                         Level::Error,
                         &format!("session ended: refreshed session can't be stored: {label}: {detail}"),

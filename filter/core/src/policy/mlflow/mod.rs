@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Access, RuleName};
+use crate::methods::Method;
 
 /// The header in which a client authenticates to MLflow where `Authorization` is for a model provider. MLflow never
 /// passes it on.
@@ -35,6 +36,7 @@ struct Path<'p> {
 #[derive(Clone, Copy, Debug)]
 struct Line {
     class: Class,
+    /// Separated by commas, or `*`.
     methods: &'static str,
 }
 
@@ -117,7 +119,7 @@ impl Routes {
 
     /// Who may send a request with this method to this path, and the name of the rule. `None` never happens: each class
     /// has a rule.
-    pub(super) fn rule(&self, method: &str, path: &str) -> Option<(&Access, &RuleName)> {
+    pub(super) fn rule(&self, method: Method, path: &str) -> Option<(&Access, &RuleName)> {
         self.classes.get(&self.class(method, path)).map(|(access, name)| (access, name))
     }
 
@@ -134,7 +136,7 @@ impl Routes {
         }
     }
 
-    fn class(&self, method: &str, path: &str) -> Class {
+    fn class(&self, method: Method, path: &str) -> Class {
         let path = self.path(path);
         let exact = self.exact.get(&path).into_iter().flatten();
         let patterns =
@@ -145,9 +147,9 @@ impl Routes {
 }
 
 impl Line {
-    fn has(self, method: &str) -> bool {
-        let wanted = if method == "HEAD" { "GET" } else { method };
-        self.methods == "*" || self.methods.split(',').any(|listed| listed == wanted)
+    fn has(self, method: Method) -> bool {
+        let wanted = if method == Method::Head { Method::Get } else { method };
+        self.methods == "*" || self.methods.split(',').any(|listed| listed == wanted.label())
     }
 }
 

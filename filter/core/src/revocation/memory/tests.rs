@@ -3,13 +3,16 @@
 use super::*;
 use crate::session::ticket::Ticket;
 use crate::testing::TestHost;
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
+use crate::testing::test;
 
 const ISSUER: &str = "https://idp.example";
 
 fn revocation_keys(subject: &str, sid: Option<&str>, issued: u64) -> RevocationKeys {
-    RevocationKeys::new(ISSUER, subject, sid, Timestamp::from_secs(issued))
+    RevocationKeys::new(ISSUER, &subject.into(), sid.map(Sid::from).as_ref(), Timestamp::from_secs(issued))
+}
+
+fn provider_session(sid: &str) -> Revocation {
+    Revocation::provider_session(ISSUER, &sid.into())
 }
 
 #[test]
@@ -18,7 +21,7 @@ fn every_worker_hears_of_every_ending_once() {
     let name = Ticket::generate(&*host, &crate::session::ticket::tests::keys()).unwrap().record_name();
     let [one, other] = [(); 2].map(|()| Revocations::new(host.clone(), "t", ISSUER));
     assert_eq!(one.catch_up(), Forget::Sessions(vec![]));
-    one.announce(&[Revocation::session(&name), Revocation::provider_session(ISSUER, "sid")]);
+    one.announce(&[Revocation::session(&name), provider_session("sid")]);
     other.announce(&[Revocation::changed(&name)]);
     let key = session_id_hash(&name);
     assert_eq!(one.catch_up(), Forget::Sessions(vec![key, key]));
@@ -39,15 +42,15 @@ fn every_worker_hears_of_every_ending_once() {
 #[test]
 fn lo13_what_was_issued_later_or_to_others_or_by_others_goes_on() {
     let revocations = Revocations::new(TestHost::new(), "t", ISSUER);
-    revocations.announce(&[Revocation::user(ISSUER, "mona", Timestamp::from_secs(100))]);
-    revocations.announce(&[Revocation::user(ISSUER, "mona", Timestamp::from_secs(50))]);
+    revocations.announce(&[Revocation::user(ISSUER, &"mona".into(), Timestamp::from_secs(100))]);
+    revocations.announce(&[Revocation::user(ISSUER, &"mona".into(), Timestamp::from_secs(50))]);
     let _ = revocations.catch_up();
     assert!(revocations.is_revoked(&revocation_keys("mona", Some("x"), 99)), "the later of two counts");
     assert!(!revocations.is_revoked(&revocation_keys("mona", Some("x"), 100)));
     assert!(!revocations.is_revoked(&revocation_keys("lisa", Some("x"), 1)));
     assert!(!revocations.is_revoked(&RevocationKeys::new(
         "https://other",
-        "mona",
+        &"mona".into(),
         None,
         Timestamp::from_secs(1)
     )));
@@ -64,7 +67,7 @@ fn whoever_was_away_for_long_reads_the_whole_list_and_forgets_everything() {
     let host = TestHost::new();
     let [busy, away] = [(); 2].map(|()| Revocations::new(host.clone(), "t", ISSUER));
     for number in 0..=RING {
-        busy.announce(&[Revocation::provider_session(ISSUER, &number.to_string())]);
+        busy.announce(&[provider_session(&number.to_string())]);
     }
     assert_eq!(away.catch_up(), Forget::Everything);
     assert!(
@@ -82,7 +85,7 @@ fn many_endings_at_once_are_known_to_whoever_looks_next() {
     let host = TestHost::new();
     let [busy, away] = [(); 2].map(|()| Revocations::new(host.clone(), "t", ISSUER));
     let all = |numbers: std::ops::Range<u32>| -> Vec<Revocation> {
-        numbers.map(|number| Revocation::provider_session(ISSUER, &number.to_string())).collect()
+        numbers.map(|number| provider_session(&number.to_string())).collect()
     };
     busy.announce(&[Revocation::everyone(ISSUER, Timestamp::from_secs(10))]);
     busy.announce(&all(0..1000));
@@ -107,7 +110,7 @@ fn many_endings_at_once_are_known_to_whoever_looks_next() {
 fn when_there_are_too_many_it_is_the_oldest_that_every_worker_forgets() {
     let host = TestHost::new();
     let [busy, idle, stale] = [(); 3].map(|()| Revocations::new(host.clone(), "t", ISSUER));
-    let revocation = |number: usize| Revocation::provider_session(ISSUER, &number.to_string());
+    let revocation = |number: usize| provider_session(&number.to_string());
     let knows = |worker: &Revocations, number: usize| {
         worker.is_revoked(&revocation_keys("a", Some(&number.to_string()), 20))
     };

@@ -2,14 +2,10 @@
 
 use maud::{DOCTYPE, html};
 
-use super::Recorded;
-use super::realm::Realm;
+use crate::User;
 
-/// The sign-in form.
-pub(super) fn sign_in(realm: &Realm, request: &Recorded, error: Option<&str>) -> String {
-    let query = request.target.split_once('?').map_or("", |(_, query)| query);
-    let path = url::Url::parse(&realm.issuer).map(|url| url.path().to_owned()).unwrap_or_default();
-    let action = format!("{path}/login-actions/authenticate?{query}");
+/// The sign-in form, which is posted to `action`.
+pub(crate) fn sign_in(action: &str, users: &[User], error: Option<&str>) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -23,7 +19,7 @@ pub(super) fn sign_in(realm: &Realm, request: &Recorded, error: Option<&str>) ->
                     p { button id="kc-login" { "Sign In" } }
                 }
                 p { "A development provider. Its users, all with the same password:" }
-                ul { @for user in &realm.users { li { code { (user.username) } " " (user.groups.join(" ")) } } }
+                ul { @for user in users { li { code { (user.username) } " " (user.groups.join(" ")) } } }
             }
         }
     }
@@ -31,7 +27,7 @@ pub(super) fn sign_in(realm: &Realm, request: &Recorded, error: Option<&str>) ->
 }
 
 /// A page with one sentence.
-pub(super) fn error(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     html! {
         (DOCTYPE)
         html lang="en" { head { meta charset="utf-8"; title { "mlflow" } } body { p id="kc-error-message" { (text) } } }

@@ -48,7 +48,7 @@ impl User {
     }
 
     /// The user's claims, as Keycloak writes them to ID token, access token and UserInfo.
-    pub(super) fn profile(&self) -> Map<String, Value> {
+    pub(crate) fn profile(&self) -> Map<String, Value> {
         let mut claims = Map::new();
         let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
         set("email_verified", json!(true));

@@ -17,6 +17,8 @@ pub struct RealmSettings {
     pub use_refresh_tokens: bool,
     /// Whether logout tokens contain `sid`. Otherwise they contain only the user.
     pub backchannel_logout_session_required: bool,
+    /// Whether other clients take part in the sessions, which then outlive the revocation of a refresh token.
+    pub shares_sessions: bool,
 }
 
 impl Default for RealmSettings {
@@ -29,6 +31,7 @@ impl Default for RealmSettings {
             sso_session_max_lifespan: 43_200,
             use_refresh_tokens: true,
             backchannel_logout_session_required: true,
+            shares_sessions: false,
         }
     }
 }
