@@ -115,8 +115,8 @@ ids() {
     kc get "$path" -r "$realm" "${query[@]}" --fields id --format csv --noquotes
 }
 
-# field JSON NAME: the value of a member, which kcadm.sh prints on one line. Its CSV serves for a single member only: it
-# leaves out what is absent, and has no way to name an attribute with dots.
+# field JSON NAME: the value of a member, which kcadm.sh prints on one line. For several members its CSV is not usable:
+# absent ones are left out, so positions shift. It also can't select attributes with dots in their names.
 field() {
     local line
     while IFS= read -r line; do

@@ -12,22 +12,25 @@ if [ -e tls-socket.yaml ]; then
             exit 1
         fi
     done
-    # A listener with the filters of `edge`, which is the last one in the file, on another port. The plain listener
-    # stays for Keycloak's logout messages, but its port is not published.
-    configuration=/tmp/envoy.yaml
+    # A second listener, on another port and with TLS, that is otherwise `edge`: the anchors of envoy.yaml stand for its
+    # members. The plain listener stays for Keycloak's logout messages, but its port is not published.
+    if ! grep -q 'filters: &edge_filters$' envoy.yaml; then
+        echo "start-envoy: envoy.yaml has no '&edge_filters': it is older than compose/start-envoy.sh. Build the image again" \
+            "(docker compose build envoy), or use the files of the image's version; see docs/production.md" >&2
+        exit 1
+    fi
+    configuration=${TMPDIR:-/tmp}/envoy.yaml
     {
         cat envoy.yaml
         cat <<'LISTENER'
+
   - name: edge-tls
     address: {socket_address: {address: 0.0.0.0, port_value: 5443}}
-    per_connection_buffer_limit_bytes: 32768
-    listener_filters:
-    - name: envoy.filters.listener.http_inspector
-      typed_config:
-        "@type": type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector
-    listener_filters_timeout: 10s
+    per_connection_buffer_limit_bytes: *edge_buffer
+    listener_filters: *edge_listener_filters
+    listener_filters_timeout: *edge_listener_filters_timeout
     filter_chains:
-    - filters: *edge
+    - filters: *edge_filters
 LISTENER
         sed 's/^/      /' tls-socket.yaml
     } >"$configuration"

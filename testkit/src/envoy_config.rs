@@ -185,11 +185,12 @@ impl EnvoyConfig {
     }
 
     /// Changes the listener.
+    ///
+    /// # Panics
+    /// If there is none, so that no assertion in `edit` is left out.
     #[must_use]
     pub fn listener(mut self, edit: impl FnOnce(&mut Value)) -> Self {
-        if let Some(listener) = self.find_listener() {
-            edit(listener);
-        }
+        edit(self.find_listener().expect("a listener"));
         self
     }
 

@@ -244,7 +244,7 @@ impl Gate {
         let before = self.provider.sessions_of(username);
         let client = self.signed_in(username);
         let mut new = self.provider.sessions_of(username);
-        new.retain(|session| !before.contains(session));
+        new.retain(|session| !before.iter().any(|known| known.sid == session.sid));
         match new.as_slice() {
             [session] => (client, session.sid.clone()),
             _ => panic!("signing in began no single session at the provider: {new:?}"),
@@ -370,7 +370,8 @@ impl Gate {
     /// Waits until a condition holds.
     ///
     /// # Panics
-    /// If it does not within 20 s: Envoy `does_not_do_it`. The message has the end of its log.
+    /// If it does not hold within 20 s. `does_not_do_it` completes the sentence "Envoy …". The message has the end of
+    /// the log.
     #[track_caller]
     pub fn wait_until(&self, does_not_do_it: &str, condition: impl FnMut() -> bool) {
         self.wait_until_within(BOUND, does_not_do_it, condition);

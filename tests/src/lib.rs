@@ -20,4 +20,4 @@ pub use fixture::Gate;
 pub use oracle::{
     RefusedBy, assert_allowed, assert_refused, assert_refused_by, assert_stopped, assert_workers_alive,
 };
-pub use signed::{Signed, assert_accepted};
+pub use signed::{Signed, assert_accepted, assert_all_accepted};

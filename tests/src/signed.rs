@@ -93,3 +93,15 @@ impl Gate {
 pub fn assert_accepted(delivery: &Delivery) {
     assert!([Some(200), Some(204)].contains(&delivery.status), "{delivery:?}");
 }
+
+/// Asserts that this many logout messages were sent, and that the gate has processed each.
+///
+/// # Panics
+/// If not.
+#[track_caller]
+pub fn assert_all_accepted(deliveries: &[Delivery], expected: usize) {
+    assert_eq!(deliveries.len(), expected, "{deliveries:#?}");
+    for delivery in deliveries {
+        assert_accepted(delivery);
+    }
+}

@@ -50,6 +50,8 @@ pub fn run(workspace: &Workspace, Seeds { seeds, seed, hashes }: &Seeds, progres
     let status = each_line(&mut command, |line| {
         match line.trim_end().strip_prefix("done ").and_then(|count| count.parse().ok()) {
             Some(count) => task.reached(count),
+            // An error of the simulator itself is shown at once.
+            None if line.starts_with("thread '") => eprint!("{line}"),
             None => report += line,
         }
     })?;

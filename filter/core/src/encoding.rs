@@ -1,4 +1,5 @@
-//! All base64 of the gate: strict base64url for tokens and keys, standard base64 for `Basic` credentials.
+//! All base64 of the gate: strict base64url for tokens and keys, standard base64 for `Basic` credentials. And fields
+//! with their length in front, for hashes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

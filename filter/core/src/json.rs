@@ -1,4 +1,5 @@
-//! A strict JSON reader. It refuses text that two parsers could read differently, or that could exhaust a parser.
+//! A JSON reader with a limit of depth. [`parse_object`] also refuses duplicate members, which two parsers could read
+//! differently. The configuration keeps them, to report each at its place.
 
 use std::cell::Cell;
 use std::fmt;
@@ -75,7 +76,7 @@ pub(crate) trait Document: Sized + From<Value> + From<Vec<Self>> + From<Self::Me
     /// The members of an object.
     type Members: Default;
 
-    /// Whether a member of this name would be a duplicate that makes the text unacceptable.
+    /// Whether the object already has a member of this name, and that makes the text unacceptable.
     fn refuses(members: &Self::Members, name: &str) -> bool;
 
     /// Adds a member.
@@ -104,27 +105,27 @@ pub(crate) fn read<T: Document>(
     finding: &Cell<Option<JsonError>>,
 ) -> Result<T, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let document = Strict { depth_left: max_depth, finding, document: PhantomData };
+    let document = Builder { depth_left: max_depth, finding, document: PhantomData };
     let document = document.deserialize(&mut deserializer)?;
     deserializer.end().map(|()| document)
 }
 
 /// Builds a [`Document`].
-struct Strict<'a, T> {
+struct Builder<'a, T> {
     depth_left: usize,
     finding: &'a Cell<Option<JsonError>>,
     document: PhantomData<T>,
 }
 
-impl<T> Clone for Strict<'_, T> {
+impl<T> Clone for Builder<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Strict<'_, T> {}
+impl<T> Copy for Builder<'_, T> {}
 
-impl<T> Strict<'_, T> {
+impl<T> Builder<'_, T> {
     fn inside<E: serde::de::Error>(self) -> Result<Self, E> {
         let depth_left = self.depth_left.checked_sub(1).ok_or_else(|| self.refuse(JsonError::TooDeep))?;
         Ok(Self { depth_left, ..self })
@@ -136,7 +137,7 @@ impl<T> Strict<'_, T> {
     }
 }
 
-impl<'de, T: Document> DeserializeSeed<'de> for Strict<'_, T> {
+impl<'de, T: Document> DeserializeSeed<'de> for Builder<'_, T> {
     type Value = T;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
@@ -144,7 +145,7 @@ impl<'de, T: Document> DeserializeSeed<'de> for Strict<'_, T> {
     }
 }
 
-impl<'de, T: Document> Visitor<'de> for Strict<'_, T> {
+impl<'de, T: Document> Visitor<'de> for Builder<'_, T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

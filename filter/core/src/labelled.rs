@@ -1,4 +1,4 @@
-//! Enums whose variants have a fixed text: the label of a metric, or a reason in the log.
+//! Enums whose variants have a fixed text: the label of a metric, a reason in the log, or the name of a method.
 
 /// Defines an enum with the text of each variant. `ALL` comes from the same list, so no variant can be missing there.
 macro_rules! labelled {

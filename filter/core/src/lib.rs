@@ -21,7 +21,7 @@
 //! | [`jose`] | untrusted → verified token, JWK set, algorithms |
 //! | [`labelled`] | enums whose variants have a text |
 //! | [`json`] | strict JSON: no duplicate members, bounded depth, typed access |
-//! | [`encoding`] | base64url and base64 |
+//! | [`encoding`] | base64url, base64, and fields with their length in front |
 //! | [`caller`], [`limit`] | the address that a request comes from; how much strangers can have done |
 //! | [`methods`] | the methods that the gate lets through |
 //! | [`quote`](mod@quote) | what others sent, as it may stand in the log |

@@ -93,7 +93,7 @@ labelled! {
     }
 }
 
-/// Where the counters of each kind begin. The kinds follow each other, and within a kind its list is the order.
+/// The index of the first counter of each kind. Within a kind, the order is that of its `ALL`.
 const REFUSALS: usize = FORWARDED_OR_ANSWERED.len();
 const LOGINS: usize = REFUSALS.saturating_add(Reason::ALL.len());
 const REFRESHES: usize = LOGINS.saturating_add(Reason::ALL.len());

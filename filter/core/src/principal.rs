@@ -66,7 +66,7 @@ impl Principal {
         )
     }
 
-    /// How the gate's pages call this identity.
+    /// The name that the gate's pages show.
     pub fn display_name(&self) -> &str {
         let name = self.preferred_username.as_deref().or(self.email.as_deref());
         name.unwrap_or(self.subject.as_str())

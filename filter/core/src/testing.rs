@@ -14,7 +14,7 @@ use crate::host::*;
 use crate::jose::signature::SignatureVerifier as _;
 use crate::time::Timestamp;
 
-/// The attribute of a test: under node, tests need another one.
+/// The attribute of a test: `#[test]`, or under node that of `wasm_bindgen_test`.
 #[cfg(not(target_arch = "wasm32"))]
 pub use std::prelude::v1::test;
 #[cfg(target_arch = "wasm32")]
@@ -176,23 +176,5 @@ impl Host for TestHost {
 
     fn log(&self, level: Level, message: &str) {
         self.log.borrow_mut().push(format!("{level:?} {message}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::test;
-
-    #[test]
-    fn a_swap_compares_only_with_a_number_and_only_where_there_is_something() {
-        let host = TestHost::new();
-        let set = |value: &[u8], cas| host.shared_set("k", value, cas).is_ok();
-        assert!(set(b"a", Some(7)), "there is nothing to compare with");
-        let (_, first) = host.shared_get("k").unwrap();
-        assert_ne!(first, 0, "the number of nothing is never that of a version");
-        assert!(set(b"b", Some(first)) && !set(b"c", Some(first)), "once");
-        assert!(set(b"d", Some(0)) && set(b"e", None), "unconditional");
-        assert_eq!(host.shared_get("k").unwrap().0, b"e");
     }
 }

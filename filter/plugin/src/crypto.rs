@@ -5,8 +5,10 @@ use prost::Message;
 
 use crate::hostcalls::{Refused, foreign_function};
 
-/// `envoy.source.extensions.common.wasm.VerifySignatureArguments`
+/// `envoy.source.extensions.common.wasm.VerifySignatureArguments`. It has no `Debug`: the signed text and the signature
+/// together are a token.
 #[derive(Message)]
+#[prost(skip_debug)]
 struct Arguments {
     #[prost(string, tag = "1")]
     hash_function: String,
@@ -18,7 +20,7 @@ struct Arguments {
     clear_text: Vec<u8>,
 }
 
-/// `envoy.source.extensions.common.wasm.VerifySignatureResult`
+/// `envoy.source.extensions.common.wasm.VerifySignatureResult`. Its `error` is not read.
 #[derive(Message)]
 struct Verdict {
     #[prost(bool, tag = "1")]

@@ -443,7 +443,7 @@ fn configuration(plan: &Plan) -> Config {
         "session": session,
         "bearer": bearer,
         "groups": {},
-        "policy": {"preset": "mlflow", "users": "mlflow_users"},
+        "policy": {"users": "mlflow_users"},
         "clock_leeway": millis(LEEWAY),
     });
     let mut config = config::load(document.to_string().as_bytes(), &|_| None)

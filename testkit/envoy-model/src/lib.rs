@@ -49,14 +49,13 @@ impl SharedData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn compare_and_swap_is_that_of_proxy_wasm() {
         let shared = SharedData::default();
         assert_eq!(shared.set("k", b"1", Some(77)), Ok(()), "a key that is not there takes any number");
         let (_, cas) = shared.get("k").unwrap();
+        assert_ne!(cas, 0, "the number of a version is never 0");
         assert_eq!(shared.set("k", b"2", Some(cas + 1)), Err(Mismatch));
         assert_eq!(shared.set("k", b"2", Some(cas)), Ok(()));
         assert_eq!(shared.set("k", b"3", Some(cas)), Err(Mismatch), "every write makes a new number");

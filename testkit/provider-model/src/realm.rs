@@ -42,13 +42,6 @@ pub struct Session {
     pub offline: bool,
 }
 
-/// A session stays the same whatever happens in it.
-impl PartialEq for Session {
-    fn eq(&self, other: &Self) -> bool {
-        self.sid == other.sid
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct Code {
     pub sid: String,
@@ -101,7 +94,7 @@ pub struct Realm<E: Environment> {
     /// The sessions that were not ended. Some may have timed out.
     pub sessions: BTreeMap<String, Session>,
     /// Accepts the code of a disabled user, and reports access tokens from before "not before" as active. Keycloak does
-    /// neither. Some seeds of the simulator would take another course without it.
+    /// neither. The simulator sets it, so that seeds keep their hashes.
     pub lenient: bool,
     /// How often a spent code or refresh token was used again. Each time the client lost a session.
     pub spent_twice: usize,

@@ -4,7 +4,8 @@
 use cookie_store::{CookieStore, RawCookie};
 use url::{Host, Url};
 
-/// All cookies, oldest first. As in a browser, the port is ignored: all servers on localhost share them.
+/// All cookies, in the order of their first storage by domain and path. As in a browser, the port is ignored: all
+/// servers on localhost share them.
 #[derive(Clone, Debug, Default)]
 pub struct Jar(CookieStore);
 
@@ -65,7 +66,7 @@ impl Jar {
 fn is_acceptable(url: &Url, cookie: &RawCookie<'_>) -> bool {
     let secure = cookie.secure().unwrap_or_default();
     let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -231,7 +231,7 @@ fn configure_keycloak_reads_groups_and_the_address_as_the_gate_does() {
 
 /// The output of compose/start-envoy.sh with this envoy.yaml, and with other files beside it. The program `envoy` is a
 /// script.
-fn start_envoy(envoy: &str, configuration: &str, files: &[&str]) -> String {
+fn run_start_envoy(envoy: &str, configuration: &str, files: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     stand_in(&folder.path().join("envoy"), envoy);
     fs::write(folder.path().join("envoy.yaml"), configuration).unwrap();
@@ -240,19 +240,41 @@ fn start_envoy(envoy: &str, configuration: &str, files: &[&str]) -> String {
         let from = repository().join("envoy").join(file);
         fs::write(folder.path().join(file), fs::read_to_string(from).unwrap_or_default()).unwrap();
     }
-    let output = Command::new("sh")
+    Command::new("sh")
         .arg(repository().join("compose/start-envoy.sh"))
         .arg(folder.path())
         .env_clear()
+        .env("TMPDIR", folder.path())
         .env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()))
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+fn start_envoy(envoy: &str, configuration: &str, files: &[&str]) -> String {
+    let output = run_start_envoy(envoy, configuration, files);
     assert!(output.status.success(), "{}", said(&output));
     said(&output)
 }
 
 fn shipped_envoy() -> String {
     fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap()
+}
+
+#[test]
+fn an_envoy_yaml_without_the_anchors_is_named_and_what_to_do() {
+    let older = shipped_envoy().replace(" &edge_filters", "");
+    let files = ["tls-socket.yaml", "tls/tls.crt", "tls/tls.key"];
+    let output = run_start_envoy("#!/bin/sh\necho started\n", &older, &files);
+    let said = said(&output);
+    assert!(!output.status.success() && !said.contains("started"), "{said}");
+    assert!(
+        said.contains("older than compose/start-envoy.sh") && said.contains("docker compose build envoy"),
+        "{said}"
+    );
+    assert!(
+        start_envoy("#!/bin/sh\necho started\n", &older, &[]).contains("started"),
+        "without TLS any will do"
+    );
 }
 
 #[test]

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use oidc_gate_testkit::browser::{Client, Request};
 use oidc_gate_testkit::process::wait_until;
-use oidc_gate_testkit::provider::{Behaviour, Delivery, Endpoint, Grant, Hold, Times, User};
+use oidc_gate_testkit::provider::{Behaviour, Endpoint, Grant, Hold, Times, User};
 use oidc_gate_tests::forge::remove;
 use oidc_gate_tests::{
-    BOUND, Builder, Gate, Signed, assert_accepted, assert_everywhere, assert_soon_everywhere, assert_stopped,
-    assert_workers_alive, statuses, wait_for_age,
+    BOUND, Builder, Gate, Signed, assert_all_accepted, assert_everywhere, assert_soon_everywhere,
+    assert_stopped, assert_workers_alive, statuses, wait_for_age,
 };
 
 const PATH: &str = "/x";
@@ -20,11 +20,6 @@ fn two_envoys() -> Builder {
 }
 
 #[track_caller]
-fn assert_all_accepted(deliveries: &[Delivery], expected: usize) {
-    assert_eq!(deliveries.len(), expected, "{deliveries:#?}");
-    deliveries.iter().for_each(assert_accepted);
-}
-
 #[test]
 fn a_user_signed_out_by_an_administrator_is_out_on_both_envoys_and_may_sign_in_again_at_once() {
     let gate = two_envoys().start();

@@ -176,7 +176,10 @@ impl Daemon {
 
     /// The end of its log, for an error message.
     pub fn tail(&self) -> String {
-        format!("; the end of {}:\n{}", self.log.display(), tail(&self.log))
+        match tail(&self.log).as_str() {
+            "" => format!("; its log {} is empty", self.log.display()),
+            end => format!("; the end of {}:\n{end}", self.log.display()),
+        }
     }
 
     fn record(&self) -> Option<Record> {

@@ -209,7 +209,9 @@ fn find_configs(value: &Value) -> Vec<&Value> {
 
 /// Resources that the manifests refer to but do not contain, including a new certificate.
 fn stand_ins() -> Result<String> {
-    let certificate = Authority::new()?.issue(&["mlflow.example.com"])?;
+    // The files of the certificate live as long as the authority.
+    let authority = Authority::new()?;
+    let certificate = authority.issue(&["mlflow.example.com"])?;
     let encoded = |path: &Path| anyhow::Ok(STANDARD.encode(fs::read(path)?));
     Ok(format!(
         "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: mlflow}}\n---\napiVersion: v1\nkind: Secret\n\

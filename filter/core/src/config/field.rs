@@ -35,7 +35,7 @@ impl<'r, T> Field<'r, T> {
         self.setting.optional()?.map(|value| check(value, &self.place)).transpose()
     }
 
-    /// Checks the value, or this default.
+    /// Checks the value. If it is absent, checks `default` instead.
     pub(super) fn or<U>(
         self,
         default: impl Into<T>,

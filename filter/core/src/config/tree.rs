@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::error::Place;
 use crate::json::{self, Document};
 
-/// How deep lists and objects may be nested. `environment` has a lower limit, and reports the place.
+/// How deep lists and objects may be nested. The parser refuses the 128th level, and `environment` the 33rd, with its
+/// place, so this limit is never reached.
 const MAX_DEPTH: usize = 128;
 
 /// A value with all of its members. It may contain secrets, so it is never printed.

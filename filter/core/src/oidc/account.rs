@@ -145,9 +145,9 @@ async fn others(
         .map(|listed| listed.name)
         .collect();
     if !gone.is_empty() {
-        let principal = record.principal.clone();
+        let (issuer, subject) = (record.principal.issuer.clone(), record.principal.subject.clone());
         login.host.spawn(Box::pin(async move {
-            let _ = sessions.index.forget(SessionOwner::user(&principal), &gone).await;
+            let _ = sessions.index.forget(SessionOwner::User(&issuer, &subject), &gone).await;
         }));
     }
     Ok(existing.into_iter().map(|listed| (listed.name, listed.created)).collect())

@@ -1,4 +1,4 @@
-//! Fetches the provider's metadata and keys.
+//! Requests to the provider, and the fetch of its metadata and keys.
 
 use url::{Position, Url};
 
@@ -27,13 +27,13 @@ pub enum FetchError {
     #[error("{}: not UTF-8", .0.name())]
     NotUtf8(ProviderEndpoint),
     /// The metadata can't be used.
-    #[error("discovery: {0}")]
+    #[error("{name}: {0}", name = ProviderEndpoint::Discovery.name())]
     Metadata(MetadataError),
     /// The JWK set can't be used.
-    #[error("JWKS: {0}")]
+    #[error("{name}: {0}", name = ProviderEndpoint::Jwks.name())]
     Keys(JwkSetError),
     /// The JWK set has no usable key, with the reasons.
-    #[error("JWKS: no key can verify signatures: {0}")]
+    #[error("{name}: no key can verify signatures: {0}", name = ProviderEndpoint::Jwks.name())]
     NoKey(String),
 }
 

@@ -10,7 +10,7 @@ use crate::oidc::provider_client::ProviderClient;
 /// Longest answer, in bytes.
 const MAX_RESPONSE_LEN: usize = 256 * 1024;
 
-/// Why an answer of the introspection endpoint is none.
+/// Why an answer of the introspection endpoint can't be used.
 #[derive(Debug, thiserror::Error)]
 enum IntrospectionError {
     #[error(transparent)]

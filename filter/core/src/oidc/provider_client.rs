@@ -40,17 +40,23 @@ impl ProviderClient {
         let secret = client.secret.as_ref().and_then(|secret| secret.expose_str()).unwrap_or_default();
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(parameters);
-        if client.authentication == ClientAuthentication::ClientSecretPost {
-            form.append_pair("client_id", &client.id).append_pair("client_secret", secret);
-        }
+        let authorization = match client.authentication {
+            ClientAuthentication::ClientSecretPost => {
+                form.append_pair("client_id", &client.id).append_pair("client_secret", secret);
+                None
+            }
+            ClientAuthentication::ClientSecretBasic => {
+                // RFC 6749 2.3.1: id and secret are form-encoded before they are joined.
+                let encoded =
+                    |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                Some(base64(format!("{}:{}", encoded(&client.id), encoded(secret)).as_bytes()))
+            }
+        };
         let mut callout = fetch::callout(&self.config.issuer, "POST", endpoint, form.finish().into_bytes());
         callout.headers.push(("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()));
-        if client.authentication == ClientAuthentication::ClientSecretBasic {
-            // RFC 6749 2.3.1: id and secret are form-encoded before they are joined.
-            let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            let credentials = base64(format!("{}:{}", encoded(&client.id), encoded(secret)).as_bytes());
-            callout.headers.push(("authorization".to_owned(), format!("Basic {credentials}")));
-        }
+        let basic =
+            authorization.map(|credentials| ("authorization".to_owned(), format!("Basic {credentials}")));
+        callout.headers.extend(basic);
         callout
     }
 }

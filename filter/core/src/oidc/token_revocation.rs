@@ -25,7 +25,7 @@ pub fn revoke_later(client: &Rc<ProviderClient>, refresh_token: SecretText) {
         for attempt in 0..TRIES {
             job.host.sleep(Duration::from_millis(500).saturating_mul(attempt).min(MAX_PAUSE)).await;
             let Some(known) = job.provider.now() else { continue };
-            let Some(endpoint) = known.metadata.revocation_endpoint.as_ref().ok() else { return };
+            let Ok(endpoint) = known.metadata.revocation_endpoint.as_ref() else { return };
             let parameters = [("token", refresh_token.expose()), ("token_type_hint", "refresh_token")];
             let callout = job.post(endpoint, &parameters);
             match answer::ask(&*job.host, ProviderEndpoint::Revocation, callout).await {

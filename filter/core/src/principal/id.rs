@@ -1,40 +1,36 @@
 //! Identifiers that the provider assigns. They are unique only within an issuer (OIDC Core 2, Back-Channel Logout 1.0
-//! 2.1), and have types of their own so that they can't be swapped with it or with each other.
+//! 2.1). The compiler refuses to confuse them with an issuer or with each other.
 
 use serde::{Deserialize, Serialize};
 
-/// `sub`: a user or a client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Subject(String);
+macro_rules! identifier {
+    ($(#[$about:meta])* $name:ident) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
 
-/// `sid`: a session at the provider.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Sid(String);
+        impl $name {
+            /// The value of the claim.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
 
-impl Subject {
-    /// The value of the claim.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+        impl From<&str> for $name {
+            fn from(claim: &str) -> Self {
+                Self(claim.to_owned())
+            }
+        }
+    };
 }
 
-impl Sid {
-    /// The value of the claim.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+identifier! {
+    /// `sub`: a user or a client.
+    Subject
 }
 
-impl From<&str> for Subject {
-    fn from(sub: &str) -> Self {
-        Self(sub.to_owned())
-    }
-}
-
-impl From<&str> for Sid {
-    fn from(sid: &str) -> Self {
-        Self(sid.to_owned())
-    }
+identifier! {
+    /// `sid`: a session at the provider.
+    Sid
 }

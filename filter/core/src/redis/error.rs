@@ -45,7 +45,7 @@ pub enum RedisError {
     /// A reply is not of the type that the command has.
     #[error("wrong type of reply")]
     WrongType,
-    /// A record was not written, for no better known reason.
+    /// A record was not written, and the reason is unknown.
     #[error("not written")]
     NotWritten,
     /// Redis replied with an error: it was reachable, but refused the command.
@@ -54,7 +54,8 @@ pub enum RedisError {
 }
 
 labelled! {
-    /// The kinds of error replies. Their texts begin with the first word of the reply, up to a colon.
+    /// The kinds of error replies. The part of a text before the colon is the first word of the reply, by which
+    /// [`ErrorReply::parse`] finds the kind.
     pub enum ErrorReply {
         Loading = "LOADING: Redis is still reading its data",
         ReadOnly = "READONLY: this Redis is a replica",

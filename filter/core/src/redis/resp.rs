@@ -27,7 +27,7 @@ pub enum Value {
 /// Why an answer could not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoReplies {
-    /// The reason in words, for the log.
+    /// The reason.
     pub error: RedisError,
     /// The redirection, if a cluster node sent one.
     pub redirection: Option<Redirection>,

@@ -138,8 +138,8 @@ pub struct RevocationKeys {
     same_second: SameSecond,
 }
 
-/// Whether something issued in the same second as the revocation of its user is revoked. `iat` counts whole seconds, so
-/// it does not tell which came first.
+/// What happens to a token or session whose `iat` is in the same second as the revocation of its user. `iat` counts
+/// whole seconds, so it does not tell which came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SameSecond {
     /// A token is revoked: nothing else would end it.

@@ -5,8 +5,8 @@
 //!    these answers: another worker holds the lease; the last refresh failed and the pause is not over; the session has
 //!    a newer version, which comes with the answer. If the answer is lost, the worker asks again as the same owner and
 //!    gets the same lease.
-//! 2. A lease lasts `issuer.timeout` + 2 × `redis.timeout` + 1 s. That is longer than taking it and calling the
-//!    provider can take, so a refresh token is never in use without a lease. The duration is stored with the lease,
+//! 2. A lease lasts `issuer.timeout` + 2 × `redis.timeout` + 1 s. Taking it and calling the provider
+//!    always take less time, so a refresh token is never in use without a lease. The duration is stored with the lease,
 //!    because the limits of two Envoys differ while a new configuration is rolled out. The holder extends the lease
 //!    when the provider has answered, and while it waits for keys.
 //! 3. The new record is written only if fence and version are unchanged. A sign-out deletes the hash, so nothing is

@@ -48,8 +48,8 @@ pub const END_UNUSED: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec
 /// `[changed, ver, rec]`, `[gone]`.
 ///
 /// The holder of an expired lease gets a grace period to write its result: it may have been cut off from Redis after it
-/// used the refresh token. An owner that asks again, because it got no reply, gets its own lease again. No reported
-/// wait is longer than the holder can have asked for: Redis' clock may have been set back.
+/// used the refresh token. An owner that asks again, because it got no reply, gets its own lease again. If
+/// Redis' clock was set back, the rest of a lease looks too long. A rest longer than lease and grace counts as expired.
 pub const ACQUIRE: &str = "local h = redis.call('HMGET', KEYS[1], 'ver', 'rec', 'until', 'lapsed', 'retry', 'owner', 'lease') \
     if not h[1] or not h[2] then return {'gone'} end \
     if h[1] ~= ARGV[1] then return {'changed', h[1], h[2]} end \

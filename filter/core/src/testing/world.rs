@@ -51,7 +51,7 @@ impl World {
         Self::around(host, MemoryRedis::new(), provider, config)
     }
 
-    /// With a configuration that differs in this.
+    /// With the usual configuration after `change`.
     pub fn changed(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         change(&mut config);
@@ -134,7 +134,7 @@ impl World {
         self.send("GET", "/", &[("authorization", &format!("Bearer {token}"))])
     }
 
-    /// Sends a request with an access token that differs in this.
+    /// Sends a request with an access token after these changes of its claims.
     pub fn bearer(&self, changes: Value) -> Decision {
         self.present(&self.provider.access_token(self.now(), changes))
     }

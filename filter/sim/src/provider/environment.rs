@@ -11,7 +11,7 @@ use crate::executor::Moment;
 use crate::ledger::Ledger;
 use crate::rng::Rng;
 
-/// The claims that the client's mappers put into ID and access tokens.
+/// The claims of ID and access tokens here. Others are left out, so that a seed keeps its course.
 const MAPPED: [&str; 14] = [
     "at_hash",
     "aud",
@@ -29,7 +29,7 @@ const MAPPED: [&str; 14] = [
     "typ",
 ];
 
-/// The environment. The texts that it makes up can be read in a trace.
+/// The model's environment. Its codes and tokens have readable numbers, for the trace.
 pub struct Simulated {
     /// Randomness.
     pub rng: Rng,

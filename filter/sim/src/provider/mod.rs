@@ -1,4 +1,4 @@
-//! The provider: the model of Keycloak that the test kit serves, too, in virtual time and with cheap signatures.
+//! The provider: the test kit's model of Keycloak, in virtual time and with cheap signatures.
 
 pub mod admin;
 mod announce;

@@ -97,7 +97,7 @@ pub(super) fn marks(
         Vec1::try_from_vec(marks?)
             .map_err(|_| place.refuse("is empty: no token could be accepted; remove it to use the default"))
     });
-    Ok(marks?.unwrap_or_else(|| AccessTokenMark::defaults()))
+    Ok(marks?.unwrap_or_else(AccessTokenMark::defaults))
 }
 
 fn rule(raw: raw::ClaimRule, place: &Place<'_>) -> Result<ClaimRule, Reported> {

@@ -3,7 +3,8 @@
 
 use crate::testing::test;
 use serde_json::json;
-use vec1::vec1;
+use std::sync::LazyLock;
+use vec1::{Vec1, vec1};
 
 use super::*;
 
@@ -25,7 +26,7 @@ const HEADERS: [Option<&str>; 14] = [
 ];
 const TYPES: [Option<&str>; 7] =
     [None, Some("ID"), Some("Bearer"), Some("Logout"), Some("Refresh"), Some("bearer"), Some("")];
-const DEFAULT: [AccessTokenMark; 2] = [AccessTokenMark::Rfc9068, AccessTokenMark::Keycloak];
+static DEFAULT: LazyLock<Vec1<AccessTokenMark>> = LazyLock::new(AccessTokenMark::defaults);
 
 type Pair = (Option<&'static str>, Option<&'static str>);
 
