@@ -31,6 +31,7 @@ pub struct Builder {
     redis_away: bool,
     scheme: &'static str,
     filter_log: &'static str,
+    preset: bool,
 }
 
 impl Builder {
@@ -47,6 +48,7 @@ impl Builder {
             scheme: "http",
             // CF01: even at the most verbose level, the filter's log must contain no secrets.
             filter_log: "wasm:debug",
+            preset: false,
         }
     }
 
@@ -164,6 +166,13 @@ impl Builder {
         self
     }
 
+    /// Keeps the preset for MLflow, which knows none of the paths of the echo application.
+    #[must_use]
+    pub fn mlflow_preset(mut self) -> Self {
+        self.preset = true;
+        self
+    }
+
     /// Starts everything.
     ///
     /// # Panics
@@ -199,6 +208,9 @@ impl Builder {
             .cluster("keycloak", "127.0.0.1", provider.port())
             .wasm(&wasm);
         let mut config = store.configure(config);
+        if !self.preset {
+            config = config.plugin(without_preset);
+        }
         let listeners = TempDir::new()?;
         if self.replaceable {
             config = config.with_lds(listeners.path());
@@ -258,4 +270,14 @@ impl Builder {
         }
         Ok(gate)
     }
+}
+
+/// The shipped policy for an application of which the gate knows only that two paths are public.
+fn without_preset(plugin: &mut Value) {
+    let policy = &mut plugin["policy"];
+    policy["preset"] = Value::Null;
+    policy["rules"] = json!([
+        {"path": {"exact": "/health"}, "methods": ["GET"], "access": "public"},
+        {"path": {"exact": "/version"}, "methods": ["GET"], "access": "public"},
+    ]);
 }
