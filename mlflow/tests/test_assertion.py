@@ -13,10 +13,10 @@ from typing import Any
 
 import jwt
 import pytest
-from support import KEY, OTHER_KEY, mint
 
 from oidc_gate_mlflow.assertion import FixedKeys, InvalidAssertion, Key, KeyFile, Verifier, parse_keys
 from oidc_gate_mlflow.errors import ConfigurationError
+from support import KEY, OTHER_KEY, mint
 
 VERIFIER = Verifier(FixedKeys(parse_keys(KEY, "test")), issuer="oidc-gate", audience="mlflow")
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import KEY, Server
 
 from oidc_gate_mlflow import start
 from oidc_gate_mlflow.errors import ConfigurationError
 from oidc_gate_mlflow.settings import Audit, Settings, group_name
+from support import KEY, Server
 
 GOOD = {
     "ASSERTION_KEYS": KEY,

@@ -43,7 +43,7 @@ class Mode(Enum):
     TAG = "is refused, because the request is about nothing else"
 
 
-CREATORS = frozenset({"CreateRun"})
+PROMPTLAB = "runs/create-promptlab-run"
 CHANGES = frozenset({"LogBatch", "EndTrace"})
 TAGGERS = frozenset(
     {
@@ -76,7 +76,14 @@ class Traces:
     experiment_of: Callable[[str], str | None]
 
 
-def fix(body: dict[str, Any], fields: Any | None, view_args: dict[str, Any], caller: str, traces: Traces) -> None:
+def fix(
+    body: dict[str, Any],
+    operation: str,
+    fields: Any | None,
+    view_args: dict[str, Any],
+    caller: str,
+    traces: Traces,
+) -> None:
     """Changes ``body`` so that it says nothing false about people. Raises ``Refusal``."""
     message = fields.name if fields is not None else ""
     mode = _mode(message)
@@ -89,8 +96,11 @@ def fix(body: dict[str, Any], fields: Any | None, view_args: dict[str, Any], cal
     _walk(body, fields, caller, mode)
     if message == "UpsertDatasetRecords":
         _records(body, caller)
-    if message in CREATORS:
+    if message == "CreateRun":
         _sign(body, caller)
+    elif operation == PROMPTLAB:
+        # It has no message, and MLflow fails on any tag that is sent to it.
+        body["user_id"] = caller
 
 
 def refuse_tag(key: object) -> None:

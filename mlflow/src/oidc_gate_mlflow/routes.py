@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Request
-from mlflow.protos.service_pb2 import CreateRun
 from mlflow.server import handlers
 
 # Accounts are the provider's. A password here would be a second way in, past every sign-out.
@@ -62,9 +61,6 @@ def descriptors() -> dict[tuple[str, str], Any]:
         descriptor = getattr(message, "DESCRIPTOR", None)
         if descriptor is not None:
             found.update({(path, method): descriptor for method in methods})
-    # This one reads plain JSON with the fields of CreateRun.
-    promptlab = handlers._get_ajax_path("/mlflow/runs/create-promptlab-run")
-    found[(promptlab, "POST")] = CreateRun.DESCRIPTOR
     return found
 
 

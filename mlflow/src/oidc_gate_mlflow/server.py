@@ -129,13 +129,15 @@ def _job_user(arrived: Any | None) -> str | None:
 
 def _check(gate: _Gate, account: Account, rule: str, content: dict[str, Any] | None) -> None:
     """Refuses or mends what the request says."""
-    if routes.operation(rule) in routes.LOCAL_ACCOUNTS:
+    operation = routes.operation(rule)
+    if operation in routes.LOCAL_ACCOUNTS:
         raise denied("Accounts and passwords are kept at the identity provider.", "local_account")
     fields = gate.descriptors.get((rule, request.method))
     body.refuse_ambiguous(request, content, fields)
     if not account.is_admin and request.method not in audit.READS:
         owners.fix(
             content if content is not None else {},
+            operation,
             fields,
             dict(request.view_args or {}) | request.args.to_dict(),
             account.name,

@@ -33,7 +33,7 @@ PERMISSIONS = ("READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS")
 NEEDED = (
     ("mlflow.server.auth", ("store", "authenticate_request", "is_unprotected_route", "get_auth_func")),
     ("mlflow.server.auth.db.models", ("SqlUser", "SqlRole", "SqlUserRoleAssignment")),
-    ("mlflow.server.handlers", ("get_endpoints", "_get_ajax_path", "_get_tracking_store", "STATIC_PREFIX_ENV_VAR")),
+    ("mlflow.server.handlers", ("get_endpoints", "_get_tracking_store", "STATIC_PREFIX_ENV_VAR")),
 )
 REFUSED_OPTIONS = {
     "--gunicorn-opts": "only uvicorn, MLflow's default, serves all of MLflow's routes",
