@@ -30,7 +30,7 @@ from oidc_gate_mlflow.settings import Settings, group_name
 
 PREFIX = "!oidc-gate:"
 COLUMN_CHARACTERS = 255
-ATTEMPTS = 4
+ATTEMPTS = 8
 
 _logger = logging.getLogger("oidc_gate_mlflow.accounts")
 
@@ -171,30 +171,40 @@ class Accounts:
 
     def _write(self, user: Any, new: Binding, is_admin: bool, *, add: Iterable[int], remove: Iterable[int]) -> None:
         """One transaction that begins with a write, so that SQLite queues it instead of refusing it."""
+        # MLflow's session turns every exception that leaves it into its own, so the outcome is a value until then.
         with self._store.ManagedSessionMaker(read_only=False) as session:
-            changed = session.execute(
-                SqlUser.__table__.update()
-                .where(and_(SqlUser.id == user.id, SqlUser.password_hash == user.password_hash))
-                .values(password_hash=new.text(), is_admin=is_admin)
+            done = _written(session, user, new, is_admin, add=add, remove=remove)
+            if not done:
+                session.rollback()
+        if not done:
+            raise _Changed
+
+
+def _written(
+    session: Any, user: Any, new: Binding, is_admin: bool, *, add: Iterable[int], remove: Iterable[int]
+) -> bool:
+    """False if another request was faster, or an administrator gave or deleted one of the roles at this moment."""
+    changed = session.execute(
+        SqlUser.__table__.update()
+        .where(and_(SqlUser.id == user.id, SqlUser.password_hash == user.password_hash))
+        .values(password_hash=new.text(), is_admin=is_admin)
+    )
+    if changed.rowcount != 1:
+        return False
+    assignment = SqlUserRoleAssignment
+    if remove:
+        session.execute(
+            assignment.__table__.delete().where(
+                and_(assignment.user_id == user.id, assignment.role_id.in_(list(remove)))
             )
-            if changed.rowcount != 1:
-                session.rollback()
-                raise _Changed
-            remove = list(remove)
-            if remove:
-                session.execute(
-                    SqlUserRoleAssignment.__table__.delete().where(
-                        and_(SqlUserRoleAssignment.user_id == user.id, SqlUserRoleAssignment.role_id.in_(remove))
-                    )
-                )
-            try:
-                for role in add:
-                    session.add(SqlUserRoleAssignment(user_id=user.id, role_id=role))
-                session.flush()
-            except IntegrityError:
-                # An administrator gave the role at this moment, or deleted it.
-                session.rollback()
-                raise _Changed from None
+        )
+    try:
+        for role in add:
+            session.add(assignment(user_id=user.id, role_id=role))
+        session.flush()
+    except IntegrityError:
+        return False
+    return True
 
 
 def _roles(session: Any, user_id: int, groups: frozenset[str]) -> list[Any]:
