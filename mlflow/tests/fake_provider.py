@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 
-class _Http:
+class Http:
     """A server on a free port of loopback, in a thread."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class _Http:
         raise NotImplementedError
 
 
-class FakeProvider(_Http):
+class FakeProvider(Http):
     """Refresh tokens rotate, and one that is used twice ends the session."""
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ class FakeProvider(_Http):
         return status, {"Content-Type": "application/json"}, json.dumps(content).encode()
 
 
-class FakeTracking(_Http):
+class FakeTracking(Http):
     """Answers 401 to every token that the provider did not give, or that is in ``refused``."""
 
     def __init__(self, provider: FakeProvider) -> None:

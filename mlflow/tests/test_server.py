@@ -263,3 +263,31 @@ def test_a_database_that_is_away_is_503_with_retry_after(tmp_path: Path) -> None
         assert answer.headers["Retry-After"] == "5"
         assert answer.json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
         assert str(tmp_path) not in answer.text
+
+
+def test_a_job_calls_the_model_gateway_as_the_user_who_started_it(tmp_path: Path) -> None:
+    token = "token-of-this-start"
+    with Server(tmp_path, environment={"_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN": token}) as server:
+        server.get(CURRENT, bearer("jo"))
+
+        def status(path: str = "/gateway/mlflow/v1/chat/completions", user: str = "jo", **more: str) -> int:
+            password = more.pop("password", token)
+            return requests.post(
+                server.url + path,
+                auth=(user, password),
+                headers=more,
+                json={"model": "none", "messages": []},
+                timeout=30,
+            ).status_code
+
+        # There is no such model, so MLflow's permissions refuse it. Without the token it would be 401.
+        assert status() == 403
+        assert status(password="wrong") == 401
+        assert status(user="never-seen") == 401
+        assert status(user="oidc-gate-bootstrap") == 401
+        assert status(path=f"{API}/experiments/search") == 401
+        assert status(path=f"{API3}/mcp-servers") == 401
+        assert status(path="/v1/traces") == 401
+        assert status(**{"X-Forwarded-For": "203.0.113.7"}) == 401
+        assert status(**{"X-Forwarded-For": "127.0.0.1"}) == 401
+        assert token not in server.log
