@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import stat
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def test_mlflow_does_not_start_and_says_why(variables: dict[str, str], words: li
 
 
 @pytest.mark.server
-def test_the_command_checks_and_leaves_nothing_behind(folder: Path) -> None:
+def test_the_command_checks_and_says_what_is_wrong(folder: Path) -> None:
     server = Server(folder)
     checked = subprocess.run(
         [sys.executable, "-m", "oidc_gate_mlflow.start", "--check"],
@@ -124,7 +125,8 @@ def test_the_command_checks_and_leaves_nothing_behind(folder: Path) -> None:
         check=False,
     )
     assert checked.returncode == 0, checked.stderr
-    assert list(folder.iterdir()) == []
+    # One folder, however often MLflow starts.
+    assert [path.name for path in folder.iterdir()] == [f"oidc-gate-mlflow-{os.getuid()}"]
     refused = subprocess.run(
         server.command(),
         env={**server.variables(), "ASSERTION_KEYS": "weak-secret"},
@@ -139,8 +141,12 @@ def test_the_command_checks_and_leaves_nothing_behind(folder: Path) -> None:
 
 
 def test_the_ini_is_for_its_owner(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     path = start._write("secret")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert start._write("secret") == path
+    assert len(list(path.parent.iterdir())) == 1
+    path.parent.chmod(0o755)
+    with pytest.raises(ConfigurationError, match="others"):
+        start._write("secret")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,8 @@ MAX_NAME_CHARACTERS = 255
 KEY_ID_LABEL = b"oidc-gate assertion key id"
 FILE_CHECK_SECONDS = 5.0
 REQUIRED_CLAIMS = ("iss", "aud", "sub", "name", "groups", "iat", "exp")
+
+_logger = logging.getLogger("oidc_gate_mlflow.assertion")
 
 
 class InvalidAssertion(Exception):
@@ -129,8 +132,9 @@ class KeyFile:
         try:
             if self._stat() != self._stamp:
                 self._keys = FixedKeys(self._read())
-        except (OSError, UnicodeDecodeError, ConfigurationError):
-            return
+        except (OSError, UnicodeDecodeError, ConfigurationError) as error:
+            problem = str(error) if isinstance(error, ConfigurationError) else type(error).__name__
+            _logger.error("%s was not read again, so the keys from before stay: %s", self._path, problem)
 
     def _stat(self) -> tuple[int, int, int]:
         status = self._path.stat()

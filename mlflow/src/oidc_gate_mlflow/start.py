@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import hashlib
 import importlib
 import os
 import secrets
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -59,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  - {mistake}", file=sys.stderr)
         return 1
     if check_only:
-        start.forget()
         print("the configuration is complete")
         return 0
     sys.stdout.flush()
@@ -68,16 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Start:
-    """How MLflow is started. ``written`` is the ini that was made for it."""
+    """How MLflow is started."""
 
     command: list[str]
     environment: dict[str, str]
-    written: Path | None
-
-    def forget(self) -> None:
-        if self.written is not None:
-            self.written.unlink(missing_ok=True)
-            self.written.parent.rmdir()
 
 
 def prepare(words: Sequence[str], environment: Mapping[str, str]) -> Start:
@@ -101,19 +96,15 @@ def prepare(words: Sequence[str], environment: Mapping[str, str]) -> Start:
     else:
         text, more = make_ini(environment)
         mistakes.extend(more)
-    written = None
     if not mistakes:
         if not path:
-            written = _write(text)
-            prepared[CONFIG_PATH] = str(written)
+            prepared[CONFIG_PATH] = str(_write(text))
         mistakes.extend(_check_mlflow(prepared))
     if mistakes:
-        if written is not None:
-            Start([], {}, written).forget()
         raise ConfigurationError(mistakes)
     # `mlflow` is looked for beside this interpreter, so that the versions fit.
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *words]
-    return Start(command, prepared, written)
+    return Start(command, prepared)
 
 
 def make_ini(environment: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -218,11 +209,20 @@ def _restore(environment: MutableMapping[str, str], before: Mapping[str, str]) -
 
 
 def _write(text: str) -> Path:
-    """In a folder that only this user can enter: the database's address may have a password."""
-    path = Path(tempfile.mkdtemp(prefix="oidc-gate-mlflow-")) / "auth.ini"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Into a folder that only this user can enter: the database's address may have a password.
+
+    The name follows from the content, so a restart writes the same file again and leaves no other behind.
+    """
+    folder = Path(tempfile.gettempdir()) / f"oidc-gate-mlflow-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise ConfigurationError([f"{folder} must be a folder of this user that others can't enter; remove it"])
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.ini"
+    descriptor, name = tempfile.mkstemp(dir=folder)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    Path(name).replace(path)
     return path
 
 
