@@ -30,6 +30,7 @@ FRAMEWORKS = ("Flask", "FastAPI", "auth app")
 # Nothing that a route starts may leave this machine, or change the home of who runs the tests.
 ENVIRONMENT = {
     "MLFLOW_MODEL_CATALOG_URI": "file:///nowhere",
+    "MLFLOW_GATEWAY_API_BASE_ALLOW_PRIVATE_IPS": "true",
     "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
     "MLFLOW_WEBHOOK_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "2",
@@ -344,7 +345,7 @@ class Objects:
     @staticmethod
     def model_provider() -> dict[str, str]:
         """Nobody listens there."""
-        return {"api_base": "http://127.0.0.1:9/v1"}
+        return {"api_base": "https://127.0.0.1:9/v1"}
 
     @staticmethod
     def scorer() -> str:

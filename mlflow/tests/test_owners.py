@@ -471,3 +471,35 @@ def test_words_of_the_client_that_look_like_fields_stay(server: Server, home: st
 def test_a_body_that_is_not_json_is_400(server: Server, text: bytes) -> None:
     headers = {**bearer(LIAR), "Content-Type": "application/json"}
     assert server.post(f"{API}/runs/create", headers, data=text).status_code == 400
+
+
+def otlp(server: Server, headers: dict[str, str], home: str, trace_id: int) -> requests.Response:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    message = ExportTraceServiceRequest()
+    span = message.resource_spans.add().scope_spans.add().spans.add()
+    span.trace_id = trace_id.to_bytes(16, "big")
+    span.span_id = (1).to_bytes(8, "big")
+    span.name = "root"
+    span.start_time_unix_nano, span.end_time_unix_nano = 1_000_000_000, 2_000_000_000
+    for key, value in (
+        ("mlflow.traceTag.mlflow.user", FORGED),
+        ("mlflow.traceTag.MLflow.User", FORGED),
+        ("mlflow.traceTag.mlflow.artifactLocation", "mlflow-artifacts:/elsewhere"),
+        ("mlflow.traceTag.colour", "red"),
+    ):
+        attribute = span.attributes.add()
+        attribute.key, attribute.value.string_value = key, value
+    more = {"Content-Type": "application/x-protobuf", "X-MLflow-Experiment-Id": home}
+    return server.post("/v1/traces", {**headers, **more}, data=message.SerializeToString())
+
+
+def test_a_trace_that_arrives_by_otlp_names_no_owner(server: Server, home: str) -> None:
+    for headers, trace_id in ((bearer(LIAR), 0xABC1), (admin("importer"), 0xABC2)):
+        answer = otlp(server, headers, home, trace_id)
+        assert answer.status_code == 200, answer.text
+    tags = trace_info(server, f"tr-{0xABC1:032x}")["tags"]
+    assert tags["colour"] == "red"
+    assert FORGED not in tags.values()
+    assert "elsewhere" not in json.dumps(tags)
+    assert trace_info(server, f"tr-{0xABC2:032x}")["tags"]["mlflow.user"] == FORGED

@@ -105,7 +105,7 @@ def fix(
 
 def refuse_tag(key: object) -> None:
     """For a tag that is named in the path."""
-    if _is_reserved(key):
+    if is_reserved(key):
         raise denied("Only administrators change who made something, and where it is stored.", "reserved_tag")
 
 
@@ -120,7 +120,8 @@ def _is_owner(key: object) -> bool:
     return isinstance(key, str) and key.strip().casefold() == OWNER_TAG
 
 
-def _is_reserved(key: object) -> bool:
+def is_reserved(key: object) -> bool:
+    """Whether a tag says who made something, or where it is stored."""
     return _is_owner(key) or (isinstance(key, str) and key.strip().casefold() in LOCATION_TAGS)
 
 
@@ -166,11 +167,11 @@ def _tags(tags: object, caller: str, mode: Mode, *, of_map: bool) -> object:
         return json.dumps(_tags(inner, caller, mode, of_map=True)) if isinstance(inner, dict) else tags
     if isinstance(tags, dict) and of_map:
         had = any(_is_owner(key) for key in tags)
-        kept = {key: value for key, value in tags.items() if not _is_reserved(key)}
+        kept = {key: value for key, value in tags.items() if not is_reserved(key)}
         return {**kept, OWNER_TAG: caller} if had and mode is Mode.CREATE else kept
     if isinstance(tags, list):
         had = any(isinstance(tag, dict) and _is_owner(tag.get("key")) for tag in tags)
-        rest = [tag for tag in tags if not (isinstance(tag, dict) and _is_reserved(tag.get("key")))]
+        rest = [tag for tag in tags if not (isinstance(tag, dict) and is_reserved(tag.get("key")))]
         return [*rest, {"key": OWNER_TAG, "value": caller}] if had and mode is Mode.CREATE else rest
     return tags
 

@@ -20,7 +20,7 @@ from mlflow.server import auth
 from mlflow.version import VERSION
 from werkzeug.datastructures import Authorization
 
-from oidc_gate_mlflow import audit, body, bridge, owners, responses, routes
+from oidc_gate_mlflow import audit, body, bridge, otlp, owners, responses, routes
 from oidc_gate_mlflow.accounts import Account, Accounts
 from oidc_gate_mlflow.assertion import HEADER, InvalidAssertion, Verifier
 from oidc_gate_mlflow.audit import Decision
@@ -56,6 +56,7 @@ class _Gate:
 def _gate() -> _Gate:
     settings = Settings.from_environment(os.environ)
     audit.show()
+    otlp.install()
     return _Gate(
         settings=settings,
         verifier=Verifier(settings.keys, issuer=settings.issuer, audience=settings.audience),
@@ -87,6 +88,7 @@ def _decide() -> Authorization | Response:
     try:
         account = _account(gate, arrived)
         decision = replace(decision, user=account.name)
+        otlp.keeps_owners.set(account.is_admin)
         if arrived is None:
             content = body.read(request, rule)
             decision = replace(decision, object=routes.object_of(request, content))

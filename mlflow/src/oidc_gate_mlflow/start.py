@@ -35,6 +35,7 @@ PERMISSIONS = ("READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS")
 NEEDED = (
     ("mlflow.server.auth", ("store", "authenticate_request", "is_unprotected_route", "get_auth_func")),
     ("mlflow.server.auth.db.models", ("SqlUser", "SqlRole", "SqlUserRoleAssignment")),
+    ("mlflow.server.otel_api", ("_get_tracking_store",)),
     ("mlflow.server.handlers", ("get_endpoints", "_get_tracking_store", "STATIC_PREFIX_ENV_VAR")),
 )
 REFUSED_OPTIONS = {
