@@ -9,6 +9,8 @@ import pytest
 
 from support import KEY, Server
 
+pytest_plugins = ["client_fixtures"]
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from fake_provider import FakeProvider, Http
 
+from fake_provider import FakeProvider, Http
 from oidc_gate_mlflow.client.cache import Cache
 from oidc_gate_mlflow.client.config import origin
 from oidc_gate_mlflow.client.oauth import Grant, Provider
@@ -76,13 +76,6 @@ class Gate(Http):
         )
         returned = {name: value for name, value in answer.headers.items() if name.lower() not in HOPS}
         return answer.status_code, returned, answer.content
-
-
-@pytest.fixture
-def idp() -> Iterator[FakeProvider]:
-    provider = FakeProvider()
-    yield provider
-    provider.close()
 
 
 @pytest.fixture

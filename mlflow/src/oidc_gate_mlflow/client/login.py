@@ -146,7 +146,7 @@ class _Listener:
         self.redirect_uri = f"http://127.0.0.1:{self._server.server_address[1]}{CALLBACK}"
 
     def __enter__(self) -> _Listener:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
