@@ -140,6 +140,13 @@ def test_the_command_checks_and_says_what_is_wrong(folder: Path) -> None:
     assert "weak-secret" not in refused.stderr
 
 
+def test_an_mlflow_that_lacks_what_is_used_of_it_does_not_start(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setattr(start, "NEEDED", (("mlflow.server.auth", ("store", "gone")),))
+    with pytest.raises(ConfigurationError, match=r"is not supported: it lacks mlflow\.server\.auth\.gone"):
+        start.prepare([], {**GOOD, "MLFLOW_AUTH_DATABASE_URI": f"sqlite:///{folder}/auth.db"})
+
+
 def test_the_ini_is_for_its_owner(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     path = start._write("secret")

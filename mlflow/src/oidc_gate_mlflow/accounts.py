@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from mlflow.exceptions import MlflowException
 from mlflow.server.auth.db.models import SqlRole, SqlUser, SqlUserRoleAssignment
+from mlflow.server.auth.entities import User
 from sqlalchemy import and_, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -74,10 +75,16 @@ def owner_of(subject: str) -> str:
 
 @dataclass(frozen=True)
 class Account:
-    """The user as MLflow sees him in this request."""
+    """The user's row, as it is from this request on."""
 
+    id: int
     name: str
     is_admin: bool
+    binding: Binding
+
+    def user(self) -> Any:
+        """As MLflow's store returns it."""
+        return User(self.id, self.name, self.binding.text(), self.is_admin)
 
 
 class Accounts:
@@ -113,13 +120,16 @@ class Accounts:
         try:
             with self._store.ManagedSessionMaker() as session:
                 row = session.execute(
-                    select(SqlUser.username, SqlUser.password_hash, SqlUser.is_admin).where(SqlUser.username == name)
+                    select(SqlUser.id, SqlUser.username, SqlUser.password_hash, SqlUser.is_admin).where(
+                        SqlUser.username == name
+                    )
                 ).one_or_none()
         except (SQLAlchemyError, MlflowException):
             raise unavailable("MLflow's user database is not available right now.", "database") from None
-        if row is None or row.username != name or Binding.parse(row.password_hash) is None:
+        binding = Binding.parse(row.password_hash) if row is not None and row.username == name else None
+        if row is None or binding is None:
             raise Refusal(401, "UNAUTHENTICATED", "The user of this job is unknown.", reason="job_user_unknown")
-        return Account(name, bool(row.is_admin))
+        return Account(row.id, name, bool(row.is_admin), binding)
 
     def _apply_once(self, identity: Identity, groups: frozenset[str], is_admin: bool) -> Account:
         owner = owner_of(identity.subject)
@@ -143,7 +153,7 @@ class Accounts:
         missing = (wanted - held) & new.roles
         if new != binding or bool(user.is_admin) != is_admin or missing or surplus:
             self._write(user, new, is_admin, add=missing, remove=surplus)
-        return Account(identity.name, is_admin)
+        return Account(user.id, identity.name, is_admin, new)
 
     def _own(self, user: Any, name: str, owner: str) -> Binding:
         # A database may compare names without regard to case. Then the row may be somebody else's.

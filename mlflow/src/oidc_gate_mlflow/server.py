@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flask import Response, after_this_request, g, request
+from flask import Response, after_this_request, g, has_request_context, request
 from mlflow.exceptions import MlflowException
 from mlflow.server import auth
 from mlflow.version import VERSION
@@ -29,6 +29,7 @@ from oidc_gate_mlflow.settings import Settings
 
 JOB_TOKEN = "_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN"
 MEMO = "_oidc_gate_mlflow"
+ACCOUNT = "_oidc_gate_mlflow_account"
 
 _logger = logging.getLogger("oidc_gate_mlflow.server")
 
@@ -57,12 +58,24 @@ def _gate() -> _Gate:
     settings = Settings.from_environment(os.environ)
     audit.show()
     otlp.install()
+    _share_the_row(auth.store)
     return _Gate(
         settings=settings,
         verifier=Verifier(settings.keys, issuer=settings.issuer, audience=settings.audience),
         accounts=Accounts(auth.store, settings),
         descriptors=routes.descriptors(),
     )
+
+
+def _share_the_row(store: Any) -> None:
+    """MLflow reads the caller's row up to three times more in a request. It gets the one that was read first."""
+    find = store.get_user
+
+    def get_user(username: str) -> Any:
+        account: Account | None = g.get(ACCOUNT) if has_request_context() else None
+        return account.user() if account is not None and account.name == username else find(username)
+
+    store.get_user = get_user
 
 
 def _decide() -> Authorization | Response:
@@ -88,6 +101,7 @@ def _decide() -> Authorization | Response:
     try:
         account = _account(gate, arrived)
         decision = replace(decision, user=account.name)
+        setattr(g, ACCOUNT, account)
         otlp.keeps_owners.set(account.is_admin)
         if arrived is None:
             content = body.read(request, rule)

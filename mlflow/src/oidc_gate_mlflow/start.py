@@ -16,7 +16,8 @@ import secrets
 import stat
 import sys
 import tempfile
-from collections.abc import Mapping, MutableMapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,17 +183,10 @@ def _check_mlflow(environment: Mapping[str, str]) -> list[str]:
     before = dict(os.environ)
     os.environ.update(environment)
     try:
-        missing = [
-            f"{module}.{name}"
-            for module, names in NEEDED
-            for name in names
-            if not hasattr(importlib.import_module(module), name)
-        ]
-        module, _, function = FUNCTION.partition(":")
-        if not callable(getattr(importlib.import_module(module), function, None)):
-            missing.append(FUNCTION)
-        if not importlib.import_module("oidc_gate_mlflow.bridge").supported():
-            missing.append("mlflow.server.auth._authenticate_custom_for_fastapi")
+        with warnings.catch_warnings():
+            # MLflow says the same again when it starts.
+            warnings.simplefilter("ignore")
+            missing = list(_missing())
     except ImportError as error:
         return [f"MLflow with its extra 'auth' is not installed: {error}; pip install 'mlflow[auth]'"]
     finally:
@@ -201,6 +195,18 @@ def _check_mlflow(environment: Mapping[str, str]) -> list[str]:
         version = importlib.import_module("mlflow.version").VERSION
         return [f"MLflow {version} is not supported: it lacks {', '.join(missing)}"]
     return []
+
+
+def _missing() -> Iterator[str]:
+    for module, names in NEEDED:
+        for name in names:
+            if not hasattr(importlib.import_module(module), name):
+                yield f"{module}.{name}"
+    module, _, function = FUNCTION.partition(":")
+    if not callable(getattr(importlib.import_module(module), function, None)):
+        yield FUNCTION
+    if not importlib.import_module("oidc_gate_mlflow.bridge").supported():
+        yield "mlflow.server.auth._authenticate_custom_for_fastapi"
 
 
 def _restore(environment: MutableMapping[str, str], before: Mapping[str, str]) -> None:
