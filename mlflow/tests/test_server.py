@@ -196,8 +196,15 @@ def test_local_accounts_are_closed_for_administrators_too(server: Server, method
 
 
 def test_a_refusal_of_mlflow_is_json(server: Server) -> None:
-    answer = server.get(f"{API}/webhooks", bearer("kim"))
-    assert (answer.status_code, answer.json()["error_code"]) == (403, "PERMISSION_DENIED")
+    name = "io.example/of-ann"
+    assert server.post(FASTAPI, bearer("ann"), json={"name": name}).status_code == 200
+    for answer in (
+        server.get(f"{API}/webhooks", bearer("kim")),
+        server.ask("PATCH", f"{FASTAPI}/{name}", bearer("kim"), json={"description": "d"}),
+        server.post("/gateway/mlflow/v1/chat/completions", bearer("kim"), json={"model": "none", "messages": []}),
+    ):
+        assert (answer.status_code, answer.json()["error_code"]) == (403, "PERMISSION_DENIED")
+        assert answer.json()["message"] == "Permission denied"
 
 
 @pytest.mark.parametrize("path", [CURRENT, FASTAPI])

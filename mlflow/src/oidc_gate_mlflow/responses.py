@@ -1,18 +1,30 @@
 """What leaves MLflow: our refusals, and what is done to MLflow's own answers.
 
-``FINISHERS`` run on every answer of a Flask route. What is to be added to MLflow's page is one more of them.
+``FINISHERS`` run on every answer of a Flask route. What is to be added to MLflow's page is one more of them. Answers of
+MLflow's permission check for FastAPI routes are made by ``error_as_json``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
+from fastapi.responses import JSONResponse
 from flask import Response
+from mlflow.server import auth
 
 from oidc_gate_mlflow.errors import Refusal
 
 MLFLOW_DENIED = b"Permission denied"
+CHALLENGE = 'Bearer realm="mlflow"'
+ERROR_CODES = {
+    400: "INVALID_PARAMETER_VALUE",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
 
 
 def of_refusal(refusal: Refusal) -> Response:
@@ -20,7 +32,7 @@ def of_refusal(refusal: Refusal) -> Response:
     response = _json(refusal.status, refusal.error_code, refusal.message)
     if refusal.status == 401:
         # RFC 9110 11.6.1 asks for a challenge. Of this scheme no browser makes a password dialog.
-        response.headers["WWW-Authenticate"] = 'Bearer realm="mlflow"'
+        response.headers["WWW-Authenticate"] = CHALLENGE
     if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(refusal.retry_after)
     return response
@@ -31,6 +43,20 @@ def denied_as_json(response: Response) -> Response:
     if response.status_code == 403 and not response.is_streamed and response.get_data() == MLFLOW_DENIED:
         return _json(403, "PERMISSION_DENIED", "Permission denied")
     return response
+
+
+def error_as_json(content: Any, status_code: int = 200, headers: Any = None, **more: Any) -> JSONResponse:
+    """In place of the plain text with which MLflow refuses a request to a FastAPI route."""
+    said = {"error_code": ERROR_CODES.get(int(status_code), "INTERNAL_ERROR"), "message": str(content)}
+    kept = {name: value for name, value in dict(headers or {}).items() if name.lower() != "www-authenticate"}
+    if status_code == 401:
+        kept["WWW-Authenticate"] = CHALLENGE
+    return JSONResponse(said, status_code=int(status_code), headers=kept, **more)
+
+
+def install() -> None:
+    """MLflow uses the name for nothing but errors."""
+    auth.PlainTextResponse = error_as_json
 
 
 FINISHERS: tuple[Callable[[Response], Response], ...] = (denied_as_json,)

@@ -58,6 +58,7 @@ def _gate() -> _Gate:
     settings = Settings.from_environment(os.environ)
     audit.show()
     otlp.install()
+    responses.install()
     _share_the_row(auth.store)
     return _Gate(
         settings=settings,

@@ -34,7 +34,10 @@ FAIL_CLOSED = "MLFLOW_BASIC_AUTH_FAIL_CLOSED"
 PERMISSIONS = ("READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS")
 # What is used of MLflow besides its documented hook. Another MLflow may not have it.
 NEEDED = (
-    ("mlflow.server.auth", ("store", "authenticate_request", "is_unprotected_route", "get_auth_func")),
+    (
+        "mlflow.server.auth",
+        ("store", "PlainTextResponse"),
+    ),
     ("mlflow.server.auth.db.models", ("SqlUser", "SqlRole", "SqlUserRoleAssignment")),
     ("mlflow.server.otel_api", ("_get_tracking_store",)),
     ("mlflow.server.handlers", ("get_endpoints", "_get_tracking_store", "STATIC_PREFIX_ENV_VAR")),
