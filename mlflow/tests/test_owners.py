@@ -370,7 +370,7 @@ def test_an_editor_does_not_become_the_owner(server: Server) -> None:
     for body in ({"tags": [{"key": "mlflow.user", "value": "editor"}]}, {"tags": [{"key": "a", "value": "b"}]}):
         answer = server.post(f"{API}/runs/log-batch", bearer("editor"), json={"run_id": run_id, **body})
         assert answer.status_code == 200, answer.text
-    # A trace that exists is merged into, with what the request says about its owner.
+    # This trace exists, so the request is a change.
     again = trace_body(experiment_id, trace_id, trace_metadata={"mlflow.user": "editor"})
     server.post(f"{API3}/traces", bearer("editor"), json=again)
     end = {"request_id": trace_id, "timestamp_ms": 2, "status": "OK", "request_metadata": [TAG], "tags": [TAG]}

@@ -1,8 +1,8 @@
 """A request that can be read in one way only.
 
-MLflow's permission checks and its handlers read a request separately: query or body, ``run_id`` or ``run_uuid``,
-``run_id`` or ``runId``. A request in which these differ is refused here, so what is checked is what is done. Real
-clients never send one.
+A request names each object once: in the query or in the body, as ``run_id`` or ``run_uuid``, as ``run_id`` or
+``runId``. Two names are accepted where they agree, as MLflow's own client sends them. Anything else is refused, so
+that a check and what follows it are about the same object.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read(request: Request, rule: str) -> dict[str, Any] | None:
     try:
         body = request.get_json(force=True, silent=True)
         if isinstance(body, str):
-            # Old clients encode their JSON twice, and the handlers decode it twice. The checks do not.
+            # Old clients encode their JSON twice.
             body = json.loads(body)
     except (ValueError, RecursionError):
         body = None

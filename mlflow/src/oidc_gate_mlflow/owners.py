@@ -190,7 +190,7 @@ def _source(source: dict[str, Any], fields: Any, caller: str) -> None:
 
 
 def _is_there(body: dict[str, Any], traces: Traces) -> bool:
-    """Whether a trace with this id exists already. MLflow would then merge the request into it."""
+    """Whether a trace with this id exists already. Then the request is a change, and not a creation."""
     info = _part(_part(body, "trace"), "trace_info")
     trace_id = info.get("trace_id", info.get("traceId"))
     if not isinstance(trace_id, str) or not trace_id:
