@@ -169,6 +169,15 @@ def test_a_job_gets_its_token_with_a_secret(
     assert idp.grants == {"client_credentials": 1}
 
 
+def test_a_changed_environment_counts_from_the_next_request(
+    idp: FakeProvider, tracking: FakeTracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(LoginNeeded):
+        requests.get(tracking.url, auth=plugin.OidcGateAuth(), timeout=10)
+    monkeypatch.setenv("OIDC_GATE_CLIENT_SECRET", "s3cret:/")
+    assert requests.get(tracking.url, auth=plugin.OidcGateAuth(), timeout=10).status_code == 200
+
+
 def test_a_wrong_secret_is_said_once_and_not_printed(
     idp: FakeProvider, tracking: FakeTracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:

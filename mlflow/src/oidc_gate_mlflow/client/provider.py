@@ -16,17 +16,17 @@ from oidc_gate_mlflow.client.tokens import Tokens
 NAME = "oidc-gate"
 REPEATED = "_oidc_gate_repeated"
 
-_tokens: dict[str, Tokens] = {}
+_tokens: dict[tuple[str, Config], Tokens] = {}
 _lock = threading.Lock()
 
 
 def tokens_for(url: str) -> Tokens:
-    """The tokens for the server of ``url``, and for no other."""
-    server = origin(url)
+    """The tokens for the server of ``url``, and for no other. A notebook may change its environment at any time."""
+    server, config = origin(url), Config.from_environment()
     with _lock:
-        if server not in _tokens:
-            _tokens[server] = Tokens(Config.from_environment(), server)
-        return _tokens[server]
+        if (server, config) not in _tokens:
+            _tokens[server, config] = Tokens(config, server)
+        return _tokens[server, config]
 
 
 def _after_fork() -> None:
