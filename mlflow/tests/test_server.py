@@ -98,6 +98,7 @@ def test_a_name_that_is_made_again_for_somebody_else_is_refused(server: Server) 
         answer = server.get(path, bearer("eve", sub="second"))
         assert answer.status_code == 403
         assert "another account" in answer.json()["message"]
+    assert 'reason=name_of_another_subject user="eve"' in server.log
     assert server.ask("DELETE", f"{API}/users/delete", admin(), json={"username": "eve"}).status_code == 200
     assert current(server, bearer("eve", sub="second"))["username"] == "eve"
     assert server.get(CURRENT, bearer("eve", sub="first")).status_code == 403

@@ -22,7 +22,7 @@ from werkzeug.datastructures import Authorization
 
 from oidc_gate_mlflow import audit, body, bridge, otlp, owners, responses, routes
 from oidc_gate_mlflow.accounts import Account, Accounts
-from oidc_gate_mlflow.assertion import HEADER, InvalidAssertion, Verifier
+from oidc_gate_mlflow.assertion import HEADER, Identity, InvalidAssertion, Verifier
 from oidc_gate_mlflow.audit import Decision
 from oidc_gate_mlflow.errors import ConfigurationError, Refusal, denied, unauthenticated, unavailable
 from oidc_gate_mlflow.settings import Settings
@@ -100,8 +100,10 @@ def _decide() -> Authorization | Response:
         _logger.error("MLflow is not configured: %s", error)
         return responses.of_refusal(unavailable("MLflow is not configured.", "configuration"))
     try:
-        account = _account(gate, arrived)
-        decision = replace(decision, user=account.name)
+        caller = _caller(gate, arrived)
+        # Also where the name turns out to be somebody else's.
+        decision = replace(decision, user=caller if isinstance(caller, str) else caller.name)
+        account = gate.accounts.known(caller) if isinstance(caller, str) else gate.accounts.apply(caller)
         setattr(g, ACCOUNT, account)
         otlp.keeps_owners.set(account.is_admin)
         if arrived is None:
@@ -119,16 +121,16 @@ def _decide() -> Authorization | Response:
     return Authorization("bearer", {"username": account.name})
 
 
-def _account(gate: _Gate, arrived: Any | None) -> Account:
+def _caller(gate: _Gate, arrived: Any | None) -> Identity | str:
+    """Who the assertion says it is; for a job of MLflow's, the name of its user."""
     values = request.headers.getlist(HEADER) if arrived is None else arrived.headers.getlist(HEADER)
     job_user = _job_user(arrived)
     if job_user is not None and not values:
-        return gate.accounts.known(job_user)
+        return job_user
     try:
-        identity = gate.verifier.verify_header(values)
+        return gate.verifier.verify_header(values)
     except InvalidAssertion as error:
         raise unauthenticated(error.reason) from None
-    return gate.accounts.apply(identity)
 
 
 def _job_user(arrived: Any | None) -> str | None:
