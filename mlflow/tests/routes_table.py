@@ -185,7 +185,7 @@ def ask(server: Server, session: requests.Session, route: Route, routes: Routes,
                 **more,
             ).status_code
         except requests.ConnectionError:
-            # After an error of its own, MLflow closes the connection that the next request would use.
+            # After an unexpected error, MLflow closes the connection that the next request would use.
             if last:
                 raise
     raise AssertionError

@@ -1,6 +1,6 @@
 """The user's row in MLflow's own auth database, and the roles that follow from groups.
 
-MLflow keeps users, roles and permissions. This module adds none of its own: it makes the row say what the assertion
+MLflow keeps users, roles and permissions. This module adds nothing to them: it makes the row say what the assertion
 says. The column ``password_hash`` holds something that no password has as its hash, in three parts:
 
 ``!oidc-gate:`` + which ``sub`` the name belongs to + ``:`` + the roles that were given because of a group.
