@@ -2,6 +2,7 @@
 
 use vec1::Vec1;
 
+use super::entries::each;
 use super::session_key;
 use super::text;
 use super::timing::limits;
@@ -54,19 +55,15 @@ pub(super) fn session(raw: raw::Session, place: &Place<'_>) -> Result<Session, R
 }
 
 fn keys(list: List<SecretText>, place: &Place<'_>) -> Result<Vec1<Secret>, Reported> {
-    let mut keys: Vec<Result<Secret, Reported>> = Vec::with_capacity(list.0.len());
-    for (index, setting) in list.0 {
-        let at = place.index(index);
-        let key = setting.required(&at).and_then(|SecretText(key)| {
-            if keys.iter().flatten().any(|earlier| *earlier == key) {
-                return Err(at.refuse("is the same key as an earlier one"));
-            }
-            session_key::check(&key).map_err(|weakness| at.refuse(weakness.to_string()))?;
-            Ok(key)
-        });
-        keys.push(key);
-    }
-    let keys = keys.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut earlier: Vec<Secret> = Vec::new();
+    let keys = each(list.0, place, |_, SecretText(key), at| {
+        if earlier.contains(&key) {
+            return Err(at.refuse("is the same key as an earlier one"));
+        }
+        session_key::check(&key).map_err(|weakness| at.refuse(weakness.to_string()))?;
+        earlier.push(key.clone());
+        Ok(key)
+    })?;
     Vec1::try_from_vec(keys).map_err(|_| place.refuse("is empty: no session could be encrypted"))
 }
 
