@@ -19,7 +19,7 @@ if [ -e tls-socket.yaml ]; then
             "(docker compose build envoy), or use the files of the image's version; see docs/production.md" >&2
         exit 1
     fi
-    configuration=${TMPDIR:-/tmp}/envoy.yaml
+    configuration=${TMPDIR:-/tmp}/envoy-with-tls.yaml
     {
         cat envoy.yaml
         cat <<'LISTENER'

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -40,10 +40,30 @@ pub fn run(command: &mut Command, task: &Task) -> Result<()> {
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn each_line(command: &mut Command, mut each: impl FnMut(&str)) -> Result<ExitStatus> {
-    let shown = describe(command);
+pub fn each_line(command: &mut Command, each: impl FnMut(&str)) -> Result<ExitStatus> {
     let (reader, writer) = std::io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    command.stderr(writer.try_clone()?);
+    read_lines(command, reader, writer, each)
+}
+
+/// Like [`each_line`], but only for standard output. What the program prints on standard error is shown at once.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn each_line_of_output(command: &mut Command, each: impl FnMut(&str)) -> Result<ExitStatus> {
+    let (reader, writer) = std::io::pipe()?;
+    command.stderr(Stdio::inherit());
+    read_lines(command, reader, writer, each)
+}
+
+fn read_lines(
+    command: &mut Command,
+    reader: PipeReader,
+    writer: PipeWriter,
+    mut each: impl FnMut(&str),
+) -> Result<ExitStatus> {
+    let shown = describe(command);
+    command.stdin(Stdio::null()).stdout(writer);
     let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
     // The pipe ends only when all of its writers are closed, including those in this process.
     command.stdout(Stdio::null()).stderr(Stdio::null());

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::command::each_line;
+use crate::command::each_line_of_output;
 use crate::progress::Progress;
 use crate::signals;
 use crate::workspace::Workspace;
@@ -47,11 +47,9 @@ pub fn run(workspace: &Workspace, Seeds { seeds, seed, hashes }: &Seeds, progres
         command.arg("--hashes").arg(std::path::absolute(file)?);
     }
     let mut report = String::new();
-    let status = each_line(&mut command, |line| {
+    let status = each_line_of_output(&mut command, |line| {
         match line.trim_end().strip_prefix("done ").and_then(|count| count.parse().ok()) {
             Some(count) => task.reached(count),
-            // An error of the simulator itself is shown at once.
-            None if line.starts_with("thread '") => eprint!("{line}"),
             None => report += line,
         }
     })?;

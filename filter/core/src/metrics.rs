@@ -156,11 +156,12 @@ impl RuleReasons {
 
 /// The names of all counters, in order. Their number does not depend on traffic.
 pub fn names(rules: &RuleReasons) -> Vec<String> {
-    let name =
-        |outcome: &str, reason: &str| format!("oidc_gate_decisions_total.outcome.{outcome}.reason.{reason}");
-    let plain = FORWARDED_OR_ANSWERED.iter().map(|outcome| name(outcome.label(), "none"));
-    let refused = Reason::ALL.iter().map(|reason| name("refused", reason.label()));
-    let login = Reason::ALL.iter().map(|reason| name("login", reason.label()));
+    let name = |outcome: Outcome, reason: &str| {
+        format!("oidc_gate_decisions_total.outcome.{}.reason.{reason}", outcome.label())
+    };
+    let plain = FORWARDED_OR_ANSWERED.iter().map(|outcome| name(*outcome, "none"));
+    let refused = Reason::ALL.iter().map(|reason| name(Outcome::Refused(*reason), reason.label()));
+    let login = Reason::ALL.iter().map(|reason| name(Outcome::Login(*reason), reason.label()));
     let refreshes = Refresh::ALL.iter().map(|outcome| ("refreshes", outcome.label()));
     let logouts = Logout::ALL.iter().map(|by| ("logouts", by.label()));
     let log_reads = LogRead::ALL.iter().map(|outcome| ("log_reads", outcome.label()));
@@ -169,7 +170,7 @@ pub fn names(rules: &RuleReasons) -> Vec<String> {
         .chain(log_reads)
         .chain([("session_use", "unwritten")])
         .map(|(what, label)| format!("oidc_gate_{what}_total.outcome.{label}.reason.none"));
-    let rules = rules.0.iter().map(|reason| name("refused", reason));
+    let rules = rules.0.iter().map(|reason| name(Outcome::Refused(Reason::NotAllowed), reason));
     plain.chain(refused).chain(login).chain(others).chain(rules).collect()
 }
 

@@ -88,7 +88,7 @@ impl KeyRing {
     /// Signs a ticket with the newest key. The signature begins with the key id.
     ///
     /// # Errors
-    /// There is no key.
+    /// No key for signatures can be derived.
     pub fn sign(&self, ticket: &[u8]) -> Result<[u8; SIGNATURE_LEN], Unopenable> {
         let signer = self.signers.first().ok_or(Unopenable)?;
         let mac = self.mac(signer, ticket).finalize().into_bytes();

@@ -43,23 +43,24 @@ pub fn call(world: &Rc<World>, from: WorkerId, callout: Callout) -> LocalFuture<
     world
         .trace
         .event(now, "call", call, || format!("#{call} {from} {peer:?} {fate:?}: {}", describe(&callout)));
-    let presentation = match peer {
+    let (request, presentation) = match peer {
         Peer::Redis => {
             world.ledger.asks_redis(world, from, &callout.body, now);
-            None
+            (None, None)
         }
         Peer::Provider => {
             world.ledger.asks_provider(world, from, &callout.body, now);
             let executor = world.executor.clone();
             let request = request(&callout);
-            request.and_then(|request| {
-                world.ledger.presenting(&request, from, now, Rc::new(move || executor.now()))
-            })
+            let presentation = request.as_ref().and_then(|request| {
+                world.ledger.presenting(request, from, now, Rc::new(move || executor.now()))
+            });
+            (request, presentation)
         }
     };
     let (sender, receiver) = channel();
     let timeout = callout.timeout;
-    world.spawn_outside("callout", wire(world.clone(), peer, fate, callout, call, sender));
+    world.spawn_outside("callout", wire(world.clone(), peer, fate, (callout, request), call, sender));
     let executor = world.executor.clone();
     let deadline = executor.sleep(timeout);
     Box::pin(async move {
@@ -90,7 +91,14 @@ fn status(status: u16) -> CalloutReply {
 }
 
 /// The way to the peer and back.
-async fn wire(world: Rc<World>, peer: Peer, fate: Fate, callout: Callout, call: u64, sender: Sender<Answer>) {
+async fn wire(
+    world: Rc<World>,
+    peer: Peer,
+    fate: Fate,
+    (callout, request): (Callout, Option<Request>),
+    call: u64,
+    sender: Sender<Answer>,
+) {
     let pause = |most| world.executor.sleep(Duration::from_micros(world.net_rng.between(50, most)));
     match fate {
         Fate::Refused => {
@@ -112,7 +120,7 @@ async fn wire(world: Rc<World>, peer: Peer, fate: Fate, callout: Callout, call: 
     }
     let reply = match peer {
         Peer::Redis => redis(&world, fate, &callout.body).await,
-        Peer::Provider => provider(&world, fate, &callout),
+        Peer::Provider => provider(&world, fate, request.as_ref()),
     };
     match fate {
         Fate::LostReply | Fate::Cut(_) => {
@@ -212,12 +220,12 @@ fn grant(request: &[u8], reply: Vec<u8>) -> Vec<u8> {
     }
 }
 
-fn provider(world: &World, fate: Fate, callout: &Callout) -> CalloutReply {
+fn provider(world: &World, fate: Fate, request: Option<&Request>) -> CalloutReply {
     if let Fate::Error(code) = fate {
         return status(u16::try_from(code).unwrap_or(500));
     }
-    let Some(request) = request(callout) else { return status(404) };
-    let reply = world.provider.handle(&request, world.executor.now());
+    let Some(request) = request else { return status(404) };
+    let reply = world.provider.handle(request, world.executor.now());
     let headers = reply.headers().into_iter().map(|(name, value)| (name, value.into_bytes()));
     CalloutReply { status: reply.status, headers: headers.collect(), body: reply.body() }
 }

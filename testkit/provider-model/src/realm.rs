@@ -85,7 +85,7 @@ pub struct Realm<E: Environment> {
     pub keys: KeyRing<E::Key>,
     /// The algorithm of ID, access and logout tokens.
     pub algorithm: &'static str,
-    /// The time. Whoever calls the realm sets it first, so all tokens of one response have the same time.
+    /// The time. The caller of the realm sets it first, so all tokens of one response have the same time.
     pub now: Time,
     /// Tokens issued earlier (seconds since 1970) are invalid.
     pub not_before: i64,

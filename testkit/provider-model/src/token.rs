@@ -71,7 +71,7 @@ impl<E: Environment> Realm<E> {
             self.detach_thief(&sid);
             return Err(INVALID);
         }
-        if code.expires < self.now {
+        if code.expires <= self.now {
             return Err(INVALID);
         }
         let requested = |name| code.request.parameter(name);

@@ -78,12 +78,14 @@ fn ck07_a_login_cookie_is_no_session_and_a_session_no_login() {
     let session = gate.session_cookie(&browser).unwrap();
     let other = Client::new();
     other.navigate(&gate.url("/")).unwrap();
-    let sealed = other.jar().get(&gate.login_cookies(&other)[0]).unwrap();
+    let login = gate.login_cookies(&other).remove(0);
+    let sealed = other.jar().get(&login).unwrap();
     let thief = gate.browser_with(&sealed);
     assert_refused(&gate, 401, || thief.fetch(&gate.url("/x")));
 
     let (victim, callback) = gate.at_callback("mlflow_user", "/");
-    victim.jar().plant("localhost", &gate.login_cookies(&victim)[0], &session);
+    let login = gate.login_cookies(&victim).remove(0);
+    victim.jar().plant("localhost", &login, &session);
     assert_refused(&gate, 400, || victim.navigate(&callback));
 }
 

@@ -8,8 +8,7 @@ use oidc_gate_testkit::envoy_config::EnvoyConfig;
 use oidc_gate_testkit::provider::Times;
 use oidc_gate_testkit::redis::{Authority, FakeRedis, Fault, NODES, On, Script};
 use oidc_gate_tests::{
-    Gate, assert_all_accepted, assert_everywhere, assert_refused, assert_soon_everywhere,
-    assert_workers_alive,
+    Gate, assert_everywhere, assert_refused, assert_soon_everywhere, assert_workers_alive,
 };
 
 #[test]
@@ -82,7 +81,7 @@ fn behind_a_front_that_follows_the_primary_a_failover_costs_no_session() {
     }
     // Revocations continue where they were.
     let deliveries = gate.provider.log_out_user("mlflow_user");
-    assert_all_accepted(&deliveries, deliveries.len().max(1));
+    assert!(deliveries.iter().all(|delivery| delivery.status == Some(200)), "{deliveries:?}");
     assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
     assert_everywhere(&gate, 200, "/x", |url| second.fetching("GET", url));
     pair.rejoin().unwrap();
@@ -125,7 +124,7 @@ fn in_a_cluster_sessions_live_on_all_nodes_and_follow_their_slots() {
     }
     assert_eq!(browsers[0].navigate(&gate.url("/oauth2/account")).unwrap().status, 200);
     let deliveries = gate.provider.log_out_user("mlflow_user");
-    assert_all_accepted(&deliveries, deliveries.len().max(1));
+    assert!(deliveries.iter().all(|delivery| delivery.status == Some(200)), "{deliveries:?}");
     for browser in &browsers {
         assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
     }

@@ -6,8 +6,8 @@ use oidc_gate_testkit::browser::Client;
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::{User, random_text};
 use oidc_gate_tests::{
-    BOUND, Gate, assert_all_accepted, assert_everywhere, assert_refused, assert_soon_everywhere,
-    assert_stopped, assert_workers_alive, wait_for_age,
+    BOUND, Gate, assert_everywhere, assert_refused, assert_soon_everywhere, assert_stopped,
+    assert_workers_alive, wait_for_age,
 };
 
 /// A gate that asks Redis for every request.
@@ -235,7 +235,7 @@ fn ss09_an_index_that_names_what_is_gone_is_harmless_and_a_user_s_logout_ends_wh
     }
     gate.wait_for_second_after(gate.provider.now());
     let deliveries = gate.provider.log_out_user("mlflow_user");
-    assert_all_accepted(&deliveries, deliveries.len().max(1));
+    assert!(deliveries.iter().all(|delivery| delivery.status == Some(200)), "{deliveries:?}");
     for browser in [&gone, &lives] {
         assert_soon_everywhere(&gate, 401, "/x", |url| browser.fetching("GET", url));
     }

@@ -8,10 +8,6 @@ use serde_json::{Map, Value};
 use super::error::Place;
 use crate::json::{self, Document};
 
-/// How deep lists and objects may be nested. The parser refuses the 128th level, and `environment` the 33rd, with its
-/// place, so this limit is never reached.
-const MAX_DEPTH: usize = 128;
-
 /// A value with all of its members. It may contain secrets, so it is never printed.
 pub(super) enum Tree {
     List(Vec<Tree>),
@@ -26,7 +22,8 @@ impl Tree {
     /// # Errors
     /// The error of the parser, which names line and column.
     pub(super) fn from_json(text: &[u8]) -> Result<Self, serde_json::Error> {
-        json::read(text, MAX_DEPTH, &Cell::new(None))
+        // The parser refuses the 128th level, and `environment` the 33rd, with its place.
+        json::read(text, usize::MAX, &Cell::new(None))
     }
 
     /// Converts to a JSON value. A repeated member is reported and left out. Recursion is bounded, because the parser

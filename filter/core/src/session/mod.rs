@@ -41,6 +41,7 @@ pub(crate) mod index;
 pub(crate) mod record;
 pub(crate) mod renewal;
 pub(crate) mod replay;
+pub(crate) mod replies;
 pub mod script;
 pub(crate) mod store;
 pub mod ticket;

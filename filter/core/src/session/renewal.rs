@@ -26,8 +26,9 @@ use crate::redis::RedisError;
 use crate::redis::resp::Value;
 use crate::session::entry::Entry;
 use crate::session::record::Record;
+use crate::session::replies::ScriptReply;
 use crate::session::script;
-use crate::session::store::{ScriptReply, Store};
+use crate::session::store::Store;
 use crate::session::ticket::Ticket;
 use crate::time::millis;
 

@@ -4,22 +4,21 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::assertion::Memo;
 use crate::config;
-use crate::error::{Dependency, Limit, LoginError, Rejection, SessionEnd};
+use crate::error::{Limit, Rejection, SessionEnd};
 use crate::host::{Host, Level};
 use crate::record_name::RecordName;
 use crate::redis::resp::Value;
-use crate::redis::{Command, MAX_VALUE_LEN, Redis, RedisError};
+use crate::redis::{Command, Redis, RedisError};
 use crate::revocation::log::RevocationLog;
 use crate::revocation::memory::{Forget, Revocation, Revocations, session_id_hash};
-use crate::seal::{KeyRing, Purpose};
+use crate::seal::KeyRing;
 use crate::session::cache::Cache;
 use crate::session::door::Door;
 use crate::session::ended::Ended;
 use crate::session::entry::Entry;
 use crate::session::index::Index;
-use crate::session::record::{Record, SCHEMA, touch_interval};
+use crate::session::record::{Record, touch_interval};
 use crate::session::script;
 use crate::session::ticket::{Origin, Ticket};
 use crate::session::unwritten::Unwritten;
@@ -36,12 +35,12 @@ pub struct Store {
     pub(super) host: Rc<dyn Host>,
     pub(super) config: config::Session,
     pub(super) redis: Redis,
-    keys: KeyRing,
+    pub(super) keys: KeyRing,
     cache: RefCell<Cache<[u8; 16], Entry>>,
     reads: Flights<[u8; 16]>,
     /// Checks tickets, and limits lookups of those that this gate cannot verify.
     pub door: Door,
-    ended: Ended,
+    pub(super) ended: Ended,
     pub(super) unwritten: Unwritten,
     /// The revocations that this worker knows.
     pub revocations: Rc<Revocations>,
@@ -379,85 +378,6 @@ impl Store {
         Ok(entry)
     }
 
-    async fn fetch_admitted(&self, ticket: &Ticket) -> Result<Rc<Entry>, Rejection> {
-        let key = self.key(&ticket.record_name());
-        let reply = self.run_one(Command::new("HMGET").arg(key).arg("ver").arg("rec")).await?;
-        let Value::Array(fields) = reply else { return Err(RedisError::WrongType.into()) };
-        match fields.as_slice() {
-            [Value::Nil, Value::Nil] => Err(self.gone(ticket)),
-            [Value::Bulk(version), Value::Bulk(sealed)] => self.opened(ticket, version, sealed),
-            // We never write only one of the two fields.
-            [Value::Bulk(_), Value::Nil] | [Value::Nil, Value::Bulk(_)] => {
-                Err(Rejection::SessionEnded(SessionEnd::Unreadable))
-            }
-            // Not a reply to this command.
-            _ => Err(RedisError::WrongType.into()),
-        }
-    }
-
-    /// Parses the reply of one of our scripts: a word, a word and a number, or a newer record.
-    pub(super) fn outcome(&self, ticket: &Ticket, reply: Value) -> Result<ScriptReply, Rejection> {
-        let Value::Array(parts) = reply else { return Err(RedisError::WrongType.into()) };
-        match parts.as_slice() {
-            [Value::Bulk(word)] if word == b"gone" => Err(self.gone(ticket)),
-            [Value::Bulk(word), Value::Bulk(version), Value::Bulk(sealed)] if word == b"changed" => {
-                self.opened(ticket, version, sealed).map(ScriptReply::Changed)
-            }
-            [Value::Bulk(word)] => Ok(ScriptReply::Word(String::from_utf8_lossy(word).into_owned())),
-            [Value::Bulk(word), Value::Integer(number)] => Ok(ScriptReply::Number(
-                String::from_utf8_lossy(word).into_owned(),
-                u64::try_from(*number).unwrap_or_default(),
-            )),
-            _ => Err(RedisError::WrongType.into()),
-        }
-    }
-
-    pub(super) fn gone(&self, ticket: &Ticket) -> Rejection {
-        let name = ticket.record_name();
-        self.forget(&name);
-        let end = SessionEnd::Unknown;
-        self.ended.remember(session_id_hash(&name), ticket.fingerprint(), end, self.host.now());
-        Rejection::SessionEnded(end)
-    }
-
-    /// Accepts only a record that this ticket decrypts, with this version and our schema.
-    fn opened(&self, ticket: &Ticket, version: &[u8], sealed: &[u8]) -> Result<Rc<Entry>, Rejection> {
-        let name = ticket.record_name();
-        let open = || {
-            let version: u64 = std::str::from_utf8(version).ok()?.parse().ok()?;
-            let context = [name.as_bytes(), &version.to_be_bytes()];
-            let plain = self.keys.open(Purpose::Session, ticket.secret(), &context, sealed).ok()?;
-            let record: Record = serde_json::from_slice(&plain).ok()?;
-            (record.schema == SCHEMA).then_some((record, version))
-        };
-        let (record, version) = open().ok_or(Rejection::SessionEnded(SessionEnd::Unreadable))?;
-        Ok(self.remember(self.entry(ticket, record, version, sealed.len())))
-    }
-
-    pub(super) fn entry(&self, ticket: &Ticket, record: Record, version: u64, size: usize) -> Entry {
-        let name = ticket.record_name();
-        let revocation_keys = record.revocation_keys().of_session(&name);
-        let memo = Memo::default();
-        Entry {
-            record,
-            version,
-            memo,
-            fingerprint: ticket.fingerprint(),
-            revocation_keys,
-            name,
-            weight: size,
-        }
-    }
-
-    /// Seals a record. The name and the version are authenticated, so the sealed bytes do not open under another one.
-    pub(super) fn seal(&self, ticket: &Ticket, record: &Record, version: u64) -> Result<Vec<u8>, Rejection> {
-        let plain = zeroize::Zeroizing::new(serde_json::to_vec(record).map_err(|_| Dependency::Host)?);
-        let name = ticket.record_name();
-        let context = [name.as_bytes(), &version.to_be_bytes()];
-        let sealed = self.keys.seal(&*self.host, Purpose::Session, ticket.secret(), &context, &plain)?;
-        if sealed.len() > MAX_VALUE_LEN { Err(LoginError::TooLarge(sealed.len()).into()) } else { Ok(sealed) }
-    }
-
     pub(super) fn remember(&self, entry: Entry) -> Rc<Entry> {
         let entry = Rc::new(entry);
         // Cap the validity at the touch interval: the use of the session is recorded when it is read again.
@@ -513,7 +433,7 @@ impl Store {
         Ok(names.into_iter().zip(there).filter_map(|(name, there)| there.then_some(name)).collect())
     }
 
-    fn key(&self, name: &RecordName) -> String {
+    pub(super) fn key(&self, name: &RecordName) -> String {
         self.redis.key(&["s", name.as_str()])
     }
 
@@ -533,14 +453,4 @@ pub struct Failed {
     pub rejection: Rejection,
     /// The session's name, if the session exists or may exist.
     pub name: Option<RecordName>,
-}
-
-/// The parsed reply of one of our scripts.
-pub(super) enum ScriptReply {
-    /// `[word]`
-    Word(String),
-    /// `[word, number]`
-    Number(String, u64),
-    /// Another worker wrote the record in the meantime.
-    Changed(Rc<Entry>),
 }

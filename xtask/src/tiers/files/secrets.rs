@@ -20,7 +20,7 @@ struct Known {
     why: &'static str,
 }
 
-const KNOWN: [Known; 12] = [
+const KNOWN: [Known; 14] = [
     known(
         "filter/core/src/config/tests/mod.rs",
         "25edeb9a337280826245153fb9368519",
@@ -53,6 +53,8 @@ const KNOWN: [Known; 12] = [
         "\"key ring: XChaCha20-Poly1305\" in a sentence",
     ),
     known("tests/tests/e2e/replies.rs", "15cef4b629cc2d07a4563df9516739d4", "the example of RFC 6455, 1.2"),
+    known("mlflow/tests/support.py", "c7c72109abed33a351acea22fe24d772", "an assertion key of a test"),
+    known("mlflow/tests/support.py", "d6d0aa4d1a2a4ef7280b77f4059b6ae5", "another assertion key of a test"),
 ];
 
 const TEST_KEY: &str = "signs what unit tests verify, and nothing else knows it";

@@ -6,15 +6,15 @@ use crate::config::setting::Setting;
 /// Most entries of a short list.
 const MAX_ENTRIES: usize = 16;
 
-/// Checks each entry of a list at its place. All entries are checked before an error is returned.
+/// Checks each entry of a list at its place, which its number gives. All entries are checked before an error is
+/// returned.
 pub(super) fn each<R, T>(
-    written: Vec<Setting<R>>,
+    numbered: impl IntoIterator<Item = (usize, Setting<R>)>,
     place: &Place<'_>,
     mut check: impl FnMut(usize, R, &Place<'_>) -> Result<T, Reported>,
 ) -> Result<Vec<T>, Reported> {
-    let checked: Vec<Result<T, Reported>> = written
+    let checked: Vec<Result<T, Reported>> = numbered
         .into_iter()
-        .enumerate()
         .map(|(index, setting)| {
             let at = place.index(index);
             setting.required(&at).and_then(|raw| check(index, raw, &at))
@@ -32,5 +32,5 @@ pub(super) fn every<R, T>(
     if written.len() > MAX_ENTRIES {
         return Err(place.refuse(format!("has more than {MAX_ENTRIES} entries")));
     }
-    each(written, place, |_, raw, at| check(raw, at))
+    each(written.into_iter().enumerate(), place, |_, raw, at| check(raw, at))
 }

@@ -1,5 +1,6 @@
 //! `groups`: where groups are read from, and the form of the claim.
 
+use super::entries::each;
 use super::text;
 use crate::config::error::{Place, Reported};
 use crate::config::field::field;
@@ -39,16 +40,7 @@ pub(super) fn claim_path(written: ClaimPath, place: &Place<'_>) -> Result<Vec<St
             }
             path
         }
-        ClaimPath::Whole(names) => {
-            let checked: Vec<Result<String, Reported>> = names
-                .into_iter()
-                .map(|(index, name)| {
-                    let place = place.index(index);
-                    name.required(&place).and_then(|Text(name)| text::name(name, &place))
-                })
-                .collect();
-            checked.into_iter().collect::<Result<_, _>>()?
-        }
+        ClaimPath::Whole(names) => each(names, place, |_, Text(name), at| text::name(name, at))?,
     };
     match path.len() {
         0 => Err(place.refuse("names no claim")),

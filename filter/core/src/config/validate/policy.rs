@@ -31,7 +31,8 @@ pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Repo
     let rules_place = rules.place.clone();
     let mut labels = Labels::default();
     let rules = rules.or(Vec::new(), |written, at| {
-        each(written, at, |index, raw, at| rule(raw, index, &named, &mut labels, at))
+        let numbered = written.into_iter().enumerate();
+        each(numbered, at, |index, raw, at| rule(raw, index, &named, &mut labels, at))
     });
     let policy = Policy {
         preset: preset?,

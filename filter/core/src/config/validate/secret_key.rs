@@ -2,6 +2,7 @@
 
 use vec1::Vec1;
 
+use super::entries::each;
 use crate::config::error::Reported;
 use crate::config::field::Field;
 use crate::config::scalar::{List, SecretText};
@@ -49,19 +50,15 @@ const HOW: &str = "make one with: openssl rand -base64 32";
 /// Checks a list of keys. `nothing` says what an empty list would mean.
 pub(super) fn keys(field: Field<'_, List<SecretText>>, nothing: &str) -> Result<Vec1<Secret>, Reported> {
     field.required(|list, place| {
-        let mut keys: Vec<Result<Secret, Reported>> = Vec::with_capacity(list.0.len());
-        for (index, setting) in list.0 {
-            let at = place.index(index);
-            let key = setting.required(&at).and_then(|SecretText(key)| {
-                if keys.iter().flatten().any(|earlier| *earlier == key) {
-                    return Err(at.refuse("is the same key as an earlier one"));
-                }
-                check(&key).map_err(|weakness| at.refuse(weakness.to_string()))?;
-                Ok(key)
-            });
-            keys.push(key);
-        }
-        let keys = keys.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut earlier: Vec<Secret> = Vec::new();
+        let keys = each(list.0, place, |_, SecretText(key), at| {
+            if earlier.contains(&key) {
+                return Err(at.refuse("is the same key as an earlier one"));
+            }
+            check(&key).map_err(|weakness| at.refuse(weakness.to_string()))?;
+            earlier.push(key.clone());
+            Ok(key)
+        })?;
         Vec1::try_from_vec(keys).map_err(|_| place.refuse(format!("is empty: {nothing}")))
     })
 }

@@ -2,6 +2,7 @@
 
 use vec1::Vec1;
 
+use super::entries::each;
 use crate::config::error::{Place, Reported};
 use crate::config::field::Field;
 use crate::config::scalar::{List, Text};
@@ -66,17 +67,8 @@ fn items<T: PartialEq>(
     place: &Place<'_>,
     check: impl Fn(String, &Place<'_>) -> Result<T, Reported>,
 ) -> Result<Vec<T>, Reported> {
-    let checked: Vec<Result<T, Reported>> = list
-        .0
-        .into_iter()
-        .map(|(index, setting)| {
-            let place = place.index(index);
-            setting.required(&place).and_then(|Text(text)| check(text, &place))
-        })
-        .collect();
-    let mut items = Vec::with_capacity(checked.len());
-    for item in checked {
-        let item = item?;
+    let mut items = Vec::new();
+    for item in each(list.0, place, |_, Text(text), at| check(text, at))? {
         if !items.contains(&item) {
             items.push(item);
         }

@@ -1,0 +1,1 @@
+"""Tokens for MLflow's Python client: for people, and for jobs."""
