@@ -208,9 +208,7 @@ impl Builder {
             .cluster("keycloak", "127.0.0.1", provider.port())
             .wasm(&wasm);
         let mut config = store.configure(config);
-        if !self.preset {
-            config = config.plugin(without_preset);
-        }
+        config = config.plugin(if self.preset { with_canary } else { without_preset });
         let listeners = TempDir::new()?;
         if self.replaceable {
             config = config.with_lds(listeners.path());
@@ -270,6 +268,11 @@ impl Builder {
         }
         Ok(gate)
     }
+}
+
+/// The shipped policy, and a rule for the path that shows whether workers live.
+fn with_canary(plugin: &mut Value) {
+    plugin["policy"]["rules"] = json!([{"path": {"exact": "/canary"}, "access": "users"}]);
 }
 
 /// The shipped policy for an application of which the gate knows only that two paths are public.

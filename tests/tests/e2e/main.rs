@@ -3,6 +3,7 @@
 
 mod account;
 mod admin_callbacks;
+mod assertion;
 mod back_channel;
 mod bearer;
 mod by_hand;

@@ -44,6 +44,7 @@ pub struct AssertionHeader {
 }
 
 pub(super) const AUTHORIZATION: &str = "authorization";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 const USER: &str = "x-forwarded-user";
 const PREFERRED_USERNAME: &str = "x-forwarded-preferred-username";
 const EMAIL: &str = "x-forwarded-email";
@@ -127,11 +128,11 @@ impl Headers {
             Audience::ModelProvider if name == AUTHORIZATION && request.has_header(mlflow::CREDENTIAL) => {
                 false
             }
-            // Also what Envoy says about the client.
+            // Also what Envoy says about the client, except for its scheme: Envoy finds no route without it.
             Audience::ModelProvider | Audience::Unclear => {
                 reserved
                     || name == "cookie"
-                    || name.starts_with("x-forwarded-")
+                    || name.starts_with("x-forwarded-") && name != FORWARDED_PROTO
                     || name.starts_with("x-envoy-")
             }
         }

@@ -261,6 +261,7 @@ fn a_model_provider_is_told_nothing_about_the_user() {
         ("cookie", "a=1; oidc-gate=t"),
         ("x-forwarded-user", "root"),
         ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-proto", "https"),
         ("x-envoy-external-address", "10.0.0.1"),
     ];
     let with_credential = [&headers[..], &[("x-mlflow-authorization", "Bearer t")]].concat();
@@ -270,6 +271,7 @@ fn a_model_provider_is_told_nothing_about_the_user() {
         for name in ["cookie", "x-forwarded-user", "x-forwarded-for", "x-envoy-external-address"] {
             assert!(removes(&permit, name), "{name}");
         }
+        assert!(!removes(&permit, "x-forwarded-proto"), "Envoy finds no route without it");
         let sets: Vec<_> =
             permit.changes().iter().filter(|change| matches!(change, HeaderChange::Set(..))).collect();
         assert_eq!(format!("{sets:?}"), "[Set(x-mlflow-authorization)]");
