@@ -208,7 +208,7 @@ impl Builder {
             .cluster("keycloak", "127.0.0.1", provider.port())
             .wasm(&wasm);
         let mut config = store.configure(config);
-        config = config.plugin(if self.preset { with_canary } else { without_preset });
+        config = if self.preset { config.plugin(with_canary) } else { config.without_mlflow_preset() };
         let listeners = TempDir::new()?;
         if self.replaceable {
             config = config.with_lds(listeners.path());
@@ -217,7 +217,8 @@ impl Builder {
             config = edit(config);
         }
         let secret_key = random_text(48);
-        let planted = Mutex::new(vec![store.password.clone()]);
+        let assertion_key = random_text(48);
+        let planted = Mutex::new(vec![store.password.clone(), assertion_key.clone()]);
         let ports: Vec<u16> = match self.envoys {
             1 => vec![port],
             envoys => (0..envoys).map(|_| free_port()).collect(),
@@ -227,6 +228,7 @@ impl Builder {
             ("SECRET_KEY", secret_key.as_str()),
             ("OIDC_CLIENT_SECRET", provider.client_secret()),
             ("REDIS_PASSWORD", &store.password),
+            ("ASSERTION_KEYS", &assertion_key),
             ("MLFLOW_PUBLIC_URL", &public_url),
             ("OIDC_ISSUER_URL", &provider.issuer()),
         ];
@@ -273,14 +275,4 @@ impl Builder {
 /// The shipped policy, and a rule for the path that shows whether workers live.
 fn with_canary(plugin: &mut Value) {
     plugin["policy"]["rules"] = json!([{"path": {"exact": "/canary"}, "access": "users"}]);
-}
-
-/// The shipped policy for an application of which the gate knows only that two paths are public.
-fn without_preset(plugin: &mut Value) {
-    let policy = &mut plugin["policy"];
-    policy["preset"] = Value::Null;
-    policy["rules"] = json!([
-        {"path": {"exact": "/health"}, "methods": ["GET"], "access": "public"},
-        {"path": {"exact": "/version"}, "methods": ["GET"], "access": "public"},
-    ]);
 }

@@ -24,7 +24,7 @@ pub const START_BOUND: Duration = Duration::from_secs(300);
 pub const SERVICES: [&str; 6] = ["envoy", "keycloak", "minio", "mlflow", "postgres", "redis"];
 
 /// The settings that are secrets.
-pub const SECRETS: [&str; 8] = [
+pub const SECRETS: [&str; 9] = [
     "SECRET_KEY",
     "OIDC_CLIENT_SECRET",
     "POSTGRES_PASSWORD",
@@ -33,11 +33,12 @@ pub const SECRETS: [&str; 8] = [
     "KEYCLOAK_ADMIN_PASSWORD",
     "REDIS_PASSWORD",
     "MINIO_ROOT_PASSWORD",
+    "ASSERTION_KEYS",
 ];
 
 /// Values for all secrets that Compose's files require, so that `docker compose` can read them without an `.env`.
 pub const UNUSED_SECRETS: &str = "for name in SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD KEYCLOAK_ADMIN_PASSWORD \
-     REDIS_PASSWORD MINIO_ROOT_PASSWORD; do export $name=unused; done";
+     REDIS_PASSWORD MINIO_ROOT_PASSWORD ASSERTION_KEYS; do export $name=unused; done";
 
 /// The state of the stack that all tests share. Holding the lock gives exclusive use of the stack.
 static STACK: Mutex<Known> = Mutex::new(Known { up_with: None, quick_start: None });

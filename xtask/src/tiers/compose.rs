@@ -171,13 +171,14 @@ impl Plan {
 /// The suffixes of the project names: the shared one, and those of `Stack::instead` and `Stack::beside`.
 const SUFFIXES: [&str; 3] = ["", "-instead", "-refused"];
 
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "SECRET_KEY",
     "OIDC_CLIENT_SECRET",
     "POSTGRES_PASSWORD",
     "KEYCLOAK_ADMIN_PASSWORD",
     "REDIS_PASSWORD",
     "MINIO_ROOT_PASSWORD",
+    "ASSERTION_KEYS",
 ];
 
 /// A copy of the repository as a clone would have it, including uncommitted changes, with the prebuilt filter.
