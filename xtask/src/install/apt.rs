@@ -30,6 +30,8 @@ pub const IP: Program = program("ip", &["iproute2"]);
 pub const JAVA: Program = program("java", &["default-jre-headless"]);
 pub const JQ: Program = program("jq", &["jq"]);
 pub const NODE: Program = program("node", &["nodejs"]);
+/// For MLflow's databases. Debian keeps the server's programs out of the path; this one starts them.
+pub const POSTGRESQL: Program = program("pg_ctlcluster", &["postgresql"]).of_service("postgresql");
 pub const PROMTOOL: Program = program("promtool", &["prometheus"]).of_service("prometheus");
 /// The stack runs its own Redis with a password on another port.
 pub const REDIS: Program = program("redis-server", &["redis-server"]).of_service("redis-server");

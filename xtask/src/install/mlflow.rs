@@ -11,20 +11,48 @@ use crate::download;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 
-const VERSION: &str = "3.17.2";
+/// The version that runs.
+pub const VERSION: &str = "3.17.2";
+/// The older versions that the package supports.
+pub const OLDER: [&str; 1] = ["3.17.1"];
 /// The folder of the package.
 const PACKAGE: &str = "mlflow";
 
 /// The path of the Python interpreter with MLflow and the package. Installs both again if the package has changed.
 pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
-    let venv = workspace.tools().join(format!("mlflow-{VERSION}"));
+    ensure_version(workspace, VERSION, progress)
+}
+
+/// Like [`ensure`], with what the package's tests and linters need.
+pub fn ensure_for_tests(workspace: &Workspace, version: &str, progress: &Progress) -> Result<PathBuf> {
+    let python = ensure_version(workspace, version, progress)?;
+    let complete = venv(workspace, version).join(".tests");
+    let wanted = fingerprint(workspace, version)?;
+    if std::fs::read_to_string(&complete).ok().as_deref() != Some(wanted.as_str()) {
+        let task = progress.task(format!("tools for the tests with MLflow {version}"));
+        let mut pip = python::pip(&python);
+        // The package is there already: this adds what its extra `test` names.
+        pip.arg("install").arg(format!("{}[test]", workspace.root().join(PACKAGE).display()));
+        run(&mut pip, &task)?;
+        std::fs::write(complete, wanted)?;
+        task.finish("from PyPI");
+    }
+    Ok(python)
+}
+
+fn venv(workspace: &Workspace, version: &str) -> PathBuf {
+    workspace.tools().join(format!("mlflow-{version}"))
+}
+
+fn ensure_version(workspace: &Workspace, version: &str, progress: &Progress) -> Result<PathBuf> {
+    let venv = venv(workspace, version);
     // A virtual environment cannot be moved once packages are installed. A marker file therefore shows that it is
     // complete, and what is in it.
     let complete = venv.join(".complete");
-    let wanted = fingerprint(workspace)?;
+    let wanted = fingerprint(workspace, version)?;
     let found = std::fs::read_to_string(&complete).ok();
     if found.as_deref() != Some(wanted.as_str()) {
-        let task = progress.task(format!("MLflow {VERSION} with oidc-gate-mlflow"));
+        let task = progress.task(format!("MLflow {version} with oidc-gate-mlflow"));
         let python = match found {
             Some(_) => {
                 std::fs::remove_file(&complete)?;
@@ -33,7 +61,7 @@ pub fn ensure(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
             None => python::create_venv(&venv, &task)?,
         };
         run(
-            python::pip(&python).args(["install", &format!("mlflow[auth]=={VERSION}"), "PyJWT>=2.10,<3"]),
+            python::pip(&python).args(["install", &format!("mlflow[auth]=={version}"), "PyJWT>=2.10,<3"]),
             &task,
         )?;
         // By itself pip keeps what is installed under the same version.
@@ -76,9 +104,9 @@ pub fn sources(workspace: &Workspace) -> Result<Vec<PathBuf>> {
 }
 
 /// A hash of the sources, their names, and the version of MLflow.
-fn fingerprint(workspace: &Workspace) -> Result<String> {
+fn fingerprint(workspace: &Workspace, version: &str) -> Result<String> {
     let mut hash = Sha256::new();
-    hash.update(VERSION);
+    hash.update(version);
     for path in sources(workspace)? {
         let name = path.strip_prefix(workspace.root()).unwrap_or(&path);
         hash.update(format!("\n{} {}", name.display(), download::file_sha256(&path)?));

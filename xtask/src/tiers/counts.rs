@@ -35,6 +35,26 @@ impl Counts {
         Some(counts)
     }
 
+    /// Parses the last line of pytest: `=== 2 failed, 3 passed, 1 skipped, 4 deselected in 1.20s ===`. An error outside
+    /// of a test counts as a failure.
+    pub fn of_pytest_line(line: &str) -> Option<Self> {
+        let (counted, seconds) = line.trim().trim_matches('=').trim().rsplit_once(" in ")?;
+        let seconds = seconds.split(' ').next()?.strip_suffix('s')?;
+        seconds.parse::<f64>().ok()?;
+        let mut counts = Self::default();
+        for item in counted.split(", ") {
+            let (number, what) = item.split_once(' ')?;
+            let number: u64 = number.parse().ok()?;
+            match what {
+                "passed" | "xfailed" => counts.passed += number,
+                "failed" | "error" | "errors" | "xpassed" => counts.failed += number,
+                "skipped" => counts.skipped += number,
+                _ => {}
+            }
+        }
+        Some(counts)
+    }
+
     /// How many tests ran.
     pub fn ran(self) -> u64 {
         self.passed + self.failed
@@ -87,6 +107,26 @@ mod tests {
             ),
         ] {
             assert_eq!(Counts::of_result_line(line), Some(Counts { passed, failed, skipped }), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_closing_line_of_pytest_is_read() {
+        for (line, passed, failed, skipped) in [
+            ("===== 377 passed, 2 skipped, 4 deselected in 120.50s (0:02:00) =====", 377, 0, 2),
+            ("= 1 failed, 3 passed, 5 warnings, 2 errors in 0.51s =", 3, 3, 0),
+            ("2 passed in 0.01s", 2, 0, 0),
+        ] {
+            assert_eq!(Counts::of_pytest_line(line), Some(Counts { passed, failed, skipped }), "{line}");
+        }
+        for line in [
+            "",
+            "collected 5 items",
+            "tests/test_a.py::test_b PASSED [ 50%]",
+            "stopped in a moment",
+            "1 in 2s",
+        ] {
+            assert_eq!(Counts::of_pytest_line(line), None, "{line}");
         }
     }
 

@@ -5,6 +5,7 @@ mod counts;
 mod e2e;
 mod files;
 mod mesh;
+mod python;
 mod runs;
 mod stack;
 mod unit;
@@ -32,6 +33,8 @@ pub enum Tier {
     Unit,
     /// Real Envoy and Redis, with a provider that misbehaves on request.
     E2e,
+    /// The Python package for MLflow, with a real MLflow.
+    Python,
     /// Real Keycloak, MLflow and Chromium.
     Stack,
     /// docker-compose.yml in a real Docker engine.
@@ -59,7 +62,16 @@ struct Outcome {
 /// If a test failed, or a tier did not finish or ran no test at all.
 pub fn run(workspace: &Workspace, tiers: &[Tier], only: &[String], progress: &Progress) -> Result<()> {
     ensure!(only.is_empty() || !tiers.is_empty(), "--only needs the tiers that have these tests");
-    let all = [Tier::Files, Tier::Unit, Tier::E2e, Tier::Stack, Tier::Compose, Tier::Envoys, Tier::Mesh];
+    let all = [
+        Tier::Files,
+        Tier::Unit,
+        Tier::E2e,
+        Tier::Python,
+        Tier::Stack,
+        Tier::Compose,
+        Tier::Envoys,
+        Tier::Mesh,
+    ];
     // If it was named explicitly, it fails instead.
     let not_run = tiers.is_empty().then(compose::obstacle).flatten();
     let chosen = all
@@ -127,7 +139,7 @@ struct FetchAhead<'scope>(Option<ScopedJoinHandle<'scope, ()>>);
 
 impl<'scope> FetchAhead<'scope> {
     /// The tiers that need them.
-    const FOR: [Tier; 2] = [Tier::Stack, Tier::Compose];
+    const FOR: [Tier; 3] = [Tier::Python, Tier::Stack, Tier::Compose];
 
     fn start<'env>(
         scope: &'scope Scope<'scope, 'env>,
@@ -159,6 +171,7 @@ impl Tier {
             Self::Files => "files",
             Self::Unit => "unit",
             Self::E2e => "e2e",
+            Self::Python => "python",
             Self::Stack => "stack",
             Self::Compose => "compose",
             Self::Envoys => "envoys",
@@ -174,6 +187,7 @@ impl Tier {
             Self::Files => files::run(workspace, progress, &mut runs),
             Self::Unit => unit::run(workspace, progress, &mut runs),
             Self::E2e => e2e::run(workspace, progress, &mut runs),
+            Self::Python => python::run(workspace, progress, &mut runs),
             Self::Stack => stack::run(workspace, progress, &mut runs),
             Self::Compose => compose::run(workspace, progress, &mut runs),
             Self::Envoys => e2e::run_older(workspace, progress, &mut runs),

@@ -81,6 +81,48 @@ impl Runs {
         self.run(&mut copy(command, &[&["--"], runner, slow, &only].concat()), with)
     }
 
+    /// Runs the tests of a Python package, passes their output on and counts them. `command` is pytest with `-v`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn pytest(&mut self, command: &Command, with: &str) -> Result<()> {
+        signals::check()?;
+        let words = self.only.join(" or ");
+        let mut more: Vec<&str> = Vec::new();
+        if self.slow {
+            // It overrides the package's own choice, which leaves out what is slow.
+            more.extend(["-m", ""]);
+        }
+        if !self.is_whole() {
+            more.extend(["-k", &words]);
+        }
+        let mut command = copy(command, &more);
+        let shown = describe(&command);
+        println!("$ {shown}");
+        let started = Instant::now();
+        let mut counts = None;
+        let status = each_line(&mut command, |text| {
+            print!("{text}");
+            if let Some((name, _)) = text.split_once(".py::") {
+                let test = text.get(name.len()..).unwrap_or_default();
+                self.found.extend(self.only.iter().filter(|only| test.contains(only.as_str())).cloned());
+            }
+            counts = Counts::of_pytest_line(text).or(counts);
+        })?;
+        self.part("pytest", with, started);
+        let counts = counts.unwrap_or_default();
+        if let Some(part) = self.parts.last_mut() {
+            part.counts = counts;
+        }
+        // With `--only`, no test may have the name: pytest then ends with 5.
+        if counts.ran() == 0 && self.is_whole() {
+            self.problems.push(format!("`{shown}` ran no test ({status})"));
+        } else if !status.success() && counts.failed == 0 && counts.ran() > 0 {
+            self.problems.push(format!("`{shown}` ended with {status}, though no test failed"));
+        }
+        Ok(())
+    }
+
     fn run(&mut self, command: &mut Command, with: &str) -> Result<()> {
         signals::check()?;
         let shown = describe(command);
