@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
 from oidc_gate_mlflow.client.errors import TokenError
 
 PROMPT_TAG = "mlflow.prompt.is_prompt"
 PAGE = 1000
 # A column of mlflow-oidc-auth's table `users` that MLflow's table of the same name does not have.
 FOREIGN_COLUMN = "display_name"
+FOREIGN = (
+    "MLflow's user database (MLFLOW_AUTH_DATABASE_URI) has the tables of mlflow-oidc-auth. MLflow's own have the same"
+    " names, `users` and others, and MLflow would change these. Give MLflow another database, or another schema of"
+    " PostgreSQL: ...?options=-csearch_path%3Dmlflow_auth"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,12 @@ def open_stores() -> Stores:
         from mlflow.server.auth import auth_config, store
         from mlflow.tracking._model_registry.utils import _get_store as registry_store
         from mlflow.tracking._tracking_service.utils import _get_store as tracking_store
-    _refuse_foreign(auth_config.database_uri)
+    try:
+        foreign = has_foreign_tables(auth_config.database_uri)
+    except SQLAlchemyError as error:
+        raise TokenError(f"MLflow's user database can't be read: {type(error).__name__}") from None
+    if foreign:
+        raise TokenError(FOREIGN)
     store.init_db(auth_config.database_uri)
     registry = os.environ.get("MLFLOW_REGISTRY_STORE_URI") or backend
     return Stores(store, tracking_store(backend), registry_store(registry), auth_config.default_permission)
@@ -57,7 +71,7 @@ def mapping(words: Iterable[str]) -> dict[str, str]:
     pairs = [word.partition("=") for word in words]
     if any(not old or not new for old, _, new in pairs):
         raise TokenError("--map needs OLD=NEW")
-    return {old: new for old, _, new in pairs}
+    return {old.strip(): new.strip() for old, _, new in pairs}
 
 
 def pages(search: Any, **arguments: Any) -> Iterator[Any]:
@@ -84,24 +98,18 @@ def make_user(auth: Any, name: str) -> bool:
     return True
 
 
-def _refuse_foreign(uri: str) -> None:
-    """MLflow would take these tables for its own of long ago, and change them, before anything could be read."""
-    from sqlalchemy import create_engine, inspect
-    from sqlalchemy.exc import SQLAlchemyError
-
-    engine = create_engine(uri)
+def has_foreign_tables(uri: str) -> bool:
+    """Whether it is the database of mlflow-oidc-auth. MLflow would take its tables for its own of long ago: it takes
+    over those of 5.6.1 in part, and leaves those of 11.0.2 half changed.
+    """
+    url = make_url(uri)
+    if url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).is_file()):
+        return False
+    engine = create_engine(url)
     try:
         tables = inspect(engine)
-        foreign = tables.has_table("users") and FOREIGN_COLUMN in {
-            column["name"] for column in tables.get_columns("users")
-        }
-    except SQLAlchemyError as error:
-        raise TokenError(f"MLflow's user database can't be read: {type(error).__name__}") from None
+        if not tables.has_table("users"):
+            return False
+        return FOREIGN_COLUMN in {column["name"] for column in tables.get_columns("users")}
     finally:
         engine.dispose()
-    if foreign:
-        raise TokenError(
-            "MLFLOW_AUTH_DATABASE_URI has the tables of mlflow-oidc-auth. MLflow's own have the same names (`users` and"
-            " others), and MLflow would change these. Give MLflow another database, or another schema of PostgreSQL"
-            " (…?options=-csearch_path%3Dmlflow_auth)"
-        )

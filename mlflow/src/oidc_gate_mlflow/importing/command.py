@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     counts = _Writer(stores, things.workspaces, apply=options.apply).write(made)
     _report(old, made, users)
     counts["left out"] = len(made.left_out)
-    counts["differ from there"] = len(made.differs)
+    counts["differences"] = len(made.differs)
     problems = old.problems + things.problems
     for problem in problems:
         print(f"not read: {problem}", file=sys.stderr)

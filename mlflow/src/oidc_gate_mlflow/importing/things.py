@@ -32,13 +32,19 @@ class Things:
 
     workspaces: bool
     by_key: dict[tuple[str, tuple[str, ...], str], Thing] = field(default_factory=dict)
+    # Experiments and scorers: their ids are unique over all workspaces, and their permissions name none.
+    anywhere: dict[tuple[str, tuple[str, ...]], Thing] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    def add(self, key: tuple[str, ...], thing: Thing) -> None:
+        self.by_key[thing.kind, key, thing.workspace] = thing
+        if thing.kind in ("experiment", "scorer"):
+            self.anywhere[thing.kind, key] = thing
 
     def find(self, kind: str, key: tuple[str, ...], workspace: str | None) -> Thing | None:
         """A prompt is found as a registered model, too: a user's permission there does not say which it is."""
         if kind in ("experiment", "scorer"):
-            # Their ids are unique over all workspaces, and their permissions name none.
-            return next((self.by_key[place] for place in self.by_key if place[:2] == (kind, key)), None)
+            return self.anywhere.get((kind, key))
         place = workspace or DEFAULT_WORKSPACE
         found = self.by_key.get((kind, key, place))
         return found or (self.by_key.get(("prompt", key, place)) if kind == "registered_model" else None)
@@ -94,7 +100,7 @@ def _collect(
 
     try:
         for which, key, identifier, name in search():
-            things.by_key[which, key, workspace] = Thing(workspace, which, identifier, name)
+            things.add(key, Thing(workspace, which, identifier, name))
     except (MlflowException, NotImplementedError) as error:
         things.problems.append(f"MLflow's list of {kind}s can't be read: {type(error).__name__}")
 
