@@ -22,6 +22,8 @@ class Thing:
     name: str
 
     def __str__(self) -> str:
+        if self.kind == "workspace":
+            return f"workspace {self.name}"
         words = f"{self.kind} {self.id}" + (f" ({self.name})" if self.name != self.id else "")
         return words if self.workspace == DEFAULT_WORKSPACE else f"{words} in workspace {self.workspace}"
 
