@@ -11,11 +11,12 @@ import pytest
 from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 from test_import_permissions import VERSIONS, load
 
+from oidc_gate_mlflow import start
 from oidc_gate_mlflow.client.errors import TokenError
 from oidc_gate_mlflow.importing import command, plan, source
 from oidc_gate_mlflow.importing.source import Grant, Old, Pattern, Person, Who
 from oidc_gate_mlflow.importing.things import Thing, Things
-from oidc_gate_mlflow.stores import Stores, has_foreign_tables, make_user
+from oidc_gate_mlflow.stores import FOREIGN, Stores, has_foreign_tables, make_user
 
 ANN, BEN = Who("user", "ann"), Who("user", "ben")
 TEAM, CLUB = Who("group", "team"), Who("group", "club")
@@ -246,3 +247,17 @@ def test_the_other_database_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("OIDC_USERS_DB_URI", raising=False)
     with pytest.raises(TokenError, match="Give --from"):
         command.run(argparse.Namespace(source=None))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_mlflow_does_not_start_with_the_other_database(tmp_path: Path, version: str) -> None:
+    uri = load(version, tmp_path / "old.db")
+    before = (tmp_path / "old.db").read_bytes()
+    text, _ = start.make_ini({start.DATABASE_URI: uri})
+    path = tmp_path / "auth.ini"
+    path.write_text(text)
+    assert start._foreign(str(path)) == [FOREIGN]
+    assert (tmp_path / "old.db").read_bytes() == before
+    text, _ = start.make_ini({start.DATABASE_URI: "postgresql+psycopg2://mlflow@127.0.0.1:1/none"})
+    path.write_text(text)
+    assert start._foreign(str(path)) == []

@@ -214,7 +214,7 @@ def _version(connection: Connection) -> str:
     if not {"users", "groups", "user_groups"} <= set(tables):
         raise TokenError(
             f"--from has no tables of mlflow-oidc-auth. On PostgreSQL, name their schema:"
-            f" …?options=-csearch_path%3DNAME. Supported: {supported}"
+            f" ...?options=-csearch_path%3DNAME. Supported: {supported}"
         )
     if revisions:
         found = f"revision {', '.join(revisions)}"
