@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_import_permissions import call, load
 
 from support import API, API3, Server, admin, bearer, free_port
 
@@ -115,3 +116,46 @@ def test_fifty_first_requests_in_three_workers_make_one_user(database: str, tmp_
         assert answers.count(200) >= 90
         assert "p%40ss" not in server.log
         assert PASSWORD not in server.log
+
+
+def test_permissions_are_imported_from_a_schema_beside_mlflows(database: str, tmp_path: Path) -> None:
+    from sqlalchemy import MetaData, NullPool, create_engine, func, select
+
+    schema = "old"
+    base = f"postgresql+psycopg2://{database}"
+    uri = f"{base}?options=-csearch_path%3D{schema}"
+    there = create_engine(load("11.0.2", tmp_path / "old.db"))
+    tables = MetaData()
+    tables.reflect(there)
+    # MLflow's own tables are in another schema of the same database, and have the same names.
+    mine = f"{base}?options=-csearch_path%3Dauth_{schema}"
+    # Without a pool: PostgreSQL stops only when no connection is left.
+    engine = create_engine(base, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+        connection.exec_driver_sql(f"CREATE SCHEMA auth_{schema}")
+    engine = create_engine(uri, poolclass=NullPool)
+    for table in tables.sorted_tables:
+        for column in table.columns:
+            # As PostgreSQL calls them. What SQLite gives for a default is written out anyway.
+            column.type, column.server_default = column.type.as_generic(), None
+    tables.create_all(engine)
+    with there.connect() as source, engine.begin() as target:
+        for table in tables.sorted_tables:
+            if found := [dict(row._mapping) for row in source.execute(select(table))]:
+                target.execute(table.insert(), found)
+    server = Server(tmp_path, permission="NO_PERMISSIONS")
+    refused = call(server, "--from", uri, MLFLOW_AUTH_DATABASE_URI=uri)
+    assert refused.returncode == 1
+    assert "has the tables of mlflow-oidc-auth" in refused.stderr
+    done = call(server, "--from", uri, "--apply", MLFLOW_AUTH_DATABASE_URI=mine)
+    assert done.returncode == 0, done.stderr
+    assert "6 users made" in done.stdout
+    with engine.begin() as connection:
+        users = tables.tables["users"]
+        assert connection.execute(select(func.count()).select_from(users)).scalar() == 7
+        connection.exec_driver_sql("DROP TABLE experiment_permissions")
+    broken = call(server, "--from", uri, MLFLOW_AUTH_DATABASE_URI=mine)
+    assert broken.returncode == 1
+    assert "not read: the table experiment_permissions" in broken.stderr
+    assert "6 users there already" in broken.stdout

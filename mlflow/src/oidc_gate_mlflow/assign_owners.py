@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import argparse
 import collections
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from oidc_gate_mlflow.client.errors import TokenError
+from oidc_gate_mlflow.stores import PROMPT_TAG, make_user, mapping, open_stores, pages
 
 OWNER_TAG = "mlflow.user"
-PROMPT_TAG = "mlflow.prompt.is_prompt"
 # What clients wrote there when they ran in a container or did not know: no person.
 NOBODY = frozenset({"", "root", "unknown", "mlflow", "nobody"})
-PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -39,12 +34,13 @@ class Thing:
 
 def run(options: argparse.Namespace) -> int:
     """Raises ``TokenError`` for settings that are missing."""
-    mapping = _mapping(options.map)
+    names = mapping(options.map)
     ignored = NOBODY | set(options.ignore)
-    store, tracking, registry = _stores()
+    stores = open_stores()
+    store, tracking, registry = stores.auth, stores.tracking, stores.registry
     counts: collections.Counter[str] = collections.Counter()
     for thing in _things(tracking, registry):
-        users = sorted({mapping.get(user, user) for user in thing.users} - ignored)
+        users = sorted({names.get(user, user) for user in thing.users} - ignored)
         if _is_owned(store, thing):
             counts["has an owner"] += 1
             continue
@@ -62,47 +58,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _mapping(words: Iterable[str]) -> dict[str, str]:
-    pairs = [word.partition("=") for word in words]
-    if any(not old or not new for old, _, new in pairs):
-        raise TokenError("--map needs OLD=NEW")
-    return {old: new for old, _, new in pairs}
-
-
-def _stores() -> tuple[Any, Any, Any]:
-    """The auth store, the tracking store and the model registry, from the variables that the server has."""
-    from oidc_gate_mlflow import start
-
-    backend = os.environ.get("MLFLOW_BACKEND_STORE_URI")
-    if not backend:
-        raise TokenError("MLFLOW_BACKEND_STORE_URI is not set: where MLflow keeps its runs")
-    with tempfile.TemporaryDirectory() as folder:
-        if not os.environ.get(start.CONFIG_PATH):
-            text, mistakes = start.make_ini(os.environ)
-            if mistakes:
-                raise TokenError("; ".join(mistakes))
-            path = Path(folder) / "auth.ini"
-            path.touch(0o600)
-            path.write_text(text, encoding="utf-8")
-            os.environ[start.CONFIG_PATH] = str(path)
-        from mlflow.server.auth import auth_config, store
-        from mlflow.tracking._model_registry.utils import _get_store as registry_store
-        from mlflow.tracking._tracking_service.utils import _get_store as tracking_store
-    store.init_db(auth_config.database_uri)
-    registry = os.environ.get("MLFLOW_REGISTRY_STORE_URI") or backend
-    return store, tracking_store(backend), registry_store(registry)
-
-
 def _things(tracking: Any, registry: Any) -> Iterator[Thing]:
     from mlflow.entities import ViewType
 
-    for experiment in _pages(tracking.search_experiments, view_type=ViewType.ALL):
+    for experiment in pages(tracking.search_experiments, view_type=ViewType.ALL):
         tag = experiment.tags.get(OWNER_TAG)
         users = (tag,) if tag else tuple(_users_of_runs(tracking, experiment.experiment_id))
         yield Thing("experiment", experiment.experiment_id, experiment.name, users)
     for prompts in (False, True):
         query = f"tags.`{PROMPT_TAG}` = 'true'" if prompts else None
-        for model in _pages(registry.search_registered_models, filter_string=query):
+        for model in pages(registry.search_registered_models, filter_string=query):
             tag = model.tags.get(OWNER_TAG)
             users = (tag,) if tag else tuple(_users_of_versions(registry, tracking, model.name))
             yield Thing("prompt" if prompts else "registered_model", model.name, model.name, users)
@@ -112,7 +77,7 @@ def _users_of_runs(tracking: Any, experiment_id: str) -> Iterator[str]:
     from mlflow.entities import ViewType
 
     search = tracking.search_runs
-    for found in _pages(
+    for found in pages(
         lambda **more: search([experiment_id], "", ViewType.ALL, **more),
     ):
         yield found.data.tags.get(OWNER_TAG) or found.info.user_id or ""
@@ -122,7 +87,7 @@ def _users_of_versions(registry: Any, tracking: Any, name: str) -> Iterator[str]
     from mlflow.exceptions import MlflowException
 
     quoted = name.replace("'", "''")
-    for version in _pages(registry.search_model_versions, filter_string=f"name='{quoted}'"):
+    for version in pages(registry.search_model_versions, filter_string=f"name='{quoted}'"):
         user = version.tags.get(OWNER_TAG) or version.user_id
         if not user and version.run_id:
             try:
@@ -131,16 +96,6 @@ def _users_of_versions(registry: Any, tracking: Any, name: str) -> Iterator[str]
                 continue
             user = found.data.tags.get(OWNER_TAG) or found.info.user_id
         yield user or ""
-
-
-def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(max_results=PAGE, page_token=token, **arguments)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _is_owned(store: Any, thing: Thing) -> bool:
@@ -164,14 +119,7 @@ def _is_owned(store: Any, thing: Thing) -> bool:
 
 
 def _grant(store: Any, thing: Thing, user: str) -> bool:
-    """Returns whether the user had to be made. The first sign-in with this name then takes the account."""
-    from mlflow.server.auth.db.models import SqlUser
-
-    from oidc_gate_mlflow.accounts import Binding
-
-    made = not store.has_user(user)
-    if made:
-        with store.ManagedSessionMaker(read_only=False) as session:
-            session.add(SqlUser(username=user, password_hash=Binding(None).text(), is_admin=False))
+    """Returns whether the user had to be made."""
+    made = make_user(store, user)
     store.grant_user_permission(user, thing.kind, thing.id, "MANAGE")
     return made

@@ -1,4 +1,6 @@
-"""The commands: for people ``login``, ``logout``, ``status``, ``token``; for operators ``assign-owners``."""
+"""The commands: for people ``login``, ``logout``, ``status``, ``token``; for operators ``assign-owners`` and
+``import-permissions``.
+"""
 
 from __future__ import annotations
 
@@ -119,6 +121,12 @@ def assign_owners(options: argparse.Namespace) -> int:
     return command.run(options)
 
 
+def import_permissions(options: argparse.Namespace) -> int:
+    from oidc_gate_mlflow.importing import command
+
+    return command.run(options)
+
+
 def _of_a_person(config: Config) -> Config:
     """Signing in is about a person also where the environment has a secret for jobs."""
     return Config(folder=config.folder, patience=config.patience, insecure_http=config.insecure_http)
@@ -172,6 +180,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help="OLD in the tag is the user NEW")
     command.add_argument("--ignore", action="append", default=[], metavar="NAME", help="this name is no user")
     command.set_defaults(run=assign_owners)
+    command = commands.add_parser(
+        "import-permissions",
+        help="take over users, groups and permissions of mlflow-oidc-auth",
+        description="Reads the database of mlflow-oidc-auth 5.6.1 or 11.0.2 and writes its users, and the permissions"
+        " of its users and groups, into MLflow's own. Run it where MLflow runs, with the variables that MLflow has."
+        " Without --apply it only prints what it would do. It removes and lowers nothing, and it only reads the other"
+        " database.",
+    )
+    command.add_argument(
+        "--from", dest="source", metavar="DATABASE_URI", help="of mlflow-oidc-auth (default: OIDC_USERS_DB_URI)"
+    )
+    command.add_argument("--apply", action="store_true", help="do it")
+    command.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help="the user OLD is NEW here")
+    command.add_argument("--map-file", metavar="FILE", help="a file with such lines; # begins a remark")
+    command.add_argument(
+        "--expand-patterns", action="store_true", help="one permission for each object that a pattern fits today"
+    )
+    command.set_defaults(run=import_permissions)
     with contextlib.suppress(ValueError):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     return parser

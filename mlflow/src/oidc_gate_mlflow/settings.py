@@ -47,8 +47,8 @@ class Settings:
             keys = _keys(environment)
         except ConfigurationError as error:
             mistakes.extend(error.mistakes)
-        admin_groups = frozenset(group_name(word) for word in _words(environment.get(ADMIN_GROUPS, "mlflow_admins")))
-        if not admin_groups:
+        admins = admin_groups(environment.get(ADMIN_GROUPS))
+        if not admins:
             mistakes.append(f"{ADMIN_GROUPS} names no group, so nobody could administer MLflow")
         audit = Audit.ALL
         try:
@@ -61,10 +61,15 @@ class Settings:
             keys=keys,
             issuer=environment.get(ISSUER) or "oidc-gate",
             audience=environment.get(AUDIENCE) or "mlflow",
-            admin_groups=admin_groups,
+            admin_groups=admins,
             bootstrap_admin=environment.get(BOOTSTRAP_ADMIN) or DEFAULT_BOOTSTRAP_ADMIN,
             audit=audit,
         )
+
+
+def admin_groups(text: str | None) -> frozenset[str]:
+    """From the variable. None is the default, and an empty text no group."""
+    return frozenset(group_name(word) for word in _words("mlflow_admins" if text is None else text))
 
 
 def group_name(group: str) -> str:

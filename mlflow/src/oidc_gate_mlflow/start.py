@@ -190,6 +190,7 @@ def _check_mlflow(environment: Mapping[str, str]) -> list[str]:
             # MLflow says the same again when it starts.
             warnings.simplefilter("ignore")
             missing = list(_missing())
+            foreign = _foreign(environment[CONFIG_PATH])
     except ImportError as error:
         return [f"MLflow with its extra 'auth' is not installed: {error}; pip install 'mlflow[auth]'"]
     finally:
@@ -197,7 +198,21 @@ def _check_mlflow(environment: Mapping[str, str]) -> list[str]:
     if missing:
         version = importlib.import_module("mlflow.version").VERSION
         return [f"MLflow {version} is not supported: it lacks {', '.join(missing)}"]
-    return []
+    return foreign
+
+
+def _foreign(path: str) -> list[str]:
+    """A database that does not answer is left to MLflow, which waits for it."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from oidc_gate_mlflow import stores
+
+    parser = configparser.ConfigParser()
+    parser.read(path, encoding="utf-8")
+    try:
+        return [stores.FOREIGN] if stores.has_foreign_tables(parser["mlflow"]["database_uri"]) else []
+    except (SQLAlchemyError, ImportError):
+        return []
 
 
 def _missing() -> Iterator[str]:
