@@ -25,25 +25,28 @@ impl SecondEnvoy {
 
     /// The same with a changed configuration of the filter.
     pub fn start_with(stack: &Stack, edit: impl FnOnce(&mut Value)) -> Self {
+        Self::start_changed(stack, |config| config.plugin(edit))
+    }
+
+    /// In front of another application on this port.
+    pub fn start_before(stack: &Stack, application: u16) -> Self {
+        Self::start_changed(stack, |config| config.cluster("mlflow", "127.0.0.1", application))
+    }
+
+    fn start_changed(stack: &Stack, edit: impl FnOnce(EnvoyConfig) -> EnvoyConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, admin_port) = (free_port(), free_port());
         let file = folder.path().join("envoy.json");
-        EnvoyConfig::load(&stack.folder().join("run/envoy.json"))
-            .unwrap()
-            .plugin(edit)
+        edit(EnvoyConfig::load(&stack.folder().join("run/envoy.json")).unwrap())
             .listener_port(port)
             .admin_port(admin_port)
             .write(&file)
             .unwrap();
 
         // The program and the secrets of the first Envoy.
-        let first = format!("/proc/{}", stack.envoy_pid());
-        let program = std::fs::read_link(format!("{first}/exe")).unwrap();
-        let environment = std::fs::read(format!("{first}/environ")).unwrap();
-        let variables = environment.split(|byte| *byte == 0).filter_map(|pair| {
-            let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
-            Some((name.to_owned(), value.to_owned()))
-        });
+        let first = stack.envoy_pid();
+        let program = std::fs::read_link(format!("/proc/{first}/exe")).unwrap();
+        let variables = environment_of(first);
         let mut command = Command::new(program);
         command.arg("--config-path").arg(&file).args(["--concurrency", "2", "--disable-hot-restart"]);
         command.args(["--log-level", "warning", "--component-log-level", "wasm:info"]);
@@ -63,4 +66,14 @@ impl SecondEnvoy {
     pub fn url(&self, path: &str) -> String {
         format!("http://localhost:{}{path}", self.port)
     }
+}
+
+/// The environment of a running process.
+pub fn environment_of(pid: u64) -> Vec<(String, String)> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let variables = environment.split(|byte| *byte == 0).filter_map(|pair| {
+        let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    });
+    variables.collect()
 }

@@ -122,12 +122,21 @@ impl Stack {
 
     /// The process id of Envoy. Tests compare it, because no outage may require a restart.
     pub fn envoy_pid(&self) -> u64 {
-        let record = self.folder.join("run/envoy.pid");
+        self.pid_of("envoy")
+    }
+
+    /// The process id of MLflow.
+    pub fn mlflow_pid(&self) -> u64 {
+        self.pid_of("mlflow")
+    }
+
+    fn pid_of(&self, part: &str) -> u64 {
+        let record = self.folder.join(format!("run/{part}.pid"));
         let text =
             std::fs::read_to_string(&record).unwrap_or_else(|error| panic!("{}: {error}", record.display()));
         let record: Value = serde_json::from_str(&text).unwrap();
         let pid = record["pid"].as_u64().expect("a process id");
-        assert!(Path::new(&format!("/proc/{pid}")).exists(), "Envoy has ended");
+        assert!(Path::new(&format!("/proc/{pid}")).exists(), "{part} has ended");
         pid
     }
 
