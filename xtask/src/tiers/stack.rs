@@ -20,6 +20,7 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     integration_tests(workspace, |name| name == TEST)?;
     let _alone = alone(workspace)?;
     let chromedriver = install::apt::CHROMEDRIVER.ensure(progress)?;
+    install::apt::CURL.ensure(progress)?;
     let folder = folder(workspace);
     // An interrupted run may have left parts running.
     stack::down(&folder)?;
