@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::{ASSERTION_KEY, FULL, KEY, MINIMAL, environment, errors, load_text, with};
+use super::{FULL, KEY, MINIMAL, environment, errors, load_text, with};
 use crate::testing::test;
 
 #[test]
@@ -315,38 +315,6 @@ fn one_mistake_is_one_error() {
             "policy.rules[0].methods[0]: contains '*', but there are no wildcards here: values are compared whole",
         ),
         (("/policy/static_prefix", json!("mlflow")), "policy.static_prefix: must begin with /"),
-        (("/identity/assertion", json!({"audience": "mlflow"})), "identity.assertion.keys: is missing"),
-        (
-            ("/identity/assertion", json!({"keys": [ASSERTION_KEY]})),
-            "identity.assertion.audience: is missing",
-        ),
-        (
-            ("/identity/assertion", json!({"audience": "mlflow", "keys": []})),
-            "identity.assertion.keys: is empty: no assertion could be signed",
-        ),
-        (
-            ("/identity/assertion", json!({"audience": "mlflow", "keys": [ASSERTION_KEY, "short"]})),
-            "identity.assertion.keys[1]: must have at least 32 bytes; make one with: openssl rand -base64 32",
-        ),
-        (
-            ("/identity/assertion", json!({"audience": "mlflow", "keys": [ASSERTION_KEY, KEY]})),
-            "identity.assertion.keys: has a key of session.keys: the application could make sessions; make another \
-             one with: openssl rand -base64 32",
-        ),
-        (
-            (
-                "/identity/assertion",
-                json!({"audience": "mlflow", "keys": [ASSERTION_KEY], "header": "Authorization"}),
-            ),
-            "identity.assertion.header: must be the name of a header that begins with X- (RFC 9110 5.1)",
-        ),
-        (
-            (
-                "/identity/assertion",
-                json!({"audience": "mlflow", "keys": [ASSERTION_KEY], "header": "X-Forwarded-User"}),
-            ),
-            "identity.assertion.header: has another meaning; use a header that only the application reads",
-        ),
         (("/clock_leeway", json!("301s")), "clock_leeway: must be 0s to 5m, is 5m 1s"),
         (("/clock_leway", json!("60s")), "clock_leway: is not a known field; did you mean \"clock_leeway\"?"),
         (

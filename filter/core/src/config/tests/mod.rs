@@ -1,6 +1,7 @@
 //! A whole configuration: what is accepted, and the resulting values.
 
 mod access_token;
+mod assertion;
 mod mistakes;
 
 use std::time::Duration;
@@ -187,17 +188,6 @@ fn a_minimal_configuration_gets_the_defaults() {
     assert!(config.identity.assertion.is_none());
     assert_eq!(config.clock_leeway, Duration::from_secs(60));
     assert_eq!(config.warnings, [""; 0]);
-}
-
-#[test]
-fn the_assertion_has_the_header_that_the_application_reads() {
-    let assertion = json!({"keys": ASSERTION_KEY, "audience": "app"});
-    let with_preset = with(&[("/identity/assertion", assertion.clone())]);
-    let without = with(&[("/identity/assertion", assertion), ("/policy/preset", Value::Null)]);
-    for (config, header) in [(with_preset, "x-mlflow-authorization"), (without, "x-oidc-gate-assertion")] {
-        let assertion = load_text(&config.to_string()).unwrap().identity.assertion.unwrap();
-        assert_eq!([assertion.header.as_str(), assertion.issuer.as_str()], [header, "oidc-gate"]);
-    }
 }
 
 #[test]
