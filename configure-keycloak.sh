@@ -1,6 +1,6 @@
 #!/bin/bash
-# Configures Keycloak's realm `mlflow` for the gate: the realm, its groups, the client with its mappers, and test users
-# unless told otherwise. Reports every change. A second run changes nothing.
+# Configures Keycloak's realm `mlflow` for the gate: the realm, its groups, the clients with their mappers, and test
+# users unless told otherwise. Reports every change. A second run changes nothing.
 #
 #   ./configure-keycloak.sh                in the compose stack
 #   ./configure-keycloak.sh --production   the same without test users and without the password grant
@@ -64,7 +64,7 @@ while [[ $backchannel_url == */ ]]; do backchannel_url=${backchannel_url%/}; don
 public_url=${public_url,,}
 while [[ $public_url == */ ]]; do public_url=${public_url%/}; done
 case $public_url in https://*) public_url=${public_url%:443} ;; *) public_url=${public_url%:80} ;; esac
-realm=mlflow client=mlflow
+realm=mlflow client=mlflow cli=mlflow-cli
 
 # The test users have a well-known password. A forgotten option must not create them where others can sign in.
 if [[ -z $mode ]]; then
@@ -190,7 +190,8 @@ fi
 
 echo "groups"
 declare -A group_id
-IFS=, read -ra groups <<<"${OIDC_ADMIN_GROUP_NAME:-mlflow_admins},${OIDC_GROUP_NAME:-mlflow_users}"
+IFS=, read -ra groups <<<\
+    "${OIDC_ADMIN_GROUP_NAME:-mlflow_admins},${OIDC_GROUP_NAME:-mlflow_users},${OIDC_VIEWER_GROUP_NAME:-mlflow_viewers}"
 for group in "${groups[@]}"; do
     # Like the gate, trim spaces around a name but keep those inside.
     group=${group#"${group%%[![:space:]]*}"} group=${group%"${group##*[![:space:]]}"}
@@ -205,43 +206,34 @@ for group in "${groups[@]}"; do
     group_id[$group]=${id:-none}
 done
 
-echo "client"
-settings=(enabled=true publicClient=false standardFlowEnabled=true implicitFlowEnabled=false
-    "directAccessGrantsEnabled=$password_grant" serviceAccountsEnabled=true fullScopeAllowed=false
-    "redirectUris=[\"$public_url/oauth2/callback\"]"
-    attributes.pkce.code.challenge.method=S256
-    "attributes.post.logout.redirect.uris=$public_url/*"
-    "adminUrl=$backchannel_url/oauth2"
-    "attributes.backchannel.logout.url=$backchannel_url/oauth2/backchannel-logout"
-    attributes.backchannel.logout.session.required=true
-    attributes.access.token.header.type.rfc9068=true)
-# Without a secret, Keycloak generates one.
-[[ -z ${MLFLOW_CLIENT_SECRET:-} ]] || settings+=("secret=$MLFLOW_CLIENT_SECRET")
-client_id=$(ids clients "clientId=$client")
-if [[ -z $client_id ]]; then
-    changed "made: client $client"
-    if [[ -z $check ]]; then
-        options=()
-        for setting in "${settings[@]}"; do
-            name=${setting%%=*} value=${setting#*=}
-            if [[ $name == secret ]]; then
-                options+=(--file "$(secret_file)")
-                continue
-            fi
-            [[ $name != attributes.* ]] || name="attributes.\"${name#attributes.}\""
-            options+=(-s "$name=$value")
-        done
-        client_id=$(kc create clients -r "$realm" -s "clientId=$client" -s name=MLflow -s protocol=openid-connect \
-            -s 'defaultClientScopes=["basic","profile","email","acr"]' -s 'optionalClientScopes=["offline_access"]' \
-            "${options[@]}" -i)
+# client NAME DISPLAY SETTING…: a client. Sets `client_id` to its internal id, which is empty if it would be made.
+client() {
+    local name=$1 display=$2 setting key options=()
+    shift 2
+    client_id=$(ids clients "clientId=$name")
+    if [[ -n $client_id ]]; then
+        differences "$(kc get "clients/$client_id" -r "$realm")" "$@"
+        [[ -n $check || ${#different[@]} == 0 ]] || kc update "clients/$client_id" -r "$realm" "${different[@]}"
+        return
     fi
-else
-    differences "$(kc get "clients/$client_id" -r "$realm")" "${settings[@]}"
-    [[ -n $check || ${#different[@]} == 0 ]] || kc update "clients/$client_id" -r "$realm" "${different[@]}"
-fi
+    changed "made: client $name"
+    [[ -z $check ]] || return 0
+    for setting in "$@"; do
+        key=${setting%%=*}
+        if [[ $key == secret ]]; then
+            options+=(--file "$(secret_file)")
+            continue
+        fi
+        [[ $key != attributes.* ]] || key="attributes.\"${key#attributes.}\""
+        options+=(-s "$key=${setting#*=}")
+    done
+    client_id=$(kc create clients -r "$realm" -s "clientId=$name" -s "name=$display" -s protocol=openid-connect \
+        -s 'defaultClientScopes=["basic","profile","email","acr"]' -s 'optionalClientScopes=["offline_access"]' \
+        "${options[@]}" -i)
+}
 
-# mapper NAME TYPE SETTING…: a protocol mapper of the client. It uses full paths, because without them /mlflow_admins
-# and /any/mlflow_admins would look the same.
+# mapper NAME TYPE SETTING…: a protocol mapper of the client `client_id`. It uses full paths, because without them
+# /mlflow_admins and /any/mlflow_admins would look the same.
 mapper() {
     local name=$1 type=$2 json setting options=() list id
     shift 2
@@ -271,9 +263,38 @@ mapper() {
     [[ -n $check || ${#options[@]} == 0 ]] || kc update "clients/$client_id/protocol-mappers/models/$id" -r "$realm" "${options[@]}"
 }
 
-mapper groups oidc-group-membership-mapper claim.name=groups full.path=true id.token.claim=true access.token.claim=true \
-    userinfo.token.claim=true
-mapper audience-mlflow oidc-audience-mapper "included.client.audience=$client" id.token.claim=false access.token.claim=true
+# mappers: those of a client whose access tokens the gate accepts.
+mappers() {
+    mapper groups oidc-group-membership-mapper claim.name=groups full.path=true id.token.claim=true \
+        access.token.claim=true userinfo.token.claim=true
+    mapper audience-mlflow oidc-audience-mapper "included.client.audience=$client" id.token.claim=false \
+        access.token.claim=true
+}
+
+echo "client $cli"
+# The client of `python -m oidc_gate_mlflow login`. At a loopback address, Keycloak allows every port (RFC 8252, 7.3).
+client "$cli" "MLflow's command line" enabled=true publicClient=true standardFlowEnabled=true implicitFlowEnabled=false \
+    directAccessGrantsEnabled=false serviceAccountsEnabled=false fullScopeAllowed=false \
+    'redirectUris=["http://127.0.0.1/*"]' \
+    attributes.pkce.code.challenge.method=S256 \
+    attributes.oauth2.device.authorization.grant.enabled=true \
+    attributes.access.token.header.type.rfc9068=true
+mappers
+
+echo "client $client"
+settings=(enabled=true publicClient=false standardFlowEnabled=true implicitFlowEnabled=false
+    "directAccessGrantsEnabled=$password_grant" serviceAccountsEnabled=true fullScopeAllowed=false
+    "redirectUris=[\"$public_url/oauth2/callback\"]"
+    attributes.pkce.code.challenge.method=S256
+    "attributes.post.logout.redirect.uris=$public_url/*"
+    "adminUrl=$backchannel_url/oauth2"
+    "attributes.backchannel.logout.url=$backchannel_url/oauth2/backchannel-logout"
+    attributes.backchannel.logout.session.required=true
+    attributes.access.token.header.type.rfc9068=true)
+# Without a secret, Keycloak generates one.
+[[ -z ${MLFLOW_CLIENT_SECRET:-} ]] || settings+=("secret=$MLFLOW_CLIENT_SECRET")
+client "$client" MLflow "${settings[@]}"
+mappers
 
 # enable NAME ID BOOLEAN: sets whether a user may sign in.
 enable() {

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")"
 
 secrets="SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD
-KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD MINIO_ROOT_PASSWORD"
+KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD MINIO_ROOT_PASSWORD ASSERTION_KEYS"
 
 # 32 random bytes as hexadecimal digits, which need no quoting in a shell, a URL, a form or a configuration file.
 random() {

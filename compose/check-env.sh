@@ -33,16 +33,23 @@ strong() {
     fi
 }
 
-# While the key is being replaced, the value is both keys, separated by a comma.
-keys=${SECRET_KEY:-}
-while
-    strong SECRET_KEY 32 "${keys%%,*}"
-    [ "$keys" != "${keys#*,}" ]
-do keys=${keys#*,}; done
+# While a key is being replaced, the value is both keys, separated by a comma.
+for name in SECRET_KEY ASSERTION_KEYS; do
+    keys=$(printenv "$name" || true)
+    while
+        strong "$name" 32 "${keys%%,*}"
+        [ "$keys" != "${keys#*,}" ]
+    do keys=${keys#*,}; done
+done
 for name in OIDC_CLIENT_SECRET POSTGRES_PASSWORD MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD KEYCLOAK_ADMIN_PASSWORD \
     REDIS_PASSWORD MINIO_ROOT_PASSWORD; do
     strong "$name" 12
 done
+
+case ${MLFLOW_DEFAULT_PERMISSION:-READ} in
+READ | USE | EDIT | MANAGE | NO_PERMISSIONS) ;;
+*) problem "MLFLOW_DEFAULT_PERMISSION must be READ, USE, EDIT, MANAGE or NO_PERMISSIONS" ;;
+esac
 
 case " ${OIDC_SCOPE:-} " in
 *" openid "*) ;;
@@ -147,6 +154,10 @@ esac
 case ${MLFLOW_IMAGE:-} in
 *mlflow-oidc*)
     problem "MLFLOW_IMAGE names an image that asks for a sign-in itself, behind the gate: take the line out, and one is" \
+        "built; or name one as docs/compose.md builds it"
+    ;;
+ghcr.io/mlflow/mlflow | ghcr.io/mlflow/mlflow[:@]*)
+    problem "MLFLOW_IMAGE names MLflow's own image, which would not know who its users are: take the line out, and one is" \
         "built; or name one as docs/compose.md builds it"
     ;;
 esac

@@ -161,6 +161,19 @@ impl EnvoyConfig {
         self.plugin(|plugin| *path.split('.').fold(plugin, |at, name| &mut at[name]) = value.into())
     }
 
+    /// The shipped policy for an application of which the gate knows only that two paths are public, such as the echo.
+    #[must_use]
+    pub fn without_mlflow_preset(self) -> Self {
+        self.plugin(|plugin| {
+            let policy = &mut plugin["policy"];
+            policy["preset"] = Value::Null;
+            policy["rules"] = json!([
+                {"path": {"exact": "/health"}, "methods": ["GET"], "access": "public"},
+                {"path": {"exact": "/version"}, "methods": ["GET"], "access": "public"},
+            ]);
+        })
+    }
+
     /// Gives the filter its configuration as text, which reaches it unchanged. A `Struct` is parsed by Envoy first.
     ///
     /// # Panics

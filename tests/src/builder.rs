@@ -209,7 +209,7 @@ impl Builder {
             .wasm(&wasm);
         let mut config = store.configure(config);
         if !self.preset {
-            config = config.plugin(without_preset);
+            config = config.without_mlflow_preset();
         }
         let listeners = TempDir::new()?;
         if self.replaceable {
@@ -219,7 +219,8 @@ impl Builder {
             config = edit(config);
         }
         let secret_key = random_text(48);
-        let planted = Mutex::new(vec![store.password.clone()]);
+        let assertion_key = random_text(48);
+        let planted = Mutex::new(vec![store.password.clone(), assertion_key.clone()]);
         let ports: Vec<u16> = match self.envoys {
             1 => vec![port],
             envoys => (0..envoys).map(|_| free_port()).collect(),
@@ -229,6 +230,7 @@ impl Builder {
             ("SECRET_KEY", secret_key.as_str()),
             ("OIDC_CLIENT_SECRET", provider.client_secret()),
             ("REDIS_PASSWORD", &store.password),
+            ("ASSERTION_KEYS", &assertion_key),
             ("MLFLOW_PUBLIC_URL", &public_url),
             ("OIDC_ISSUER_URL", &provider.issuer()),
         ];
@@ -270,14 +272,4 @@ impl Builder {
         }
         Ok(gate)
     }
-}
-
-/// The shipped policy for an application of which the gate knows only that two paths are public.
-fn without_preset(plugin: &mut Value) {
-    let policy = &mut plugin["policy"];
-    policy["preset"] = Value::Null;
-    policy["rules"] = json!([
-        {"path": {"exact": "/health"}, "methods": ["GET"], "access": "public"},
-        {"path": {"exact": "/version"}, "methods": ["GET"], "access": "public"},
-    ]);
 }

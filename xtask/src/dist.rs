@@ -1,4 +1,4 @@
-//! `cargo xtask build`: builds the filter for release and prints its size.
+//! `cargo xtask build`: builds the filter and the package for MLflow for release.
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::workspace::Workspace;
 use crate::{download, install};
 
-/// Builds `dist/oidc_gate.wasm`, and prints its size, its size as gzip, and its SHA-256.
+/// Builds `dist/oidc_gate.wasm`, and prints its size, its size as gzip, and its SHA-256. Then the wheel of `mlflow/`.
 pub fn run(workspace: &Workspace, progress: &Progress) -> Result<()> {
     let built = install::wasm::build(workspace, progress)?;
     let folder = workspace.root().join("dist");
@@ -24,5 +24,8 @@ pub fn run(workspace: &Workspace, progress: &Progress) -> Result<()> {
     println!("{}", wasm.display());
     println!("  size     {} bytes, {} with gzip", code.len(), gzip.finish()?.len());
     println!("  sha256   {}", download::file_sha256(&wasm)?);
+    let wheel = install::mlflow::wheel(workspace, &folder, progress)?;
+    println!("{}", wheel.display());
+    println!("  sha256   {}", download::file_sha256(&wheel)?);
     Ok(())
 }

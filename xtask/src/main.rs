@@ -104,7 +104,7 @@ enum Commands {
         #[arg(long)]
         rules: bool,
     },
-    /// Build the optimised filter into dist/ and print its size and SHA-256.
+    /// Build the optimised filter and the wheel of the package for MLflow into dist/, and print their SHA-256.
     Build,
     /// Print the JSON Schema of the filter's configuration.
     Schema,

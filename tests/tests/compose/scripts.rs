@@ -221,7 +221,7 @@ fn configure_keycloak_reads_groups_and_the_address_as_the_gate_does() {
     ];
     let (said, notes) = configure(&[], &settings);
     let made: Vec<_> = said.lines().filter_map(|line| line.trim().strip_prefix("made: group ")).collect();
-    assert_eq!(made, ["mlflow_admins", "Data Science", "Ops", "mlflow_users"], "{said}");
+    assert_eq!(made, ["mlflow_admins", "Data Science", "Ops", "mlflow_users", "mlflow_viewers"], "{said}");
     assert!(notes.contains("redirectUris=[\"https://mlflow.example.org/oauth2/callback\"]"), "{notes}");
     assert!(
         notes.contains("backchannel.logout.url\"=http://envoy:5000/oauth2/backchannel-logout"),

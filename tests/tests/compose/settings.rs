@@ -5,13 +5,14 @@ use serde_json::Value;
 
 use crate::stack::{PASSWORD, Stack, said};
 
-const REQUIRED: [&str; 6] = [
+const REQUIRED: [&str; 7] = [
     "SECRET_KEY",
     "OIDC_CLIENT_SECRET",
     "POSTGRES_PASSWORD",
     "KEYCLOAK_ADMIN_PASSWORD",
     "REDIS_PASSWORD",
     "MINIO_ROOT_PASSWORD",
+    "ASSERTION_KEYS",
 ];
 
 #[test]
@@ -36,6 +37,8 @@ fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
         ("KEYCLOAK_ADMIN_PASSWORD", "aaaaaaaaaaaaaaaaaa"),
         ("POSTGRES_PASSWORD", "'has a blank and a quote'"),
         ("MINIO_ROOT_PASSWORD", "MyPassword1"),
+        ("ASSERTION_KEYS", "0f1e2d3c4b5a69788796a5b4c3d2e1f0,sh0rt-1"),
+        ("MLFLOW_DEFAULT_PERMISSION", "read"),
         ("OIDC_SCOPE", "profile"),
     ]);
     let output = stack.output("docker compose up --wait");
@@ -49,11 +52,13 @@ fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
         "KEYCLOAK_ADMIN_PASSWORD",
         "POSTGRES_PASSWORD",
         "MINIO_ROOT_PASSWORD",
+        "ASSERTION_KEYS",
+        "MLFLOW_DEFAULT_PERMISSION",
         "OIDC_SCOPE",
     ] {
         assert!(log.contains(name), "{name}: {log}");
     }
-    for value in ["k3y-that", "cl13nt", "changeme", "aaaaaa", "has a blank", "MyPassword1"] {
+    for value in ["k3y-that", "cl13nt", "changeme", "aaaaaa", "has a blank", "MyPassword1", "sh0rt-1"] {
         assert!(!log.contains(value), "{value} is in the log: {log}");
     }
     let running = stack.compose("ps --services --status running");
@@ -201,12 +206,17 @@ fn keycloak_believes_a_proxy_only_when_env_says_so() {
 fn an_env_of_the_stack_before_is_told_what_it_lacks_and_generate_env_adds_it() {
     let stack = Stack::beside();
     // Only what the README of that stack asks for.
-    let secrets: String = REQUIRED.iter().map(|name| format!("{name}={}\n", stack.setting(name))).collect();
+    let known = REQUIRED.iter().filter(|name| **name != "ASSERTION_KEYS");
+    let secrets: String = known.map(|name| format!("{name}={}\n", stack.setting(name))).collect();
+    let keys = format!("ASSERTION_KEYS={}\n", stack.setting("ASSERTION_KEYS"));
     let image = "MLFLOW_IMAGE=ghcr.io/mlflow-oidc/mlflow-oidc-server:latest\n";
     let old = format!("{secrets}OIDC_SCOPE=\"openid profile email\"\nOIDC_GROUP_NAME=mlflow_users\n{image}");
     let _changed = stack.edit_settings(&[]);
     let file = stack.checkout().join(".env");
     std::fs::write(&file, &old).unwrap();
+    let (accepted, said) = checked(&stack);
+    assert!(!accepted && said.contains("ASSERTION_KEYS") && said.contains("./generate-env.sh"), "{said}");
+    std::fs::write(&file, format!("{old}{keys}")).unwrap();
     let (accepted, said) = checked(&stack);
     assert!(!accepted && said.contains("put COMPOSE_PROFILES=minio into .env"), "{said}");
     assert!(said.contains("MLFLOW_IMAGE names an image that asks for a sign-in itself"), "{said}");
@@ -214,15 +224,31 @@ fn an_env_of_the_stack_before_is_told_what_it_lacks_and_generate_env_adds_it() {
     std::fs::write(&file, old.replace(image, "")).unwrap();
     let made = stack.shell("./generate-env.sh");
     // No new passwords for the roles of an existing database.
-    assert!(made.contains("made in .env: COMPOSE_PROFILES\n"), "{made}");
+    assert!(made.contains("made in .env: ASSERTION_KEYS COMPOSE_PROFILES\n"), "{made}");
     let (accepted, said) = checked(&stack);
     assert!(accepted, "{said}");
     // If artifacts are stored elsewhere, the setting is not changed.
-    let elsewhere = old.replace(image, "S3_ENDPOINT_URL=https://s3.example.org\n");
+    let elsewhere = old.replace(image, &keys) + "S3_ENDPOINT_URL=https://s3.example.org\n";
     std::fs::write(&file, elsewhere).unwrap();
     assert!(!stack.shell("./generate-env.sh").contains("COMPOSE_PROFILES"));
     let (accepted, said) = checked(&stack);
     assert!(accepted, "{said}");
+}
+
+#[test]
+fn an_image_of_mlflow_without_the_package_is_named_before_mlflow_starts() {
+    let stack = Stack::beside();
+    {
+        let _changed = stack.edit_settings(&[("MLFLOW_IMAGE", "ghcr.io/mlflow/mlflow:v3.17.2")]);
+        let (accepted, said) = checked(&stack);
+        assert!(!accepted && said.contains("MLFLOW_IMAGE names MLflow's own image"), "{said}");
+    }
+    // Any other image is found by what it lacks. This one has a shell and nothing of MLflow.
+    let _changed = stack.edit_settings(&[("MLFLOW_IMAGE", "redis:8")]);
+    let output = stack.output("docker compose run --rm -T --no-deps bucket");
+    assert!(!output.status.success());
+    let said = said(&output);
+    assert!(said.contains("has no oidc-gate-mlflow-server") && said.contains("up --wait --build"), "{said}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub const START_BOUND: Duration = Duration::from_secs(300);
 pub const SERVICES: [&str; 6] = ["envoy", "keycloak", "minio", "mlflow", "postgres", "redis"];
 
 /// The settings that are secrets.
-pub const SECRETS: [&str; 8] = [
+pub const SECRETS: [&str; 9] = [
     "SECRET_KEY",
     "OIDC_CLIENT_SECRET",
     "POSTGRES_PASSWORD",
@@ -33,11 +33,12 @@ pub const SECRETS: [&str; 8] = [
     "KEYCLOAK_ADMIN_PASSWORD",
     "REDIS_PASSWORD",
     "MINIO_ROOT_PASSWORD",
+    "ASSERTION_KEYS",
 ];
 
 /// Values for all secrets that Compose's files require, so that `docker compose` can read them without an `.env`.
 pub const UNUSED_SECRETS: &str = "for name in SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD KEYCLOAK_ADMIN_PASSWORD \
-     REDIS_PASSWORD MINIO_ROOT_PASSWORD; do export $name=unused; done";
+     REDIS_PASSWORD MINIO_ROOT_PASSWORD ASSERTION_KEYS; do export $name=unused; done";
 
 /// The state of the stack that all tests share. Holding the lock gives exclusive use of the stack.
 static STACK: Mutex<Known> = Mutex::new(Known { up_with: None, quick_start: None });
@@ -384,6 +385,15 @@ impl Stack {
              KC_CLI_PASSWORD=$KC_BOOTSTRAP_ADMIN_PASSWORD kcadm config credentials --server http://localhost:8080 \
              --realm master --user admin 2>/dev/null\n{script}\nSCRIPT"
         ))
+    }
+
+    /// Lets the next sign-in with a known name have it. In MLflow, a name belongs to the person who had it first, and
+    /// not to one whom Keycloak makes again.
+    pub fn release_names_in_mlflow(&self) {
+        self.shell(
+            "docker compose exec -T postgres psql -U postgres -d mlflow -v ON_ERROR_STOP=1 -qc \
+             \"UPDATE users SET password_hash = regexp_replace(password_hash, '^!oidc-gate:[^:]*:', '!oidc-gate::')\"",
+        );
     }
 
     /// The last lines of Envoy's access log. Envoy writes them in batches, with a delay of some seconds.

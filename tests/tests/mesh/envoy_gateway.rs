@@ -128,7 +128,7 @@ fn envoy_gateways_translation_never_fails_open_and_has_no_secret() {
     assert!(filter.get("failOpen").is_none_or(|open| open == false));
     let text = include_str!("envoy-gateway.json");
     assert!(!text.contains("PRIVATE KEY"));
-    for name in ["SECRET_KEY", "OIDC_CLIENT_SECRET", "REDIS_PASSWORD"] {
+    for name in ["SECRET_KEY", "OIDC_CLIENT_SECRET", "REDIS_PASSWORD", "ASSERTION_KEYS"] {
         assert!(
             filter["vmConfig"]["environmentVariables"]["hostEnvKeys"]
                 .as_array()

@@ -86,7 +86,7 @@ fn an_upload_with_a_token_that_went_bad_fails_loudly_and_stores_nothing() {
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 good = os.environ["MLFLOW_TRACKING_TOKEN"]
 client = mlflow.MlflowClient()
-run = client.create_run("0")
+run = client.create_run(client.create_experiment("from-a-script-with-two-tokens"))
 pathlib.Path("note.txt").write_text("lost?")
 repository = get_artifact_repository(run.info.artifact_uri)
 # The client reads the variable anew for each request.

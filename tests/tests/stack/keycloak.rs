@@ -134,6 +134,13 @@ impl Stack {
         Client::new().request("POST", &url).form(form).send().unwrap()
     }
 
+    /// Adds a user to a group until the guard is dropped.
+    pub fn joins_group(&self, user: &str, group: &str) -> Change<'_> {
+        let path = format!("/users/{}/groups/{}", self.user_id(user), self.group_id(group));
+        self.admin("PUT", &path);
+        Change { stack: self, method: "DELETE", path, body: Value::Null }
+    }
+
     /// Removes a user from a group until the guard is dropped.
     pub fn leaves_group(&self, user: &str, group: &str) -> Change<'_> {
         let path = format!("/users/{}/groups/{}", self.user_id(user), self.group_id(group));

@@ -16,3 +16,4 @@ mod second_envoy;
 mod sessions;
 mod sign_out;
 mod stack;
+mod users;

@@ -33,6 +33,13 @@ def trouble(call):
 /// Runs a script. It returns its result with `answer(…)`. Without a token, the client sends none.
 #[track_caller]
 pub fn run(stack: &Stack, token: Option<&str>, script: &str) -> Value {
+    let token = token.map(|token| ("MLFLOW_TRACKING_TOKEN", token));
+    run_with(stack, token.as_slice(), script)
+}
+
+/// Runs a script with these variables, which say how the client authenticates.
+#[track_caller]
+pub fn run_with(stack: &Stack, environment: &[(&str, &str)], script: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(stack.python());
     command
@@ -45,10 +52,8 @@ pub fn run(stack: &Stack, token: Option<&str>, script: &str) -> Value {
         .env_remove("MLFLOW_TRACKING_TOKEN")
         .env("MLFLOW_TRACKING_URI", stack.url(""))
         .env("MLFLOW_DISABLE_TELEMETRY", "true")
-        .env("GIT_PYTHON_REFRESH", "quiet");
-    if let Some(token) = token {
-        command.env("MLFLOW_TRACKING_TOKEN", token);
-    }
+        .env("GIT_PYTHON_REFRESH", "quiet")
+        .envs(environment.iter().copied());
     let log = folder.path().join("output");
     let mut python = Process::start("the script", &mut command, &log).unwrap();
     let answered = |text: &str| text.lines().find_map(|line| line.strip_prefix(MARK).map(str::to_owned));

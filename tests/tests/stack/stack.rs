@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use oidc_gate_testkit::browser::{Client, Response};
 use oidc_gate_testkit::process::{required_path, tail, wait_until};
+use oidc_gate_testkit::provider::random_text;
 use serde_json::{Value, json};
 
 /// The password of every user of the development realm.
@@ -86,6 +87,19 @@ impl Stack {
         self.post(path, token, &json!({"max_results": 10}))
     }
 
+    /// Sends a GET request with a token.
+    pub fn get_with(&self, path: &str, token: &str) -> Response {
+        Client::new().request("GET", &self.url(path)).bearer(token).send().unwrap()
+    }
+
+    /// Creates an experiment with a name that begins like this. Returns its id.
+    pub fn make_experiment(&self, token: &str, name: &str) -> String {
+        let name = format!("{name}-{}", random_text(12));
+        let response = self.post("/api/2.0/mlflow/experiments/create", Some(token), &json!({"name": name}));
+        assert_eq!(response.status, 200, "{response}");
+        response.json()["experiment_id"].as_str().expect("an id").to_owned()
+    }
+
     /// Creates an experiment, unless one with this name exists.
     pub fn create_experiment(&self, token: &str, name: &str) {
         let path = "/api/2.0/mlflow/experiments/create";
@@ -125,6 +139,14 @@ impl Stack {
         port.and_then(|port| u16::try_from(port).ok()).expect("Envoy has an admin interface")
     }
 
+    /// MLflow's own port, which only the gate uses.
+    pub fn application_port(&self) -> u16 {
+        let text = std::fs::read_to_string(self.folder.join("plan.json")).unwrap();
+        let plan: Value = serde_json::from_str(&text).unwrap();
+        let port = plan["ports"]["application"].as_u64().and_then(|port| u16::try_from(port).ok());
+        port.expect("the plan has the port of MLflow")
+    }
+
     /// Stops a part until the guard is dropped.
     pub fn without(&self, part: Part) -> Outage<'_> {
         self.xtask("stop", part);
@@ -137,7 +159,8 @@ impl Stack {
         assert!(wait_until(BOUND, condition), "not within {BOUND:?}: {what}");
     }
 
-    fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Response {
+    /// Sends JSON.
+    pub fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Response {
         let client = Client::new();
         let request = client.request("POST", &self.url(path)).json(body);
         let request = match token {

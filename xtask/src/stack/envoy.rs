@@ -7,14 +7,15 @@ use anyhow::{Context, Result};
 use oidc_gate_testkit::envoy_config::EnvoyConfig;
 
 use super::daemon::Launch;
-use super::instance::Instance;
-use super::secrets::{OIDC_CLIENT_SECRET, REDIS_PASSWORD, SECRET_KEY};
+use super::instance::{Instance, Mode};
+use super::secrets::{ASSERTION_KEYS, OIDC_CLIENT_SECRET, REDIS_PASSWORD, SECRET_KEY};
 use crate::workspace::Workspace;
 
 /// Variables that the filter requires.
-const REQUIRED: [&str; 3] = [SECRET_KEY, OIDC_CLIENT_SECRET, REDIS_PASSWORD];
+const REQUIRED: [&str; 4] = [SECRET_KEY, OIDC_CLIENT_SECRET, REDIS_PASSWORD, ASSERTION_KEYS];
 /// Variables of `.env` that override defaults.
-const OPTIONAL: [&str; 3] = ["OIDC_SCOPE", "OIDC_ADMIN_GROUP_NAME", "OIDC_GROUP_NAME"];
+const OPTIONAL: [&str; 4] =
+    ["OIDC_SCOPE", "OIDC_ADMIN_GROUP_NAME", "OIDC_GROUP_NAME", "OIDC_VIEWER_GROUP_NAME"];
 
 /// The filter of this stack. It is a copy, so that a build does not change the running one.
 pub fn wasm(instance: &Instance) -> PathBuf {
@@ -34,7 +35,12 @@ pub fn launch(binary: &Path, workspace: &Workspace, instance: &Instance) -> Resu
     let ports = &instance.plan.ports;
     let wasm = wasm(instance);
     let file = instance.run_file("envoy.json");
-    EnvoyConfig::load(&workspace.root().join("envoy/envoy.yaml"))?
+    let shipped = EnvoyConfig::load(&workspace.root().join("envoy/envoy.yaml"))?;
+    let config = match instance.plan.mode {
+        Mode::Full => shipped,
+        Mode::Light => shipped.without_mlflow_preset(),
+    };
+    config
         .listener_port(ports.gate)
         .admin_port(ports.envoy_admin)
         .cluster("mlflow", "127.0.0.1", ports.application)

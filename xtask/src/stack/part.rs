@@ -83,7 +83,9 @@ impl Part {
             Self::Keycloak => {
                 keycloak::launch(&install::keycloak::ensure(workspace, progress)?, workspace, instance)
             }
-            Self::Mlflow => mlflow::launch(&install::mlflow::ensure(workspace, progress)?, instance),
+            Self::Mlflow => {
+                mlflow::launch(&install::mlflow::ensure(workspace, progress)?, workspace, instance)
+            }
             Self::Provider => light::provider(instance),
             Self::Echo => light::echo(instance),
             Self::Envoy => {

@@ -11,13 +11,16 @@ use anyhow::{Context, Result, bail};
 const SECRET_BYTES: usize = 32;
 
 /// The variables that a stack requires.
-const REQUIRED: [&str; 4] = [SECRET_KEY, OIDC_CLIENT_SECRET, REDIS_PASSWORD, KEYCLOAK_ADMIN_PASSWORD];
+const REQUIRED: [&str; 5] =
+    [SECRET_KEY, OIDC_CLIENT_SECRET, REDIS_PASSWORD, KEYCLOAK_ADMIN_PASSWORD, ASSERTION_KEYS];
 /// The key that encrypts sessions.
 pub const SECRET_KEY: &str = "SECRET_KEY";
 /// The client secret at the provider.
 pub const OIDC_CLIENT_SECRET: &str = "OIDC_CLIENT_SECRET";
 /// Redis' password.
 pub const REDIS_PASSWORD: &str = "REDIS_PASSWORD";
+/// The keys with which the gate tells MLflow who a user is.
+pub const ASSERTION_KEYS: &str = "ASSERTION_KEYS";
 /// The password of Keycloak's user `admin`.
 pub const KEYCLOAK_ADMIN_PASSWORD: &str = "KEYCLOAK_ADMIN_PASSWORD";
 

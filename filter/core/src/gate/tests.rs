@@ -3,6 +3,7 @@
 
 mod account;
 mod announced;
+mod assertion;
 mod back_channel;
 mod bearer;
 mod by_hand;

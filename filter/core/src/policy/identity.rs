@@ -96,7 +96,7 @@ impl Headers {
         audience: Audience,
     ) -> Vec<HeaderChange> {
         let mut changes: Vec<HeaderChange> = Vec::new();
-        for name in request.header_names().filter(|name| self.removes(name, request, audience)) {
+        for name in request.header_names().filter(|name| self.removes(name, request, user, audience)) {
             let change = HeaderChange::Remove(name.to_owned());
             if !changes.contains(&change) {
                 changes.push(change);
@@ -118,9 +118,9 @@ impl Headers {
     }
 
     /// Whether a header of the client is removed. `name` is in lower case.
-    fn removes(&self, name: &str, request: &Request, audience: Audience) -> bool {
+    fn removes(&self, name: &str, request: &Request, user: Option<User<'_>>, audience: Audience) -> bool {
         let is_assertion = self.assertion.as_ref().is_some_and(|header| header.name == name);
-        let reserved = is_assertion || self.reserved.covers(name);
+        let reserved = is_assertion || self.reserved.covers(name) && !self.may_choose(name, request, user);
         match audience {
             Audience::Application => reserved,
             // The key of the model provider, since the gate's own credential came in the other header.
@@ -135,6 +135,15 @@ impl Headers {
                     || name.starts_with("x-envoy-")
             }
         }
+    }
+
+    /// Whether this is the workspace of MLflow that a user chooses. An MLflow that knows the user checks the permission
+    /// for it. Of two values, MLflow could check one and use the other.
+    fn may_choose(&self, name: &str, request: &Request, user: Option<User<'_>>) -> bool {
+        name == mlflow::WORKSPACE
+            && user.is_some()
+            && self.assertion.as_ref().is_some_and(|header| header.name == mlflow::CREDENTIAL)
+            && request.header_values(name).nth(1).is_none()
     }
 
     /// Cookies without the gate's own, and who the user is.

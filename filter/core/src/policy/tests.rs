@@ -12,6 +12,10 @@ use crate::testing::test;
 use crate::time::Timestamp;
 
 fn policy(config: config::Policy) -> Policy {
+    policy_with(config, assertion())
+}
+
+fn policy_with(config: config::Policy, assertion: Option<identity::AssertionHeader>) -> Policy {
     let url = PublicUrl {
         origin: "http://localhost:5000".into(),
         authority: "localhost:5000".into(),
@@ -19,7 +23,7 @@ fn policy(config: config::Policy) -> Policy {
     };
     let reserved = Reserved::new(Vec::new());
     let cookies = GateCookies::new("oidc-gate", &url);
-    Policy::new(&config, identity::Headers::new(cookies, url.authority, vec![], reserved, assertion()))
+    Policy::new(&config, identity::Headers::new(cookies, url.authority, vec![], reserved, assertion))
 }
 
 fn config(preset: Option<Preset>) -> config::Policy {
@@ -272,6 +276,26 @@ fn a_model_provider_is_told_nothing_about_the_user() {
         assert_eq!(removes(&permit, "authorization"), !keeps);
         assert_eq!(policy.credential_header(&request) == "authorization", !keeps);
     }
+}
+
+#[test]
+fn a_user_chooses_the_workspace_only_of_an_mlflow_that_knows_the_user() {
+    let ask = |policy: &Policy, target: &str, headers: &[(&str, &str)]| {
+        let request = request("GET", target, headers).unwrap();
+        removes(&permit(policy, &request, &member(&["/mlflow_users"])).unwrap(), "x-mlflow-workspace")
+    };
+    let one = [("x-mlflow-workspace", "a")];
+    let two = [("x-mlflow-workspace", "a"), ("x-mlflow-workspace", "b")];
+    let without = policy_with(config(Some(Preset::Mlflow)), None);
+    assert!(!ask(&mlflow(), "/", &one));
+    assert!(ask(&mlflow(), "/", &two), "MLflow could check one and use the other");
+    assert!(ask(&without, "/", &one), "MLflow does not know the user");
+    let request = request("GET", "/health", &one).unwrap();
+    assert!(removes(&mlflow().public(&request).unwrap(), "x-mlflow-workspace"), "nobody is known");
+    let other_spelling = [("x_mlflow_workspace", "a")];
+    let request = crate::http::request::tests::request("GET", "/", &other_spelling).unwrap();
+    let permit = permit(&mlflow(), &request, &member(&["/mlflow_users"])).unwrap();
+    assert!(removes(&permit, "x_mlflow_workspace"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::{FULL, KEY, MINIMAL, environment, errors, load_text, with};
+use super::{ASSERTION_KEY, FULL, KEY, MINIMAL, environment, errors, load_text, with};
 use crate::testing::test;
 
 #[test]
@@ -42,7 +42,7 @@ fn a_configuration_with_many_mistakes_gives_exactly_that_many_errors() {
         "issuer.timeout: a duration needs its unit: write \"5s\", \"10m\" or \"1h 30m\", not a bare number",
         "login.userinfo: expected true or false, found \"yes\"",
         "identity.email_verified: expected one of optional, required, found \"yes\"",
-        "policy.rules[1].access: expected one of public, signed_in, admins, users, deny, not_found, groups, found \"everyone\"",
+        "policy.rules[1].access: expected one of public, signed_in, admins, users, viewers, deny, not_found, groups, found \"everyone\"",
         "public_url: must not have a path",
         "issuer.url: is plain http to a host that is not loopback; use https (or set allow_insecure_http)",
         "login.scope: must contain openid (OIDC Core 3.1.2.1)",
@@ -274,11 +274,11 @@ fn one_mistake_is_one_error() {
         (("/policy", Value::Null), "policy: is missing"),
         (
             ("/policy", json!({})),
-            "policy: has no preset, no admins, no users and no rules: nobody would have access",
+            "policy: has no preset, no admins, no users, no viewers and no rules: nobody would have access",
         ),
         (
             ("/policy/users", json!([])),
-            "policy: names no group in admins or users: with preset mlflow nobody would have access",
+            "policy: names no group in admins, users or viewers: with preset mlflow nobody would have access",
         ),
         (("/policy/users", json!(["a\nb"])), "policy.users[0]: contains control characters"),
         (
@@ -313,6 +313,39 @@ fn one_mistake_is_one_error() {
         (
             ("/policy/rules", json!([{"path": {"prefix": "/x"}, "access": "public", "methods": ["*"]}])),
             "policy.rules[0].methods[0]: contains '*', but there are no wildcards here: values are compared whole",
+        ),
+        (("/policy/static_prefix", json!("mlflow")), "policy.static_prefix: must begin with /"),
+        (("/identity/assertion", json!({"audience": "mlflow"})), "identity.assertion.keys: is missing"),
+        (
+            ("/identity/assertion", json!({"keys": [ASSERTION_KEY]})),
+            "identity.assertion.audience: is missing",
+        ),
+        (
+            ("/identity/assertion", json!({"audience": "mlflow", "keys": []})),
+            "identity.assertion.keys: is empty: no assertion could be signed",
+        ),
+        (
+            ("/identity/assertion", json!({"audience": "mlflow", "keys": [ASSERTION_KEY, "short"]})),
+            "identity.assertion.keys[1]: must have at least 32 bytes; make one with: openssl rand -base64 32",
+        ),
+        (
+            ("/identity/assertion", json!({"audience": "mlflow", "keys": [ASSERTION_KEY, KEY]})),
+            "identity.assertion.keys: has a key of session.keys: the application could make sessions; make another \
+             one with: openssl rand -base64 32",
+        ),
+        (
+            (
+                "/identity/assertion",
+                json!({"audience": "mlflow", "keys": [ASSERTION_KEY], "header": "Authorization"}),
+            ),
+            "identity.assertion.header: must be the name of a header that begins with X- (RFC 9110 5.1)",
+        ),
+        (
+            (
+                "/identity/assertion",
+                json!({"audience": "mlflow", "keys": [ASSERTION_KEY], "header": "X-Forwarded-User"}),
+            ),
+            "identity.assertion.header: has another meaning; use a header that only the application reads",
         ),
         (("/clock_leeway", json!("301s")), "clock_leeway: must be 0s to 5m, is 5m 1s"),
         (("/clock_leway", json!("60s")), "clock_leway: is not a known field; did you mean \"clock_leeway\"?"),
@@ -350,7 +383,7 @@ fn a_mistake_hides_no_other_one_that_spans_sections() {
          found no scheme",
         "session.keys: is missing",
         "session.idle_timeout: must not be longer than absolute_timeout (1m)",
-        "policy: names no group in admins or users: with preset mlflow nobody would have access",
+        "policy: names no group in admins, users or viewers: with preset mlflow nobody would have access",
         "policy.rules[0].path.prefix: must begin with /",
     ];
     assert_eq!(errors(&config), expected);

@@ -14,6 +14,7 @@ use crate::secret::Secret;
 use crate::testing::test;
 
 const KEY: &str = "mJ3vQ8zZ1uR5xkT0aWc7yLh4eNf9bGd2PsVoIqXrCtE=";
+const ASSERTION_KEY: &str = "Zt7nKq2WvB9xYc4LrG6hJd8sPf1aUe3oMiTzQwXpEkR=";
 
 /// A configuration with every field.
 pub(super) const FULL: &str = r#"{
@@ -42,12 +43,15 @@ pub(super) const FULL: &str = r#"{
             "prefix": "mlflow.prod", "timeout": "500ms"
         }
     },
-    "bearer": {"audiences": ["mlflow"], "algorithms": ["ES256"], "max_lifetime": "1h"},
+    "bearer": {"audiences": ["mlflow"], "algorithms": ["ES256"], "max_lifetime": "1h", "basic": true},
     "groups": {"claim": "realm_access.roles", "format": "object_keys"},
-    "identity": {"email_verified": "required", "trusted_headers": ["X-Forwarded-Client-Cert"]},
+    "identity": {
+        "email_verified": "required", "trusted_headers": ["X-Forwarded-Client-Cert"],
+        "assertion": {"keys": {"env": "ASSERTION_KEYS"}, "audience": "mlflow", "issuer": "gate", "header": "X-Who"}
+    },
     "policy": {
         "preset": "mlflow", "admins": {"env": "OIDC_ADMIN_GROUP_NAME", "default": "mlflow_admins"},
-        "users": {"env": "OIDC_GROUP_NAME"},
+        "users": {"env": "OIDC_GROUP_NAME"}, "viewers": "mlflow_viewers", "static_prefix": "/tracking/",
         "rules": [
             {"name": "docs", "path": {"prefix": "/docs"}, "methods": ["GET"], "access": "public"},
             {"name": "team", "path": {"regex": "/team/[a-z]+"}, "access": {"groups": ["/dept/team", "x"]}},
@@ -73,6 +77,7 @@ pub(super) const MINIMAL: &str = r#"{
 fn environment(name: &str) -> Option<String> {
     match name {
         "SECRET_KEY" => Some(KEY.to_owned()),
+        "ASSERTION_KEYS" => Some(format!("{ASSERTION_KEY}, kT0aWc7yLh4eNf9bGd2PsVoIqXrCtE_4x")),
         "OIDC_CLIENT_SECRET" => Some("client secret".to_owned()),
         "REDIS_PASSWORD" => Some("hunter2".to_owned()),
         "OIDC_GROUP_NAME" => Some("mlflow_users, data_scientists".to_owned()),
@@ -135,10 +140,19 @@ fn a_full_configuration_arrives_field_by_field() {
     let bearer = config.bearer.unwrap();
     assert_eq!(bearer.audiences, ["mlflow"]);
     assert_eq!(bearer.max_lifetime, Some(Duration::from_secs(3600)));
+    assert!(bearer.basic);
     assert_eq!(config.groups.claim, ["realm_access", "roles"]);
     assert_eq!(config.identity.email_verified, EmailVerified::Required);
     assert_eq!(config.identity.trusted_headers, ["x-forwarded-client-cert"]);
+    let assertion = config.identity.assertion.unwrap();
+    assert_eq!(assertion.keys[0], Secret::new(ASSERTION_KEY));
+    assert_eq!(assertion.keys.len(), 2);
+    assert_eq!([assertion.audience, assertion.issuer, assertion.header], ["mlflow", "gate", "x-who"]);
     assert_eq!(config.policy.preset, Some(Preset::Mlflow));
+    assert_eq!(
+        (config.policy.static_prefix.as_str(), &config.policy.viewers[..]),
+        ("/tracking", &["mlflow_viewers".into()][..])
+    );
     assert_eq!(config.policy.admins, ["mlflow_admins"]);
     assert_eq!(config.policy.users, ["mlflow_users", "data_scientists"]);
     let [docs, team, metrics] = config.policy.rules.as_slice() else { panic!("{:?}", config.policy.rules) };
@@ -172,8 +186,20 @@ fn a_minimal_configuration_gets_the_defaults() {
     assert_eq!((config.groups.claim, config.groups.format), (vec!["groups".to_owned()], GroupsFormat::List));
     assert_eq!(config.identity.email_verified, EmailVerified::Optional);
     assert_eq!(config.identity.trusted_headers, [""; 0]);
+    assert!(config.identity.assertion.is_none());
     assert_eq!(config.clock_leeway, Duration::from_secs(60));
     assert_eq!(config.warnings, [""; 0]);
+}
+
+#[test]
+fn the_assertion_has_the_header_that_the_application_reads() {
+    let assertion = json!({"keys": ASSERTION_KEY, "audience": "app"});
+    let with_preset = with(&[("/identity/assertion", assertion.clone())]);
+    let without = with(&[("/identity/assertion", assertion), ("/policy/preset", Value::Null)]);
+    for (config, header) in [(with_preset, "x-mlflow-authorization"), (without, "x-oidc-gate-assertion")] {
+        let assertion = load_text(&config.to_string()).unwrap().identity.assertion.unwrap();
+        assert_eq!([assertion.header.as_str(), assertion.issuer.as_str()], [header, "oidc-gate"]);
+    }
 }
 
 #[test]

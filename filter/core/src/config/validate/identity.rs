@@ -61,7 +61,8 @@ fn assertion_header(name: String, place: &Place<'_>) -> Result<String, Reported>
     if !name.starts_with("x-") || !name.bytes().all(is_token_char) {
         return Err(place.refuse("must be the name of a header that begins with X- (RFC 9110 5.1)"));
     }
-    if name != DEFAULT_ASSERTION_HEADER && matches!(trust(&name), Trust::Never(_))
+    let ours = [DEFAULT_ASSERTION_HEADER, MLFLOW_ASSERTION_HEADER].contains(&name.as_str());
+    if !ours && matches!(trust(&name), Trust::Never(_))
         || name.starts_with("x-forwarded-")
         || name.starts_with("x-envoy-")
         || name == "x-request-id"

@@ -24,7 +24,7 @@ use self::timing::limits;
 use self::url::Transport;
 use super::error::{Place, Reported};
 use super::field::field;
-use super::model::{BrowserLogin, Config, Limits};
+use super::model::{BrowserLogin, Config, Identity, Limits, Session};
 use super::raw;
 use super::scalar::{Flag, Text};
 use super::setting::Setting;
@@ -58,6 +58,10 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     let policy = field!(raw.policy, place).required(policy::policy);
     let clock_leeway = limits::CLOCK_LEEWAY.read(field!(raw.clock_leeway, place));
 
+    let keys_differ = match (&session, &identity) {
+        (Ok(Some(session)), Ok(Some(identity))) => keys_differ(session, identity, place),
+        _ => Ok(()),
+    };
     let marks_tell = match (&issuer, &groups) {
         (Ok(issuer), Ok(groups)) => {
             let groups =
@@ -84,6 +88,7 @@ pub(super) fn config(raw: raw::Config, place: &Place<'_>) -> Result<Config, Repo
     insecure?;
     signs_in?;
     clusters_differ?;
+    keys_differ?;
     marks_tell?;
     Ok(config)
 }
@@ -105,6 +110,18 @@ fn signs_in(
         }
         _ => Ok(()),
     }
+}
+
+/// The application knows the keys of assertions, and must not be able to make sessions.
+fn keys_differ(session: &Session, identity: &Identity, place: &Place<'_>) -> Result<(), Reported> {
+    let Some(assertion) = &identity.assertion else { return Ok(()) };
+    if assertion.keys.iter().any(|key| session.keys.contains(key)) {
+        return Err(place.field("identity").field("assertion").field("keys").refuse(
+            "has a key of session.keys: the application could make sessions; make another one with: openssl rand \
+             -base64 32",
+        ));
+    }
+    Ok(())
 }
 
 /// The Redis cluster sends raw bytes to its peer, which no provider understands.

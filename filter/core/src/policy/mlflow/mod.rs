@@ -10,6 +10,9 @@ use crate::methods::Method;
 /// passes it on.
 pub(super) const CREDENTIAL: &str = "x-mlflow-authorization";
 
+/// The header with the workspace that a client wants to work in.
+pub(super) const WORKSPACE: &str = "x-mlflow-workspace";
+
 /// Below this path, MLflow passes the headers of a request on to a model provider.
 const GATEWAY: &str = "gateway";
 
