@@ -207,7 +207,8 @@ impl Builder {
             .cluster("mlflow", "127.0.0.1", echo.port())
             .cluster("keycloak", "127.0.0.1", provider.port())
             .wasm(&wasm);
-        let mut config = store.configure(config);
+        // The tests look at redirects. The ones of the page that keeps the fragment switch it on.
+        let mut config = store.configure(config).set("login.keep_fragment", false);
         if !self.preset {
             config = config.without_mlflow_preset();
         }

@@ -289,7 +289,8 @@ impl Gate {
                 None => {
                     let return_path = ReturnPath::or_root(&request.target());
                     if login.settings.keep_fragment && fragment_page::fits(request, &return_path) {
-                        Ok(Reply::fragment_page(&return_path))
+                        let possible = authorization::check(login, request).await;
+                        possible.map(|()| Reply::fragment_page(&return_path))
                     } else {
                         authorization::begin(login, request, &return_path).await
                     }
