@@ -27,7 +27,7 @@ fn the_sidebar_names_the_user_once_and_leads_to_the_account_and_out() {
     assert_eq!(menu(&browser, "mlflow_user"), json!(["Account"]), "Manage is for administrators");
     browser.picture("page.png");
 
-    browser.open(&stack.url("/#/models"));
+    browser.open(&stack.url("/#/experiments"));
     browser.reload();
     browser.wait_for("the sidebar", || browser.has(ITEMS));
     browser.click(&format!("{ITEMS} a"));
