@@ -25,8 +25,7 @@ fn the_printed_commands_bring_a_fresh_clone_up_and_healthy() {
 fn every_address_of_the_table_answers() {
     let stack = Stack::up();
     let client = Client::new();
-    let mlflow = client.navigate(&stack.url("/")).unwrap();
-    let target = mlflow.redirect_target().expect("a page is sent to sign in");
+    let target = client.sent_to_sign_in(&stack.url("/")).unwrap().expect("a page is sent to sign in");
     assert!(target.starts_with(&format!("{}/realms/mlflow/", stack.keycloak())), "{target}");
     let console = client.visit(&format!("{}/admin/", stack.keycloak())).unwrap();
     assert_eq!(console.end().status, 200, "{}", console.end());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oidc_gate_testkit::process::wait_until;
+use oidc_gate_testkit::process::{Trouble, wait_until};
 use oidc_gate_tests::Chromium;
 use thirtyfour::error::WebDriverResult;
 use thirtyfour::{By, WebDriver, WindowHandle};
@@ -22,7 +22,16 @@ pub struct Tab(WindowHandle);
 impl Browser {
     /// Starts a browser.
     pub fn start(stack: &Stack) -> Self {
-        let chromium = Chromium::start().unwrap_or_else(|trouble| panic!("{trouble}"));
+        Self::of(stack, Chromium::start())
+    }
+
+    /// Starts a browser in which no page can run a script.
+    pub fn start_without_scripts(stack: &Stack) -> Self {
+        Self::of(stack, Chromium::start_without_scripts())
+    }
+
+    fn of(stack: &Stack, chromium: Result<Chromium, Trouble>) -> Self {
+        let chromium = chromium.unwrap_or_else(|trouble| panic!("{trouble}"));
         Self { chromium, failures: stack.folder().join("failures") }
     }
 

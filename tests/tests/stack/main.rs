@@ -14,6 +14,7 @@ mod large;
 mod login;
 mod model_provider;
 mod outages;
+mod page;
 mod python;
 mod second_envoy;
 mod sessions;
