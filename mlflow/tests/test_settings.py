@@ -27,12 +27,21 @@ def test_defaults() -> None:
     settings = Settings.from_environment({"ASSERTION_KEYS": KEY})
     assert (settings.issuer, settings.audience, settings.audit) == ("oidc-gate", "mlflow", Audit.ALL)
     assert settings.admin_groups == {"mlflow_admins"}
+    assert settings.page_script
+    assert not Settings.from_environment({"ASSERTION_KEYS": KEY, "MLFLOW_PAGE_SCRIPT": "off"}).page_script
 
 
 def test_all_mistakes_are_reported_together() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        Settings.from_environment({"ASSERTION_KEYS": "x", "OIDC_ADMIN_GROUP_NAME": " , ", "MLFLOW_AUDIT": "loud"})
-    assert len(caught.value.mistakes) == 3
+        Settings.from_environment(
+            {
+                "ASSERTION_KEYS": "x",
+                "OIDC_ADMIN_GROUP_NAME": " , ",
+                "MLFLOW_AUDIT": "loud",
+                "MLFLOW_PAGE_SCRIPT": "maybe",
+            }
+        )
+    assert len(caught.value.mistakes) == 4
 
 
 def test_keys_and_a_file_of_keys_exclude_each_other() -> None:

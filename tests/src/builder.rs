@@ -207,7 +207,8 @@ impl Builder {
             .cluster("mlflow", "127.0.0.1", echo.port())
             .cluster("keycloak", "127.0.0.1", provider.port())
             .wasm(&wasm);
-        let mut config = store.configure(config);
+        // The tests look at redirects. The ones of the page that keeps the fragment switch it on.
+        let mut config = store.configure(config).set("login.keep_fragment", false);
         config = if self.preset { config.plugin(with_canary) } else { config.without_mlflow_preset() };
         let listeners = TempDir::new()?;
         if self.replaceable {

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use crate::assertion::Signer;
 use crate::bearer::{self, Authorization, Verdict};
 use crate::caller::Caller;
-use crate::config::{self, Access, Config};
+use crate::config::{self, Access, Config, Preset};
 use crate::error::{Dependency, LoginError, Outlook, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
 use crate::http::cookies::GateCookies;
 use crate::http::csrf::{self, AskedBy, asked_by};
 use crate::http::endpoint::Endpoint;
+use crate::http::fragment_page;
 use crate::http::public_address;
 use crate::http::reply::{Asked, Reply, SignedIn, refuse};
 use crate::http::request::{Audience, Request, Unparsed};
@@ -33,6 +34,9 @@ use crate::session::entry::Entry;
 const MAX_LOGGED_PATH: usize = 200;
 const MAX_LOGGED_DETAIL: usize = 600;
 const MAX_LOGGED_RULE: usize = 100;
+
+/// What MLflow's page loads from the gate.
+const MLFLOW_SCRIPT: &str = include_str!("http/mlflow.js");
 
 /// One tenant's gate in one worker.
 pub struct Gate {
@@ -160,13 +164,17 @@ impl Gate {
     /// Serves our own endpoints, matched by the exact path as sent (CB15). `None` for any other path.
     async fn endpoint(self: &Rc<Self>, request: &Request, body: Body) -> Option<Result<Reply, Refused>> {
         let login = self.login.as_ref()?;
-        // Refuse speculative requests: each endpoint has an effect, or shows a state that may be outdated when the user
-        // sees it. The empty link leads to the page itself: its address may hold a code, which must not be written
-        // anywhere else.
-        if request.is_speculative() && request.raw_path().starts_with("/oauth2/") {
+        let endpoint = Endpoint::at(request.raw_path());
+        // Refuse speculative requests: each endpoint but the script has an effect, or shows a state that may be outdated
+        // when the user sees it. The empty link leads to the page itself: its address may hold a code, which must not be
+        // written anywhere else.
+        if request.is_speculative()
+            && request.raw_path().starts_with("/oauth2/")
+            && endpoint != Some(Endpoint::MlflowScript)
+        {
             return Some(Err(Refused { retry_path: String::new(), ..Rejection::Speculative.into() }));
         }
-        let endpoint = Endpoint::at(request.raw_path())?;
+        let endpoint = endpoint.filter(|endpoint| self.has(*endpoint))?;
         if !endpoint.methods().contains(&request.method()) {
             return Some(Err(Rejection::MethodNotAllowed(endpoint.methods()).into()));
         }
@@ -179,6 +187,7 @@ impl Gate {
                 .await
                 .map_err(|rejection| Refused { retry_path: endpoint.path().to_owned(), ..rejection.into() }),
             Endpoint::AccountSignOut => account::sign_out(login, request).await,
+            Endpoint::MlflowScript => Ok(Reply::script(MLFLOW_SCRIPT, request.header("if-none-match"))),
             Endpoint::BackChannelLogout => {
                 backchannel::logout(login, request, body).await.map_err(Refused::from)
             }
@@ -191,6 +200,11 @@ impl Gate {
         })
     }
 
+    /// Whether this gate has the endpoint, apart from the login that all of them need.
+    fn has(&self, endpoint: Endpoint) -> bool {
+        endpoint != Endpoint::MlflowScript || self.config.policy.preset == Some(Preset::Mlflow)
+    }
+
     async fn begin_login(&self, login: &BrowserLogin, request: &Request) -> Result<Reply, Refused> {
         // An image or a frame would replace a login that the user has begun.
         if asked_by(request, &self.config.public_url.origin) == AskedBy::Page {
@@ -201,7 +215,9 @@ impl Gate {
         }
         let target = request.query_pairs().find(|(name, _)| name == "rd");
         let return_path = target.map_or(ReturnPath::root(), |(_, path)| ReturnPath::or_root(&path));
-        authorization::begin(login, request, &return_path).await.map_err(Refused::from)
+        authorization::begin(login, request, &return_path)
+            .await
+            .map_err(|rejection| Refused { retry_path: return_path.as_str().to_owned(), ..rejection.into() })
     }
 
     /// F604: a redirect to the public address if the request came to another one. A login must begin at the address
@@ -272,7 +288,12 @@ impl Gate {
                 Some(reply) => Ok(reply),
                 None => {
                     let return_path = ReturnPath::or_root(&request.target());
-                    authorization::begin(login, request, &return_path).await
+                    if login.settings.keep_fragment && fragment_page::fits(request, &return_path) {
+                        let possible = authorization::check(login, request).await;
+                        possible.map(|()| Reply::fragment_page(&return_path))
+                    } else {
+                        authorization::begin(login, request, &return_path).await
+                    }
                 }
             };
             match begun {

@@ -1,7 +1,7 @@
 """What leaves MLflow: our refusals, and what is done to MLflow's own answers.
 
-``FINISHERS`` run on every answer of a Flask route. What is to be added to MLflow's page is one more of them. Answers of
-MLflow's permission check for FastAPI routes are made by ``error_as_json``.
+``FINISHERS`` run on every answer of a Flask route, and ``page.with_script`` if it is wanted. Answers of MLflow's
+permission check for FastAPI routes are made by ``error_as_json``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from flask import Response
 from mlflow.server import auth
 
+from oidc_gate_mlflow import page
 from oidc_gate_mlflow.errors import Refusal
 
 MLFLOW_DENIED = b"Permission denied"
@@ -62,8 +63,8 @@ def install() -> None:
 FINISHERS: tuple[Callable[[Response], Response], ...] = (denied_as_json,)
 
 
-def finish(response: Response) -> Response:
-    for finisher in FINISHERS:
+def finish(response: Response, *, page_script: bool) -> Response:
+    for finisher in (*FINISHERS, page.with_script) if page_script else FINISHERS:
         response = finisher(response)
     return response
 

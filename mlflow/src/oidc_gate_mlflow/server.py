@@ -180,4 +180,4 @@ def _finish(decision: Decision, settings: Settings, response: Response) -> Respo
     allowed = response.status_code not in (401, 403)
     reason = "permitted" if allowed else "mlflow_permissions"
     audit.record(replace(decision, allowed=allowed, reason=reason, status=response.status_code), settings.audit)
-    return responses.finish(response)
+    return responses.finish(response, page_script=settings.page_script)

@@ -17,6 +17,7 @@ AUDIENCE = "ASSERTION_AUDIENCE"
 ADMIN_GROUPS = "OIDC_ADMIN_GROUP_NAME"
 BOOTSTRAP_ADMIN = "MLFLOW_AUTH_ADMIN_USERNAME"
 AUDIT = "MLFLOW_AUDIT"
+PAGE_SCRIPT = "MLFLOW_PAGE_SCRIPT"
 
 DEFAULT_BOOTSTRAP_ADMIN = "oidc-gate-bootstrap"
 
@@ -37,6 +38,7 @@ class Settings:
     admin_groups: frozenset[str]
     bootstrap_admin: str
     audit: Audit
+    page_script: bool
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -55,6 +57,9 @@ class Settings:
             audit = Audit(environment.get(AUDIT) or "all")
         except ValueError:
             mistakes.append(f"{AUDIT} must be one of: {', '.join(level.value for level in Audit)}")
+        page_script = environment.get(PAGE_SCRIPT) or "on"
+        if page_script not in ("on", "off"):
+            mistakes.append(f"{PAGE_SCRIPT} must be on or off")
         if mistakes:
             raise ConfigurationError(mistakes)
         return cls(
@@ -64,6 +69,7 @@ class Settings:
             admin_groups=admin_groups,
             bootstrap_admin=environment.get(BOOTSTRAP_ADMIN) or DEFAULT_BOOTSTRAP_ADMIN,
             audit=audit,
+            page_script=page_script == "on",
         )
 
 

@@ -123,6 +123,21 @@ impl Client {
         self.follow(self.navigate(url)?)
     }
 
+    /// Opens a page that needs a login. Returns where the browser is sent to sign in, at once or by way of the gate's
+    /// page that keeps the fragment.
+    ///
+    /// # Errors
+    /// There is no complete response.
+    pub fn sent_to_sign_in(&self, url: &str) -> Result<Option<String>, Trouble> {
+        let first = self.navigate(url)?.redirect_target();
+        match first {
+            Some(login) if login.contains("/oauth2/login?rd=") => {
+                Ok(self.navigate(&login)?.redirect_target())
+            }
+            other => Ok(other),
+        }
+    }
+
     /// The cookie jar.
     pub fn jar(&self) -> MutexGuard<'_, Jar> {
         self.jar.lock().unwrap_or_else(PoisonError::into_inner)

@@ -47,12 +47,21 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The absolute target of a redirect. `None` if the response is not one.
+    /// The absolute target of a redirect, or of the gate's page that leads a browser without scripts to the login.
+    /// `None` if the response is neither.
     pub fn redirect_target(&self) -> Option<String> {
-        if !(300..400).contains(&self.status) {
-            return None;
-        }
-        let location = self.header("location")?;
+        let text;
+        let location = match self.status {
+            300..400 => self.header("location")?,
+            401 => {
+                text = self.text();
+                text.split_once("<noscript><meta http-equiv=\"refresh\" content=\"0; url=")?
+                    .1
+                    .split_once('"')?
+                    .0
+            }
+            _ => return None,
+        };
         if location.starts_with("http://") || location.starts_with("https://") {
             return Some(location.to_owned());
         }

@@ -22,3 +22,4 @@ mod settings;
 mod stack;
 mod tokens;
 mod troubleshooting;
+mod users;

@@ -67,6 +67,7 @@ fn a_backup_restored_into_empty_volumes_has_users_runs_and_artifacts() {
         "user=$(kcadm get users -r mlflow -q username=ada -q exact=true --fields id --format csv --noquotes)\n\
          kcadm delete users/$user -r mlflow",
     );
+    stack.release_names_in_mlflow();
 }
 
 #[test]
@@ -114,6 +115,7 @@ fn a_new_user_signs_in_and_without_a_group_would_not() {
         "user=$(kcadm get users -r mlflow -q username=ada -q exact=true --fields id --format csv --noquotes)\n\
          kcadm delete users/$user -r mlflow",
     );
+    stack.release_names_in_mlflow();
     assert_eq!(page.status, 403, "{page}");
 }
 

@@ -139,6 +139,23 @@ fn the_printed_commands_exchange_the_secret_key_and_nobody_has_to_sign_in_again(
 }
 
 #[test]
+fn the_printed_commands_exchange_the_assertion_keys_and_mlflow_knows_its_users_all_the_time() {
+    let mut stack = Stack::up();
+    let settings = stack.with_settings(&[]);
+    let before = stack.setting("ASSERTION_KEYS");
+    let client = stack.signed_in("mlflow_user");
+    stack.run("new-assertion-key");
+    let both = stack.setting("ASSERTION_KEYS");
+    assert!(both.ends_with(&format!(",{before}")), "MLflow still accepts the old one");
+    stack.eventually("the new key is accepted", || stack.may_use_mlflow(&client));
+    stack.run("old-assertion-key");
+    assert_eq!(stack.setting("ASSERTION_KEYS"), both.split(',').next().unwrap());
+    stack.eventually("without the old key", || stack.may_use_mlflow(&client));
+    drop(settings);
+    stack.bring_up();
+}
+
+#[test]
 #[ignore = "slow: Keycloak starts again"]
 fn the_printed_commands_give_the_database_roles_new_passwords() {
     let stack = Stack::up();

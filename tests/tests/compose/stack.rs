@@ -387,6 +387,15 @@ impl Stack {
         ))
     }
 
+    /// Lets the next sign-in with a known name have it. In MLflow, a name belongs to the person who had it first, and
+    /// not to one whom Keycloak makes again.
+    pub fn release_names_in_mlflow(&self) {
+        self.shell(
+            "docker compose exec -T postgres psql -U postgres -d mlflow -v ON_ERROR_STOP=1 -qc \
+             \"UPDATE users SET password_hash = regexp_replace(password_hash, '^!oidc-gate:[^:]*:', '!oidc-gate::')\"",
+        );
+    }
+
     /// The last lines of Envoy's access log. Envoy writes them in batches, with a delay of some seconds.
     pub fn access_log(&self) -> Vec<String> {
         let log = self.compose("logs --no-log-prefix --tail 400 envoy");

@@ -69,8 +69,8 @@ fn sessions_that_the_admin_api_ends_are_over_at_the_gate_and_others_go_on() {
         (0..8).all(|_| stack.ask_mlflow(&ended).is_ok_and(|answer| answer.status == 401))
     });
     stack.eventually("the token of an ended session is refused", || stack.api(&token).status == 401);
-    let page = ended.navigate(&stack.url("/")).unwrap();
-    assert!(page.redirect_target().is_some_and(|target| target.starts_with(stack.keycloak())), "{page}");
+    let target = ended.sent_to_sign_in(&stack.url("/")).unwrap();
+    assert!(target.as_ref().is_some_and(|target| target.starts_with(stack.keycloak())), "{target:?}");
     assert!(stack.may_use_mlflow(&other), "somebody else's session goes on");
     stack.eventually("Envoy's log says that Keycloak told it", || {
         let told = ["\"method\":\"POST\"", "\"path\":\"/oauth2/backchannel-logout\"", "\"status\":200,"];

@@ -142,8 +142,8 @@ fn a_keycloak_that_does_not_start_says_why_in_its_log_and_sessions_go_on() {
     );
     assert_ne!(stack.health("keycloak"), "healthy");
     // Nobody can sign in,
-    let sent = Client::new().navigate(&stack.url("/")).unwrap();
-    let login = sent.redirect_target().expect("a page is sent to sign in");
+    let sent = Client::new().sent_to_sign_in(&stack.url("/")).unwrap();
+    let login = sent.expect("a page is sent to sign in");
     assert!(login.starts_with(stack.keycloak()), "{login}");
     let form = Client::new().navigate(&login);
     assert!(

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use oidc_gate_testkit::process::wait_until;
 use oidc_gate_tests::Chromium;
+use serde_json::json;
 use thirtyfour::error::WebDriverResult;
+use thirtyfour::extensions::cdp::ChromeDevTools;
 use thirtyfour::{By, WebDriver, WindowHandle};
 
 use crate::stack::{BOUND, PASSWORD, SESSION_COOKIE, Stack};
@@ -70,6 +72,14 @@ impl Browser {
     pub fn evaluate_async(&self, script: &str) -> serde_json::Value {
         let result = self.chromium.block_on(self.driver().execute_async(script, Vec::new()));
         result.map(|value| value.json().clone()).unwrap_or_else(|error| panic!("{error}\n{}", self.shown()))
+    }
+
+    /// Lets no page run a script from now on.
+    pub fn without_scripts(&self) {
+        let tools = ChromeDevTools::new(self.driver().handle.clone());
+        let off = json!({"value": true});
+        let done = tools.execute_cdp_with_params("Emulation.setScriptExecutionDisabled", off);
+        self.chromium.block_on(done).unwrap();
     }
 
     /// Whether the page has an element that matches.

@@ -11,6 +11,7 @@ mod groups;
 mod keycloak;
 mod login;
 mod outages;
+mod page;
 mod python;
 mod second_envoy;
 mod sessions;

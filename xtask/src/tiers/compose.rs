@@ -18,8 +18,10 @@ pub const TEST: &str = "compose";
 
 /// The Compose project of the tests, separate from the user's own.
 const PROJECT: &str = "oidc-gate-test";
-/// The images that the tests build, also separate.
+/// The image of Envoy that the tests build, also separate.
 const ENVOY_IMAGE: &str = "localhost/oidc-gate-envoy:test";
+/// This one has the name of `docker-compose.yml`, because tests set MLFLOW_IMAGE in `.env`.
+const MLFLOW_IMAGE: &str = "localhost/oidc-gate-mlflow:3.17.2";
 /// The ports that the documentation prints.
 const PRINTED_PORTS: [u16; 5] = [5000, 8080, 9000, 9001, 9090];
 /// The prefix of the container names that the documentation prints.
@@ -65,8 +67,10 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     let plan = Plan::choose()?;
     // An interrupted run may have left containers behind.
     plan.remove(&checkout)?;
-    // The first `up` must build it, as on a new machine. An error means that there is none.
-    let _ = output(Command::new("docker").args(["image", "rm", "--force", ENVOY_IMAGE]));
+    // The first `up` must build them, as on a new machine. An error means that there are none.
+    for image in [ENVOY_IMAGE, MLFLOW_IMAGE] {
+        let _ = output(Command::new("docker").args(["image", "rm", "--force", image]));
+    }
     let mut cargo = workspace.cargo();
     cargo
         .args(["test", "--locked", "--no-fail-fast", "--package", TESTS_PACKAGE, "--test", TEST])

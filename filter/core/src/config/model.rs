@@ -150,6 +150,8 @@ pub struct Login {
     pub trusted_audiences: Vec<String>,
     /// URLs to which a sign-out may lead, besides the gate's own page. Compared exactly.
     pub logout_return_urls: Vec<String>,
+    /// Whether a page with a script keeps the fragment of the address over a login.
+    pub keep_fragment: bool,
 }
 
 /// Browser sessions.

@@ -172,6 +172,9 @@ pub(super) struct Login {
     /// URLs to which a sign-out may lead, besides the gate's own page. Compared exactly.
     #[serde(default)]
     pub logout_return_urls: Setting<List<Text>>,
+    /// Keep the fragment of the address (`#…`) over a login, by a small page with a script.
+    #[serde(default)]
+    pub keep_fragment: Setting<Flag>,
 }
 
 /// Browser sessions.

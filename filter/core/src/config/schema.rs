@@ -71,7 +71,7 @@ fn timings() -> [(&'static str, &'static str, Timing); 14] {
     ]
 }
 
-fn defaults() -> [(&'static str, &'static str, Value); 15] {
+fn defaults() -> [(&'static str, &'static str, Value); 16] {
     let names =
         |algorithms: &[Algorithm]| algorithms.iter().map(|algorithm| algorithm.name()).collect::<Value>();
     [
@@ -80,6 +80,7 @@ fn defaults() -> [(&'static str, &'static str, Value); 15] {
         ("Client", "authentication", json!("client_secret_basic")),
         ("Login", "scope", json!(login::DEFAULT_SCOPE)),
         ("Login", "userinfo", json!(false)),
+        ("Login", "keep_fragment", json!(false)),
         ("Login", "id_token_algorithms", names(&login::default_id_token_algorithms())),
         ("Session", "without_refresh_token", json!("end")),
         ("Session", "cookie_name", json!(session::DEFAULT_COOKIE_NAME)),

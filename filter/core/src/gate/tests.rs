@@ -9,6 +9,7 @@ mod bearer;
 mod by_hand;
 mod callback;
 mod claims;
+mod fragment;
 mod lease;
 mod login;
 mod many_groups;

@@ -17,6 +17,8 @@ pub enum Endpoint {
     Account,
     /// Ends one of a person's sessions, or all of them.
     AccountSignOut,
+    /// The script that MLflow's page loads. Only with the preset for MLflow.
+    MlflowScript,
     /// Where logout tokens arrive (OpenID Connect Back-Channel Logout 1.0).
     BackChannelLogout,
     /// Keycloak's administrative callback: everybody, or some sessions, were logged out.
@@ -27,13 +29,14 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Login,
         Self::Callback,
         Self::Logout,
         Self::SignedOut,
         Self::Account,
         Self::AccountSignOut,
+        Self::MlflowScript,
         Self::BackChannelLogout,
         Self::AdminLogout,
         Self::AdminNotBefore,
@@ -53,6 +56,7 @@ impl Endpoint {
             Self::SignedOut => "/oauth2/signed-out",
             Self::Account => "/oauth2/account",
             Self::AccountSignOut => "/oauth2/account/sign-out",
+            Self::MlflowScript => "/oauth2/mlflow.js",
             Self::BackChannelLogout => "/oauth2/backchannel-logout",
             Self::AdminLogout => "/oauth2/k_logout",
             Self::AdminNotBefore => "/oauth2/k_push_not_before",
@@ -62,7 +66,9 @@ impl Endpoint {
     /// Its methods, in the order of an `Allow` header.
     pub const fn methods(self) -> &'static [Method] {
         match self {
-            Self::Login | Self::SignedOut | Self::Account => &[Method::Get, Method::Head],
+            Self::Login | Self::SignedOut | Self::Account | Self::MlflowScript => {
+                &[Method::Get, Method::Head]
+            }
             Self::Callback => &[Method::Get],
             Self::Logout => &[Method::Get, Method::Post],
             Self::AccountSignOut | Self::BackChannelLogout | Self::AdminLogout | Self::AdminNotBefore => {

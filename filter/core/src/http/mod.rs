@@ -5,6 +5,7 @@ pub mod body;
 pub(crate) mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod endpoint;
+pub(crate) mod fragment_page;
 pub(crate) mod pages;
 pub(crate) mod path;
 pub(crate) mod public_address;

@@ -1,5 +1,5 @@
-//! The gate's own HTML pages. They have no scripts and load nothing from other origins. The template engine escapes
-//! every value.
+//! The gate's own HTML pages. They have no scripts, except the one of `fragment_page`, and load nothing from other
+//! origins. The template engine escapes every value.
 
 use std::borrow::Cow;
 
@@ -244,6 +244,11 @@ pub fn render(page: &Page<'_>) -> String {
 
 /// A whole HTML document with this body.
 pub fn document(title: &str, body: &Markup) -> String {
+    document_with_head(title, &html! {}, body)
+}
+
+/// A whole HTML document with this body, and more in its head.
+pub fn document_with_head(title: &str, head: &Markup, body: &Markup) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -252,6 +257,7 @@ pub fn document(title: &str, body: &Markup) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="robots" content="noindex";
                 title { (title) }
+                (head)
                 style { (PreEscaped(STYLE)) }
             }
             body { (body) }
@@ -289,15 +295,18 @@ fn button(action: &Action<'_>) -> Markup {
     html! {
         @match action {
             Action::Link { label, path } => a.button href=(path) { (label) },
-            Action::SignIn { path } => {
-                @let query = form_urlencoded::Serializer::new(String::new()).append_pair("rd", path).finish();
-                a.button href={ (Endpoint::Login.path()) "?" (query) } { "Sign in" }
-            }
+            Action::SignIn { path } => a.button href=(login_address(path)) { "Sign in" },
             Action::SignOut => form method="post" action=(Endpoint::Logout.path()) {
                 button type="submit" { "Sign out" }
             },
         }
     }
+}
+
+/// The address that begins a login and then leads to `path`.
+pub fn login_address(path: &str) -> String {
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("rd", path).finish();
+    format!("{}?{query}", Endpoint::Login.path())
 }
 
 /// A value from outside, fit to show: without control characters and direction overrides, and cut to a limit.

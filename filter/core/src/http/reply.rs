@@ -18,13 +18,21 @@
 //! A 503 has `Retry-After` if waiting can help (`Outlook::Passing`). If an administrator has to act, the reply says so.
 //! A 4xx of the provider is of the second kind, except 408, 425 and 429.
 
+use sha2::{Digest, Sha256};
+
 use crate::config::{Config, Preset};
+use crate::encoding::base64url;
 use crate::error::{Dependency, Limit, LoginError, Malformed, Outlook, Rejection};
+use crate::http::fragment_page;
 use crate::http::pages::{self, ADMINISTRATOR, Page};
 use crate::http::request::{Audience, NO_REQUEST_ID};
+use crate::http::return_path::ReturnPath;
 
 /// Value of `Retry-After` in seconds, while a dependency is unavailable.
 pub const RETRY_AFTER_SECS: u32 = 5;
+
+/// The challenge without an error code. `mlflow.js` knows by it that a 401 is the gate's.
+const CHALLENGE: &str = "Bearer realm=\"oidc-gate\"";
 
 /// A complete local reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,10 +117,41 @@ impl Reply {
         Self::new(200, "text/plain; charset=utf-8", String::new())
     }
 
+    /// The page that keeps the fragment of the address over a login. A 401 needs a challenge (RFC 9110 15.5.2).
+    pub fn fragment_page(return_path: &ReturnPath) -> Self {
+        let html = fragment_page::render(return_path);
+        let reply = Self { status: 401, ..Self::of_document(html, fragment_page::content_security_policy()) };
+        reply.with("www-authenticate", CHALLENGE)
+    }
+
+    /// A script of the gate, for pages of this origin. It holds nothing of the user, so a browser may keep it and ask
+    /// whether it has changed. `known` is the request's `If-None-Match`.
+    pub fn script(text: &str, known: Option<&str>) -> Self {
+        let tag = format!("\"{}\"", base64url(Sha256::digest(text)));
+        let is_known = known.is_some_and(|known| {
+            known
+                .split(',')
+                .any(|one| matches!(one.trim(), "*") || one.trim().trim_start_matches("W/") == tag)
+        });
+        let mut reply = Self::new(200, "text/javascript; charset=utf-8", text.to_owned());
+        if is_known {
+            (reply.status, reply.body) = (304, String::new());
+        }
+        reply.headers.retain(|(name, _)| *name != "cache-control" && !(is_known && *name == "content-type"));
+        reply
+            .with("cache-control", "no-cache")
+            .with("etag", tag)
+            .with("cross-origin-resource-policy", "same-origin")
+    }
+
     /// An HTML document of the gate.
     pub fn document(html: String, form_origin: Option<&str>) -> Self {
+        Self::of_document(html, pages::content_security_policy(form_origin))
+    }
+
+    fn of_document(html: String, policy: String) -> Self {
         let mut reply = Self::new(200, "text/html; charset=utf-8", html);
-        reply.headers.push(("content-security-policy", pages::content_security_policy(form_origin)));
+        reply.headers.push(("content-security-policy", policy));
         reply.headers.push(("x-frame-options", "DENY".to_owned()));
         reply
     }
@@ -238,7 +277,7 @@ fn status(rejection: &Rejection) -> u16 {
 fn challenge(rejection: &Rejection) -> Option<String> {
     match rejection {
         Rejection::NoCredential | Rejection::SessionEnded(_) | Rejection::UnusableAuthorization => {
-            Some("Bearer realm=\"oidc-gate\"".to_owned())
+            Some(CHALLENGE.to_owned())
         }
         Rejection::InvalidToken(_) => Some(
             "Bearer realm=\"oidc-gate\", error=\"invalid_token\", error_description=\"The access token is not valid\""

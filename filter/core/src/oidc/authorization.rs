@@ -1,5 +1,7 @@
 //! The authorization request (OIDC Core 3.1.2.1) and the login flow that a sealed cookie carries to the callback.
 
+use std::rc::Rc;
+
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -12,6 +14,7 @@ use crate::http::request::Request;
 use crate::http::return_path::ReturnPath;
 use crate::oidc::browser_login::BrowserLogin;
 use crate::oidc::flow::{Flow, TAG_LEN};
+use crate::oidc::provider::Provider;
 use crate::seal::Purpose;
 use crate::secret::SecretText;
 use crate::time::Timestamp;
@@ -35,10 +38,7 @@ pub async fn begin(
     request: &Request,
     return_path: &ReturnPath,
 ) -> Result<Reply, Rejection> {
-    if login.login_loop.is_exhausted(request, login.host.now()) {
-        return Err(LoginError::Loop.into());
-    }
-    let provider = login.client.provider.current().await?;
+    let provider = provider(login, request).await?;
     let flow = Flow {
         state: state(login, return_path)?,
         nonce: token(login)?,
@@ -46,7 +46,6 @@ pub async fn begin(
         return_path: return_path.as_str().to_owned(),
         created: login.host.now(),
     };
-    // Check this first: do not send a user to the provider for a login that cannot be completed.
     let endpoint = provider.metadata.login(&login.settings).map_err(Dependency::from)?;
     let location = location(login, endpoint, &login.settings.scope, &flow);
 
@@ -62,6 +61,24 @@ pub async fn begin(
         evicted(login, request).iter().map(|name| login.cookies.delete(name)).collect();
     cookies.push(login.cookies.set(&name, &base64url(&sealed), login.settings.timeout));
     Ok(Reply::found(location).with_cookies(cookies))
+}
+
+/// Whether a login can begin now. It sends nothing to the browser.
+///
+/// # Errors
+/// As [`begin`].
+pub async fn check(login: &BrowserLogin, request: &Request) -> Result<(), Rejection> {
+    provider(login, request).await.map(drop)
+}
+
+/// The provider, if a login can begin and be completed there.
+async fn provider(login: &BrowserLogin, request: &Request) -> Result<Rc<Provider>, Rejection> {
+    if login.login_loop.is_exhausted(request, login.host.now()) {
+        return Err(LoginError::Loop.into());
+    }
+    let provider = login.client.provider.current().await?;
+    provider.metadata.login(&login.settings).map_err(Dependency::from)?;
+    Ok(provider)
 }
 
 /// A new `state` (RFC 6749 10.12). If the login cookie is lost, the return path in `state` still tells where the user

@@ -45,6 +45,7 @@ pub fn config() -> Config {
                 id_token_algorithms: vec1![Algorithm::Rs256],
                 trusted_audiences: vec![],
                 logout_return_urls: vec![],
+                keep_fragment: false,
             },
             session: Session {
                 keys: vec1![Secret::new(*b"0123456789abcdefghijklmnopqrstuv")],

@@ -32,7 +32,8 @@ pub(super) const FULL: &str = r#"{
     "client": {"id": "mlflow", "secret": {"env": "OIDC_CLIENT_SECRET"}, "authentication": "client_secret_post"},
     "login": {
         "scope": "openid profile email", "userinfo": true, "timeout": "10m",
-        "id_token_algorithms": ["RS256", "ES256"], "trusted_audiences": ["project"]
+        "id_token_algorithms": ["RS256", "ES256"], "trusted_audiences": ["project"],
+        "keep_fragment": true
     },
     "session": {
         "keys": [{"env": "SECRET_KEY"}, "kT0aWc7yLh4eNf9bGd2PsVoIqXrCtE_3x"],
@@ -127,7 +128,7 @@ fn a_full_configuration_arrives_field_by_field() {
     assert_eq!(config.client.secret, Some(Secret::new("client secret")));
     assert_eq!(config.client.authentication, ClientAuthentication::ClientSecretPost);
     let BrowserLogin { login, session } = config.browser.unwrap();
-    assert!(login.userinfo);
+    assert!(login.userinfo && login.keep_fragment);
     assert_eq!(login.id_token_algorithms, [Algorithm::Rs256, Algorithm::Es256]);
     assert_eq!(session.keys, [Secret::new(KEY), Secret::new("kT0aWc7yLh4eNf9bGd2PsVoIqXrCtE_3x")]);
     assert_eq!(session.idle_timeout, Duration::from_secs(1800));
@@ -178,6 +179,7 @@ fn a_minimal_configuration_gets_the_defaults() {
     assert_eq!(config.client.authentication, ClientAuthentication::ClientSecretBasic);
     let BrowserLogin { login, session } = config.browser.unwrap();
     assert_eq!(login.scope, "openid profile email");
+    assert!(!login.userinfo && !login.keep_fragment);
     assert_eq!(session.absolute_timeout, Duration::from_secs(12 * 3600));
     assert_eq!((session.cookie_name.as_str(), session.redis.prefix.as_str()), ("oidc-gate", "oidc-gate"));
     assert_eq!(config.bearer.unwrap().algorithms, [Algorithm::Rs256, Algorithm::Es256]);

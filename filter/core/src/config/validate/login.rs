@@ -34,6 +34,7 @@ pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) ->
     let logout_return_urls = text::list(field!(raw.logout_return_urls, place), |written, at| {
         url::return_url(written, at, transport)
     });
+    let keep_fragment = raw.keep_fragment.or_else(|| Ok(Flag(false)));
     Ok(Login {
         scope: scope?,
         userinfo: userinfo?.0,
@@ -41,6 +42,7 @@ pub(super) fn login(raw: raw::Login, place: &Place<'_>, transport: Transport) ->
         id_token_algorithms: id_token_algorithms?.unwrap_or_else(default_id_token_algorithms),
         trusted_audiences: trusted_audiences?,
         logout_return_urls: logout_return_urls?,
+        keep_fragment: keep_fragment?.0,
     })
 }
 
