@@ -50,22 +50,22 @@ impl Response {
     /// The absolute target of a redirect, or of the gate's page that leads a browser without scripts to the login.
     /// `None` if the response is neither.
     pub fn redirect_target(&self) -> Option<String> {
-        let text;
         let location = match self.status {
-            300..400 => self.header("location")?,
-            401 => {
-                text = self.text();
-                text.split_once("<noscript><meta http-equiv=\"refresh\" content=\"0; url=")?
-                    .1
-                    .split_once('"')?
-                    .0
-            }
+            300..=399 => self.header("location")?.to_owned(),
+            401 => self.login_without_scripts()?,
             _ => return None,
         };
         if location.starts_with("http://") || location.starts_with("https://") {
-            return Some(location.to_owned());
+            return Some(location);
         }
-        Url::parse(&self.url).ok()?.join(location).ok().map(Into::into)
+        Url::parse(&self.url).ok()?.join(&location).ok().map(Into::into)
+    }
+
+    /// Where the gate's page that keeps the fragment leads a browser without scripts.
+    fn login_without_scripts(&self) -> Option<String> {
+        let text = self.text();
+        let (_, rest) = text.split_once("<noscript><meta http-equiv=\"refresh\" content=\"0; url=")?;
+        rest.split_once('"').map(|(url, _)| url.replace("&amp;", "&"))
     }
 
     /// A query parameter of the redirect's target.

@@ -117,7 +117,6 @@ fn the_fragment_is_kept_when_a_password_is_typed() {
         browser.wait_for("the page that was asked for", || browser.url().starts_with(&stack.url(&path)));
         wait_for_sidebar(&browser, "mlflow_user");
         assert_eq!(browser.status(), Some(200), "{}", browser.shown());
-        // "Back" leads to Keycloak or to nothing, and never into a loop.
         browser.reload();
         assert!(browser.url().starts_with(&stack.url(&path)), "{}", browser.shown());
         stack.end_keycloak_sessions("mlflow_user");
