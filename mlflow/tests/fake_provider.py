@@ -117,6 +117,7 @@ class FakeProvider(Http):
         if path == "/device":
             code = secrets.token_hex(8)
             self.devices[code] = ["authorization_pending", "slow_down"]
+            self.codes[code] = (form["code_challenge"], "")
             return self._json(
                 200,
                 {
@@ -145,16 +146,15 @@ class FakeProvider(Http):
                 return self._json(400, {"error": "invalid_grant", "error_description": "Session not active"})
             self.spent.add(token)
             return self._json(200, self.grant(refreshable=True))
-        if kind == "authorization_code":
-            challenge, redirect = self.codes.pop(form["code"])
+        if kind == "device_code" and (waiting := self.devices[form["device_code"]]):
+            return self._json(400, {"error": waiting.pop(0)})
+        if kind in ("authorization_code", "device_code"):
+            challenge, redirect = self.codes.pop(form.get("code") or form["device_code"])
             digest = hashlib.sha256(form["code_verifier"].encode()).digest()
-            if base64.urlsafe_b64encode(digest).decode().rstrip("=") != challenge or redirect != form["redirect_uri"]:
+            if base64.urlsafe_b64encode(digest).decode().rstrip("=") != challenge:
                 return self._json(400, {"error": "invalid_grant"})
-            return self._json(200, self.grant(refreshable=True))
-        if kind == "device_code":
-            waiting = self.devices[form["device_code"]]
-            if waiting:
-                return self._json(400, {"error": waiting.pop(0)})
+            if redirect != form.get("redirect_uri", ""):
+                return self._json(400, {"error": "invalid_grant"})
             return self._json(200, self.grant(refreshable=True))
         if kind == "client_credentials":
             basic = base64.b64decode(headers.get("Authorization", "").partition(" ")[2] or b"Og==").decode()

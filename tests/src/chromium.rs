@@ -31,6 +31,18 @@ impl Chromium {
     /// # Errors
     /// chromedriver or the browser does not start. Contains the end of the log.
     pub fn start() -> Result<Self, Trouble> {
+        Self::start_with(&[])
+    }
+
+    /// Starts a browser in which no page can run a script.
+    ///
+    /// # Errors
+    /// As [`Chromium::start`].
+    pub fn start_without_scripts() -> Result<Self, Trouble> {
+        Self::start_with(&["--blink-settings=scriptEnabled=false"])
+    }
+
+    fn start_with(arguments: &[&str]) -> Result<Self, Trouble> {
         let profile = TempDir::new()?;
         let port = free_port();
         let mut command = Command::new(required_path("OIDC_GATE_CHROMEDRIVER")?);
@@ -39,7 +51,7 @@ impl Chromium {
         let mut chromedriver = Process::start("chromedriver", &mut command, &log)?;
         chromedriver.wait_until(START, || accepts_connections(port))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let driver = runtime.block_on(connect(port, &profile.path().join("profile")));
+        let driver = runtime.block_on(connect(port, &profile.path().join("profile"), arguments));
         let driver = driver.map_err(|error| chromedriver.trouble(&error.to_string()))?;
         Ok(Self { runtime, driver, _chromedriver: chromedriver, _profile: profile })
     }
@@ -62,7 +74,7 @@ impl Drop for Chromium {
     }
 }
 
-async fn connect(port: u16, profile: &Path) -> WebDriverResult<WebDriver> {
+async fn connect(port: u16, profile: &Path, arguments: &[&str]) -> WebDriverResult<WebDriver> {
     let mut chromium = DesiredCapabilities::chrome();
     for argument in [
         "--headless=new",
@@ -80,6 +92,9 @@ async fn connect(port: u16, profile: &Path) -> WebDriverResult<WebDriver> {
         "--window-size=1280,900",
         "--lang=en",
     ] {
+        chromium.add_arg(argument)?;
+    }
+    for argument in arguments {
         chromium.add_arg(argument)?;
     }
     chromium.add_arg(&format!("--user-data-dir={}", profile.display()))?;

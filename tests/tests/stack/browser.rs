@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use oidc_gate_testkit::process::wait_until;
+use oidc_gate_testkit::process::{Trouble, wait_until};
 use oidc_gate_tests::Chromium;
-use serde_json::json;
 use thirtyfour::error::WebDriverResult;
-use thirtyfour::extensions::cdp::ChromeDevTools;
 use thirtyfour::{By, WebDriver, WindowHandle};
 
 use crate::stack::{BOUND, PASSWORD, SESSION_COOKIE, Stack};
@@ -24,7 +22,16 @@ pub struct Tab(WindowHandle);
 impl Browser {
     /// Starts a browser.
     pub fn start(stack: &Stack) -> Self {
-        let chromium = Chromium::start().unwrap_or_else(|trouble| panic!("{trouble}"));
+        Self::of(stack, Chromium::start())
+    }
+
+    /// Starts a browser in which no page can run a script.
+    pub fn start_without_scripts(stack: &Stack) -> Self {
+        Self::of(stack, Chromium::start_without_scripts())
+    }
+
+    fn of(stack: &Stack, chromium: Result<Chromium, Trouble>) -> Self {
+        let chromium = chromium.unwrap_or_else(|trouble| panic!("{trouble}"));
         Self { chromium, failures: stack.folder().join("failures") }
     }
 
@@ -72,14 +79,6 @@ impl Browser {
     pub fn evaluate_async(&self, script: &str) -> serde_json::Value {
         let result = self.chromium.block_on(self.driver().execute_async(script, Vec::new()));
         result.map(|value| value.json().clone()).unwrap_or_else(|error| panic!("{error}\n{}", self.shown()))
-    }
-
-    /// Lets no page run a script from now on.
-    pub fn without_scripts(&self) {
-        let tools = ChromeDevTools::new(self.driver().handle.clone());
-        let off = json!({"value": true});
-        let done = tools.execute_cdp_with_params("Emulation.setScriptExecutionDisabled", off);
-        self.chromium.block_on(done).unwrap();
     }
 
     /// Whether the page has an element that matches.

@@ -7,6 +7,7 @@
 mod api;
 mod browser;
 mod client;
+mod command_line;
 mod groups;
 mod keycloak;
 mod login;

@@ -133,8 +133,7 @@ fn the_fragment_is_kept_when_a_password_is_typed() {
 fn without_javascript_a_login_works_as_before() {
     let stack = Stack::running();
     stack.end_keycloak_sessions("mlflow_user");
-    let browser = Browser::start(&stack);
-    browser.without_scripts();
+    let browser = Browser::start_without_scripts(&stack);
     // A page that needs no script either.
     let path = "/ajax-api/2.0/mlflow/experiments/get?experiment_id=0&note=a%20b%26c";
     browser.sign_in(&stack, path, "mlflow_user");
