@@ -13,6 +13,7 @@ fn an_outsider_is_told_who_they_are_and_which_group_is_missing_and_can_sign_out(
     for text in ["outsider", "mlflow_users", "mlflow_admins"] {
         browser.wait_for_text(text);
     }
+    browser.picture("not-allowed.png");
     // Other addresses get the gate's page too, and nothing from MLflow.
     browser.open(&stack.url("/ajax-api/2.0/mlflow/experiments/get?experiment_id=0"));
     assert_eq!(browser.status(), Some(403), "{}", browser.shown());

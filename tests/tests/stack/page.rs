@@ -25,7 +25,9 @@ fn the_sidebar_names_the_user_once_and_leads_to_the_account_and_out() {
     ));
     assert_eq!(labels, json!(["Account", "Sign out"]));
     assert_eq!(menu(&browser, "mlflow_user"), json!(["Account"]), "Manage is for administrators");
-    browser.picture("page.png");
+    browser.open(&stack.url("/#/experiments"));
+    browser.wait_for_text("Last modified");
+    browser.picture("mlflow-experiments.png");
 
     browser.open(&stack.url("/#/experiments"));
     browser.reload();
@@ -49,6 +51,10 @@ fn administrators_find_manage_in_their_menu() {
     let browser = Browser::signed_in(&stack, "/", "mlflow_admin");
     wait_for_sidebar(&browser, "mlflow_admin");
     assert_eq!(menu(&browser, "mlflow_admin"), json!(["Account", "Manage"]));
+    browser.open(&stack.url("/#/admin"));
+    browser.wait_for_text("Platform Admin");
+    browser.wait_for_text("Create User");
+    browser.picture("mlflow-manage.png");
 }
 
 #[test]
