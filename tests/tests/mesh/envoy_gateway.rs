@@ -106,6 +106,7 @@ fn as_envoy_gateway_translates_it(config: EnvoyConfig) -> EnvoyConfig {
         let mut settings: Value = serde_json::from_str(filter["configuration"]["value"].as_str().unwrap()).unwrap();
         settings["public_url"] = json!({"env": "MLFLOW_PUBLIC_URL"});
         settings["issuer"]["url"] = json!({"env": "OIDC_ISSUER_URL"});
+        journey::allow_canary(&mut settings);
         filter["configuration"]["value"] = json!(settings.to_string());
 
         bootstrap["static_resources"] = json!({"listeners": [listener], "clusters": all});

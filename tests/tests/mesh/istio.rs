@@ -151,7 +151,8 @@ fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
         let mut plugin = offered["typed_config"].clone();
         // istio-agent has stored the code in a local file.
         plugin["config"]["vm_config"]["code"] = wasm;
-        // The test's provider and listener have other addresses. All other settings are unchanged.
+        // The test's provider and listener have other addresses, and its application a path that MLflow lacks. All
+        // other settings are unchanged.
         let settings = &mut plugin["config"]["configuration"]["value"];
         assert_eq!(
             settings["issuer"]["cluster"],
@@ -160,6 +161,7 @@ fn as_istio_makes_it(config: EnvoyConfig) -> EnvoyConfig {
         );
         settings["public_url"] = json!({"env": "MLFLOW_PUBLIC_URL"});
         settings["issuer"]["url"] = json!({"env": "OIDC_ISSUER_URL"});
+        journey::allow_canary(settings);
         let keys = plugin["config"]["vm_config"]["environment_variables"]["host_env_keys"].as_array_mut();
         keys.unwrap().extend([json!("MLFLOW_PUBLIC_URL"), json!("OIDC_ISSUER_URL")]);
         manager["http_filters"] = json!([

@@ -360,6 +360,11 @@ fn ways_to_sign_in(asked: &Asked<'_>) -> String {
 }
 
 fn unusable_authorization(asked: &Asked<'_>) -> String {
+    if asked.config.bearer.as_ref().is_some_and(|bearer| bearer.basic) {
+        return "The Authorization header holds no access token. User name and password are not accepted here. An \
+                access token is, as a Bearer credential or as the password."
+            .to_owned();
+    }
     let text = match (asked.has_bearer(), asked.is_mlflow()) {
         (true, true) => {
             "The Authorization header is not a Bearer credential. User name and password are not accepted here: \

@@ -156,6 +156,8 @@ fn a_wrong_password_is_401_and_asks_for_no_password() {
         assert!(challenge.starts_with("Bearer"), "{value}: {challenge}");
         assert!(!reply.body.contains("hunter2") && !challenge.contains("hunter2"));
     }
+    let reply = replied(world.send("GET", "/", &[("authorization", "Digest x")]));
+    assert!(reply.body.contains("as the password"), "{}", reply.body);
     let off = World::new();
     let token = off.provider.access_token(off.now(), json!({}));
     assert_eq!(replied(off.send("GET", "/", &[("authorization", &basic("bob", &token))])).status, 401);
