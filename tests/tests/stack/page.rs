@@ -84,12 +84,11 @@ fn a_session_that_has_ended_is_told_and_signing_in_again_leads_back() {
     browser
         .wait_for("the page after sign-out", || browser.url().starts_with(&stack.url("/oauth2/signed-out")));
     browser.switch_to(&first);
-    assert!(!browser.has(BANNER), "nothing was asked since: {}", browser.shown());
 
     browser.evaluate("location.hash = '#/models'");
     browser.wait_for("the banner", || browser.has(BANNER));
     browser.wait_for_text("Your session has ended.");
-    assert!(browser.has(&format!("{BANNER}[role=alert]")));
+    assert!(browser.has(&format!("{BANNER}[role=alert]")), "{}", browser.shown());
     browser.picture("session-ended.png");
     // It stays where it is, and leads to where the user is then.
     browser.evaluate("location.hash = '#/prompts'");
