@@ -165,9 +165,9 @@ impl Gate {
     async fn endpoint(self: &Rc<Self>, request: &Request, body: Body) -> Option<Result<Reply, Refused>> {
         let login = self.login.as_ref()?;
         let endpoint = Endpoint::at(request.raw_path());
-        // Refuse speculative requests: each endpoint but the script has an effect, or shows a state that may be outdated
-        // when the user sees it. The empty link leads to the page itself: its address may hold a code, which must not be
-        // written anywhere else.
+        // Refuse speculative requests: each endpoint but the script has an effect, or shows a state that may be
+        // outdated when the user sees it. The empty link leads to the page itself: its address may hold a code, which
+        // must not be written anywhere else.
         if request.is_speculative()
             && request.raw_path().starts_with("/oauth2/")
             && endpoint != Some(Endpoint::MlflowScript)

@@ -212,6 +212,21 @@ fn no_refusal_asks_for_a_password_in_a_dialog() {
     browser.wait_for("the banner", || browser.has(BANNER));
 }
 
+#[test]
+fn a_part_of_the_page_that_is_loaded_later_tells_that_the_session_has_ended() {
+    let stack = Stack::running();
+    stack.end_keycloak_sessions("mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
+    wait_for_sidebar(&browser, "mlflow_user");
+    browser.forget_cookie(SESSION_COOKIE);
+    browser.evaluate(
+        "const part = document.createElement('script');
+        part.src = 'static-files/static/js/later.js';
+        document.head.append(part);",
+    );
+    browser.wait_for("the banner", || browser.has(BANNER));
+}
+
 /// Waits until MLflow has named the user and the script has added its part.
 #[track_caller]
 fn wait_for_sidebar(browser: &Browser, user: &str) {
