@@ -90,12 +90,11 @@ fn a_session_that_has_ended_is_told_and_signing_in_again_leads_back() {
     browser
         .wait_for("the page after sign-out", || browser.url().starts_with(&stack.url("/oauth2/signed-out")));
     browser.switch_to(&first);
-    assert!(!browser.has(BANNER), "nothing was asked since: {}", browser.shown());
 
     browser.evaluate("location.hash = '#/models'");
     browser.wait_for("the banner", || browser.has(BANNER));
     browser.wait_for_text("Your session has ended.");
-    assert!(browser.has(&format!("{BANNER}[role=alert]")));
+    assert!(browser.has(&format!("{BANNER}[role=alert]")), "{}", browser.shown());
     browser.picture("session-ended.png");
     // It stays where it is, and leads to where the user is then.
     browser.evaluate("location.hash = '#/prompts'");
@@ -216,6 +215,21 @@ fn no_refusal_asks_for_a_password_in_a_dialog() {
     browser.forget_cookie(SESSION_COOKIE);
     let answers = browser.evaluate_async(ASK);
     assert!(answers.to_string().contains("401") && !answers.to_string().contains("Basic"), "{answers}");
+    browser.wait_for("the banner", || browser.has(BANNER));
+}
+
+#[test]
+fn a_part_of_the_page_that_is_loaded_later_tells_that_the_session_has_ended() {
+    let stack = Stack::running();
+    stack.end_keycloak_sessions("mlflow_user");
+    let browser = Browser::signed_in(&stack, "/", "mlflow_user");
+    wait_for_sidebar(&browser, "mlflow_user");
+    browser.forget_cookie(SESSION_COOKIE);
+    browser.evaluate(
+        "const part = document.createElement('script');
+        part.src = 'static-files/static/js/later.js';
+        document.head.append(part);",
+    );
     browser.wait_for("the banner", || browser.has(BANNER));
 }
 

@@ -122,6 +122,13 @@
     return plainSend.apply(this, body);
   };
 
+  // MLflow loads parts of its page later. When one fails, only asking again tells why.
+  window.addEventListener('error', ({ target }) => {
+    const isPart = target instanceof HTMLScriptElement || target instanceof HTMLLinkElement;
+    const address = isPart && (target.src || target.href);
+    if (address) window.fetch(address, { method: 'HEAD' }).catch(() => {});
+  }, true);
+
   const items = makeItems();
   let pressed;
 
