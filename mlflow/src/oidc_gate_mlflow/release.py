@@ -109,7 +109,7 @@ class Release:
             if not self.apply:
                 return Outcome.RELEASED
             # Which roles came from a group stays known: the next one keeps only those of their own groups. Who is an
-            # administrator follows from the next assertion; until then, a job of this user is nobody's.
+            # administrator follows from the next assertion; until then, a job of this user is no administrator's.
             free = Binding(None, binding.roles).text()
             with self.store.ManagedSessionMaker(read_only=False) as session:
                 changed = session.execute(
