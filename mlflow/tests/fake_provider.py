@@ -14,6 +14,14 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from oidc_gate_mlflow.client.config import Config
+from oidc_gate_mlflow.client.tokens import Tokens
+
+
+def renew_in_a_process(queue: Any, server: str) -> None:
+    """Here, because a process that is spawned for it imports this module, and no MLflow."""
+    queue.put(Tokens(Config.from_environment(), server).get())
+
 
 class Http:
     """A server on a free port of loopback, in a thread."""

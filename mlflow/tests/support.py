@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import signal
 import socket
@@ -14,13 +17,18 @@ from types import TracebackType
 from typing import Any
 
 import jwt
+import pytest
 import requests
 
+from oidc_gate_mlflow import assign_owners, cli
 from oidc_gate_mlflow.assertion import Key
+from oidc_gate_mlflow.importing import command as import_command
+from oidc_gate_mlflow.stores import Stores
 
 KEY = "kJ8vQ2mXw7RtY5nB3cF6hL9pS1dG4aZe0uKi"
 OTHER_KEY = "Wq7Zx2Cv5Bn8Mk1Lj4Hg6Fd3Sa9Po0Iu2Yt5"
 HEADER = "X-MLflow-Authorization"
+JOB_TOKEN = "token-of-this-start"
 API = "/api/2.0/mlflow"
 API3 = "/api/3.0/mlflow"
 
@@ -203,3 +211,76 @@ class Server:
         assert answer.status_code == 200, answer.text
         identifier: str = answer.json()["run"]["info"]["run_id"]
         return identifier
+
+
+def operate(server: Server, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """One of the operator's commands, as the operator calls it."""
+    backend = f"sqlite:///{server.folder / 'mlflow.db'}"
+    return subprocess.run(
+        [sys.executable, "-m", "oidc_gate_mlflow", *words],
+        env={**server.variables(), "MLFLOW_BACKEND_STORE_URI": backend, **variables},
+        cwd=server.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def operate_here(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, where MLflow is imported already: this is what the command takes longest for."""
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking._model_registry.utils import _get_store as registry_store
+    from mlflow.tracking._tracking_service.utils import _get_store as tracking_store
+
+    backend = f"sqlite:///{server.folder / 'mlflow.db'}"
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    auth = SqlAlchemyStore()
+    with pytest.MonkeyPatch.context() as patch:
+        # MLflow's sessions refuse to write in a read-only session while pytest runs.
+        patch.delenv("PYTEST_CURRENT_TEST", raising=False)
+        patch.chdir(server.folder)
+        auth.init_db(f"sqlite:///{server.auth_database}")
+        stores = Stores(auth, tracking_store(backend), registry_store(backend), server.permission)
+        for module in (assign_owners, import_command):
+            patch.setattr(module, "open_stores", lambda: stores)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = cli.main(words)
+        finally:
+            auth.engine.dispose()
+    said = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(list(words), code, *said)
+
+
+def fill(server: Server) -> dict[str, str]:
+    """What the permissions in the dumps of mlflow-oidc-auth are about, made by an administrator."""
+
+    def post(path: str, **body: Any) -> Any:
+        answer = server.post(path, admin(), json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    assert [server.experiment(admin(), name) for name in ("one", "tea two")] == ["1", "2"]
+    post(f"{API}/registered-models/create", name="churn")
+    prompt = {"key": "mlflow.prompt.is_prompt", "value": "true"}
+    post(f"{API}/registered-models/create", name="greeting", tags=[prompt])
+    scorer = {"name": "tone/formal", "builtin_scorer_class": "Safety", "builtin_scorer_pydantic_data": {}}
+    post(f"{API3}/scorers/register", experiment_id="1", name="tone/formal", serialized_scorer=json.dumps(scorer))
+    # An experiment that can be restored.
+    deleted = server.experiment(admin(), "deleted before")
+    post(f"{API3}/scorers/register", experiment_id=deleted, name="tone", serialized_scorer=json.dumps(scorer))
+    post(f"{API}/experiments/delete", experiment_id=deleted)
+    post(f"{API3}/mcp-servers", name="io.example/tools")
+    secret = post(
+        f"{API3}/gateway/secrets/create", secret_name="vault", secret_value={"api_key": "k"}, provider="openai"
+    )["secret"]["secret_id"]
+    definition = post(
+        f"{API3}/gateway/model-definitions/create",
+        name="small",
+        secret_id=secret,
+        provider="openai",
+        model_name="gpt",
+    )["model_definition"]["model_definition_id"]
+    model = {"model_definition_id": definition, "linkage_type": "PRIMARY", "weight": 1}
+    endpoint = post(f"{API3}/gateway/endpoints/create", name="chat", model_configs=[model])["endpoint"]["endpoint_id"]
+    return {"secret": secret, "definition": definition, "endpoint": endpoint}

@@ -2,80 +2,84 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
-from support import API, Server, bearer
+from support import API, Server, bearer, operate, operate_here
 
 pytestmark = pytest.mark.server
 
-BEFORE = """
-import mlflow
-from mlflow import MlflowClient
-client = MlflowClient()
-def experiment(name, *users, **more):
-    made = client.create_experiment(name, **more)
-    for user in users:
-        client.set_terminated(client.create_run(made, tags={"mlflow.user": user}).info.run_id)
-    return made
-experiment("of ann", "ann", "ann")
-experiment("of two", "ann", "ben")
-experiment("of a container", "root")
-experiment("tagged", "root", tags={"mlflow.user": "cleo"})
-experiment("empty")
-client.delete_experiment(experiment("deleted", "ann"))
-client.create_registered_model("model of ann")
-run = client.search_runs([client.get_experiment_by_name("of ann").experiment_id])[0]
-client.create_model_version("model of ann", "mlflow-artifacts:/x", run.info.run_id)
-mlflow.genai.register_prompt("prompt-of-ben", "Hello {{name}}", tags={"a": "b"})
-client.set_prompt_tag("prompt-of-ben", "mlflow.user", "ben")
-"""
 
-
-def call(server: Server, *words: str) -> str:
+def before(server: Server) -> None:
+    """What was made without users: in MLflow's database, past the server."""
     uri = f"sqlite:///{server.folder / 'mlflow.db'}"
-    done = subprocess.run(
-        [sys.executable, *words],
-        env={**server.variables(), "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_TRACKING_URI": uri},
-        cwd=server.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    client = MlflowClient(uri, uri)
+
+    def experiment(name: str, *users: str, **more: Any) -> str:
+        made: str = client.create_experiment(name, **more)
+        for user in users:
+            client.set_terminated(client.create_run(made, tags={"mlflow.user": user}).info.run_id)
+        return made
+
+    experiment("of anna", "anna", "anna")
+    experiment("of two", "anna", "benno")
+    experiment("of a container", "root")
+    experiment("tagged", "root", tags={"mlflow.user": "clea"})
+    experiment("empty")
+    client.delete_experiment(experiment("deleted", "anna"))
+    client.create_registered_model("model of anna")
+    run = client.search_runs([client.get_experiment_by_name("of anna").experiment_id])[0]
+    client.create_model_version("model of anna", "mlflow-artifacts:/x", run.info.run_id)
+    client.register_prompt("prompt-of-benno", "Hello {{name}}", tags={"a": "b"})
+    client.set_prompt_tag("prompt-of-benno", "mlflow.user", "benno")
 
 
-def test_owners_of_before_get_their_permission(tmp_path: Path) -> None:
-    server = Server(tmp_path, permission="NO_PERMISSIONS")
-    call(server, "-c", BEFORE)
-    command = ("-m", "oidc_gate_mlflow", "assign-owners", "--map", "ben=benjamin")
-    dry = call(server, *command)
-    assert "(of ann) would belong to ann (a new user" in dry
-    assert "(deleted) would belong to ann" in dry
-    assert "(tagged) would belong to cleo" in dry
-    assert "registered_model model of ann would belong to ann" in dry
-    assert "prompt prompt-of-ben would belong to benjamin" in dry
-    assert "(of two): several users: ann, benjamin" in dry
+def owned(said: str) -> int:
+    found = re.search(r"(\d+) has an owner", said)
+    return int(found[1]) if found else 0
+
+
+def test_owners_of_before_get_their_permission(closed: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = closed
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
+    monkeypatch.chdir(server.folder)
+    before(server)
+    command = ("assign-owners", "--map", "benno=benjamin")
+
+    def here(*words: str) -> str:
+        done = operate_here(server, *command, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    dry = here()
+    assert "(of anna) would belong to anna (a new user" in dry
+    assert "(deleted) would belong to anna" in dry
+    assert "(tagged) would belong to clea" in dry
+    assert "registered_model model of anna would belong to anna" in dry
+    assert "prompt prompt-of-benno would belong to benjamin" in dry
+    assert "(of two): several users: anna, benjamin" in dry
     assert "(of a container): no user is known" in dry
     assert "nothing was changed" in dry
     assert "to assign" in dry
-    assert call(server, *command) == dry
-    done = call(server, *command, "--apply")
-    assert "5 assigned" in done
-    assert "5 has an owner" in call(server, *command, "--apply")
-    with server:
-        found = server.get(f"{API}/experiments/get-by-name?experiment_name=of ann", bearer("ann"))
-        assert found.status_code == 200, found.text
-        change = {"experiment_id": found.json()["experiment"]["experiment_id"], "new_name": "mine"}
-        assert server.post(f"{API}/experiments/update", bearer("ben"), json=change).status_code == 403
-        assert server.post(f"{API}/experiments/update", bearer("ann"), json=change).status_code == 200
-        path = f"{API}/registered-models/get?name=prompt-of-ben"
-        assert server.get(path, bearer("benjamin")).status_code == 200
-        assert server.get(path, bearer("ann")).status_code == 403
+    assert here() == dry
+    done = operate(server, *command, "--apply")
+    assert done.returncode == 0, done.stderr
+    assert "5 assigned" in done.stdout
+    assert owned(here("--apply")) == owned(dry) + 5
+    found = server.get(f"{API}/experiments/get-by-name?experiment_name=of anna", bearer("anna"))
+    assert found.status_code == 200, found.text
+    change = {"experiment_id": found.json()["experiment"]["experiment_id"], "new_name": "mine"}
+    assert server.post(f"{API}/experiments/update", bearer("benno"), json=change).status_code == 403
+    assert server.post(f"{API}/experiments/update", bearer("anna"), json=change).status_code == 200
+    path = f"{API}/registered-models/get?name=prompt-of-benno"
+    assert server.get(path, bearer("benjamin")).status_code == 200
+    assert server.get(path, bearer("anna")).status_code == 403
 
 
 @pytest.mark.parametrize(

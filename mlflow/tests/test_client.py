@@ -12,13 +12,12 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
 from client_fixtures import a_provider, signed_in
-from fake_provider import FakeProvider, FakeTracking
+from fake_provider import FakeProvider, FakeTracking, renew_in_a_process
 from oidc_gate_mlflow.client import provider as plugin
 from oidc_gate_mlflow.client.cache import Cache, Stored
 from oidc_gate_mlflow.client.config import Config, origin, secure
@@ -75,10 +74,6 @@ def test_a_stream_that_cannot_be_repeated_is_not(idp: FakeProvider, tracking: Fa
     answer = requests.put(tracking.url, data=iter([b"a", b"b"]), auth=plugin.OidcGateAuth(), timeout=10)
     assert answer.status_code == 401
     assert len(tracking.seen) == 1
-
-
-def renew_in_a_process(queue: Any, server: str) -> None:
-    queue.put(Tokens(Config.from_environment(), server).get())
 
 
 def test_many_processes_and_threads_renew_once(idp: FakeProvider, tracking: FakeTracking) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import API, API3, Server, admin, bearer
+from support import API, API3, Server, admin, bearer, fill, operate, operate_here
 
 pytestmark = pytest.mark.server
 
 VERSIONS = ("5.6.1", "11.0.2")
-COMMAND = ("-m", "oidc_gate_mlflow", "import-permissions")
 NAMES = ("--map", "ann@example.com=ann", "--map", "ben@example.com=ben")
 
 
@@ -32,45 +30,11 @@ def load(version: str, path: Path, *statements: str) -> str:
 
 
 def call(server: Server, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    backend = f"sqlite:///{server.folder / 'mlflow.db'}"
-    return subprocess.run(
-        [sys.executable, *COMMAND, *words],
-        env={**server.variables(), "MLFLOW_BACKEND_STORE_URI": backend, **variables},
-        cwd=server.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return operate(server, "import-permissions", *words, **variables)
 
 
-def fill(server: Server) -> dict[str, str]:
-    """What the permissions in the dumps are about, made by an administrator."""
-
-    def post(path: str, **body: Any) -> Any:
-        answer = server.post(path, admin(), json=body)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    assert [server.experiment(admin(), name) for name in ("one", "tea two")] == ["1", "2"]
-    post(f"{API}/registered-models/create", name="churn")
-    prompt = {"key": "mlflow.prompt.is_prompt", "value": "true"}
-    post(f"{API}/registered-models/create", name="greeting", tags=[prompt])
-    scorer = {"name": "tone/formal", "builtin_scorer_class": "Safety", "builtin_scorer_pydantic_data": {}}
-    post(f"{API3}/scorers/register", experiment_id="1", name="tone/formal", serialized_scorer=json.dumps(scorer))
-    post(f"{API3}/mcp-servers", name="io.example/tools")
-    secret = post(
-        f"{API3}/gateway/secrets/create", secret_name="vault", secret_value={"api_key": "k"}, provider="openai"
-    )["secret"]["secret_id"]
-    definition = post(
-        f"{API3}/gateway/model-definitions/create",
-        name="small",
-        secret_id=secret,
-        provider="openai",
-        model_name="gpt",
-    )["model_definition"]["model_definition_id"]
-    model = {"model_definition_id": definition, "linkage_type": "PRIMARY", "weight": 1}
-    endpoint = post(f"{API3}/gateway/endpoints/create", name="chat", model_configs=[model])["endpoint"]["endpoint_id"]
-    return {"secret": secret, "definition": definition, "endpoint": endpoint}
+def call_here(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
+    return operate_here(server, "import-permissions", *words)
 
 
 def content(path: Path) -> bytes:
@@ -88,80 +52,89 @@ def rows(server: Server) -> list[tuple[Any, ...]]:
     return [*found, *users]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_imported_permissions_decide(tmp_path: Path, version: str) -> None:
+@pytest.fixture
+def moved(version: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Server, dict[str, str]]]:
+    """The MLflow to which the database of this version is moved, and what there is."""
+    if version == VERSIONS[-1]:
+        yield request.getfixturevalue("filled")
+        return
+    with Server(tmp_path, permission="NO_PERMISSIONS") as server:
+        yield server, fill(server)
+
+
+@pytest.mark.parametrize("version", [pytest.param(VERSIONS[0], marks=pytest.mark.whole), VERSIONS[1]])
+def test_imported_permissions_decide(tmp_path: Path, version: str, moved: tuple[Server, dict[str, str]]) -> None:
     uri = load(version, tmp_path / "old.db")
     before = content(tmp_path / "old.db")
-    with Server(tmp_path, permission="NO_PERMISSIONS") as server:
-        ids = fill(server)
+    server, ids = moved
 
-        def rename(experiment: str, *who: Any, **more: Any) -> int:
-            body = {
-                "experiment_id": experiment,
-                "new_name": server.get(f"{API}/experiments/get?experiment_id={experiment}", admin()).json()[
-                    "experiment"
-                ]["name"],
-            }
-            return server.post(f"{API}/experiments/update", bearer(*who, **more), json=body).status_code
+    def rename(experiment: str, *who: Any, **more: Any) -> int:
+        body = {
+            "experiment_id": experiment,
+            "new_name": server.get(f"{API}/experiments/get?experiment_id={experiment}", admin()).json()["experiment"][
+                "name"
+            ],
+        }
+        return server.post(f"{API}/experiments/update", bearer(*who, **more), json=body).status_code
 
-        def read(path: str, *who: Any, **more: Any) -> int:
-            return server.get(path, bearer(*who, **more)).status_code
+    def read(path: str, *who: Any, **more: Any) -> int:
+        return server.get(path, bearer(*who, **more)).status_code
 
-        start = rows(server)
-        if version == "11.0.2":
-            dry = call(server, "--from", uri, *NAMES)
-            assert dry.returncode == 0, dry.stderr
-            assert "nothing was changed" in dry.stdout
-            assert rows(server) == start
-            assert rename("1", "ann") == 403
-        done = call(server, "--from", uri, *NAMES, "--apply")
-        assert done.returncode == 0, done.stderr
-        assert "permissions granted" in done.stdout
-        assert "differs: cleo has more than there on experiment 1 (one): EDIT, not READ" in done.stdout
-        after = rows(server)
-        assert set(start) <= set(after), "nothing was removed"
+    start = rows(server)
+    if version == "11.0.2":
+        dry = call_here(server, "--from", uri, *NAMES)
+        assert dry.returncode == 0, dry.stderr
+        assert "nothing was changed" in dry.stdout
+        assert rows(server) == start
+        assert rename("1", "ann") == 403
+    done = call(server, "--from", uri, *NAMES, "--apply")
+    assert done.returncode == 0, done.stderr
+    assert "permissions granted" in done.stdout
+    assert "differs: cleo has more than there on experiment 1 (one): EDIT, not READ" in done.stdout
+    after = rows(server)
+    assert set(start) <= set(after), "nothing was removed"
 
-        # A user's own permission.
-        assert rename("1", "ann") == 200
-        assert rename("2", "ann") == 403
-        assert rename("1", "trainer", groups=[]) == 200
-        assert read(f"{API}/registered-models/get?name=churn", "ann") == 200
-        assert read(f"{API}/registered-models/get?name=greeting", "ann") == 200
-        assert read(f"{API}/registered-models/get?name=churn", "dora") == 403
-        # A group's, for its members only, also where the provider spells it with a slash.
-        assert rename("1", "ben", groups=["/research"]) == 200
-        assert rename("1", "newcomer", groups=["research"]) == 200
-        assert rename("1", "ben", groups=[]) == 403
-        assert read(f"{API}/registered-models/get?name=greeting", "ben", groups=["research"]) == 200
-        # Who was refused there is refused, although the group may.
-        assert read(f"{API}/experiments/get?experiment_id=2", "cleo", groups=["guests"]) == 200
-        assert read(f"{API}/experiments/get?experiment_id=2", "dora", groups=["guests"]) == 403
-        # Administrators are who the assertion says, whatever they were there.
-        assert read(f"{API}/experiments/get?experiment_id=2", "root@example.com", groups=[]) == 403
-        assert ("root@example.com", 0) in after
-        if version == "11.0.2":
-            scorer = f"{API3}/scorers/get?experiment_id=1&name=tone/formal"
-            assert read(scorer, "ann") == 200
-            assert read(f"{API3}/gateway/endpoints/get?endpoint_id={ids['endpoint']}", "ann") == 200
-            assert read(f"{API3}/gateway/secrets/get?secret_id={ids['secret']}", "ann") == 200
-            definition = f"{API3}/gateway/model-definitions/get?model_definition_id={ids['definition']}"
-            assert read(definition, "ann") == 200
-            assert read(definition, "ben", groups=["research"]) == 403
-            endpoint = f"{API3}/gateway/endpoints/get?endpoint_id={ids['endpoint']}"
-            assert read(endpoint, "ben", groups=["research"]) == 200
-            assert read(endpoint, "dora", groups=["guests"]) == 403
-            assert read(f"{API3}/mcp-servers/io.example/tools", "ann") == 200
-            assert read(f"{API3}/mcp-servers/io.example/tools", "dora", groups=["guests"]) == 403
+    # A user's own permission.
+    assert rename("1", "ann") == 200
+    assert rename("2", "ann") == 403
+    assert rename("1", "trainer", groups=[]) == 200
+    assert read(f"{API}/registered-models/get?name=churn", "ann") == 200
+    assert read(f"{API}/registered-models/get?name=greeting", "ann") == 200
+    assert read(f"{API}/registered-models/get?name=churn", "dora") == 403
+    # A group's, for its members only, also where the provider spells it with a slash.
+    assert rename("1", "ben", groups=["/research"]) == 200
+    assert rename("1", "newcomer", groups=["research"]) == 200
+    assert rename("1", "ben", groups=[]) == 403
+    assert read(f"{API}/registered-models/get?name=greeting", "ben", groups=["research"]) == 200
+    # Who was refused there is refused, although the group may.
+    assert read(f"{API}/experiments/get?experiment_id=2", "cleo", groups=["guests"]) == 200
+    assert read(f"{API}/experiments/get?experiment_id=2", "dora", groups=["guests"]) == 403
+    # Administrators are who the assertion says, whatever they were there.
+    assert read(f"{API}/experiments/get?experiment_id=2", "root@example.com", groups=[]) == 403
+    assert ("root@example.com", 0) in after
+    if version == "11.0.2":
+        scorer = f"{API3}/scorers/get?experiment_id=1&name=tone/formal"
+        assert read(scorer, "ann") == 200
+        assert read(f"{API3}/gateway/endpoints/get?endpoint_id={ids['endpoint']}", "ann") == 200
+        assert read(f"{API3}/gateway/secrets/get?secret_id={ids['secret']}", "ann") == 200
+        definition = f"{API3}/gateway/model-definitions/get?model_definition_id={ids['definition']}"
+        assert read(definition, "ann") == 200
+        assert read(definition, "ben", groups=["research"]) == 403
+        endpoint = f"{API3}/gateway/endpoints/get?endpoint_id={ids['endpoint']}"
+        assert read(endpoint, "ben", groups=["research"]) == 200
+        assert read(endpoint, "dora", groups=["guests"]) == 403
+        assert read(f"{API3}/mcp-servers/io.example/tools", "ann") == 200
+        assert read(f"{API3}/mcp-servers/io.example/tools", "dora", groups=["guests"]) == 403
 
-            again = call(server, "--from", uri, *NAMES, "--apply")
-            assert set(rows(server)) >= set(after)
-            assert "granted" not in again.stdout
-            assert "made" not in again.stdout
-            assert_patterns(server, uri)
-        # What was said to differ does.
-        assert rename("1", "cleo", groups=["research"]) == 200
-        assert rename("1", "cleo", groups=[]) == 403
-        assert content(tmp_path / "old.db") == before
+        again = call_here(server, "--from", uri, *NAMES, "--apply")
+        assert set(rows(server)) >= set(after)
+        assert "granted" not in again.stdout
+        assert "made" not in again.stdout
+        assert_patterns(server, uri)
+    # What was said to differ does.
+    assert rename("1", "cleo", groups=["research"]) == 200
+    assert rename("1", "cleo", groups=[]) == 403
+    assert content(tmp_path / "old.db") == before
 
 
 def assert_patterns(server: Server, uri: str) -> None:
@@ -172,7 +145,7 @@ def assert_patterns(server: Server, uri: str) -> None:
         return server.get(f"{API}/{path}", bearer("dora", groups=list(groups))).status_code
 
     assert status("experiments/get?experiment_id=1", "guests") == 403
-    done = call(server, "--from", uri, *NAMES, "--apply", "--expand-patterns")
+    done = call_here(server, "--from", uri, *NAMES, "--apply", "--expand-patterns")
     assert done.returncode == 0, done.stderr
     assert status("experiments/get?experiment_id=1", "guests") == 200
     assert status("registered-models/get?name=churn") == 200
@@ -180,6 +153,7 @@ def assert_patterns(server: Server, uri: str) -> None:
     assert set(before) <= set(rows(server))
 
 
+@pytest.mark.whole
 def test_permissions_of_workspaces_decide_in_their_workspace(tmp_path: Path) -> None:
     on = {"MLFLOW_ENABLE_WORKSPACES": "true"}
     uri = load("11.0.2", tmp_path / "old.db", "UPDATE registered_model_permissions SET workspace = 'team'")

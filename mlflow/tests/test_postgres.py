@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 from test_import_permissions import call, load
 
+from oidc_gate_mlflow.release import Release
 from support import API, API3, Server, admin, bearer, free_port
 
 pytestmark = pytest.mark.server
@@ -82,42 +84,75 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(30)
 
 
-def test_fifty_first_requests_in_three_workers_make_one_user(database: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def workers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An MLflow with three workers."""
     uri = f"postgresql+psycopg2://{database}"
     # Roles and runs in one database: a stack that has only one can keep it.
     both = {"MLFLOW_AUTH_DATABASE_URI": uri, "MLFLOW_BACKEND_STORE_URI": uri}
-    with Server(tmp_path, workers=3, environment=both) as server:
-        made = server.post(f"{API3}/roles/create", admin(), json={"name": "crowd", "workspace": "default"})
-        assert made.status_code == 200, made.text
-        for path in (f"{API}/users/current", f"{API3}/mcp-servers"):
-            name = f"somebody {path}"
-            headers = bearer(name, groups=["crowd", "mlflow_users"])
-            with concurrent.futures.ThreadPoolExecutor(50) as pool:
-                answers = [
-                    answer.status_code for answer in pool.map(lambda _, h=headers, p=path: server.get(p, h), range(50))
-                ]
-            assert set(answers) == {200}
-            users = server.get(f"{API}/users/list", admin()).json()["users"]
-            found = [user for user in users if user["username"] == name]
-            assert len(found) == 1
-            assert "crowd" in [role["name"] for role in found[0]["roles"]]
-        experiment = server.experiment(bearer("ann"), "of ann")
-        assert server.run(bearer("ann"), experiment)
-        change = {"experiment_id": experiment, "new_name": "x"}
-        assert server.post(f"{API}/experiments/update", bearer("ben"), json=change).status_code == 403
-        # Two tokens of one person with different groups, at once: nobody gets an error.
-        both_ways = [bearer("zoe", groups=["crowd"]), bearer("zoe", groups=["mlflow_admins"])]
-        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+    with Server(tmp_path_factory.mktemp("workers"), workers=3, environment=both) as server:
+        yield server
+
+
+def test_fifty_first_requests_in_three_workers_make_one_user(workers: Server) -> None:
+    server = workers
+    made = server.post(f"{API3}/roles/create", admin(), json={"name": "crowd", "workspace": "default"})
+    assert made.status_code == 200, made.text
+    for path in (f"{API}/users/current", f"{API3}/mcp-servers"):
+        name = f"somebody {path}"
+        headers = bearer(name, groups=["crowd", "mlflow_users"])
+        with concurrent.futures.ThreadPoolExecutor(50) as pool:
             answers = [
-                answer.status_code
-                for answer in pool.map(lambda n: server.get(f"{API}/users/current", both_ways[n % 2]), range(100))
+                answer.status_code for answer in pool.map(lambda _, h=headers, p=path: server.get(p, h), range(50))
             ]
-        assert set(answers) <= {200, 503}
-        assert answers.count(200) >= 90
-        assert "p%40ss" not in server.log
-        assert PASSWORD not in server.log
+        assert set(answers) == {200}
+        users = server.get(f"{API}/users/list", admin()).json()["users"]
+        found = [user for user in users if user["username"] == name]
+        assert len(found) == 1
+        assert "crowd" in [role["name"] for role in found[0]["roles"]]
+    experiment = server.experiment(bearer("ann"), "of ann")
+    assert server.run(bearer("ann"), experiment)
+    change = {"experiment_id": experiment, "new_name": "x"}
+    assert server.post(f"{API}/experiments/update", bearer("ben"), json=change).status_code == 403
+    # Two tokens of one person with different groups, at once: nobody gets an error.
+    both_ways = [bearer("zoe", groups=["crowd"]), bearer("zoe", groups=["mlflow_admins"])]
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = [
+            answer.status_code
+            for answer in pool.map(lambda n: server.get(f"{API}/users/current", both_ways[n % 2]), range(100))
+        ]
+    assert set(answers) <= {200, 503}
+    assert answers.count(200) >= 90
+    assert "p%40ss" not in server.log
+    assert PASSWORD not in server.log
 
 
+def test_a_released_name_is_free_in_every_worker_at_once(
+    workers: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = (f"{API}/users/current", f"{API3}/mcp-servers")
+
+    def statuses(sub: str) -> set[int]:
+        # A connection of its own for each, so every worker is asked.
+        headers = bearer("rosa", sub=sub)
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            return set(pool.map(lambda number: workers.get(paths[number % 2], headers).status_code, range(36)))
+
+    assert statuses("first") == {200}
+    assert statuses("second") == {403}
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
+    store = SqlAlchemyStore()
+    store.init_db(workers.environment["MLFLOW_AUTH_DATABASE_URI"])
+    try:
+        assert Release(store, frozenset(), apply=True).of(["rosa"]) == 0
+    finally:
+        store.engine.dispose()
+    assert "rosa: released" in capsys.readouterr().out
+    assert statuses("second") == {200}
+    assert statuses("first") == {403}
+
+
+@pytest.mark.whole
 def test_permissions_are_imported_from_a_schema_beside_mlflows(database: str, tmp_path: Path) -> None:
     from sqlalchemy import MetaData, NullPool, create_engine, func, select
 

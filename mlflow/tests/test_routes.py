@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,6 @@ def table_file(version: str) -> Path:
 def start(folder: Path, permission: str) -> Server:
     environment = {**routes_table.ENVIRONMENT, "HOME": str(folder)}
     return Server(folder, permission=permission, environment=environment)
-
-
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An MLflow in which users may do nothing that they were not granted."""
-    with start(tmp_path_factory.mktemp("closed"), "NO_PERMISSIONS") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import concurrent.futures
 import http.client
 import sqlite3
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import requests
 
-from support import API, API3, HEADER, KEY, OTHER_KEY, Server, admin, bearer, mint
+from support import API, API3, HEADER, JOB_TOKEN, KEY, OTHER_KEY, Server, admin, bearer, mint, operate
 
 pytestmark = pytest.mark.server
 
@@ -102,6 +102,27 @@ def test_a_name_that_is_made_again_for_somebody_else_is_refused(server: Server) 
     assert server.ask("DELETE", f"{API}/users/delete", admin(), json={"username": "eve"}).status_code == 200
     assert current(server, bearer("eve", sub="second"))["username"] == "eve"
     assert server.get(CURRENT, bearer("eve", sub="first")).status_code == 403
+
+
+def test_a_released_name_is_taken_by_the_next_subject(server: Server) -> None:
+    old, new = (bearer("finn", sub=sub, groups=["mlflow_users"]) for sub in ("first", "second"))
+    experiment = server.experiment(old, "of finn")
+    for path in (CURRENT, FASTAPI):
+        assert server.get(path, old).status_code == 200
+        answer = server.get(path, new)
+        assert answer.status_code == 403
+        assert "python -m oidc_gate_mlflow release NAME" in answer.json()["message"]
+    line = next(line for line in server.log.splitlines() if 'name_of_another_subject user="finn"' in line)
+    assert 'help="python -m oidc_gate_mlflow release NAME"' in line
+    done = operate(server, "release", "finn", "no such name", "--apply", MLFLOW_BACKEND_STORE_URI="")
+    assert done.returncode == 1
+    assert "finn: released" in done.stdout
+    assert "left out: no such name" in done.stderr
+    change = {"experiment_id": experiment, "key": "a", "value": "b"}
+    assert server.post(f"{API}/experiments/set-experiment-tag", new, json=change).status_code == 200
+    for path in (CURRENT, FASTAPI):
+        assert server.get(path, new).status_code == 200
+        assert server.get(path, old).status_code == 403
 
 
 def test_the_bootstrap_administrator_is_nobody(server: Server) -> None:
@@ -240,62 +261,73 @@ def test_every_decision_has_a_line_and_no_line_has_a_secret(server: Server) -> N
     assert KEY not in log
 
 
-def test_static_prefix(tmp_path: Path) -> None:
-    with Server(tmp_path, arguments=("--static-prefix=/ml",)) as server:
-        assert server.get("/ml/version").status_code == 200
-        assert server.get("/ml/health").status_code == 200
-        assert server.get(f"/ml{SEARCH}").status_code == 401
-        assert server.get(f"/ml{SEARCH}", bearer()).status_code == 200
-        assert server.get(f"/ml{FASTAPI}", bearer()).status_code == 200
-        assert server.post(f"/ml{API}/users/create", admin(), json={}).status_code == 403
-
-
-def test_keys_in_a_file_are_exchanged_without_a_refused_request(tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
+@pytest.fixture(scope="module")
+def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An MLflow below a path, with its keys in a file, for the tests that change either."""
+    folder = tmp_path_factory.mktemp("prefixed")
+    keys = folder / "keys"
     keys.write_text(KEY)
-    with Server(tmp_path, keys="", environment={"ASSERTION_KEYS_FILE": str(keys)}) as server:
-        assert server.get(SEARCH, bearer()).status_code == 200
-        keys.write_text(f"{OTHER_KEY}\n{KEY}\n")
-        time.sleep(0.6)
-        assert server.get(SEARCH, bearer(key=OTHER_KEY)).status_code == 200
-        assert server.get(SEARCH, bearer(key=KEY)).status_code == 200
+    environment = {"ASSERTION_KEYS_FILE": str(keys)}
+    with Server(folder, keys="", environment=environment, arguments=("--static-prefix=/ml",)) as running:
+        yield running
 
 
-def test_a_database_that_is_away_is_503_with_retry_after(tmp_path: Path) -> None:
-    with Server(tmp_path) as server:
-        assert server.get(SEARCH, bearer()).status_code == 200
-        with sqlite3.connect(server.auth_database, timeout=20) as database:
-            database.execute("ALTER TABLE users RENAME TO away")
-        answer = server.get(SEARCH, bearer())
-        assert answer.status_code == 503
-        assert answer.headers["Retry-After"] == "5"
-        assert answer.json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
-        assert str(tmp_path) not in answer.text
+def test_static_prefix(prefixed: Server) -> None:
+    assert prefixed.get("/ml/version").status_code == 200
+    assert prefixed.get("/ml/health").status_code == 200
+    assert prefixed.get(f"/ml{SEARCH}").status_code == 401
+    assert prefixed.get(f"/ml{SEARCH}", bearer()).status_code == 200
+    assert prefixed.get(f"/ml{FASTAPI}", bearer()).status_code == 200
+    assert prefixed.post(f"/ml{API}/users/create", admin(), json={}).status_code == 403
 
 
-def test_a_job_calls_the_model_gateway_as_the_user_who_started_it(tmp_path: Path) -> None:
-    token = "token-of-this-start"
-    with Server(tmp_path, environment={"_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN": token}) as server:
-        server.get(CURRENT, bearer("jo"))
+def test_keys_in_a_file_are_exchanged_without_a_refused_request(prefixed: Server) -> None:
+    path = f"/ml{SEARCH}"
+    assert prefixed.get(path, bearer()).status_code == 200
+    assert prefixed.get(path, bearer(key=OTHER_KEY)).status_code == 401
+    (prefixed.folder / "keys").write_text(f"{OTHER_KEY}\n{KEY}\n")
+    time.sleep(0.6)
+    assert prefixed.get(path, bearer(key=OTHER_KEY)).status_code == 200
+    assert prefixed.get(path, bearer(key=KEY)).status_code == 200
 
-        def status(path: str = "/gateway/mlflow/v1/chat/completions", user: str = "jo", **more: str) -> int:
-            password = more.pop("password", token)
-            return requests.post(
-                server.url + path,
-                auth=(user, password),
-                headers=more,
-                json={"model": "none", "messages": []},
-                timeout=30,
-            ).status_code
 
-        # There is no such model, so MLflow's permissions refuse it. Without the token it would be 401.
-        assert status() == 403
-        assert status(password="wrong") == 401
-        assert status(user="never-seen") == 401
-        assert status(user="oidc-gate-bootstrap") == 401
-        assert status(path=f"{API}/experiments/search") == 401
-        assert status(path=f"{API3}/mcp-servers") == 401
-        assert status(path="/v1/traces") == 401
-        assert status(**{"X-Forwarded-For": "203.0.113.7"}) == 401
-        assert status(**{"X-Forwarded-For": "127.0.0.1"}) == 401
-        assert token not in server.log
+def test_a_database_that_is_away_is_503_with_retry_after(prefixed: Server) -> None:
+    path = f"/ml{SEARCH}"
+    assert prefixed.get(path, bearer()).status_code == 200
+    with sqlite3.connect(prefixed.auth_database, timeout=20) as database:
+        database.execute("ALTER TABLE users RENAME TO away")
+    answer = prefixed.get(path, bearer())
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+    assert answer.json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
+    assert str(prefixed.folder) not in answer.text
+    with sqlite3.connect(prefixed.auth_database, timeout=20) as database:
+        database.execute("ALTER TABLE away RENAME TO users")
+    assert prefixed.get(path, bearer()).status_code == 200
+
+
+def test_a_job_calls_the_model_gateway_as_the_user_who_started_it(server: Server) -> None:
+    token = JOB_TOKEN
+    server.get(CURRENT, bearer("jo"))
+
+    def status(path: str = "/gateway/mlflow/v1/chat/completions", user: str = "jo", **more: str) -> int:
+        password = more.pop("password", token)
+        return requests.post(
+            server.url + path,
+            auth=(user, password),
+            headers=more,
+            json={"model": "none", "messages": []},
+            timeout=30,
+        ).status_code
+
+    # There is no such model, so MLflow's permissions refuse it. Without the token it would be 401.
+    assert status() == 403
+    assert status(password="wrong") == 401
+    assert status(user="never-seen") == 401
+    assert status(user="oidc-gate-bootstrap") == 401
+    assert status(path=f"{API}/experiments/search") == 401
+    assert status(path=f"{API3}/mcp-servers") == 401
+    assert status(path="/v1/traces") == 401
+    assert status(**{"X-Forwarded-For": "203.0.113.7"}) == 401
+    assert status(**{"X-Forwarded-For": "127.0.0.1"}) == 401
+    assert token not in server.log

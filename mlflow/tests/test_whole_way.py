@@ -19,7 +19,7 @@ from oidc_gate_mlflow.client.cache import Cache
 from oidc_gate_mlflow.client.config import origin
 from oidc_gate_mlflow.client.oauth import Grant, Provider
 from oidc_gate_mlflow.client.tokens import stored
-from support import API, API3, HEADER, Server, admin, bearer
+from support import API, API3, HEADER, JOB_TOKEN, Server, admin, bearer
 
 pytestmark = pytest.mark.server
 
@@ -165,53 +165,47 @@ class ModelProvider(Http):
         return 200, {"Content-Type": "application/json"}, json.dumps(said).encode()
 
 
-def test_a_model_provider_does_not_get_the_assertion(tmp_path: Path) -> None:
-    environment = {
-        "MLFLOW_GATEWAY_API_BASE_ALLOW_PRIVATE_IPS": "true",
-        "MLFLOW_GATEWAY_API_BASE_ALLOWED_SCHEMES": "http",
-        "_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN": "token-of-this-start",
-    }
+def test_a_model_provider_does_not_get_the_assertion(server: Server) -> None:
     provider = ModelProvider()
     try:
-        with Server(tmp_path, environment=environment) as server:
-            made = server.post(
-                f"{API3}/gateway/secrets/create",
-                admin(),
-                json={
-                    "secret_name": "s",
-                    "secret_value": {"api_key": "key-of-the-provider"},
-                    "provider": "openai",
-                    "auth_config": {"api_base": f"{provider.url}/v1"},
-                },
-            )
-            assert made.status_code == 200, made.text
-            definition = server.post(
-                f"{API3}/gateway/model-definitions/create",
-                admin(),
-                json={
-                    "name": "d",
-                    "secret_id": made.json()["secret"]["secret_id"],
-                    "provider": "openai",
-                    "model_name": "gpt",
-                },
-            ).json()["model_definition"]["model_definition_id"]
-            model = {"model_definition_id": definition, "linkage_type": "PRIMARY", "weight": 1}
-            answer = server.post(
-                f"{API3}/gateway/endpoints/create", admin(), json={"name": "chat", "model_configs": [model]}
-            )
+        made = server.post(
+            f"{API3}/gateway/secrets/create",
+            admin(),
+            json={
+                "secret_name": "s",
+                "secret_value": {"api_key": "key-of-the-provider"},
+                "provider": "openai",
+                "auth_config": {"api_base": f"{provider.url}/v1"},
+            },
+        )
+        assert made.status_code == 200, made.text
+        definition = server.post(
+            f"{API3}/gateway/model-definitions/create",
+            admin(),
+            json={
+                "name": "d",
+                "secret_id": made.json()["secret"]["secret_id"],
+                "provider": "openai",
+                "model_name": "gpt",
+            },
+        ).json()["model_definition"]["model_definition_id"]
+        model = {"model_definition_id": definition, "linkage_type": "PRIMARY", "weight": 1}
+        answer = server.post(
+            f"{API3}/gateway/endpoints/create", admin(), json={"name": "chat", "model_configs": [model]}
+        )
+        assert answer.status_code == 200, answer.text
+        ask = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+        for path in ("/gateway/mlflow/v1/chat/completions", "/gateway/openai/v1/chat/completions"):
+            answer = server.post(path, admin(), json=ask)
             assert answer.status_code == 200, answer.text
-            ask = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
-            for path in ("/gateway/mlflow/v1/chat/completions", "/gateway/openai/v1/chat/completions"):
-                answer = server.post(path, admin(), json=ask)
-                assert answer.status_code == 200, answer.text
-            # A judge of MLflow's, in a job of the administrator.
-            answer = requests.post(
-                server.url + "/gateway/mlflow/v1/chat/completions",
-                auth=("root", "token-of-this-start"),
-                json=ask,
-                timeout=30,
-            )
-            assert answer.status_code == 200, answer.text
+        # A judge of MLflow's, in a job of the administrator.
+        answer = requests.post(
+            server.url + "/gateway/mlflow/v1/chat/completions",
+            auth=("root", JOB_TOKEN),
+            json=ask,
+            timeout=30,
+        )
+        assert answer.status_code == 200, answer.text
     finally:
         provider.close()
     assert len(provider.seen) == 3

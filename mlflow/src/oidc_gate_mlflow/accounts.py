@@ -165,8 +165,9 @@ class Accounts:
             )
         if binding.owner not in (None, owner):
             raise denied(
-                "This user name belonged to another account before. An administrator has to delete that user in"
-                " MLflow first.",
+                "This user name belonged to another account before. If it is the same person, who runs the server can"
+                " release the name: python -m oidc_gate_mlflow release NAME. If not, an administrator has to delete"
+                " that user in MLflow first.",
                 "name_of_another_subject",
             )
         return binding

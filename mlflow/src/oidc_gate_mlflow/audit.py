@@ -11,6 +11,9 @@ from oidc_gate_mlflow.settings import Audit
 
 LOGGER = "oidc_gate_mlflow.audit"
 MAX_VALUE = 200
+# What helps, where only who runs the server can help. The name is not put into the command: it comes from outside, and
+# somebody will copy the line into a shell.
+HELP = {"name_of_another_subject": "python -m oidc_gate_mlflow release NAME"}
 READS = ("GET", "HEAD", "OPTIONS")
 
 _logger = logging.getLogger(LOGGER)
@@ -42,6 +45,8 @@ class Decision:
             words["status"] = str(self.status)
         if self.request_id:
             words["request_id"] = _quoted(self.request_id)
+        if self.reason in HELP:
+            words["help"] = _quoted(HELP[self.reason])
         return " ".join(f"{name}={value}" for name, value in words.items())
 
 

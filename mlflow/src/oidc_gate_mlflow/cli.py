@@ -1,5 +1,5 @@
-"""The commands: for people ``login``, ``logout``, ``status``, ``token``; for operators ``assign-owners`` and
-``import-permissions``.
+"""The commands: for people ``login``, ``logout``, ``status``, ``token``; for operators ``assign-owners``,
+``release`` and ``import-permissions``.
 """
 
 from __future__ import annotations
@@ -121,6 +121,12 @@ def assign_owners(options: argparse.Namespace) -> int:
     return command.run(options)
 
 
+def release(options: argparse.Namespace) -> int:
+    from oidc_gate_mlflow import release as command
+
+    return command.run(options)
+
+
 def import_permissions(options: argparse.Namespace) -> int:
     from oidc_gate_mlflow.importing import command
 
@@ -180,6 +186,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help="OLD in the tag is the user NEW")
     command.add_argument("--ignore", action="append", default=[], metavar="NAME", help="this name is no user")
     command.set_defaults(run=assign_owners)
+    command = commands.add_parser(
+        "release",
+        help="let user names be taken by another account of the identity provider",
+        description="A user name belongs to the sub that had it first. This makes MLflow forget which one, for a realm"
+        " or an account that was made again. The name keeps its permissions, roles and objects, and WHOEVER SIGNS IN"
+        " NEXT WITH IT TAKES THEM ALL: first make sure that the identity provider gives the name only to the person"
+        " whom you mean. Run it where MLflow runs, with the variables that MLflow has. Without --apply it only prints"
+        " what it would do.",
+    )
+    command.add_argument("names", nargs="*", metavar="NAME", help="a user name")
+    command.add_argument("--all", action="store_true", help="every user name")
+    command.add_argument("--apply", action="store_true", help="do it")
+    command.set_defaults(run=release)
     command = commands.add_parser(
         "import-permissions",
         help="take over users, groups and permissions of mlflow-oidc-auth",

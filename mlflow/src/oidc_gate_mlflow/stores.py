@@ -36,13 +36,18 @@ class Stores:
     default_permission: str
 
 
-def open_stores() -> Stores:
+@dataclass(frozen=True)
+class Auth:
+    """MLflow's auth store, and the configuration that says where it is."""
+
+    store: Any
+    config: Any
+
+
+def open_auth() -> Auth:
     """Raises ``TokenError`` for settings that are missing, and for an auth database that is not MLflow's."""
     from oidc_gate_mlflow import start
 
-    backend = os.environ.get("MLFLOW_BACKEND_STORE_URI")
-    if not backend:
-        raise TokenError("MLFLOW_BACKEND_STORE_URI is not set: where MLflow keeps its runs")
     with tempfile.TemporaryDirectory() as folder:
         if not os.environ.get(start.CONFIG_PATH):
             text, mistakes = start.make_ini(os.environ)
@@ -53,8 +58,6 @@ def open_stores() -> Stores:
             path.write_text(text, encoding="utf-8")
             os.environ[start.CONFIG_PATH] = str(path)
         from mlflow.server.auth import auth_config, store
-        from mlflow.tracking._model_registry.utils import _get_store as registry_store
-        from mlflow.tracking._tracking_service.utils import _get_store as tracking_store
     try:
         foreign = has_foreign_tables(auth_config.database_uri)
     except SQLAlchemyError as error:
@@ -62,8 +65,20 @@ def open_stores() -> Stores:
     if foreign:
         raise TokenError(FOREIGN)
     store.init_db(auth_config.database_uri)
+    return Auth(store, auth_config)
+
+
+def open_stores() -> Stores:
+    """Raises ``TokenError`` as ``open_auth`` does."""
+    backend = os.environ.get("MLFLOW_BACKEND_STORE_URI")
+    if not backend:
+        raise TokenError("MLFLOW_BACKEND_STORE_URI is not set: where MLflow keeps its runs")
+    auth = open_auth()
+    from mlflow.tracking._model_registry.utils import _get_store as registry_store
+    from mlflow.tracking._tracking_service.utils import _get_store as tracking_store
+
     registry = os.environ.get("MLFLOW_REGISTRY_STORE_URI") or backend
-    return Stores(store, tracking_store(backend), registry_store(registry), auth_config.default_permission)
+    return Stores(auth.store, tracking_store(backend), registry_store(registry), auth.config.default_permission)
 
 
 def mapping(words: Iterable[str]) -> dict[str, str]:

@@ -124,7 +124,8 @@ def _searches(stores: Stores) -> dict[str, Callable[[], Iterable[tuple[str, tupl
 
     def scorers() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
         for one in pages(tracking.search_experiments, view_type=ViewType.ALL):
-            for scorer in tracking.list_scorers(one.experiment_id):
+            # `list_scorers` refuses deleted experiments.
+            for scorer in tracking.list_scorers_across_experiments([one.experiment_id]):
                 identifier = auth._scorer_pattern(one.experiment_id, scorer.scorer_name)
                 yield "scorer", (one.experiment_id, scorer.scorer_name), identifier, scorer.scorer_name
 
