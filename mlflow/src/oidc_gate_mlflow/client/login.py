@@ -37,7 +37,9 @@ def with_device(
     clock: Callable[[], float] = time.monotonic,
 ) -> Grant:
     """Prints an address and a code, and waits until somebody has signed in there. Raises ``TokenError``."""
-    answer = provider.post("device_authorization_endpoint", {"scope": scope})
+    # RFC 8628 has no PKCE. Keycloak asks for it where the client must use it; others ignore it (RFC 6749 3.2).
+    verifier, pkce = _pkce()
+    answer = provider.post("device_authorization_endpoint", {"scope": scope, **pkce})
     try:
         device_code, user_code = str(answer["device_code"]), str(answer["user_code"])
         address = str(answer["verification_uri"])
@@ -51,7 +53,7 @@ def with_device(
     while clock() < limit:
         sleep(pause)
         try:
-            return provider.grant(DEVICE_GRANT, device_code=device_code)
+            return provider.grant(DEVICE_GRANT, device_code=device_code, code_verifier=verifier)
         except OAuthError as error:
             if error.code == "slow_down":
                 # RFC 8628 3.5
@@ -76,8 +78,7 @@ def with_browser(
     seconds: float = BROWSER_SECONDS,
 ) -> Grant:
     """Authorization code with PKCE S256. The code comes back to a port of loopback. Raises ``TokenError``."""
-    verifier = secrets.token_urlsafe(48)
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    verifier, pkce = _pkce()
     with _Listener(secrets.token_urlsafe(24), provider.issuer) as listener:
         query = {
             "response_type": "code",
@@ -85,8 +86,7 @@ def with_browser(
             "redirect_uri": listener.redirect_uri,
             "scope": scope,
             "state": listener.state,
-            "code_challenge": challenge,
-            "code_challenge_method": "S256",
+            **pkce,
         }
         endpoint = provider.endpoint("authorization_endpoint")
         address = f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
@@ -112,6 +112,13 @@ def has_browser() -> bool:
     except webbrowser.Error:
         return False
     return True
+
+
+def _pkce() -> tuple[str, dict[str, str]]:
+    """A verifier, and the parameters that name it (RFC 7636 4.1 to 4.3)."""
+    verifier = secrets.token_urlsafe(48)
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    return verifier, {"code_challenge": challenge, "code_challenge_method": "S256"}
 
 
 class _Listener:
