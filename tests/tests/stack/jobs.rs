@@ -316,7 +316,8 @@ fn assert_expired(answer: &Value) {
         assert_eq!(after[what]["status"], 401, "{what}: {answer}");
     }
     assert_eq!((&before["exporter"], &after["exporter"]), (&json!(200), &json!(401)), "{answer}");
-    assert!(judge(after).contains("401") && !judge(before).contains("401"), "{answer}");
+    let refused = "UNAUTHENTICATED";
+    assert!(judge(after).contains(refused) && !judge(before).contains(refused), "{answer}");
     // The run that could not be ended.
     assert_eq!(plugin["status"], "RUNNING", "{answer}");
     assert_eq!((&plugin["metric"], &plugin["exporter"]), (&Value::Null, &json!(200)), "{answer}");

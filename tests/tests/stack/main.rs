@@ -18,5 +18,4 @@ mod second_envoy;
 mod sessions;
 mod sign_out;
 mod stack;
-mod surface;
 mod users;
