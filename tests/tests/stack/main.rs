@@ -18,4 +18,5 @@ mod second_envoy;
 mod sessions;
 mod sign_out;
 mod stack;
+mod surface;
 mod users;
