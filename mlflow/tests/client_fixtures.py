@@ -13,8 +13,8 @@ import pytest
 import requests
 
 from fake_provider import FakeProvider, FakeTracking
+from oidc_gate_mlflow.client import auth as plugin
 from oidc_gate_mlflow.client import login as sign_in
-from oidc_gate_mlflow.client import provider as plugin
 from oidc_gate_mlflow.client.config import Config
 from oidc_gate_mlflow.client.oauth import Provider
 from oidc_gate_mlflow.client.tokens import Tokens, stored

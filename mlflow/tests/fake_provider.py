@@ -75,6 +75,7 @@ class FakeProvider(Http):
         self.spent: set[str] = set()
         self.codes: dict[str, tuple[str, str]] = {}
         self.devices: dict[str, list[str]] = {}
+        self.challenges: dict[str, str] = {}
         self.revoked: list[str] = []
         self.away = False
         self.slow = 0.0
@@ -124,8 +125,12 @@ class FakeProvider(Http):
             return 302, {"Location": place}, b""
         if path == "/device":
             code = secrets.token_hex(8)
+            if form.get("code_challenge_method") != "S256":
+                # Keycloak's answer, if the client must use PKCE.
+                said = "Missing parameter: code_challenge_method"
+                return self._json(400, {"error": "invalid_request", "error_description": said})
             self.devices[code] = ["authorization_pending", "slow_down"]
-            self.codes[code] = (form["code_challenge"], "")
+            self.challenges[code] = form["code_challenge"]
             return self._json(
                 200,
                 {
@@ -154,14 +159,16 @@ class FakeProvider(Http):
                 return self._json(400, {"error": "invalid_grant", "error_description": "Session not active"})
             self.spent.add(token)
             return self._json(200, self.grant(refreshable=True))
-        if kind == "device_code" and (waiting := self.devices[form["device_code"]]):
-            return self._json(400, {"error": waiting.pop(0)})
-        if kind in ("authorization_code", "device_code"):
-            challenge, redirect = self.codes.pop(form.get("code") or form["device_code"])
-            digest = hashlib.sha256(form["code_verifier"].encode()).digest()
-            if base64.urlsafe_b64encode(digest).decode().rstrip("=") != challenge:
+        if kind == "authorization_code":
+            challenge, redirect = self.codes.pop(form["code"])
+            if challenge_of(form["code_verifier"]) != challenge or redirect != form["redirect_uri"]:
                 return self._json(400, {"error": "invalid_grant"})
-            if redirect != form.get("redirect_uri", ""):
+            return self._json(200, self.grant(refreshable=True))
+        if kind == "device_code":
+            waiting = self.devices[form["device_code"]]
+            if waiting:
+                return self._json(400, {"error": waiting.pop(0)})
+            if challenge_of(form["code_verifier"]) != self.challenges[form["device_code"]]:
                 return self._json(400, {"error": "invalid_grant"})
             return self._json(200, self.grant(refreshable=True))
         if kind == "client_credentials":
@@ -174,6 +181,10 @@ class FakeProvider(Http):
     @staticmethod
     def _json(status: int, content: Any) -> tuple[int, dict[str, str], bytes]:
         return status, {"Content-Type": "application/json"}, json.dumps(content).encode()
+
+
+def challenge_of(verifier: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
 
 
 class FakeTracking(Http):

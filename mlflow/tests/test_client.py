@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
 import multiprocessing
@@ -18,7 +19,7 @@ import requests
 
 from client_fixtures import a_provider, signed_in
 from fake_provider import FakeProvider, FakeTracking, renew_in_a_process
-from oidc_gate_mlflow.client import provider as plugin
+from oidc_gate_mlflow.client import auth as plugin
 from oidc_gate_mlflow.client.cache import Cache, Stored
 from oidc_gate_mlflow.client.config import Config, origin, secure
 from oidc_gate_mlflow.client.errors import LoginNeeded, OAuthError, ProviderAway, TokenError
@@ -327,6 +328,20 @@ def test_nothing_that_is_printed_has_a_token(idp: FakeProvider, tracking: FakeTr
     assert there is not None
     assert there.access_token not in repr(there)
     assert str(there.refresh_token) not in repr(there)
+
+
+def test_exporters_of_opentelemetry_find_a_session_that_renews_its_token(
+    idp: FakeProvider, tracking: FakeTracking
+) -> None:
+    tokens = signed_in(idp, origin(tracking.url))
+    [found] = importlib.metadata.entry_points(group="opentelemetry_otlp_credential_provider", name="oidc-gate")
+    session = found.load()()
+    # The exporter accepts nothing else.
+    assert isinstance(session, requests.Session)
+    for _ in range(2):
+        assert session.post(tracking.url + "/v1/traces", data=b"spans", timeout=10).status_code == 200
+        tracking.refused.add(tokens.get())
+    assert idp.grants == {"refresh_token": 1}
 
 
 def test_mlflow_finds_the_plugin_and_shows_its_message(tracking: FakeTracking, folder: Path) -> None:

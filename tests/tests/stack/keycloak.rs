@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use oidc_gate_testkit::browser::{Client, Response};
 use serde_json::{Value, json};
 
@@ -100,6 +102,22 @@ impl Stack {
         self.with_realm(&json!({"accessTokenLifespan": seconds}), &json!({"accessTokenLifespan": 300}))
     }
 
+    /// Lets Keycloak record what it grants, from now on and until the guard is dropped.
+    pub fn with_events(&self) -> Change<'_> {
+        self.admin("DELETE", "/events");
+        let types = json!(["REFRESH_TOKEN", "REFRESH_TOKEN_ERROR", "CLIENT_LOGIN", "CLIENT_LOGIN_ERROR"]);
+        self.with_realm(
+            &json!({"eventsEnabled": true, "enabledEventTypes": types}),
+            &json!({"eventsEnabled": false}),
+        )
+    }
+
+    /// How many events of this type Keycloak has recorded for a user.
+    pub fn events(&self, kind: &str, user: &str) -> usize {
+        let path = format!("/events?max=1000&type={kind}&user={}", self.user_id(user));
+        self.admin("GET", &path).json().as_array().expect("Keycloak lists events").len()
+    }
+
     /// Changes a user.
     pub fn set_user(&self, user: &str, change: &Value) {
         self.admin_json("PUT", &format!("/users/{}", self.user_id(user)), change);
@@ -183,6 +201,21 @@ impl Stack {
         assert!((200..300).contains(&response.status), "{method} {path}: {response}");
         response
     }
+}
+
+/// When a token expires, in seconds since 1970.
+pub fn expiry_of(token: &str) -> u64 {
+    claims(token)["exp"].as_u64().expect("an expiry")
+}
+
+/// The name of the user of a token.
+pub fn user_of(token: &str) -> String {
+    member(&claims(token), "preferred_username")
+}
+
+fn claims(token: &str) -> Value {
+    let claims = token.split('.').nth(1).unwrap_or_else(|| panic!("no token: {token}"));
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
 }
 
 fn granted(response: Response) -> Value {

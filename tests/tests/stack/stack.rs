@@ -165,7 +165,13 @@ impl Stack {
     /// Waits until a condition holds.
     #[track_caller]
     pub fn eventually(&self, what: &str, condition: impl FnMut() -> bool) {
-        assert!(wait_until(BOUND, condition), "not within {BOUND:?}: {what}");
+        self.within(BOUND, what, condition);
+    }
+
+    /// Waits until a condition holds, with a time limit of its own.
+    #[track_caller]
+    pub fn within(&self, bound: Duration, what: &str, condition: impl FnMut() -> bool) {
+        assert!(wait_until(bound, condition), "not within {bound:?}: {what}");
     }
 
     /// Sends JSON.

@@ -360,23 +360,16 @@ fn ways_to_sign_in(asked: &Asked<'_>) -> String {
 }
 
 fn unusable_authorization(asked: &Asked<'_>) -> String {
-    if asked.config.bearer.as_ref().is_some_and(|bearer| bearer.basic) {
-        return "The Authorization header holds no access token. User name and password are not accepted here. An \
-                access token is, as a Bearer credential or as the password."
-            .to_owned();
+    let no_password =
+        "The Authorization header holds no access token. User name and password are not accepted here";
+    match &asked.config.bearer {
+        None => "This gate accepts no Authorization header. Sign in with a browser.".to_owned(),
+        Some(bearer) if bearer.basic => format!("{no_password}; an access token as the password is."),
+        Some(_) if asked.is_mlflow() => {
+            format!("{no_password}: unset MLFLOW_TRACKING_USERNAME and set MLFLOW_TRACKING_TOKEN.")
+        }
+        Some(_) => format!("{no_password}: send `Authorization: Bearer <access token>`."),
     }
-    let text = match (asked.has_bearer(), asked.is_mlflow()) {
-        (true, true) => {
-            "The Authorization header is not a Bearer credential. User name and password are not accepted here: \
-             unset MLFLOW_TRACKING_USERNAME and set MLFLOW_TRACKING_TOKEN."
-        }
-        (true, false) => {
-            "The Authorization header is not a Bearer credential. User name and password are not accepted here: \
-             send `Authorization: Bearer <access token>`."
-        }
-        (false, _) => "This gate accepts no Authorization header. Sign in with a browser.",
-    };
-    text.to_owned()
 }
 
 fn token_in_query(asked: &Asked<'_>) -> &'static str {

@@ -37,10 +37,9 @@ def with_device(
     clock: Callable[[], float] = time.monotonic,
 ) -> Grant:
     """Prints an address and a code, and waits until somebody has signed in there. Raises ``TokenError``."""
-    # RFC 8628 knows no PKCE, and providers ignore it. Keycloak demands it of a client that has to use it.
-    verifier, challenge = _pkce()
-    form = {"scope": scope, "code_challenge": challenge, "code_challenge_method": "S256"}
-    answer = provider.post("device_authorization_endpoint", form)
+    # RFC 8628 has no PKCE. Keycloak asks for it where the client must use it; others ignore it (RFC 6749 3.2).
+    verifier, pkce = _pkce()
+    answer = provider.post("device_authorization_endpoint", {"scope": scope, **pkce})
     try:
         device_code, user_code = str(answer["device_code"]), str(answer["user_code"])
         address = str(answer["verification_uri"])
@@ -79,7 +78,7 @@ def with_browser(
     seconds: float = BROWSER_SECONDS,
 ) -> Grant:
     """Authorization code with PKCE S256. The code comes back to a port of loopback. Raises ``TokenError``."""
-    verifier, challenge = _pkce()
+    verifier, pkce = _pkce()
     with _Listener(secrets.token_urlsafe(24), provider.issuer) as listener:
         query = {
             "response_type": "code",
@@ -87,8 +86,7 @@ def with_browser(
             "redirect_uri": listener.redirect_uri,
             "scope": scope,
             "state": listener.state,
-            "code_challenge": challenge,
-            "code_challenge_method": "S256",
+            **pkce,
         }
         endpoint = provider.endpoint("authorization_endpoint")
         address = f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
@@ -103,12 +101,6 @@ def with_browser(
         )
 
 
-def _pkce() -> tuple[str, str]:
-    """A verifier, and its S256 challenge (RFC 7636)."""
-    verifier = secrets.token_urlsafe(48)
-    return verifier, base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
-
-
 def has_browser() -> bool:
     """Whether a browser would open where the person is. Over SSH it would open elsewhere, or not at all."""
     if any(os.environ.get(name) for name in ("SSH_CONNECTION", "SSH_TTY")):
@@ -120,6 +112,13 @@ def has_browser() -> bool:
     except webbrowser.Error:
         return False
     return True
+
+
+def _pkce() -> tuple[str, dict[str, str]]:
+    """A verifier, and the parameters that name it (RFC 7636 4.1 to 4.3)."""
+    verifier = secrets.token_urlsafe(48)
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    return verifier, {"code_challenge": challenge, "code_challenge_method": "S256"}
 
 
 class _Listener:
