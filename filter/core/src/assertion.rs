@@ -1,7 +1,8 @@
 //! The assertion: a signed statement to the application about the user of a request, as a JWT (RFC 7519) with HS256. An
 //! application that verifies it need not trust whoever can connect to its port. docs/headers.md has the claims.
 //!
-//! It is signed once for a session or a token and used again for [`REUSED_FOR`], so that a request costs no signature.
+//! It is signed for a session or a token as this worker remembers it, and used again for at most [`REUSED_FOR`]: most
+//! requests cost no signature.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use sha2::Sha256;
 
 use crate::config;
 use crate::encoding::base64url;
-use crate::principal::{Kind, Principal};
+use crate::principal::{Kind, Principal, SERVICE_ACCOUNT_PREFIX};
 use crate::secret::Secret;
 use crate::time::Timestamp;
 
@@ -25,9 +26,6 @@ pub const REUSED_FOR: Duration = Duration::from_secs(30);
 
 /// A key's id is an HMAC over this text, so both sides compute it, and nobody configures it.
 const KEY_ID_LABEL: &[u8] = b"oidc-gate assertion key id";
-/// The prefix of the name of a client that acts for itself, as Keycloak writes it. RFC 9068 5: a client must not be
-/// mistaken for a person with the same name.
-const SERVICE_ACCOUNT_PREFIX: &str = "service-account-";
 
 /// Signs assertions for one application.
 #[derive(Clone)]
@@ -126,16 +124,31 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-/// The name by which the application knows the user.
+/// The size of an assertion about `principal`, in bytes, and rather too much than too little.
+pub fn weight(principal: &Principal) -> usize {
+    // Base64 makes four bytes of three.
+    principal.weight().saturating_mul(4) / 3 + 256
+}
+
+/// The name by which the application knows the user. RFC 9068 5: a client must not be mistaken for a person with the
+/// same name, nor a person for a client.
 fn name(principal: &Principal) -> String {
     let username = principal.preferred_username.as_deref();
     match principal.kind {
-        Kind::Person => username.unwrap_or(principal.subject.as_str()).to_owned(),
+        Kind::Person => {
+            let own = username.filter(|name| !is_of_a_client(name));
+            own.unwrap_or(principal.subject.as_str()).to_owned()
+        }
         Kind::Client => match username.filter(|name| name.starts_with(SERVICE_ACCOUNT_PREFIX)) {
             Some(name) => name.to_owned(),
             None => format!("{SERVICE_ACCOUNT_PREFIX}{}", principal.subject.as_str()),
         },
     }
+}
+
+fn is_of_a_client(name: &str) -> bool {
+    let prefix = name.get(..SERVICE_ACCOUNT_PREFIX.len());
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(SERVICE_ACCOUNT_PREFIX))
 }
 
 /// The first 16 hexadecimal digits of an HMAC-SHA-256 of [`KEY_ID_LABEL`].
@@ -220,6 +233,11 @@ mod tests {
             let claims = part(&sign(&principal, 0), 1);
             assert_eq!((&claims["name"], &claims["client_id"]), (&json!(name), &json!(id)));
             assert_eq!(claims.get("email"), None);
+        }
+        for name in ["service-account-ci", "Service-Account-CI"] {
+            let posing = Principal { preferred_username: Some(name.to_owned()), ..person() };
+            let claims = part(&sign(&posing, 0), 1);
+            assert_eq!((&claims["name"], claims.get("client_id")), (&json!("f:1:a"), None));
         }
         let nameless = Principal { preferred_username: None, ..person() };
         assert_eq!(part(&sign(&nameless, 0), 1)["name"], "f:1:a");

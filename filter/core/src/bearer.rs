@@ -16,7 +16,7 @@ use lru::LruCache;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::assertion::Memo;
+use crate::assertion::{self, Memo};
 use crate::config;
 use crate::encoding::from_base64;
 use crate::error::Rejection;
@@ -64,6 +64,8 @@ pub struct Verdict {
     /// The last assertion about the principal.
     pub memo: Memo,
     revocation_keys: RevocationKeys,
+    /// Of the assertion that the memo may hold.
+    assertion_weight: usize,
 }
 
 /// An introspection result.
@@ -88,7 +90,7 @@ impl Said {
 
 impl Weigh for Verdict {
     fn weight(&self) -> usize {
-        self.principal.weight()
+        self.principal.weight().saturating_add(self.assertion_weight)
     }
 }
 
@@ -186,14 +188,17 @@ impl Verifier {
         let claims = verified.claims();
         let expires = self.check(claims, self.client.host.now()).map_err(Rejection::InvalidToken)?;
         let principal =
-            Principal::from_claims(&self.client.config, claims).map_err(Rejection::InvalidToken)?;
+            Principal::from_access_token(&self.client.config, claims).map_err(Rejection::InvalidToken)?;
         principal::log_left_out(&*self.client.host, claims);
         // A token without `iat` counts as issued before every revocation.
         let issued = claims.iat().map_err(|error| Rejection::InvalidToken(error.into()))?.unwrap_or_default();
         let revocation_keys =
             RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_ref(), issued)
                 .of_token();
-        Ok((Verdict { principal, memo: Memo::default(), revocation_keys }, expires))
+        let asserts = self.client.config.identity.assertion.is_some();
+        let assertion_weight = if asserts { assertion::weight(&principal) } else { 0 };
+        let memo = Memo::default();
+        Ok((Verdict { principal, memo, revocation_keys, assertion_weight }, expires))
     }
 
     /// RFC 9068 4. Returns when the token expires.

@@ -91,7 +91,8 @@ impl Gate {
             cookies.clone(),
             config.public_url.authority.clone(),
             policy_groups(&config.policy),
-            Reserved::new(config.identity.trusted_headers.clone()),
+            Reserved::new(config.identity.trusted_headers.clone())
+                .with_assertion(config.identity.assertion.as_ref().map(|assertion| assertion.header.clone())),
             config.identity.assertion.as_ref().and_then(|assertion| {
                 Some(AssertionHeader { name: assertion.header.clone(), signer: Signer::new(assertion)? })
             }),
@@ -257,6 +258,8 @@ impl Gate {
                 verifier.verify(token).await.map(Credential::Bearer)
             }
             (Authorization::Basic(token), Some(verifier)) if verifier.accepts_basic() => {
+                // The gate never asks for a password, but a browser that knows one sends it by itself.
+                csrf::check(request, &self.config.public_url.origin)?;
                 verifier.verify(token.expose()).await.map(Credential::Bearer)
             }
             _ => Err(Rejection::UnusableAuthorization),

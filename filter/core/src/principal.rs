@@ -50,7 +50,7 @@ pub enum Kind {
 }
 
 /// The prefix of the names of Keycloak's service accounts, the users that stand for clients.
-const SERVICE_ACCOUNT_PREFIX: &str = "service-account-";
+pub const SERVICE_ACCOUNT_PREFIX: &str = "service-account-";
 /// Claims that name the client to which the token was issued.
 const CLIENTS: [&str; 2] = ["client_id", "azp"];
 /// Claims with names for display.
@@ -72,14 +72,37 @@ impl Principal {
         name.unwrap_or(self.subject.as_str())
     }
 
-    /// Reads the claims of a verified token of the configured issuer.
+    /// Reads the claims of a verified ID token of the configured issuer. Only people sign in with a browser, whatever
+    /// their names are.
+    ///
+    /// # Errors
+    /// As [`Principal::from_access_token`].
+    pub fn from_id_token(config: &Config, claims: &Claims) -> Result<Self, TokenError> {
+        Self::read(config, claims, Kind::Person)
+    }
+
+    /// Reads the claims of a verified access token of the configured issuer.
     ///
     /// `sub` and groups are read strictly, because they decide about access. An unusable name, or `sid`, is left out;
     /// [`log_left_out`] logs which.
     ///
     /// # Errors
     /// `sub` or the groups have the wrong type. This never counts as "absent" (IT24).
-    pub fn from_claims(config: &Config, claims: &Claims) -> Result<Self, TokenError> {
+    pub fn from_access_token(config: &Config, claims: &Claims) -> Result<Self, TokenError> {
+        let subject = claims.require_subject()?;
+        let account = claims.string("preferred_username").unwrap_or_default();
+        let account = account.and_then(|name| name.strip_prefix(SERVICE_ACCOUNT_PREFIX));
+        // A client that acts for itself is the token's subject (RFC 9068 2.2). With Keycloak the subject is the service
+        // account of this client, in lower case. A token of a person also names a client: the one through which the
+        // person signed in.
+        let is_client =
+            CLIENTS.iter().filter_map(|name| claims.string(name).unwrap_or_default()).any(|client| {
+                client == subject || account.is_some_and(|account| account.eq_ignore_ascii_case(client))
+            });
+        Self::read(config, claims, if is_client { Kind::Client } else { Kind::Person })
+    }
+
+    fn read(config: &Config, claims: &Claims, kind: Kind) -> Result<Self, TokenError> {
         let described = |name| {
             let text = claims.string(name).unwrap_or_default();
             text.filter(|text| !text.is_empty()).map(str::to_owned)
@@ -87,12 +110,6 @@ impl Principal {
         let subject = Subject::from(claims.require_subject()?);
         let preferred_username = described("preferred_username");
         let sid = claims.sid().unwrap_or_default().map(Sid::from);
-        // A client that acts for itself is the token's subject (RFC 9068 2.2). With Keycloak the subject is its service
-        // account. A token of a person also names a client: the one through which the person signed in.
-        let is_its_own_client =
-            CLIENTS.iter().any(|name| claims.string(name).unwrap_or_default() == Some(subject.as_str()));
-        let is_client = is_its_own_client
-            || preferred_username.as_deref().is_some_and(|name| name.starts_with(SERVICE_ACCOUNT_PREFIX));
         let (groups, groups_elsewhere) = match groups::read(claims.members(), &config.groups)? {
             Groups::Listed(groups) => (groups, false),
             Groups::Elsewhere => (Vec::new(), true),
@@ -100,7 +117,7 @@ impl Principal {
         Ok(Self {
             issuer: config.issuer.url.clone(),
             subject,
-            kind: if is_client { Kind::Client } else { Kind::Person },
+            kind,
             preferred_username,
             name: described("name"),
             email: described("email").filter(|_| email_counts(config.identity.email_verified, claims)),
@@ -119,7 +136,7 @@ impl Principal {
     }
 }
 
-/// Logs the claims that [`Principal::from_claims`] left out because they are unusable. Without a usable `sid` the
+/// Logs the claims that a [`Principal`] lacks because they are unusable. Without a usable `sid` the
 /// provider can revoke this person's sessions by `sub` only.
 pub fn log_left_out(host: &dyn Host, claims: &Claims) {
     let names = NAMES.iter().filter_map(|name| claims.string(name).err());
@@ -162,7 +179,32 @@ mod tests {
         if verified != ABSENT {
             members["email_verified"] = verified;
         }
-        Principal::from_claims(&config, &claims(members)).unwrap().email
+        Principal::from_id_token(&config, &claims(members)).unwrap().email
+    }
+
+    #[test]
+    fn f303_a_name_alone_makes_nobody_a_client() {
+        let kind = |members: Value| {
+            let claims = claims(members);
+            let of = |read: fn(&Config, &Claims) -> Result<Principal, TokenError>| {
+                read(&config(), &claims).unwrap().kind
+            };
+            [of(Principal::from_access_token), of(Principal::from_id_token)]
+        };
+        for (members, by_access_token) in [
+            (json!({"sub": "s", "preferred_username": "service-account-ci", "azp": "ci"}), Kind::Client),
+            (
+                json!({"sub": "s", "preferred_username": "service-account-ci", "client_id": "CI"}),
+                Kind::Client,
+            ),
+            (json!({"sub": "ci", "client_id": "ci"}), Kind::Client),
+            (json!({"sub": "s", "preferred_username": "service-account-ci", "azp": "web"}), Kind::Person),
+            (json!({"sub": "s", "preferred_username": "service-account-ci"}), Kind::Person),
+            (json!({"sub": "s", "preferred_username": "service-account-", "azp": "web"}), Kind::Person),
+            (json!({"sub": "s", "preferred_username": "ann", "azp": "ann"}), Kind::Person),
+        ] {
+            assert_eq!(kind(members.clone()), [by_access_token, Kind::Person], "{members}");
+        }
     }
 
     #[test]

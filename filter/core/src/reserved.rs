@@ -226,6 +226,8 @@ pub struct Reserved {
     names: Vec<&'static str>,
     prefixes: Vec<&'static str>,
     trusted: Vec<String>,
+    /// The header of the assertion.
+    assertion: Option<String>,
 }
 
 impl Reserved {
@@ -234,12 +236,19 @@ impl Reserved {
         let [mut names, mut prefixes] = [NAMES.to_vec(), PREFIXES.to_vec()];
         names.sort_unstable();
         prefixes.sort_unstable();
-        Self { names, prefixes, trusted }
+        Self { names, prefixes, trusted, assertion: None }
+    }
+
+    /// And this header (in lower case), which the gate sets.
+    #[must_use]
+    pub fn with_assertion(self, header: Option<String>) -> Self {
+        Self { assertion: header, ..self }
     }
 
     /// Whether a header of this name (in lower case) is removed. This takes two searches and no allocation.
     pub fn covers(&self, name: &str) -> bool {
-        (self.has_name(name) || self.has_prefix(name))
+        let is_assertion = || self.assertion.as_deref().is_some_and(|header| folded(header).eq(folded(name)));
+        (self.has_name(name) || self.has_prefix(name) || is_assertion())
             && !OF_ENVOY.contains(&name)
             && !self.trusted.iter().any(|trusted| trusted == name)
     }
@@ -270,6 +279,15 @@ mod tests {
 
     fn reserved() -> Reserved {
         Reserved::new(Vec::new())
+    }
+
+    #[test]
+    fn the_header_of_the_assertion_is_reserved_in_every_spelling() {
+        let reserved = reserved().with_assertion(Some("x-app-identity".to_owned()));
+        for name in ["x-app-identity", "x_app_identity", "x.app-identity"] {
+            assert!(reserved.covers(name) && !Reserved::new(Vec::new()).covers(name), "{name}");
+        }
+        assert!(!reserved.covers("x-app-identity-2"));
     }
 
     #[test]

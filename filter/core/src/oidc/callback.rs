@@ -156,7 +156,7 @@ async fn exchange(
     };
     let claims =
         if login.settings.userinfo { userinfo::merge(&login.client, &tokens, claims).await? } else { claims };
-    let principal = Principal::from_claims(&login.config, &claims).map_err(LoginError::IdToken)?;
+    let principal = Principal::from_id_token(&login.config, &claims).map_err(LoginError::IdToken)?;
     principal::log_left_out(&*login.host, &claims);
     let user = principal.for_log();
     let record = Record::begin(principal, grant, login.host.now(), &login.session);

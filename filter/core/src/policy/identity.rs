@@ -7,7 +7,7 @@ use crate::http::cookies::GateCookies;
 use crate::http::request::Request;
 use crate::policy::group;
 use crate::policy::header_change::HeaderChange;
-use crate::policy::mlflow;
+use crate::policy::mlflow::{self, Audience};
 use crate::principal::{Kind, Principal};
 use crate::reserved::Reserved;
 use crate::time::Timestamp;
@@ -21,17 +21,6 @@ pub struct User<'a> {
     pub memo: &'a Memo,
     /// The time of the request.
     pub now: Timestamp,
-}
-
-/// Who reads the headers of a forwarded request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Audience {
-    /// The application.
-    Application,
-    /// Also a model provider, to which MLflow passes all headers on, except for `X-MLflow-Authorization`.
-    ModelProvider,
-    /// One or the other: readings of the path differ. Nobody is told who the user is.
-    Unclear,
 }
 
 /// A header with a signed statement about the user.
@@ -120,13 +109,13 @@ impl Headers {
 
     /// Whether a header of the client is removed. `name` is in lower case.
     fn removes(&self, name: &str, request: &Request, user: Option<User<'_>>, audience: Audience) -> bool {
-        let is_assertion = self.assertion.as_ref().is_some_and(|header| header.name == name);
-        let reserved = is_assertion || self.reserved.covers(name) && !self.may_choose(name, request, user);
+        let reserved = self.reserved.covers(name) && !self.may_choose(name, request, user);
         match audience {
             Audience::Application => reserved,
             // The key of the model provider, since the gate's own credential came in the other header.
+            // The gate's own credential may be in both.
             Audience::ModelProvider if name == AUTHORIZATION && request.has_header(mlflow::CREDENTIAL) => {
-                false
+                token(request, AUTHORIZATION) == token(request, mlflow::CREDENTIAL)
             }
             // Also what Envoy says about the client, except for its scheme: Envoy finds no route without it.
             Audience::ModelProvider | Audience::Unclear => {
@@ -186,6 +175,11 @@ impl Headers {
             .collect();
         if list(named.iter().copied()).len() <= MAX_GROUPS_LEN { named } else { Vec::new() }
     }
+}
+
+/// What follows the scheme in a header with a credential.
+fn token<'a>(request: &'a Request, header: &str) -> Option<&'a str> {
+    request.header(header)?.split_once(' ').map(|(_, token)| token.trim())
 }
 
 fn header_value(value: &str) -> Option<String> {

@@ -12,10 +12,10 @@ mod rules;
 use crate::config::{self, Access};
 use crate::error::{NotAllowed, Rejection};
 use crate::http::request::Request;
-
 use crate::principal::Principal;
 pub use header_change::HeaderChange;
-use identity::{Audience, User};
+use identity::User;
+use mlflow::Audience;
 pub use permit::Permit;
 use rules::{Answer, Rules};
 
@@ -60,11 +60,9 @@ impl Policy {
     /// Who reads the headers of the forwarded request.
     fn audience(&self, request: &Request) -> Audience {
         let Some(routes) = &self.rules.mlflow else { return Audience::Application };
-        let readings = request.canonical_path().readings();
-        let passed_on = readings.iter().filter(|path| routes.passes_headers_on(path)).count();
-        match passed_on {
-            0 => Audience::Application,
-            all if all == readings.len() => Audience::ModelProvider,
+        let mut audiences = request.canonical_path().readings().iter().map(|path| routes.audience(path));
+        match audiences.next() {
+            Some(first) if audiences.all(|other| other == first) => first,
             _ => Audience::Unclear,
         }
     }

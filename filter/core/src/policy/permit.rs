@@ -2,7 +2,8 @@
 
 use crate::http::request::Request;
 use crate::policy::header_change::HeaderChange;
-use crate::policy::identity::{Audience, Headers, User};
+use crate::policy::identity::{Headers, User};
+use crate::policy::mlflow::Audience;
 use crate::principal::Subject;
 
 /// Permission to forward one request. Only [`crate::policy`] can create it.

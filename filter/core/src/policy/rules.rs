@@ -8,6 +8,9 @@ use crate::policy::mlflow::Routes;
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     rules: Vec<Rule>,
+    /// Where no rule matches and there is no preset: the groups that may read, and those that may do everything.
+    viewers: Option<Rule>,
+    members: Option<Rule>,
     /// The preset `mlflow`, for the paths that no rule matches.
     pub(super) mlflow: Option<Routes>,
 }
@@ -31,22 +34,18 @@ impl Rules {
         rules.extend(config.rules.iter().cloned());
         let mlflow = config.preset.map(|Preset::Mlflow| Routes::new(&config.static_prefix));
         // Without a preset, the configured groups may access all paths that no rule matches.
-        if mlflow.is_none() {
-            let members = |methods: &[Method], access| Rule {
+        let everywhere = |wanted: bool, access| {
+            (wanted && mlflow.is_none()).then(|| Rule {
                 name: RuleName::Own("members".to_owned()),
                 path: PathMatch::Prefix("/".to_owned()),
-                methods: methods.to_vec(),
+                methods: Vec::new(),
                 access,
-            };
-            if !config.viewers.is_empty() {
-                // GET includes HEAD. These methods are safe (RFC 9110 9.2.1).
-                rules.push(members(&[Method::Get, Method::Options], Access::Viewers));
-            }
-            if [&config.users, &config.admins, &config.viewers].iter().any(|groups| !groups.is_empty()) {
-                rules.push(members(&[], Access::Users));
-            }
-        }
-        Self { rules, mlflow }
+            })
+        };
+        let groups = [&config.users, &config.admins, &config.viewers];
+        let viewers = everywhere(!config.viewers.is_empty(), Access::Viewers);
+        let members = everywhere(groups.iter().any(|groups| !groups.is_empty()), Access::Users);
+        Self { rules, viewers, members, mlflow }
     }
 
     /// The answer for each reading of the path. If no rule matches, it is a refusal.
@@ -57,6 +56,9 @@ impl Rules {
             .iter()
             .map(|path| {
                 let rule = self.rules.iter().find(|rule| applies(rule, request, path));
+                // Over a connection that was upgraded, a client can do more than read.
+                let viewers = || self.viewers.as_ref().filter(|_| request.is_safe());
+                let rule = rule.or_else(viewers).or(self.members.as_ref());
                 let rule = rule.map(|rule| (&rule.access, &rule.name));
                 let route = || self.mlflow.as_ref()?.rule(request.method(), path);
                 match rule.or_else(route) {
@@ -73,9 +75,7 @@ fn applies(rule: &Rule, request: &Request, path: &str) -> bool {
     // GET includes HEAD.
     let is_method = |wanted: &Method| *wanted == method || (*wanted == Method::Get && method == Method::Head);
     let method_applies = rule.methods.is_empty() || rule.methods.iter().any(is_method);
-    // Over a connection that was upgraded, a client can do more than read.
-    let only_reads = rule.access == Access::Viewers && !rule.methods.is_empty();
-    method_applies && (request.is_safe() || !only_reads) && path_applies(&rule.path, path)
+    method_applies && path_applies(&rule.path, path)
 }
 
 fn path_applies(wanted: &PathMatch, path: &str) -> bool {

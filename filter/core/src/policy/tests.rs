@@ -5,6 +5,7 @@ use crate::assertion::{Memo, Signer};
 use crate::config::{PathMatch, Preset, PublicUrl, Rule, RuleName};
 use crate::http::cookies::GateCookies;
 use crate::http::request::tests::request;
+use crate::methods::Method;
 use crate::principal::{Kind, Principal};
 use crate::reserved::Reserved;
 use crate::secret::Secret;
@@ -250,6 +251,34 @@ fn viewers_read_and_nothing_else() {
     let upgrade = request("GET", "/any", &[("connection", "upgrade"), ("upgrade", "websocket")]).unwrap();
     assert!(permit(&policy(config(None)), &upgrade, &member(viewer)).is_err(), "an upgrade can write");
     assert!(permit(&policy(config(None)), &upgrade, &member(&["/mlflow_users"])).is_ok());
+}
+
+#[test]
+fn a_rule_for_viewers_decides_whatever_the_request_asks_for() {
+    let rule = |path: &str, methods: &[Method], access| Rule {
+        name: RuleName::Own("test".into()),
+        path: PathMatch::Prefix(path.into()),
+        methods: methods.to_vec(),
+        access,
+    };
+    let policy = policy(config::Policy {
+        rules: vec![
+            rule("/reports", &[Method::Get], Access::Viewers),
+            rule("/search", &[Method::Post], Access::Viewers),
+            rule("/", &[], Access::SignedIn),
+        ],
+        ..config(None)
+    });
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+    for (method, target, headers) in
+        [("GET", "/reports/q1", &[][..]), ("GET", "/reports/q1", &upgrade), ("POST", "/search", &[])]
+    {
+        let ask = |groups: &[&str]| {
+            permit(&policy, &request(method, target, headers).unwrap(), &member(groups)).is_ok()
+        };
+        assert!(ask(&["/mlflow_viewers"]) && !ask(&["/other"]), "{method} {target} {headers:?}");
+    }
+    assert!(allowed(&policy, "POST", "/reports/q1", &["/other"]), "no rule for viewers has this method");
 }
 
 #[test]

@@ -168,7 +168,12 @@ fn a_full_configuration_arrives_field_by_field() {
     assert_eq!(team.access, Access::Groups(vec!["/dept/team".into(), "x".into()]));
     assert_eq!((metrics.name.as_str(), &metrics.access), ("rules[2]", &Access::NotFound));
     assert_eq!(config.clock_leeway, Duration::from_secs(30));
-    assert_eq!(config.warnings, ["public_url: is plain http on loopback: for development only"]);
+    let warnings = [
+        "public_url: is plain http on loopback: for development only",
+        "identity.assertion.header: is not X-MLflow-Authorization: model providers get it, and oidc-gate-mlflow does \
+         not read it",
+    ];
+    assert_eq!(config.warnings, warnings);
 }
 
 #[test]

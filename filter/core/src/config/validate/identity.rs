@@ -51,7 +51,13 @@ fn assertion(raw: raw::Assertion, preset: Option<Preset>, place: &Place<'_>) -> 
         Some(Preset::Mlflow) => MLFLOW_ASSERTION_HEADER,
         None => DEFAULT_ASSERTION_HEADER,
     };
-    let header = field!(raw.header, place).text().or(default, assertion_header);
+    let header = field!(raw.header, place).text().or(default, |name, at| {
+        let header = assertion_header(name, at)?;
+        if preset == Some(Preset::Mlflow) && header != MLFLOW_ASSERTION_HEADER {
+            at.warn("is not X-MLflow-Authorization: model providers get it, and oidc-gate-mlflow does not read it");
+        }
+        Ok(header)
+    });
     Ok(Assertion { keys: keys?, audience: audience?, issuer: issuer?, header: header? })
 }
 

@@ -17,13 +17,17 @@ use crate::methods::Method;
 const MAX_RULE_NAME_LEN: usize = 64;
 
 pub(super) fn policy(raw: raw::Policy, place: &Place<'_>) -> Result<Policy, Reported> {
-    let preset = raw.preset.optional();
     // A list of groups may be empty, as long as the other list is not.
     let admins = text::list(field!(raw.admins, place), group);
     let users = text::list(field!(raw.users, place), group);
     let viewers = text::list(field!(raw.viewers, place), group);
     let named = Named::new([&admins, &users, &viewers]);
-    let static_prefix = field!(raw.static_prefix, place).text().optional(path::static_prefix);
+    let has_preset = !raw.preset.is_absent();
+    let preset = raw.preset.optional();
+    let static_prefix = field!(raw.static_prefix, place).text().optional(|prefix, at| match has_preset {
+        true => path::static_prefix(prefix, at),
+        false => Err(at.refuse("has no effect without policy.preset")),
+    });
     let preset_serves = preset_serves_somebody(&preset, &named, place);
     // Report missing groups once: if the preset's check reports them, the rules' check does not.
     let named = if preset_serves.is_err() { Named::ALL } else { named };

@@ -125,6 +125,14 @@ fn a_token_is_also_accepted_as_a_password_with_any_user_name() {
         let value = basic(user, &token);
         assert_eq!(claims(world.send("GET", "/", &[("authorization", &value)]))["name"], "bob", "{user}");
     }
+    // As in every request that a browser could have been made to send.
+    let value = basic("bob", &token);
+    let from_elsewhere = [
+        ("authorization", value.as_str()),
+        ("origin", "https://evil.example"),
+        ("sec-fetch-site", "cross-site"),
+    ];
+    assert_eq!(replied(world.send("POST", "/api/2.0/mlflow/runs/create", &from_elsewhere)).status, 403);
     // RFC 7235 2.1: the scheme is case-insensitive.
     let value = basic("bob", &token).replacen("Basic", "bAsIc", 1);
     forwarded(world.send("GET", "/", &[("authorization", &value)]));
@@ -180,6 +188,10 @@ fn below_the_gateway_the_provider_gets_its_key_and_nothing_of_ours() {
             _ => None,
         })
     };
+    // The gate's own credential in both headers is not the provider's.
+    let twice = [("authorization", ours.as_str()), (HEADER, &ours)];
+    let changes = forwarded(world.send("POST", target, &twice));
+    assert!(changes.changes().contains(&HeaderChange::Remove("authorization".into())));
     assert!(set(HEADER).is_some_and(|value| value != ours.as_bytes()), "{said}");
     assert_eq!(set("x-forwarded-user"), None);
     // Without a credential of ours, the provider's key is none.

@@ -46,7 +46,7 @@ async fn read(
         (None, false) => None,
     };
     let mut principal = match claims {
-        Some(claims) => Principal::from_claims(&login.config, &claims).map_err(LoginError::IdToken)?,
+        Some(claims) => Principal::from_id_token(&login.config, &claims).map_err(LoginError::IdToken)?,
         None => record.principal.clone(),
     };
     if principal.sid.is_none() {

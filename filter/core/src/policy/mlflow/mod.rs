@@ -18,6 +18,17 @@ const GATEWAY: &str = "gateway";
 
 const ROUTES: &str = include_str!("routes.txt");
 
+/// Who reads the headers of a forwarded request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Audience {
+    /// The application.
+    Application,
+    /// Also a model provider, to which MLflow passes all headers on, except for `X-MLflow-Authorization`.
+    ModelProvider,
+    /// One or the other: readings of the path differ. Nobody is told who the user is.
+    Unclear,
+}
+
 /// The compiled preset.
 #[derive(Clone, Debug)]
 pub struct Routes {
@@ -126,10 +137,20 @@ impl Routes {
         self.classes.get(&self.class(method, path)).map(|(access, name)| (access, name))
     }
 
-    /// Whether MLflow may pass the headers of a request to this path on to a model provider.
-    pub(super) fn passes_headers_on(&self, path: &str) -> bool {
+    /// Who reads the headers of a request to this path.
+    pub(super) fn audience(&self, path: &str) -> Audience {
         let path = self.path(path);
-        !path.in_api && path.rest.split('/').next() == Some(GATEWAY)
+        let mut segments = path.rest.split('/');
+        if path.in_api {
+            Audience::Application
+        } else if segments.next() == Some(GATEWAY) {
+            Audience::ModelProvider
+        } else if segments.any(|segment| segment == GATEWAY) {
+            // Of a server with a `--static-prefix` that the gate does not know.
+            Audience::Unclear
+        } else {
+            Audience::Application
+        }
     }
 
     fn path<'p>(&self, path: &'p str) -> Path<'p> {
