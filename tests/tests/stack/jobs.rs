@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use oidc_gate_testkit::process::wait_until;
 use oidc_gate_testkit::provider::random_text;
 use serde_json::{Value, json};
 
@@ -48,7 +49,11 @@ fn a_job_outlives_its_tokens_until_an_administrator_signs_the_person_out() {
     assert!(endless.is_running(), "{}", endless.said());
     let signed_out = Instant::now();
     stack.end_keycloak_sessions("mlflow_user");
-    let said = endless.output(Duration::from_secs(60));
+    let ended = wait_until(Duration::from_secs(60), || !endless.is_running());
+    let went_on = stack.events("REFRESH_TOKEN", "mlflow_user") - renewals;
+    let sessions = stack.keycloak_sessions("mlflow_user");
+    assert!(ended, "the job goes on, with {went_on} renewals and these sessions: {sessions:?}");
+    let said = endless.said();
     eprintln!("ended {:?} after the sign-out", signed_out.elapsed());
     assert!(said.contains("has ended: it has expired, or somebody signed you out"), "{said}");
     assert!(said.contains(&format!("python -m oidc_gate_mlflow login --server {}", stack.url(""))), "{said}");
