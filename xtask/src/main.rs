@@ -1,5 +1,6 @@
 //! The developer's commands: one stack to start, one suite to run, one check to pass.
 
+mod bench;
 mod check;
 mod command;
 mod dist;
@@ -82,8 +83,8 @@ enum Commands {
     /// Run the tests. Without a tier, run all of them.
     ///
     /// files: linters on scripts, Dockerfiles and manifests, and a search for secrets. unit: pure code, natively and as
-    /// Wasm under node. e2e: the filter in a real Envoy with a real Redis. stack: real Keycloak, MLflow and headless
-    /// Chromium, separate from a running stack. compose: docker-compose.yml in a Docker engine, if there is one. The
+    /// Wasm under node. e2e: the filter in a real Envoy with a real Redis. python: the package for MLflow. stack: real
+    /// Keycloak, MLflow and headless Chromium, separate from a running stack. compose: docker-compose.yml in a Docker engine, if there is one. The
     /// commands install what they need. The summary shows how long each part took. Its last line is the sum, "N passed,
     /// N failed".
     Test {
@@ -104,6 +105,11 @@ enum Commands {
         #[arg(long)]
         rules: bool,
     },
+    /// Measure what a part costs, in alternating rounds with what it is compared to.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Build the optimised filter and the wheel of the package for MLflow into dist/, and print their SHA-256.
     Build,
     /// Print the JSON Schema of the filter's configuration.
@@ -120,6 +126,12 @@ enum Commands {
         #[command(subcommand)]
         server: Serve,
     },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// CPU of MLflow with users and rights, divided by MLflow without. Two minutes.
+    Mlflow,
 }
 
 #[derive(Subcommand)]
@@ -179,6 +191,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Commands::Test { tiers, only } => tiers::run(&workspace, &tiers, &only, &progress),
         Commands::Sim(seeds) => sim::run(&workspace, &seeds, &progress),
         Commands::Check { rules } => check::run(&workspace, rules, &progress),
+        Commands::Bench { what: Bench::Mlflow } => bench::mlflow(&workspace, &progress),
         Commands::Build => dist::run(&workspace, &progress),
         Commands::Schema => schema(),
         Commands::Serve { server: Serve::Provider { port, public_url } } => {
