@@ -56,7 +56,13 @@ def test_a_missing_file_of_keys_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [("/mlflow_users", "mlflow_users"), ("mlflow_users", "mlflow_users"), ("/a/mlflow_users", "/a/mlflow_users")],
+    [
+        ("/mlflow_users", "mlflow_users"),
+        ("mlflow_users", "mlflow_users"),
+        ("/a/mlflow_users", "a/mlflow_users"),
+        ("a/mlflow_users", "a/mlflow_users"),
+        ("//mlflow_users", "/mlflow_users"),
+    ],
 )
 def test_group_names_are_compared_whole(group: str, name: str) -> None:
     assert group_name(group) == name
