@@ -8,9 +8,10 @@ problem() {
     problems=$((problems + 1))
 }
 
-# strong NAME LENGTH [VALUE]: the value is long enough, has only safe characters, and is not an obvious invention.
+# strong NAME LENGTH DIFFERENT [VALUE]: the value is long enough, has only safe characters, has that many different
+# ones, and is not an obvious invention.
 strong() {
-    value=${3-$(printenv "$1" || true)}
+    value=${4-$(printenv "$1" || true)}
     case $value in
     *[!A-Za-z0-9._~+/=-]*)
         problem "$1 may have letters, digits and -._~+/= only"
@@ -28,22 +29,43 @@ strong() {
         ;;
     esac
     different=$(printf %s "$value" | fold -w 1 | sort -u | wc -l)
-    if [ "$different" -lt 6 ]; then
-        problem "$1 has only $different different characters. ./generate-env.sh makes one if it is empty"
+    if [ "$different" -lt "$3" ]; then
+        problem "$1 has only $different different characters of at least $3. ./generate-env.sh makes one if it is empty"
     fi
 }
 
-# While a key is being replaced, the value is both keys, separated by a comma.
+# While a key is being replaced, the value is both keys, separated by a comma. The gate and MLflow ask for as many
+# different characters.
 for name in SECRET_KEY ASSERTION_KEYS; do
     keys=$(printenv "$name" || true)
     while
-        strong "$name" 32 "${keys%%,*}"
+        strong "$name" 32 10 "${keys%%,*}"
         [ "$keys" != "${keys#*,}" ]
     do keys=${keys#*,}; done
 done
 for name in OIDC_CLIENT_SECRET POSTGRES_PASSWORD MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD KEYCLOAK_ADMIN_PASSWORD \
     REDIS_PASSWORD MINIO_ROOT_PASSWORD; do
-    strong "$name" 12
+    strong "$name" 12 6
+done
+
+# MLflow knows ASSERTION_KEYS, and must not learn another secret by it.
+assertion_keys=$(printenv ASSERTION_KEYS || true)
+for name in SECRET_KEY OIDC_CLIENT_SECRET POSTGRES_PASSWORD MLFLOW_DB_PASSWORD KEYCLOAK_DB_PASSWORD \
+    KEYCLOAK_ADMIN_PASSWORD REDIS_PASSWORD MINIO_ROOT_PASSWORD; do
+    rest=$(printenv "$name" || true),
+    while [ -n "$rest" ]; do
+        value=${rest%%,*}
+        rest=${rest#*,}
+        # What is shorter has been refused above.
+        [ "${#value}" -ge 12 ] || continue
+        case $assertion_keys in
+        *"$value"*)
+            problem "ASSERTION_KEYS contains the value of $name. Each must have a value of its own: ./generate-env.sh makes" \
+                "one if it is empty"
+            break
+            ;;
+        esac
+    done
 done
 
 case ${MLFLOW_DEFAULT_PERMISSION:-READ} in

@@ -72,6 +72,48 @@ def test_administrators_get_no_role_of_their_group(accounts: Accounts, store: An
     assert roles(store, "alice") == set()
 
 
+@pytest.mark.parametrize(
+    ("configured", "claimed", "is_admin"),
+    [
+        ("mlflow_admins", "/mlflow_admins", True),
+        ("/mlflow_admins", "mlflow_admins", True),
+        ("/dept/admins", "/dept/admins", True),
+        ("dept/admins", "/dept/admins", True),
+        ("/dept/admins", "dept/admins", True),
+        ("mlflow_admins", "/dept/mlflow_admins", False),
+        ("admins", "/dept/admins", False),
+        ("dept/admins", "//dept/admins", False),
+        ("mlflow_admins", "//mlflow_admins", False),
+    ],
+)
+def test_admin_groups_are_compared_as_the_gate_does(store: Any, configured: str, claimed: str, is_admin: bool) -> None:
+    settings = Settings.from_environment({"ASSERTION_KEYS": KEY, "OIDC_ADMIN_GROUP_NAME": configured})
+    account = Accounts(store, settings).apply(replace(ALICE, groups=frozenset({claimed})))
+    assert account.is_admin is is_admin
+
+
+@pytest.mark.parametrize(
+    ("role", "group", "given"),
+    [
+        ("research/vision", "/research/vision", True),
+        ("/research/vision", "/research/vision", True),
+        ("/research/vision", "research/vision", True),
+        ("/vision", "/vision", True),
+        ("vision", "//vision", False),
+        ("/vision", "//vision", False),
+        ("vision", "/research/vision", False),
+    ],
+)
+def test_a_role_may_be_named_with_or_without_the_first_slash(
+    accounts: Accounts, store: Any, role: str, group: str, given: bool
+) -> None:
+    store.create_role(role, "default")
+    accounts.apply(replace(ALICE, groups=frozenset({group})))
+    assert roles(store, "alice") == ({role} if given else set())
+    accounts.apply(replace(ALICE, groups=frozenset()))
+    assert roles(store, "alice") == set()
+
+
 @pytest.mark.parametrize("group", ["Vision", "vision ", "a/vision", "/a/vision", "%vision", "vis_on"])
 def test_only_the_whole_name_of_a_group_is_its_role(accounts: Accounts, store: Any, group: str) -> None:
     store.create_role("vision", "default")

@@ -125,6 +125,7 @@ def test_the_key_id_is_that_of_the_contract() -> None:
         (" , ", "no key"),
         ("short", "less than 32 bytes"),
         ("a" * 40, "not random"),
+        ("012345678" * 4, "not random"),
         (f"{KEY},{KEY}", "twice"),
         (f"{KEY},short", "key 2 has less"),
     ],
@@ -135,6 +136,12 @@ def test_weak_keys_are_refused_without_their_value(text: str, complaint: str) ->
     assert complaint in str(caught.value)
     assert "short" not in str(caught.value)
     assert KEY not in str(caught.value)
+
+
+def test_a_key_needs_as_many_different_characters_as_the_gate_asks_for() -> None:
+    assert parse_keys("0f1e2d3c4b0f1e2d3c4b0f1e2d3c4b0f1e2d"[:32], "test")
+    with pytest.raises(ConfigurationError, match="not random"):
+        parse_keys("0f1e2d3c4" * 4, "test")
 
 
 def test_a_key_is_not_printed() -> None:

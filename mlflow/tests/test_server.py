@@ -330,4 +330,6 @@ def test_a_job_calls_the_model_gateway_as_the_user_who_started_it(server: Server
     assert status(path="/v1/traces") == 401
     assert status(**{"X-Forwarded-For": "203.0.113.7"}) == 401
     assert status(**{"X-Forwarded-For": "127.0.0.1"}) == 401
+    assert status(**{"X-Forwarded-Proto": "https"}) == 401
+    assert status(**{"Via": "1.1 proxy"}) == 401
     assert token not in server.log

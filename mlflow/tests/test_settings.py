@@ -56,7 +56,13 @@ def test_a_missing_file_of_keys_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [("/mlflow_users", "mlflow_users"), ("mlflow_users", "mlflow_users"), ("/a/mlflow_users", "/a/mlflow_users")],
+    [
+        ("/mlflow_users", "mlflow_users"),
+        ("mlflow_users", "mlflow_users"),
+        ("/a/mlflow_users", "a/mlflow_users"),
+        ("a/mlflow_users", "a/mlflow_users"),
+        ("//mlflow_users", "/mlflow_users"),
+    ],
 )
 def test_group_names_are_compared_whole(group: str, name: str) -> None:
     assert group_name(group) == name
@@ -114,12 +120,53 @@ def test_an_ini_of_the_operator_is_checked(folder: Path, text: str, complaint: s
         ({"MLFLOW_AUTH_CONFIG_PATH": "/nowhere.ini"}, [], "can't be read"),
         ({}, ["--app-name=other"], "--app-name"),
         ({}, ["--gunicorn-opts", "x"], "--gunicorn-opts"),
+        ({"MLFLOW_GUNICORN_OPTS": "-w 2"}, [], "MLFLOW_GUNICORN_OPTS is not supported: only uvicorn"),
+        ({"MLFLOW_UVICORN_OPTS": "--log-level debug --reload"}, [], "--reload in MLFLOW_UVICORN_OPTS"),
+        ({"MLFLOW_UVICORN_OPTS": "--root-path=/mlflow"}, [], "--root-path in MLFLOW_UVICORN_OPTS"),
+        ({"MLFLOW_UVICORN_OPTS": "'"}, [], "MLFLOW_UVICORN_OPTS can't be read"),
+        ({}, ["--uvicorn-opts=--reload"], "--reload in --uvicorn-opts"),
+        ({}, ["--uvicorn-opts", "--root-path /mlflow"], "--root-path in --uvicorn-opts"),
+        ({"UVICORN_RELOAD": "true"}, [], "UVICORN_RELOAD is not supported"),
+        ({"UVICORN_ROOT_PATH": "/mlflow"}, [], "UVICORN_ROOT_PATH is not supported"),
+        ({}, ["--static-prefix", "/healthcare/mlflow"], "--static-prefix must not begin with"),
+        ({}, ["--static-prefix=/static-site"], "--static-prefix must not begin with"),
+        ({}, ["--static-prefix", "/a", "--static-prefix", "/favicon.ico"], "--static-prefix must not begin with"),
+        ({"MLFLOW_STATIC_PREFIX": "/health"}, [], "MLFLOW_STATIC_PREFIX must not begin with"),
+        ({"_MLFLOW_STATIC_PREFIX": "/health/a"}, [], "_MLFLOW_STATIC_PREFIX must not begin with"),
     ],
 )
 def test_mlflow_does_not_start_and_says_why(variables: dict[str, str], words: list[str], complaint: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         start.prepare(words, {**GOOD, **variables})
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, ["--static-prefix", "/mlflow"]),
+        ({}, ["--static-prefix=/team/health"]),
+        ({"MLFLOW_STATIC_PREFIX": "/mlflow", "MLFLOW_GUNICORN_OPTS": ""}, []),
+        ({"MLFLOW_UVICORN_OPTS": "--log-level debug"}, ["--uvicorn-opts", "--timeout-keep-alive 20"]),
+    ],
+)
+def test_other_prefixes_and_options_of_uvicorn_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, variables: dict[str, str], words: list[str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    before = dict(os.environ)
+    ready = start.prepare(words, {**GOOD, "MLFLOW_AUTH_DATABASE_URI": f"sqlite:///{folder}/auth.db", **variables})
+    assert ready.command[-len(words) :] == words or not words
+    assert dict(os.environ) == before
+
+
+def test_mlflow_itself_is_asked_about_the_prefix(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setattr("mlflow.server.auth.is_unprotected_route", lambda path: path.startswith("/status"))
+    variables = {**GOOD, "MLFLOW_AUTH_DATABASE_URI": f"sqlite:///{folder}/auth.db"}
+    with pytest.raises(ConfigurationError, match="this MLflow can't be at /status/mlflow"):
+        start.prepare(["--static-prefix=/status/mlflow"], variables)
+    start.prepare(["--static-prefix=/mlflow"], variables)
 
 
 @pytest.mark.server

@@ -146,7 +146,7 @@ class Accounts:
             raise _Changed
         binding = self._own(user, identity.name, owner)
         held = {role.id for role in roles if role.held}
-        wanted = {role.id for role in roles if role.name in groups}
+        wanted = {role.id for role in roles if group_name(role.name) in groups}
         given = (binding.roles & held & wanted) | (wanted - held)
         surplus = (binding.roles & held) - wanted
         new = _limited(Binding(owner, frozenset(given)), identity.name)
@@ -219,13 +219,14 @@ def _written(
 
 
 def _roles(session: Any, user_id: int, groups: frozenset[str]) -> list[Any]:
-    """The roles that bear a group's name, and those that the user has, in one statement."""
+    """The roles that may bear a group's name, and those that the user has, in one statement."""
+    names = sorted(groups | {f"/{group}" for group in groups})
     assignment = SqlUserRoleAssignment
     statement = (
         select(SqlRole.id, SqlRole.name, assignment.id.is_not(None).label("held"))
         .select_from(SqlRole)
         .outerjoin(assignment, and_(assignment.role_id == SqlRole.id, assignment.user_id == user_id))
-        .where(or_(SqlRole.name.in_(sorted(groups)), assignment.id.is_not(None)))
+        .where(or_(SqlRole.name.in_(names), assignment.id.is_not(None)))
     )
     # MLflow keeps the permissions of one user in a role with this prefix. No group may be one.
     return [role for role in session.execute(statement).all() if not role.name.startswith("__user_")]

@@ -19,6 +19,8 @@ from mlflow.server import auth
 CALLER = "_authenticate_custom_for_fastapi"
 ARGUMENT = "request"
 DEPTH = 8
+# What proxies add. MLflow's own jobs, which call the server at its port, send none of these.
+OF_PROXIES = ("x-forwarded", "x-envoy-", "x-real-ip", "forwarded", "via")
 
 
 def supported() -> bool:
@@ -41,7 +43,7 @@ def arrived() -> Any | None:
 
 def from_loopback(request: Any) -> bool:
     """Whether the peer is this machine, and no proxy stands between: with one, every client would be."""
-    if any(name in request.headers for name in ("x-forwarded-for", "forwarded", "x-envoy-external-address")):
+    if any(name.lower().startswith(OF_PROXIES) for name in request.headers):
         return False
     try:
         return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback

@@ -79,8 +79,13 @@ def admin_groups(text: str | None) -> frozenset[str]:
 
 
 def group_name(group: str) -> str:
-    """Keycloak spells a top-level group with a slash. ``/a/b`` stays: it is another group than ``b``."""
-    return group[1:] if group.startswith("/") and "/" not in group[1:] else group
+    """Without one leading slash, as the gate compares groups: ``/a/b`` is ``a/b``, and never ``b``."""
+    return group.removeprefix("/")
+
+
+def role_name(group: str) -> str:
+    """How a role for this group is written: with the leading slash of a path, and without that of a top-level group."""
+    return group if "/" in group_name(group) else group_name(group)
 
 
 def _keys(environment: Mapping[str, str]) -> Keys:

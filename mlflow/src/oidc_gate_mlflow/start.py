@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import os
 import secrets
+import shlex
 import stat
 import sys
 import tempfile
@@ -36,7 +37,7 @@ PERMISSIONS = ("READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS")
 NEEDED = (
     (
         "mlflow.server.auth",
-        ("store", "PlainTextResponse"),
+        ("store", "PlainTextResponse", "is_unprotected_route"),
     ),
     ("mlflow.server.auth.db.models", ("SqlUser", "SqlRole", "SqlUserRoleAssignment")),
     ("mlflow.server.otel_api", ("_get_tracking_store",)),
@@ -47,6 +48,18 @@ REFUSED_OPTIONS = {
     "--waitress-opts": "only uvicorn, MLflow's default, serves all of MLflow's routes",
     "--dev": "it restarts workers behind the back of this check",
 }
+# MLflow takes the same from a variable where it has one.
+REFUSED_VARIABLES = {"MLFLOW_GUNICORN_OPTS": "--gunicorn-opts"}
+UVICORN_OPTIONS, UVICORN_VARIABLE = "--uvicorn-opts", "MLFLOW_UVICORN_OPTS"
+# Uvicorn takes each of its options also from a variable.
+REFUSED_OF_UVICORN = {
+    "--reload": REFUSED_OPTIONS["--dev"],
+    "--root-path": "a path in front of MLflow is set with --static-prefix",
+}
+PREFIX_OPTION, PREFIX_VARIABLES = "--static-prefix", ("MLFLOW_STATIC_PREFIX", "_MLFLOW_STATIC_PREFIX")
+# MLflow keeps them for itself, whatever follows.
+RESERVED_PATHS = ("/health", "/static", "/favicon.ico")
+PREFIXED_ROUTES = ("/api/2.0/mlflow/runs/create", "/ajax-api/3.0/mlflow/traces", "/gateway/a", "/graphql", "/")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,6 +99,15 @@ def prepare(words: Sequence[str], environment: Mapping[str, str]) -> Start:
     prepared = dict(environment)
     _collect(mistakes, lambda: settings.Settings.from_environment(environment))
     mistakes.extend(_options(words))
+    mistakes.extend(_variables(environment))
+    mistakes.extend(_options_of_uvicorn(words, environment))
+    prefixes = dict(_prefixes(words, environment))
+    mistakes.extend(
+        f"{name} must not begin with {', '.join(RESERVED_PATHS[:-1])} or {RESERVED_PATHS[-1]}:"
+        " take another path, such as /mlflow"
+        for prefix, name in prefixes.items()
+        if prefix.startswith(RESERVED_PATHS)
+    )
     if environment.get(FAIL_CLOSED, "true").strip().lower() in ("false", "0"):
         mistakes.append(f"{FAIL_CLOSED} is off: routes that MLflow has no rule for would be open; remove it")
     prepared.setdefault(settings.BOOTSTRAP_ADMIN, settings.DEFAULT_BOOTSTRAP_ADMIN)
@@ -104,7 +126,7 @@ def prepare(words: Sequence[str], environment: Mapping[str, str]) -> Start:
     if not mistakes:
         if not path:
             prepared[CONFIG_PATH] = str(_write(text))
-        mistakes.extend(_check_mlflow(prepared))
+        mistakes.extend(_check_mlflow(prepared, prefixes))
     if mistakes:
         raise ConfigurationError(mistakes)
     # `mlflow` is looked for beside this interpreter, so that the versions fit.
@@ -181,7 +203,47 @@ def _options(words: Sequence[str]) -> list[str]:
     return mistakes
 
 
-def _check_mlflow(environment: Mapping[str, str]) -> list[str]:
+def _variables(environment: Mapping[str, str]) -> Iterator[str]:
+    for name, option in REFUSED_VARIABLES.items():
+        if environment.get(name):
+            yield f"{name} is not supported: {REFUSED_OPTIONS[option]}; remove it"
+    for option, reason in REFUSED_OF_UVICORN.items():
+        name = "UVICORN_" + option.lstrip("-").replace("-", "_").upper()
+        if environment.get(name):
+            yield f"{name} is not supported: {reason}; remove it"
+
+
+def _options_of_uvicorn(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
+    given = [(UVICORN_OPTIONS, text) for text in _values(words, UVICORN_OPTIONS)]
+    given.append((UVICORN_VARIABLE, environment.get(UVICORN_VARIABLE, "")))
+    for source, text in given:
+        try:
+            names = {word.partition("=")[0] for word in shlex.split(text)}
+        except ValueError:
+            yield f"{source} can't be read: a quote is open"
+            continue
+        for option in sorted(names & REFUSED_OF_UVICORN.keys()):
+            yield f"{option} in {source} is not supported: {REFUSED_OF_UVICORN[option]}"
+
+
+def _prefixes(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each path that somebody put in front of MLflow, and where it is said."""
+    for name in PREFIX_VARIABLES:
+        if prefix := environment.get(name):
+            yield prefix, name
+    for prefix in _values(words, PREFIX_OPTION):
+        yield prefix, PREFIX_OPTION
+
+
+def _values(words: Sequence[str], option: str) -> Iterator[str]:
+    """What is given to an option, as ``--option value`` or ``--option=value``. There are no other spellings."""
+    for place, word in enumerate(words):
+        name, sign, value = word.partition("=")
+        if name == option and (sign or place + 1 < len(words)):
+            yield value if sign else words[place + 1]
+
+
+def _check_mlflow(environment: Mapping[str, str], prefixes: Mapping[str, str]) -> list[str]:
     """Whether this MLflow has what is used of it. Imports it, with the configuration that it will get."""
     before = dict(os.environ)
     os.environ.update(environment)
@@ -190,7 +252,8 @@ def _check_mlflow(environment: Mapping[str, str]) -> list[str]:
             # MLflow says the same again when it starts.
             warnings.simplefilter("ignore")
             missing = list(_missing())
-            foreign = _foreign(environment[CONFIG_PATH])
+            mistakes = [] if missing else list(_unfit(prefixes))
+            mistakes.extend(_foreign(environment[CONFIG_PATH]))
     except ImportError as error:
         return [f"MLflow with its extra 'auth' is not installed: {error}; pip install 'mlflow[auth]'"]
     finally:
@@ -198,7 +261,17 @@ def _check_mlflow(environment: Mapping[str, str]) -> list[str]:
     if missing:
         version = importlib.import_module("mlflow.version").VERSION
         return [f"MLflow {version} is not supported: it lacks {', '.join(missing)}"]
-    return foreign
+    return mistakes
+
+
+def _unfit(prefixes: Mapping[str, str]) -> Iterator[str]:
+    """Asks MLflow itself, which may keep more paths than are known here. The caller restores the environment."""
+    from mlflow.server import auth, handlers
+
+    for prefix, name in prefixes.items():
+        os.environ[handlers.STATIC_PREFIX_ENV_VAR] = prefix
+        if any(auth.is_unprotected_route(prefix.rstrip("/") + route) for route in PREFIXED_ROUTES):
+            yield f"{name}: this MLflow can't be at {prefix}: take another path, such as /mlflow"
 
 
 def _foreign(path: str) -> list[str]:

@@ -141,8 +141,8 @@ fn check_env(settings: &[(&str, &str)]) -> (bool, String) {
         .arg(repository().join("compose/check-env.sh"))
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap());
-    for name in SECRETS {
-        check.env(name, "0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+    for (number, name) in SECRETS.iter().enumerate() {
+        check.env(name, format!("{number}0f1e2d3c4b5a69788796a5b4c3d2e1f0"));
     }
     check
         .env("OIDC_SCOPE", "openid profile email")
@@ -154,6 +154,45 @@ fn check_env(settings: &[(&str, &str)]) -> (bool, String) {
         .envs(settings.iter().copied());
     let output = check.output().unwrap();
     (output.status.success(), said(&output))
+}
+
+#[test]
+fn check_env_asks_for_ten_different_characters_in_keys_and_for_six_in_passwords() {
+    let (nine, ten) = ("abcdefghi".repeat(4), "abcdefghij".repeat(4));
+    for name in ["SECRET_KEY", "ASSERTION_KEYS"] {
+        for weak in [nine.clone(), format!("{ten},{nine}")] {
+            let (accepted, said) = check_env(&[(name, weak.as_str())]);
+            let problem = format!("{name} has only 9 different characters of at least 10");
+            assert!(!accepted && said.contains(&problem) && !said.contains(weak.as_str()), "{name}: {said}");
+        }
+        let (accepted, said) = check_env(&[(name, ten.as_str())]);
+        assert!(accepted, "{name}: {said}");
+    }
+    let (accepted, said) = check_env(&[("REDIS_PASSWORD", "abcdefabcdef")]);
+    assert!(accepted, "{said}");
+    let (accepted, said) = check_env(&[("REDIS_PASSWORD", "abcdeabcdeabcde")]);
+    assert!(
+        !accepted && said.contains("REDIS_PASSWORD has only 5 different characters of at least 6"),
+        "{said}"
+    );
+}
+
+#[test]
+fn check_env_refuses_assertion_keys_that_are_another_secret_too() {
+    let (shared, other) = ("f0e1d2c3b4a5968778695a4b3c2d1e0f", "a1b2c3d4e5f60718293a4b5c6d7e8f90");
+    for name in SECRETS.into_iter().filter(|name| *name != "ASSERTION_KEYS") {
+        for keys in [shared.to_owned(), format!("{other},{shared}"), format!("{other}.{shared}")] {
+            let (accepted, said) = check_env(&[(name, shared), ("ASSERTION_KEYS", keys.as_str())]);
+            let problem = format!("ASSERTION_KEYS contains the value of {name}.");
+            assert!(!accepted && said.contains(&problem) && !said.contains(shared), "{name}: {said}");
+            assert_eq!(said.matches("contains the value of").count(), 1, "{name}: {said}");
+        }
+    }
+    let both = format!("{other},{shared}");
+    let (accepted, said) = check_env(&[("SECRET_KEY", both.as_str()), ("ASSERTION_KEYS", shared)]);
+    assert!(!accepted && said.contains("ASSERTION_KEYS contains the value of SECRET_KEY."), "{said}");
+    let (accepted, said) = check_env(&[("SECRET_KEY", other), ("ASSERTION_KEYS", shared)]);
+    assert!(accepted, "{said}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
         ("KEYCLOAK_ADMIN_PASSWORD", "aaaaaaaaaaaaaaaaaa"),
         ("POSTGRES_PASSWORD", "'has a blank and a quote'"),
         ("MINIO_ROOT_PASSWORD", "MyPassword1"),
-        ("ASSERTION_KEYS", "0f1e2d3c4b5a69788796a5b4c3d2e1f0,sh0rt-1"),
+        ("ASSERTION_KEYS", "0f1e2d3c4b5a69788796a5b4c3d2e1f0,sh0rt-1,k3y-that-is-short"),
         ("MLFLOW_DEFAULT_PERMISSION", "read"),
         ("OIDC_SCOPE", "profile"),
     ]);
@@ -61,6 +61,7 @@ fn weak_secrets_stop_the_start_and_are_all_named_without_their_value() {
     for value in ["k3y-that", "cl13nt", "changeme", "aaaaaa", "has a blank", "MyPassword1", "sh0rt-1"] {
         assert!(!log.contains(value), "{value} is in the log: {log}");
     }
+    assert!(log.contains("ASSERTION_KEYS contains the value of SECRET_KEY."), "{log}");
     let running = stack.compose("ps --services --status running");
     assert_eq!(running.trim(), "", "nothing was started");
 }

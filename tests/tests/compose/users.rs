@@ -38,6 +38,8 @@ fn the_printed_commands_move_a_stack_from_before_mlflow_had_users() {
     let id = json!({"experiment_id": made.json()["experiment_id"]});
     drop(before);
     let said = stack.run("move-to-users");
+    assert!(said.contains("(from before) would belong to mlflow_user"), "{said}");
+    let said = stack.run("assign-owners");
     assert!(said.contains("(from before) now belongs to mlflow_user"), "{said}");
     stack.bring_up();
     let delete = post(&stack, "delete", &stack.token("mlflow_user"), &id);

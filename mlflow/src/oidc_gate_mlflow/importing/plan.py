@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from oidc_gate_mlflow.importing.source import Grant, Old, Pattern, Person, Who
 from oidc_gate_mlflow.importing.things import DEFAULT_WORKSPACE, Thing, Things
-from oidc_gate_mlflow.settings import group_name
+from oidc_gate_mlflow.settings import group_name, role_name
 
 # From nothing to everything. MLflow's DENY wins over everything else, as NO_PERMISSIONS does there.
 LEVELS = ("READ", "USE", "EDIT", "MANAGE")
@@ -107,8 +107,8 @@ class _Planner:
             )
 
     def _group(self, group: str) -> None:
-        name = group_name(group)
-        if name in self._names.admin_groups:
+        name = role_name(group)
+        if group_name(group) in self._names.admin_groups:
             self._plan.left_out.append(f"group {group}: its members are administrators here, and may do everything")
         elif name.startswith(RESERVED_ROLE) or not name:
             self._plan.left_out.append(f"group {group}: MLflow allows no role of this name")
