@@ -84,9 +84,9 @@ enum Commands {
     ///
     /// files: linters on scripts, Dockerfiles and manifests, and a search for secrets. unit: pure code, natively and as
     /// Wasm under node. e2e: the filter in a real Envoy with a real Redis. python: the package for MLflow. stack: real
-    /// Keycloak, MLflow and headless Chromium, separate from a running stack. compose: docker-compose.yml in a Docker engine, if there is one. The
-    /// commands install what they need. The summary shows how long each part took. Its last line is the sum, "N passed,
-    /// N failed".
+    /// Keycloak, MLflow and headless Chromium, separate from a running stack. compose: docker-compose.yml in a Docker
+    /// engine, if there is one. The commands install what they need. The summary shows how long each part took. Its
+    /// last line is the sum, "N passed, N failed".
     Test {
         /// The tiers to run.
         tiers: Vec<Tier>,

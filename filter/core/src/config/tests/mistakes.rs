@@ -318,6 +318,10 @@ fn one_mistake_is_one_error() {
             ("/policy", json!({"users": "u", "static_prefix": "/mlflow"})),
             "policy.static_prefix: has no effect without policy.preset",
         ),
+        (
+            ("/policy/static_prefix", json!("/healthcare/mlflow")),
+            "policy.static_prefix: must not begin with /health, /static, /favicon.ico",
+        ),
         (("/policy/static_prefix", json!("mlflow")), "policy.static_prefix: must begin with /"),
         (("/clock_leeway", json!("301s")), "clock_leeway: must be 0s to 5m, is 5m 1s"),
         (("/clock_leway", json!("60s")), "clock_leway: is not a known field; did you mean \"clock_leeway\"?"),

@@ -47,9 +47,15 @@ pub(super) fn refuse_public_reserved(
     Ok(())
 }
 
+/// With such a prefix MLflow would protect nothing, and `oidc-gate-mlflow` does not start.
+const OPEN_TO_ALL: [&str; 3] = ["/health", "/static", "/favicon.ico"];
+
 /// MLflow's `--static-prefix`, without a slash at the end.
 pub(super) fn static_prefix(written: String, place: &Place<'_>) -> Result<String, Reported> {
     let path = literal(written, place)?;
+    if OPEN_TO_ALL.iter().any(|open| path.starts_with(open)) {
+        return Err(place.refuse(format!("must not begin with {}", OPEN_TO_ALL.join(", "))));
+    }
     Ok(path.trim_end_matches('/').to_owned())
 }
 
