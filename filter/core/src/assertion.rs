@@ -127,7 +127,7 @@ impl std::fmt::Debug for Signer {
 /// The size of an assertion about `principal`, in bytes, and rather too much than too little.
 pub fn weight(principal: &Principal) -> usize {
     // Base64 makes four bytes of three.
-    principal.weight().saturating_mul(4) / 3 + 256
+    principal.weight().saturating_mul(4).div_euclid(3).saturating_add(256)
 }
 
 /// The name by which the application knows the user. RFC 9068 5: a client must not be mistaken for a person with the
