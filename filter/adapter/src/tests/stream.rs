@@ -79,7 +79,8 @@ fn a_request_that_waits_is_held_and_goes_on_with_its_permit() {
     let request = Exchange::new(&host, &instance);
     let token = bearer();
     let headers = [("authorization", token.as_str()), ("x-user", "admin")];
-    assert_eq!(request.request("POST", "/", &headers, false), Action::StopAllAndWatermark);
+    let decision = request.request("POST", "/api/2.0/mlflow/runs/create", &headers, false);
+    assert_eq!(decision, Action::StopAllAndWatermark);
     assert_eq!(request.body(b"early", false), Action::StopNoBuffer, "nothing overtakes the decision");
     assert!(request.seen.reply.borrow().is_none());
     provide(&host, &instance);
