@@ -80,7 +80,7 @@ fn a_model_provider_gets_its_key_and_no_header_of_ours() {
     post(&format!("{GATEWAY}/endpoints/create"), &json!({"name": "chat", "model_configs": models}));
 
     let ask = json!({"model": "chat", "messages": [{"role": "user", "content": "hi"}]});
-    let mut calls = 0;
+    let mut answers = Vec::new();
     for path in ["/gateway/mlflow/v1/chat/completions", "/gateway/openai/v1/chat/completions"] {
         for by_agent in [false, true] {
             let request = Client::new().request("POST", &envoy.url(path)).json(&ask).header("cookie", "a=1");
@@ -93,11 +93,11 @@ fn a_model_provider_gets_its_key_and_no_header_of_ours() {
             // What MLflow makes of the answer of the echo is not the matter here.
             let response = request.send().unwrap();
             assert!(![401, 403, 404].contains(&response.status), "{path} by agent: {by_agent}: {response}");
-            calls += 1;
+            answers.push((path, by_agent, provider.count(), response.to_string()));
         }
     }
     let received = provider.received();
-    assert_eq!(received.len(), calls, "{received:?}");
+    assert_eq!(received.len(), answers.len(), "{answers:#?}");
     for call in &received {
         assert_nothing_of_ours(call, &admin);
         let key = call.header("authorization").unwrap();
