@@ -29,7 +29,9 @@ fn the_printed_commands_move_a_stack_from_before_mlflow_had_users() {
     // MLflow's database as that version left it.
     stack.shell(
         "docker compose exec -T postgres psql -U postgres -d mlflow -v ON_ERROR_STOP=1 -qc \
-         'DROP TABLE user_role_assignments, role_permissions, roles, users, alembic_version_auth'",
+         'DROP TABLE users, roles, role_permissions, user_role_assignments, experiment_permissions, \
+         registered_model_permissions, scorer_permissions, gateway_secret_permissions, gateway_endpoint_permissions, \
+         gateway_model_definition_permissions, workspace_permissions, alembic_version_auth CASCADE'",
     );
     let user = stack.token("mlflow_user");
     let body = json!({"name": "from before", "tags": [{"key": "mlflow.user", "value": "mlflow_user"}]});
