@@ -2,7 +2,7 @@
 //!
 //! - O1 the application was not reached;
 //! - O3 every worker still forwards a valid request, and no VM has failed or was reloaded;
-//! - O4 the response contains no secret (nor does the log, which [`Gate`](crate::Gate) checks at the end of each test);
+//! - O4 the response contains no secret (nor does the log, which [`Gate`] checks at the end of each test);
 //! - O5 the gate's own responses have `Cache-Control: no-store`.
 //!
 //! O2 checks the identity headers of forwarded requests: [`assert_allowed`].
