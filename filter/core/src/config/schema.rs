@@ -338,7 +338,9 @@ mod tests {
     #[test]
     fn what_the_schema_calls_default_is_what_the_gate_does() {
         let mut explicit: Value = serde_json::from_str(MINIMAL).unwrap();
-        let implied = super::super::tests::load_text(MINIMAL).unwrap();
+        // The one section with a default that is absent by itself.
+        explicit["identity"]["assertion"] = json!({"keys": {"env": "ASSERTION_KEYS"}, "audience": "mlflow"});
+        let implied = super::super::tests::load_text(&explicit.to_string()).unwrap();
         let schema = json_schema();
         let mut written = 0;
         for (section, pointer) in [
@@ -351,6 +353,7 @@ mod tests {
             ("/$defs/Bearer", "/bearer"),
             ("/$defs/Groups", "/groups"),
             ("/$defs/Identity", "/identity"),
+            ("/$defs/Assertion", "/identity/assertion"),
         ] {
             let fields = schema.pointer(&format!("{section}/properties")).unwrap().as_object().unwrap();
             for (name, field) in fields {
