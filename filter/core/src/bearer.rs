@@ -64,8 +64,8 @@ pub struct Verdict {
     /// The last assertion about the principal.
     pub memo: Memo,
     revocation_keys: RevocationKeys,
-    /// Of the assertion that the memo may hold.
-    assertion_weight: usize,
+    /// With the assertion that the memo may hold.
+    weight: usize,
 }
 
 /// An introspection result.
@@ -90,7 +90,7 @@ impl Said {
 
 impl Weigh for Verdict {
     fn weight(&self) -> usize {
-        self.principal.weight().saturating_add(self.assertion_weight)
+        self.weight
     }
 }
 
@@ -196,9 +196,9 @@ impl Verifier {
             RevocationKeys::new(&principal.issuer, &principal.subject, principal.sid.as_ref(), issued)
                 .of_token();
         let asserts = self.client.config.identity.assertion.is_some();
-        let assertion_weight = if asserts { assertion::weight(&principal) } else { 0 };
-        let memo = Memo::default();
-        Ok((Verdict { principal, memo, revocation_keys, assertion_weight }, expires))
+        let of_assertion = if asserts { assertion::weight(&principal) } else { 0 };
+        let weight = principal.weight().saturating_add(of_assertion);
+        Ok((Verdict { principal, memo: Memo::default(), revocation_keys, weight }, expires))
     }
 
     /// RFC 9068 4. Returns when the token expires.

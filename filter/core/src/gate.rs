@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::LazyLock;
+
+use sha2::{Digest, Sha256};
 
 use crate::assertion::Signer;
 use crate::bearer::{self, Authorization, Verdict};
 use crate::caller::Caller;
 use crate::config::{self, Access, Config, Preset};
+use crate::encoding::base64url;
 use crate::error::{Dependency, LoginError, Outlook, Refused, Rejection};
 use crate::host::{Host, Level};
 use crate::http::body::Body;
@@ -37,6 +41,9 @@ const MAX_LOGGED_RULE: usize = 100;
 
 /// What MLflow's page loads from the gate.
 const MLFLOW_SCRIPT: &str = include_str!("http/mlflow.js");
+/// Computed at the first request for it.
+static MLFLOW_SCRIPT_TAG: LazyLock<String> =
+    LazyLock::new(|| format!("\"{}\"", base64url(Sha256::digest(MLFLOW_SCRIPT))));
 
 /// One tenant's gate in one worker.
 pub struct Gate {
@@ -188,7 +195,9 @@ impl Gate {
                 .await
                 .map_err(|rejection| Refused { retry_path: endpoint.path().to_owned(), ..rejection.into() }),
             Endpoint::AccountSignOut => account::sign_out(login, request).await,
-            Endpoint::MlflowScript => Ok(Reply::script(MLFLOW_SCRIPT, request.header("if-none-match"))),
+            Endpoint::MlflowScript => {
+                Ok(Reply::script(MLFLOW_SCRIPT, &MLFLOW_SCRIPT_TAG, request.header("if-none-match")))
+            }
             Endpoint::BackChannelLogout => {
                 backchannel::logout(login, request, body).await.map_err(Refused::from)
             }

@@ -18,10 +18,7 @@
 //! A 503 has `Retry-After` if waiting can help (`Outlook::Passing`). If an administrator has to act, the reply says so.
 //! A 4xx of the provider is of the second kind, except 408, 425 and 429.
 
-use sha2::{Digest, Sha256};
-
 use crate::config::{Config, Preset};
-use crate::encoding::base64url;
 use crate::error::{Dependency, Limit, LoginError, Malformed, Outlook, Rejection};
 use crate::http::fragment_page;
 use crate::http::pages::{self, ADMINISTRATOR, Page};
@@ -125,9 +122,8 @@ impl Reply {
     }
 
     /// A script of the gate, for pages of this origin. It holds nothing of the user, so a browser may keep it and ask
-    /// whether it has changed. `known` is the request's `If-None-Match`.
-    pub fn script(text: &str, known: Option<&str>) -> Self {
-        let tag = format!("\"{}\"", base64url(Sha256::digest(text)));
+    /// whether it has changed. `tag` is its ETag (RFC 9110 8.8.3), and `known` the request's `If-None-Match`.
+    pub fn script(text: &str, tag: &str, known: Option<&str>) -> Self {
         let is_known = known.is_some_and(|known| {
             known
                 .split(',')
@@ -140,7 +136,7 @@ impl Reply {
         reply.headers.retain(|(name, _)| *name != "cache-control" && !(is_known && *name == "content-type"));
         reply
             .with("cache-control", "no-cache")
-            .with("etag", tag)
+            .with("etag", tag.to_owned())
             .with("cross-origin-resource-policy", "same-origin")
     }
 

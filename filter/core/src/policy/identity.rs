@@ -92,15 +92,15 @@ impl Headers {
                 changes.push(change);
             }
         }
+        let told = user.map(|user| (user, self.told_groups(&user.principal.groups)));
         if audience == Audience::Application {
-            self.tell_application(request, user, &mut changes);
+            self.tell_application(request, told.as_ref(), &mut changes);
         }
-        if let (Some(user), Some(header)) = (user, &self.assertion)
+        if let (Some((user, groups)), Some(header)) = (&told, &self.assertion)
             && (audience == Audience::Application
                 || audience == Audience::ModelProvider && header.name == mlflow::CREDENTIAL)
         {
-            let groups = self.told_groups(&user.principal.groups);
-            let assertion = header.signer.sign(user.principal, &groups, user.now, user.memo);
+            let assertion = header.signer.sign(user.principal, &groups.names, user.now, user.memo);
             let value = [b"Bearer ", assertion.expose()].concat();
             changes.push(HeaderChange::Set(header.name.clone().into(), value));
         }
@@ -112,8 +112,7 @@ impl Headers {
         let reserved = self.reserved.covers(name) && !self.may_choose(name, request, user);
         match audience {
             Audience::Application => reserved,
-            // The key of the model provider, since the gate's own credential came in the other header.
-            // The gate's own credential may be in both.
+            // The key of the model provider, unless it is the gate's own credential, as in the other header.
             Audience::ModelProvider if name == AUTHORIZATION && request.has_header(mlflow::CREDENTIAL) => {
                 token(request, AUTHORIZATION) == token(request, mlflow::CREDENTIAL)
             }
@@ -137,7 +136,12 @@ impl Headers {
     }
 
     /// Cookies without the gate's own, and who the user is.
-    fn tell_application(&self, request: &Request, user: Option<User<'_>>, changes: &mut Vec<HeaderChange>) {
+    fn tell_application(
+        &self,
+        request: &Request,
+        told: Option<&(User<'_>, ToldGroups<'_>)>,
+        changes: &mut Vec<HeaderChange>,
+    ) {
         if self.cookies.has_ours(request) || request.header_values("cookie").nth(1).is_some() {
             changes.push(match self.cookies.without_ours(request) {
                 Some(cookies) => HeaderChange::Set("cookie".into(), cookies),
@@ -145,7 +149,7 @@ impl Headers {
             });
         }
         changes.push(HeaderChange::Set(HOST.into(), self.public_authority.clone().into_bytes()));
-        let Some(User { principal, .. }) = user else { return };
+        let Some((User { principal, .. }, groups)) = told else { return };
         let mut set = |name: &'static str, value: Option<&str>| {
             if let Some(value) = value.and_then(header_value) {
                 changes.push(HeaderChange::Set(name.into(), value.into_bytes()));
@@ -157,23 +161,34 @@ impl Headers {
             set(PREFERRED_USERNAME, principal.preferred_username.as_deref());
             set(EMAIL, principal.email.as_deref());
         }
-        let groups = list(self.told_groups(&principal.groups).into_iter());
-        if !groups.is_empty() && groups.len() <= MAX_GROUPS_LEN {
-            changes.push(HeaderChange::Set(GROUPS.into(), groups.into_bytes()));
+        if !groups.list.is_empty() {
+            changes.push(HeaderChange::Set(GROUPS.into(), groups.list.clone().into_bytes()));
         }
     }
 
     /// The groups that the application is told: all, or those that the policy names if all do not fit.
-    fn told_groups<'a>(&self, groups: &'a [String]) -> Vec<&'a str> {
-        let all: Vec<&str> = groups.iter().map(String::as_str).collect();
-        if list(all.iter().copied()).len() <= MAX_GROUPS_LEN {
-            return all;
-        }
-        let named: Vec<&str> = all
-            .into_iter()
-            .filter(|claimed| self.policy_groups.iter().any(|name| group::matches(name, claimed)))
-            .collect();
-        if list(named.iter().copied()).len() <= MAX_GROUPS_LEN { named } else { Vec::new() }
+    fn told_groups<'a>(&self, groups: &'a [String]) -> ToldGroups<'a> {
+        let is_named = |claimed: &&str| self.policy_groups.iter().any(|name| group::matches(name, claimed));
+        let all = groups.iter().map(String::as_str);
+        ToldGroups::that_fit(all.clone().collect())
+            .or_else(|| ToldGroups::that_fit(all.filter(is_named).collect()))
+            .unwrap_or_default()
+    }
+}
+
+/// The groups that the application is told, for the assertion and for the header.
+#[derive(Default)]
+struct ToldGroups<'a> {
+    names: Vec<&'a str>,
+    /// The value of the header.
+    list: String,
+}
+
+impl<'a> ToldGroups<'a> {
+    /// `None` if they are longer than [`MAX_GROUPS_LEN`].
+    fn that_fit(names: Vec<&'a str>) -> Option<Self> {
+        let list = list(names.iter().copied());
+        (list.len() <= MAX_GROUPS_LEN).then_some(Self { names, list })
     }
 }
 
