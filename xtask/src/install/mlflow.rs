@@ -1,6 +1,7 @@
 //! MLflow in a virtual environment, with this repository's package for it (`mlflow/`).
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
@@ -38,6 +39,14 @@ pub fn ensure_for_tests(workspace: &Workspace, version: &str, progress: &Progres
         task.finish("from PyPI");
     }
     Ok(python)
+}
+
+/// Python in the folder of the package. It imports what is there, not what was installed.
+pub fn in_package(workspace: &Workspace, python: &Path) -> Command {
+    let package = workspace.root().join(PACKAGE);
+    let mut command = Command::new(python);
+    command.env("PYTHONPATH", package.join("src")).current_dir(package);
+    command
 }
 
 fn venv(workspace: &Workspace, version: &str) -> PathBuf {

@@ -1,8 +1,6 @@
 //! The Python package for MLflow: its linters, its types, and its tests, most of which start a real MLflow. If the tier
 //! is named, every route is asked as everybody, with each version of MLflow that the package supports.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use super::Runs;
@@ -19,12 +17,9 @@ pub fn run(workspace: &Workspace, progress: &Progress, runs: &mut Runs) -> Resul
     }
     for version in versions {
         let python = mlflow::ensure_for_tests(workspace, version, progress)?;
-        let package = workspace.root().join("mlflow");
         let module = |words: &[&str]| {
-            let mut command = Command::new(&python);
-            command.current_dir(&package).arg("-m").args(words);
-            // What is tested is what is here, not what was installed.
-            command.env("PYTHONPATH", package.join("src"));
+            let mut command = mlflow::in_package(workspace, &python);
+            command.arg("-m").args(words);
             command
         };
         if version == mlflow::VERSION {
